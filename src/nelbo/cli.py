@@ -1,0 +1,98 @@
+"""From a command line to a run: Hydra's decorator, with its errors as one line and exit status 2."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+import secrets
+import sys
+from collections.abc import Callable
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nelbo.errors import NelboError
+
+log = logging.getLogger(__name__)
+USAGE_ERROR = 2
+NAME_LENGTH = 120
+
+Task = Callable[[DictConfig], float]
+
+
+def command(config_path: str, config_name: str) -> Callable[[Task], Callable[[], None]]:
+    """`hydra.main` for a script; what the user can mend ends in one line on stderr and exit status 2."""
+    # Hydra 1.3 asks for a version_base and 1.4 warns about one: this is the one place that decides.
+    options = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+
+    def decorate(task: Task) -> Callable[[], None]:
+        @functools.wraps(task)
+        def quiet(config: DictConfig) -> float:
+            try:
+                return task(config)
+            except (NelboError, OmegaConfBaseException) as error:
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    raise  # the other jobs go on
+                log.error("error: %s", explain(error))
+                sys.exit(USAGE_ERROR)
+
+        main = hydra.main(config_path=config_path, config_name=config_name, **options)(quiet)
+
+        @functools.wraps(task)
+        def entry() -> None:
+            register_resolvers()
+            logging.captureWarnings(True)
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions reach us instead of Hydra's own printer
+            try:
+                main()
+            except (NelboError, HydraException, OmegaConfBaseException) as error:
+                print(f"error: {explain(error)}", file=sys.stderr)
+                sys.exit(USAGE_ERROR)
+
+        return entry
+
+    return decorate
+
+
+def register_resolvers() -> None:
+    """What the config needs to name run directories."""
+    # OmegaConf 2.4 renamed it.
+    register = getattr(OmegaConf, "register_resolver", None) or OmegaConf.register_new_resolver
+    # Runs that start in the same second must not share a directory.
+    register("token", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+    register("directory_name", directory_name, replace=True)
+
+
+def directory_name(overrides: str) -> str:
+    """The overrides of a job as a name that any file system and TensorBoard's run list take."""
+    return re.sub(r"[^\w.,=+-]+", "_", overrides)[:NAME_LENGTH] or "defaults"
+
+
+def explain(error: Exception) -> str:
+    """Any error of ours, Hydra's or OmegaConf's as one line that names the key, the value and the mend."""
+    if isinstance(error, NelboError):
+        return str(error)
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"{group}={option}: there is no such option; choose from {', '.join(error.options)}"
+    text = str(error)
+    cause = str(error.__cause__ or "")
+    if match := re.match(r"Could not override '([^']+)'", text):
+        key = match[1]
+        suggestion = re.search(r"Did you mean:? '([^']+)'", text + cause)
+        meant = f"did you mean {suggestion[1]}? " if suggestion else ""
+        return f"{_typed(key)}: there is no such key; {meant}python train.py --cfg job lists them"
+    if isinstance(error, OmegaConfBaseException) and getattr(error, "full_key", None):
+        return f"{error.full_key}: {text.splitlines()[0]}"
+    return "; ".join(line.strip() for line in f"{text}\n{cause}".splitlines() if line.strip())
+
+
+def _typed(key: str) -> str:
+    """The argument that set `key`, as it was typed."""
+    return next((argument for argument in sys.argv[1:] if argument.lstrip("+~").startswith(f"{key}=")), key)

@@ -1,0 +1,95 @@
+"""Batches by indexing, and an order that depends only on the seed and the epoch.
+
+Shapes: B batch, C H W image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+Batch = tuple[Tensor, Tensor]
+
+
+class TensorImages(Dataset[Batch]):
+    """uint8 images (N, C, H, W) and labels (N,) in memory, indexed a batch at a time."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Batch:
+        """One example."""
+        return self.images[index], self.labels[index]
+
+    def __getitems__(self, indices: Tensor) -> Batch:
+        """A batch."""
+        return self.images[indices], self.labels[indices]
+
+
+class Batches(Sampler[Tensor]):
+    """Batches of indices, (B,): every example exactly once an epoch, over all processes, none repeated.
+
+    The order comes from (seed, epoch). Every process gets the same number of batches, of nearly equal size, so that
+    none waits for another at the end.
+
+    Args:
+        num_examples: N.
+        batch_size: B, the last batches may be smaller.
+        shuffle: whether the order changes from epoch to epoch; else it is the data's own.
+        seed: of the order.
+        rank: this process.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self, num_examples: int, batch_size: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.num_examples, self.batch_size, self.shuffle, self.seed = num_examples, batch_size, shuffle, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+
+    @property
+    def sampler(self) -> Batches:
+        """Itself: where Lightning looks for `set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning says which epoch begins."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.num_examples // (self.batch_size * self.world_size))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.shuffle:
+            (state,) = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)
+            order = torch.randperm(self.num_examples, generator=torch.Generator().manual_seed(int(state)))
+        else:
+            order = torch.arange(self.num_examples)
+        mine = order[self.rank :: self.world_size]
+        if self.world_size == 1:
+            return iter(mine.split(self.batch_size))
+        return iter(mine.tensor_split(len(self)))
+
+
+def loader(dataset: TensorImages, batches: Batches, *, num_workers: int, pin_memory: bool) -> DataLoader[Batch]:
+    """An ordinary DataLoader that takes whole batches from the data set."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,  # type: ignore[arg-type] # tensors of indices, where torch's annotation says lists
+        collate_fn=_identity,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=pin_memory,
+    )
+
+
+def _identity(batch: Batch) -> Batch:
+    return batch

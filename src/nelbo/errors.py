@@ -1,0 +1,77 @@
+"""Mistakes that the person at the keyboard can mend: each is one line and exit status 2.
+
+This module imports nothing of ours, so every other may import it.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+
+class NelboError(Exception):
+    """Anything that a user can mend. `train.py` prints it as one line and exits with status 2."""
+
+
+class DataError(NelboError):
+    """A data set that cannot be had or cannot be believed."""
+
+
+class CheckpointError(NelboError):
+    """A run directory or a checkpoint that cannot be loaded."""
+
+
+class ConfigError(NelboError):
+    """A config value that cannot be used: names the key, the value and the mend.
+
+    Constructors raise it with the bare name of their parameter; `nelbo.build` knows where in the config they stand and
+    puts that in front, once.
+    """
+
+    def __init__(self, key: str, value: object, mend: str, *, located: bool = False) -> None:
+        self.key, self.value, self.mend, self.located = key, value, mend, located
+        super().__init__(f"{key}={value}: {mend}")
+
+    def within(self, path: str) -> ConfigError:
+        """The same error, told from where its object stands in the config."""
+        if self.located or not path:
+            return self
+        return ConfigError(f"{path}.{self.key}", self.value, self.mend, located=True)
+
+
+def positive_integer(key: str, value: object) -> int:
+    """`value`, if it is a whole number of at least 1.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    return integer(key, value, minimum=1)
+
+
+def integer(key: str, value: object, *, minimum: int) -> int:
+    """`value`, if it is a whole number of at least `minimum`.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
+        raise ConfigError(key, value, f"must be a whole number of at least {minimum}")
+    return int(value)
+
+
+def number(key: str, value: object, *, minimum: float = -math.inf, positive: bool = False) -> float:
+    """`value`, if it is a finite number of at least `minimum`, or above 0 where `positive`.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    bound = " above 0" if positive else f" of at least {minimum:g}" if minimum > -math.inf else ""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, Real)
+        or not math.isfinite(value)
+        or value < minimum
+        or (positive and value <= 0)
+    ):
+        raise ConfigError(key, value, f"must be a finite number{bound}")
+    return float(value)

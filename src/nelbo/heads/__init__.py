@@ -1,0 +1,20 @@
+"""Heads turn features into distributions and own their parameters."""
+
+from nelbo.heads.bernoulli import Bernoulli, ContinuousBernoulli
+from nelbo.heads.gaussian import FixedGaussian, Gaussian, LearnedGaussian, OptimalGaussian, PerPixelGaussian
+from nelbo.heads.likelihood import Likelihood
+from nelbo.heads.posterior import DeterministicPosterior, DiagonalNormalPosterior, Posterior
+
+__all__ = [
+    "Bernoulli",
+    "ContinuousBernoulli",
+    "DeterministicPosterior",
+    "DiagonalNormalPosterior",
+    "FixedGaussian",
+    "Gaussian",
+    "LearnedGaussian",
+    "Likelihood",
+    "OptimalGaussian",
+    "PerPixelGaussian",
+    "Posterior",
+]

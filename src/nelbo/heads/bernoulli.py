@@ -1,0 +1,71 @@
+"""Likelihoods with one logit a pixel.
+
+Shapes: S Monte Carlo samples, B batch, C H W image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+from nelbo.heads.bounds import soft_bound
+from nelbo.heads.likelihood import Likelihood, mean_logit
+from nelbo.nets import Projection
+
+CONTINUOUS_LOGIT_BOUND = 15.0
+"""|logit| of a continuous Bernoulli stays below this: its density at 0 and 1 grows with |logit| without end."""
+
+
+class Bernoulli(Likelihood):
+    """p(x|z) = prod Bernoulli(x; p(z)), for binary pixels only (Kingma & Welling 2014, eq. 11).
+
+    Args:
+        feature_shape: shape of the decoder's features.
+        shape: (C, H, W).
+    """
+
+    mend = "binarise the pixels (data=binarized_mnist) or use a density (likelihood=gaussian or continuous_bernoulli)"
+
+    def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
+        super().__init__()
+        self.project = Projection(feature_shape, shape)
+
+    def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
+        """p(x|z)."""
+        pixels = torch.distributions.Bernoulli(logits=self.project(features), validate_args=False)
+        return Independent(pixels, 3, validate_args=False)
+
+    def initialize(self, images: Tensor) -> None:
+        """The bias starts at the logit of the mean image (Burda et al. 2016, C)."""
+        self.project.set_bias(mean_logit(images))
+
+
+class ContinuousBernoulli(Likelihood):
+    """The density on [0, 1] proportional to p^x (1-p)^(1-x), normalised (Loaiza-Ganem & Cunningham 2019, eq. 3).
+
+    Logits are bounded smoothly by `CONTINUOUS_LOGIT_BOUND`: the density at 0 and 1 is not bounded otherwise, and torch's
+    log-normaliser saturates from about there on.
+
+    Args:
+        feature_shape: shape of the decoder's features.
+        shape: (C, H, W).
+    """
+
+    mend = "scale the pixels to [0, 1]"
+
+    def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
+        super().__init__()
+        self.project = Projection(feature_shape, shape)
+
+    def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
+        """p(x|z)."""
+        logits = soft_bound(self.project(features), CONTINUOUS_LOGIT_BOUND)
+        pixels = torch.distributions.ContinuousBernoulli(logits=logits, validate_args=False)
+        return Independent(pixels, 3, validate_args=False)
+
+    def initialize(self, images: Tensor) -> None:
+        """The bias starts at the logit of the mean image."""
+        self.project.set_bias(mean_logit(images))

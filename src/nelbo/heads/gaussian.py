@@ -1,0 +1,144 @@
+"""Gaussian likelihoods: a learned mean, and sigma fixed, learned, per pixel or optimal.
+
+Shapes: S Monte Carlo samples, B batch, C H W image. loc and scale are in pixel units, x in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+from nelbo.errors import ConfigError, number
+from nelbo.heads.likelihood import Likelihood
+from nelbo.nets import Projection
+
+SIGMA_FLOOR = 1 / (255 * math.sqrt(12))
+"""No sigma goes below the noise of 8-bit quantisation: a constant pixel would otherwise earn an unbounded density."""
+
+VARIANCE_MOMENTUM = 0.1
+"""Weight of the newest batch in the optimal variance that evaluation uses."""
+
+
+class Gaussian(Likelihood):
+    """p(x|z) = N(mu(z), sigma^2), the mean linear in the features; subclasses say what sigma is.
+
+    Args:
+        feature_shape: shape of the decoder's features.
+        shape: (C, H, W).
+    """
+
+    def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
+        super().__init__()
+        self.project = Projection(feature_shape, shape)
+
+    def sigma(self, loc: Tensor, x: Tensor | None) -> Tensor:
+        """The standard deviation, broadcastable to loc (S, B, C, H, W)."""
+        raise NotImplementedError
+
+    def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
+        """p(x|z)."""
+        loc = self.project(features)
+        return Independent(Normal(loc, self.sigma(loc, x), validate_args=False), 3, validate_args=False)
+
+    def initialize(self, images: Tensor) -> None:
+        """The bias starts at the mean image, sigma at the deviation from it."""
+        self.project.set_bias(images.mean(dim=0))
+        self.initialize_sigma(images.var(dim=0, correction=0))
+
+    def initialize_sigma(self, variance: Tensor) -> None:
+        """Take a starting value from the variance of each pixel, (C, H, W)."""
+
+
+class FixedGaussian(Gaussian):
+    """sigma is a number of the config; with beta * sigma^2 as the water level the linear case is solved exactly.
+
+    Args:
+        feature_shape: shape of the decoder's features.
+        shape: (C, H, W).
+        sigma: in pixel units, at least `SIGMA_FLOOR`.
+
+    Raises:
+        ConfigError: if sigma is below the floor or not a number.
+    """
+
+    def __init__(self, feature_shape: Sequence[int], shape: Sequence[int], *, sigma: float) -> None:
+        super().__init__(feature_shape, shape)
+        if number("sigma", sigma, positive=True) < SIGMA_FLOOR:
+            raise ConfigError("sigma", sigma, f"must be at least {SIGMA_FLOOR:.2g}, the noise of 8-bit pixels")
+        self.register_buffer("fixed_sigma", torch.tensor(float(sigma)))
+        self.fixed_sigma: Tensor
+
+    def sigma(self, loc: Tensor, x: Tensor | None) -> Tensor:
+        """The number."""
+        return self.fixed_sigma
+
+
+class LearnedGaussian(Gaussian):
+    """One sigma for all pixels, learned with the rest: sigma^2 = floor^2 + exp(2 log_sigma). Linear: probabilistic PCA.
+
+    Args:
+        feature_shape: shape of the decoder's features.
+        shape: (C, H, W).
+    """
+
+    def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
+        super().__init__(feature_shape, shape)
+        self.log_sigma = nn.Parameter(self.starting_sigma(shape))
+
+    @staticmethod
+    def starting_sigma(shape: Sequence[int]) -> Tensor:
+        """log sigma before the data is seen."""
+        return torch.zeros(())
+
+    def sigma(self, loc: Tensor, x: Tensor | None) -> Tensor:
+        """The learned value, never below `SIGMA_FLOOR`."""
+        return torch.sqrt(SIGMA_FLOOR**2 + torch.exp(2 * self.log_sigma))
+
+    @torch.no_grad()
+    def initialize_sigma(self, variance: Tensor) -> None:
+        """Start at the deviation of the pixels from the mean image."""
+        target = variance if self.log_sigma.ndim else variance.mean()
+        self.log_sigma.copy_(target.clamp(min=SIGMA_FLOOR**2).log() / 2)
+
+
+class PerPixelGaussian(LearnedGaussian):
+    """One learned sigma a pixel and channel, the same for every z. Linear: factor analysis."""
+
+    @staticmethod
+    def starting_sigma(shape: Sequence[int]) -> Tensor:
+        """log sigma before the data is seen."""
+        return torch.zeros(tuple(shape))
+
+
+class OptimalGaussian(Gaussian):
+    """sigma^2 is the mean squared error of the batch, its maximum-likelihood value (Rybkin et al. 2021, eq. 5).
+
+    In training it comes from the batch, without a gradient (at the optimum that gradient is zero); evaluation uses a
+    running mean kept in a buffer.
+
+    Args:
+        feature_shape: shape of the decoder's features.
+        shape: (C, H, W).
+    """
+
+    def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
+        super().__init__(feature_shape, shape)
+        self.register_buffer("variance", torch.ones(()))
+        self.variance: Tensor
+
+    def sigma(self, loc: Tensor, x: Tensor | None) -> Tensor:
+        """The batch's value in training, the running one otherwise, never below `SIGMA_FLOOR`."""
+        if self.training and x is not None:
+            error = (x - loc).detach().square().mean()
+            self.variance.lerp_(error, VARIANCE_MOMENTUM)
+            return torch.sqrt(SIGMA_FLOOR**2 + error)
+        return torch.sqrt(SIGMA_FLOOR**2 + self.variance)
+
+    @torch.no_grad()
+    def initialize_sigma(self, variance: Tensor) -> None:
+        """The running value starts at the variance about the mean image."""
+        self.variance.copy_(variance.mean())

@@ -1,0 +1,114 @@
+"""The variational autoencoder of Kingma & Welling 2014, with its five parts in five slots.
+
+Shapes: S Monte Carlo samples, B batch, D latent dimensions, C H W image. All log-probabilities are in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from nelbo.distributions import temper
+from nelbo.errors import ConfigError, number, positive_integer
+from nelbo.heads import Likelihood, Posterior
+from nelbo.nets import Net
+from nelbo.priors import Prior
+from nelbo.trace import Latent, Trace
+
+
+class VAE(nn.Module):
+    """p(z) p(x|z), with q(z|x) to fit it.
+
+    Each slot arrives as a factory and gets its sizes here.
+
+    Args:
+        shape: (C, H, W) of the images.
+        latent_dim: D.
+        encoder: called with `shape`.
+        posterior: called with the encoder's `out_shape` and D.
+        prior: called with D.
+        decoder: called with `(D,)` and `shape`.
+        likelihood: called with the decoder's `out_shape` and `shape`.
+
+    Raises:
+        ConfigError: if `latent_dim` is not a positive whole number, or from a slot.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        latent_dim: int,
+        encoder: Callable[..., Net],
+        posterior: Callable[..., Posterior],
+        prior: Callable[..., Prior],
+        decoder: Callable[..., Net],
+        likelihood: Callable[..., Likelihood],
+    ) -> None:
+        super().__init__()
+        if len(shape) != 3:
+            raise ConfigError("shape", list(shape), "must be [channels, height, width]")
+        self.shape = tuple(positive_integer(f"shape[{index}]", size) for index, size in enumerate(shape))
+        self.latent_dim = positive_integer("latent_dim", latent_dim)
+        self.encoder = encoder(self.shape)
+        self.posterior = posterior(self.encoder.out_shape, self.latent_dim)
+        self.prior = prior(self.latent_dim)
+        self.decoder = decoder((self.latent_dim,), self.shape)
+        self.likelihood = likelihood(self.decoder.out_shape, self.shape)
+
+    def encode(self, x: Tensor) -> Distribution:
+        """q(z|x), batch shape (B,), of images x (B, C, H, W) in [0, 1].
+
+        Raises:
+            ValueError: if the images have another shape than the model's.
+        """
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"expected images of shape (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+        q: Distribution = self.posterior(self.encoder(x))
+        return q
+
+    def decode(self, z: Tensor) -> Distribution:
+        """p(x|z), with the leading shape of z (..., D)."""
+        px: Distribution = self.likelihood(self.decoder(z))
+        return px
+
+    def trace(self, x: Tensor, num_samples: int = 1) -> Trace:
+        """One pass: S = `num_samples` reparameterised samples of q(z|x), and p(x|z) at each.
+
+        Args:
+            x: (B, C, H, W) in [0, 1].
+            num_samples: S.
+
+        Raises:
+            ValueError: if the images have another shape than the model's.
+        """
+        q = self.encode(x)
+        z = q.rsample(torch.Size((num_samples,)))
+        return Trace(x, self.likelihood(self.decoder(z), x), (Latent(q, self.prior(self.encode), z),))
+
+    def generate(self, n: int, temperature: float = 1.0) -> Distribution:
+        """p(x|z) for n samples z ~ p(z), batch shape (n,); its `.mean` is the picture, its `.sample()` has the noise.
+
+        Args:
+            n: how many.
+            temperature: the spread of p(z) is multiplied by it; 1 is the model itself.
+
+        Raises:
+            ConfigError: if `n` or `temperature` is not positive.
+        """
+        positive_integer("n", n)
+        number("temperature", temperature, positive=True)
+        return self.decode(temper(self.prior(self.encode), temperature).sample(torch.Size((n,))))
+
+    def log_joint(self, x: Tensor, zs: Sequence[Tensor]) -> Tensor:
+        """log p(x, z), (S, B), of images x (B, C, H, W) and one tensor z (S, B, D)."""
+        (z,) = zs
+        return self.decode(z).log_prob(x) + self.prior(self.encode).log_prob(z)
+
+    @torch.no_grad()
+    def initialize(self, images: Tensor) -> None:
+        """Take starting values from training images (N, C, H, W) in [0, 1]: once before training, never on loading."""
+        self.likelihood.initialize(images)

@@ -1,0 +1,8 @@
+"""Nets turn tensors into features and know no distribution."""
+
+from nelbo.nets.base import Net
+from nelbo.nets.conv import ConvDecoder, ConvEncoder
+from nelbo.nets.mlp import MLP
+from nelbo.nets.projection import Projection
+
+__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "Net", "Projection"]

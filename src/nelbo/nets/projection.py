@@ -1,0 +1,37 @@
+"""From features to the parameters of a head: the only code that looks at a feature's shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nelbo.nets.base import Net
+
+
+class Projection(Net):
+    """Features to `out_shape`: a 1x1 convolution where both are images of one size, a linear layer otherwise.
+
+    Args:
+        in_shape: shape of the features.
+        out_shape: shape of the parameters.
+    """
+
+    def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int]) -> None:
+        is_image = len(in_shape) == len(out_shape) == 3 and tuple(in_shape[1:]) == tuple(out_shape[1:])
+        layers: nn.Module
+        if is_image:
+            layers = nn.Conv2d(in_shape[0], out_shape[0], 1)
+        else:
+            linear = nn.Linear(math.prod(in_shape), math.prod(out_shape))
+            layers = nn.Sequential(nn.Flatten(), linear, nn.Unflatten(1, tuple(out_shape)))
+        super().__init__(in_shape, out_shape, layers)
+
+    @torch.no_grad()
+    def set_bias(self, value: Tensor) -> None:
+        """Start at `value`, of `out_shape`; a convolution, with one bias a channel, at its mean over the pixels."""
+        last = next(layer for layer in self.layers.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
+        assert last.bias is not None
+        last.bias.copy_(value.mean(dim=(-2, -1)) if isinstance(last, nn.Conv2d) else value.flatten())

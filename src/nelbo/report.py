@@ -1,0 +1,42 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+ROWS = (
+    ("nelbo", "negative ELBO", "nats/image", ".2f"),
+    ("reconstruction", "reconstruction", "nats/image", ".2f"),
+    ("kl", "KL", "nats/image", ".2f"),
+    ("bits_per_dim", "bits/dim", "", ".4f"),
+    ("active_units", "active units", "", ".0f"),
+)
+
+
+def print_report(metrics: Mapping[str, Any], folder: Path) -> None:
+    """Print the scores, and where everything is."""
+    validated = any(key.startswith("val/") for key in metrics)
+    table = Table(title=f"{metrics['data']} ({metrics['protocol']}), best checkpoint", title_justify="left")
+    table.add_column("")
+    if validated:
+        table.add_column("validation", justify="right")
+    table.add_column("test", justify="right", style="bold")
+    table.add_column("")
+    for key, name, unit, style in ROWS:
+        if f"test/{key}" in metrics:
+            values = [metrics[f"{split}/{key}"] for split in ("val", "test") if split == "test" or validated]
+            table.add_row(name, *(format(value, style) for value in values), unit)
+    console = Console(soft_wrap=True)
+    console.print(table)
+    home = os.path.relpath(folder)
+    rate, seconds, epochs = metrics["images_per_second"], metrics["train_seconds"], metrics["epochs"]
+    console.print(f"trained    {epochs} epochs in {seconds:.1f} s, {rate:,.0f} images/s", highlight=False)
+    console.print(f"run        {home}", highlight=False)
+    console.print(f"checkpoint {home}/checkpoints/best.ckpt", highlight=False)
+    console.print(f"look       tensorboard --logdir {home}", highlight=False)

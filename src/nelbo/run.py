@@ -1,0 +1,219 @@
+"""One run: check, build, fit, test, report. The only reader of a DictConfig."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from nelbo.build import build
+from nelbo.data.module import ImageData
+from nelbo.errors import ConfigError, NelboError, integer, number, positive_integer
+from nelbo.models import VAE
+from nelbo.objectives import Objective
+from nelbo.report import print_report
+from nelbo.trace import Trace
+from nelbo.training import VAEModule
+from nelbo.training.callbacks import BestMetrics, Dashboard, EpochLines, Throughput
+from nelbo.training.callbacks.best import MONITOR
+
+log = logging.getLogger(__name__)
+
+# Numbers whose objects are other people's, and would refuse them late, at length or not at all.
+CHECKS: dict[str, Callable[[str, object], object]] = {
+    "seed": lambda key, value: integer(key, value, minimum=0),
+    "optimizer.lr": lambda key, value: number(key, value, positive=True),
+    "trainer.max_epochs": positive_integer,
+    "trainer.check_val_every_n_epoch": positive_integer,
+    "trainer.log_every_n_steps": positive_integer,
+}
+HYPERPARAMETERS = (
+    "model.latent_dim",
+    "objective.beta",
+    "objective.num_samples",
+    "data.batch_size",
+    "optimizer.lr",
+    "trainer.max_epochs",
+    "seed",
+)
+PROBE = 2
+
+
+def run(config: DictConfig) -> float:
+    """Train and test what `config` says, in Hydra's run directory.
+
+    Returns:
+        `val/nelbo` of the best checkpoint, or `test/nelbo` without a validation set; the reconstruction of a model that
+        has no ELBO.
+
+    Raises:
+        NelboError: for anything that the user can mend.
+    """
+    plain = resolve(config)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    overrides = list(HydraConfig.get().overrides.task)
+    write_configs(plain, overrides, folder)
+    pl.seed_everything(plain["seed"], workers=True, verbose=False)
+
+    data: ImageData = build(plain["data"], "data")
+    objective: Objective = build(plain["objective"], "objective")
+    model: VAE = build(plain["model"], "model")
+    data.setup()
+    example = probe(model, objective, data, HydraConfig.get().runtime.choices)
+    model.initialize(data.starting_images())
+
+    record = {"model": plain["model"], "data": plain["data"], "seed": plain["seed"]}
+    factories = (build(plain[slot], slot) for slot in ("optimizer", "scheduler"))
+    module = VAEModule(model, objective, *factories, example=example, record=record)
+    best, throughput = BestMetrics(), Throughput()
+    hyperparameters = {key: select(plain, key) for key in HYPERPARAMETERS} | choices(plain, overrides)
+    checkpoint = checkpoints(folder, validated=bool(data.validation_size))
+    watchers = [throughput, best, EpochLines(throughput), Dashboard(hyperparameters), checkpoint]
+    trainer = make_trainer(plain, folder, watchers, validated=bool(data.validation_size))
+    log.info("training in %s", folder)
+    try:
+        trainer.fit(module, datamodule=data)
+        epochs = trainer.current_epoch
+        (tested,) = trainer.test(module, datamodule=data, ckpt_path=checkpoint.best_model_path, verbose=False)
+    except MisconfigurationException as error:
+        raise NelboError(f"trainer: {str(error).splitlines()[0]}") from error
+
+    metrics: dict[str, Any] = {
+        **best.values,
+        **{key: float(value) for key, value in tested.items()},
+        "data": data.name,
+        "protocol": data.protocol,
+        "seed": plain["seed"],
+        "epochs": epochs,
+        "train_seconds": throughput.seconds,
+        "images_per_second": throughput.rate,
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    write_metrics(metrics, folder)
+    if trainer.is_global_zero:
+        print_report(metrics, folder)
+    split = "val" if data.validation_size else "test"
+    return float(metrics.get(f"{split}/nelbo", metrics[f"{split}/reconstruction"]))
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """The config as plain containers, its numbers checked.
+
+    Raises:
+        ConfigError: for a missing value, a bad interpolation or a number out of range.
+    """
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    for key, check in CHECKS.items():
+        check(key, select(plain, key))
+    return plain
+
+
+def select(plain: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401 - whatever stands there
+    """The value at a dotted key; None where there is none."""
+    value: Any = plain
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def choices(plain: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """The model and data that were chosen and everything else overridden, for TensorBoard's hparams tab."""
+    chosen = {group: HydraConfig.get().runtime.choices[group] for group in ("model", "data", "likelihood")}
+    typed = {override.lstrip("+~").split("=")[0]: override.partition("=")[2] for override in overrides}
+    return {key: value for key, value in typed.items() if key not in HYPERPARAMETERS} | chosen
+
+
+def probe(model: VAE, objective: Objective, data: ImageData, chosen: Mapping[str, str]) -> Trace:
+    """One small pass before training: refuse pairs without meaning, and pixels outside the likelihood's support.
+
+    Raises:
+        ConfigError: naming the pair and the ways out.
+    """
+    x = data.starting_images()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        trace = model.eval().trace(x[:PROBE], objective.num_samples)
+    model.train()
+    objective.check(trace)
+    support = trace.px.support
+    if support is not None and not support.check(x).all():
+        name = chosen.get("likelihood", type(model.likelihood).__name__)
+        mend = f"{data.name} ({data.protocol}) has pixels outside its support: {model.likelihood.mend}"
+        raise ConfigError("likelihood", name, mend, located=True)
+    return trace
+
+
+def checkpoints(folder: Path, *, validated: bool) -> ModelCheckpoint:
+    """best.ckpt, by the objective on the validation set, and last.ckpt; without a validation set the last is the best."""
+    return ModelCheckpoint(
+        dirpath=folder / "checkpoints",
+        filename="best",
+        monitor=MONITOR if validated else None,
+        save_last=True,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+        save_on_train_epoch_end=not validated,
+    )
+
+
+def quiet_lightning() -> None:
+    """Leave out what Lightning says that is no news here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # Batches are slices of memory: workers would only copy them.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # TrainingScalars writes the first step too, so that no run is without scalars.
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    # Between Lightning and torch; nothing of ours.
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+
+
+def make_trainer(
+    plain: Mapping[str, Any], folder: Path, watchers: list[pl.Callback], *, validated: bool
+) -> pl.Trainer:
+    """The Trainer of the config with its logger and callbacks.
+
+    Raises:
+        NelboError: if Lightning refuses it, for want of a GPU for instance.
+    """
+    quiet_lightning()
+    make_logger = build(plain["logger"], "logger")
+    callbacks = [callback for callback in build(plain["callbacks"], "callbacks").values() if callback]
+    options = {} if validated else {"limit_val_batches": 0}
+    try:
+        trainer: pl.Trainer = build(plain["trainer"], "trainer")(
+            logger=make_logger(save_dir=folder) if make_logger else False,
+            callbacks=callbacks + watchers,
+            default_root_dir=folder,
+            enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
+            **options,
+        )
+    except MisconfigurationException as error:
+        raise NelboError(f"trainer: {str(error).splitlines()[0]}") from error
+    return trainer
+
+
+@rank_zero_only
+def write_configs(plain: Mapping[str, Any], overrides: list[str], folder: Path) -> None:
+    """config.yaml, resolved, and overrides.yaml."""
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.create(dict(plain)), folder / "config.yaml")
+    OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
+
+
+@rank_zero_only
+def write_metrics(metrics: Mapping[str, Any], folder: Path) -> None:
+    """metrics.json, whole or not at all."""
+    partial = folder / ".metrics.json.partial"
+    partial.write_text(json.dumps(metrics, indent=2) + "\n")
+    os.replace(partial, folder / "metrics.json")

@@ -1,0 +1,42 @@
+"""TensorBoard's hparams tab and its custom scalars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.utils.tensorboard.summary import hparams
+
+from nelbo.training.callbacks.board import writers
+from nelbo.training.module import VAEModule
+
+LAYOUT = {
+    "rate, distortion, ELBO (nats per image)": {
+        "negative ELBO": ["Multiline", ["train/nelbo", "val/nelbo"]],
+        "rate: KL(q(z|x) || p(z))": ["Multiline", ["train/kl", "val/kl"]],
+        "distortion: -log p(x|z)": ["Multiline", ["train/reconstruction", "val/reconstruction"]],
+    }
+}
+
+
+class Dashboard(pl.Callback):
+    """Fills the hparams tab with `hyperparameters` and the test metrics, and lays rate, distortion and ELBO side by side.
+
+    Args:
+        hyperparameters: flat, of plain values.
+    """
+
+    def __init__(self, hyperparameters: dict[str, Any]) -> None:
+        self.hyperparameters = {
+            key: value if isinstance(value, bool | int | float | str) else str(value)
+            for key, value in hyperparameters.items()
+        }
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say what will come: the tab takes each metric from the scalar of the same name."""
+        assert isinstance(pl_module, VAEModule)
+        metrics = list(pl_module.stage_metrics["test_"])
+        for writer in writers(trainer):
+            for summary in hparams(self.hyperparameters, dict.fromkeys((f"test/{name}" for name in metrics), 0.0)):
+                writer.file_writer.add_summary(summary)
+            writer.add_custom_scalars(LAYOUT)

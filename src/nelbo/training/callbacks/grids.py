@@ -1,0 +1,36 @@
+"""Pictures from tensors.
+
+Shapes: R rows, K columns, C H W image.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+PIXELS = 56
+"""Small images are enlarged to about this many pixels, so that a person sees them."""
+
+GAP = 2
+
+
+def grid(images: Tensor) -> Tensor:
+    """Images (R, K, C, H, W) as one picture (C, height, width) in [0, 1], with white lines between."""
+    rows, columns, channels, height, width = images.shape
+    scale = max(1, round(PIXELS / height))
+    cells = images.detach().float().cpu().clamp(0, 1)
+    cells = cells.repeat_interleave(scale, dim=-2).repeat_interleave(scale, dim=-1)
+    cells = functional.pad(cells, (0, GAP, 0, GAP), value=1.0)
+    picture = cells.permute(2, 0, 3, 1, 4).reshape(channels, rows * cells.shape[-2], columns * cells.shape[-1])
+    return functional.pad(picture, (GAP, 0, GAP, 0), value=1.0)
+
+
+def square(images: Tensor, columns: int) -> Tensor:
+    """Images (R * K, C, H, W) as a picture with `columns` columns."""
+    return grid(images.reshape(-1, columns, *images.shape[1:]))
+
+
+def normal_quantiles(count: int, device: torch.device) -> Tensor:
+    """`count` points that cut N(0, 1) into equal parts, between its 2.5% and 97.5% quantiles, (count,)."""
+    return torch.special.ndtri(torch.linspace(0.025, 0.975, count, device=device))

@@ -1,0 +1,48 @@
+"""KL per latent unit, and the projector.
+
+Shapes: N examples, D latent dimensions.
+"""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+import torch
+
+from nelbo.errors import positive_integer
+from nelbo.training.callbacks.board import data_of, model_of, writers
+from nelbo.training.module import VAEModule
+
+
+class LatentUnits(pl.Callback):
+    """The KL of each unit (D,), in nats, over the validation set: a histogram, and a bar a unit."""
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log, and begin anew."""
+        assert isinstance(pl_module, VAEModule)
+        if pl_module.kl_per_unit is None:
+            return
+        values = pl_module.kl_per_unit.compute()
+        pl_module.kl_per_unit.reset()
+        for writer in writers(trainer):
+            writer.add_histogram("val/kl_per_unit", values.cpu(), trainer.global_step)
+
+
+class Projector(pl.Callback):
+    """After training: codes of held-out examples with their labels and pictures, for TensorBoard's projector.
+
+    Args:
+        num_examples: how many.
+    """
+
+    def __init__(self, *, num_examples: int) -> None:
+        self.num_examples = positive_integer("num_examples", num_examples)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write."""
+        if not writers(trainer):
+            return
+        x, labels = data_of(trainer).examples(self.num_examples)
+        with torch.no_grad():
+            codes = model_of(pl_module).encode(x.to(pl_module.device)).mean.cpu()
+        for writer in writers(trainer):
+            writer.add_embedding(codes, metadata=labels.tolist(), label_img=x, global_step=trainer.global_step, tag="codes")

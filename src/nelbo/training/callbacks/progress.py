@@ -1,0 +1,68 @@
+"""Progress for people at a terminal, and lines for logs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import RichProgressBar
+from rich.console import Console
+
+from nelbo.training.callbacks.scalars import Throughput
+from nelbo.training.module import VAEModule
+
+log = logging.getLogger(__name__)
+SECONDS_BETWEEN_UPDATES = 0.2
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's rich progress bar, redrawn five times a second instead of every step, and only at a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = 0.0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """A log file gets lines instead."""
+        super().setup(trainer, pl_module, stage)
+        if not Console().is_terminal:
+            self.disable()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ANN401
+    ) -> None:
+        """Redraw, when due."""
+        now = time.monotonic()
+        if now - self._last > SECONDS_BETWEEN_UPDATES or trainer.is_last_batch:
+            self._last = now
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """The objective's terms."""
+        assert isinstance(pl_module, VAEModule)
+        return {name: f"{float(value):.4g}" for name, value in pl_module.terms.items()}
+
+
+class EpochLines(pl.Callback):
+    """A line in train.log after each validation, or each epoch if there is none.
+
+    Args:
+        throughput: where images/s comes from.
+    """
+
+    def __init__(self, throughput: Throughput) -> None:
+        self.throughput = throughput
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write."""
+        every = trainer.check_val_every_n_epoch or 1
+        epoch = trainer.current_epoch + 1
+        if epoch % every and epoch != trainer.max_epochs:
+            return
+        assert isinstance(pl_module, VAEModule)
+        validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+        shown = validated or {f"train/{name}": value for name, value in pl_module.terms.items()}
+        text = "  ".join(f"{name} {float(value):.6g}" for name, value in shown.items())
+        log.info("epoch %d/%s  %s  %.0f images/s", epoch, trainer.max_epochs, text, self.throughput.rate)

@@ -1,0 +1,119 @@
+"""Training scalars and throughput, at a cost that cannot be measured."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from nelbo.metrics import ActiveUnits
+from nelbo.trace import Trace
+from nelbo.training.module import VAEModule
+
+
+class Throughput(pl.Callback):
+    """Seconds spent in training batches and images seen, over all processes; no validation, pictures or checkpoints."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.images = 0
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Any, batch_idx: int  # noqa: ANN401
+    ) -> None:
+        """Count a batch; the last one of the epoch stops the clock, before validation begins."""
+        self.images += len(batch[0]) * trainer.world_size
+        if trainer.is_last_batch:
+            if pl_module.device.type == "cuda":
+                torch.cuda.synchronize(pl_module.device)
+            self.seconds += time.perf_counter() - self._started
+
+    @property
+    def rate(self) -> float:
+        """Images a second; 0 before the first epoch is over."""
+        return self.images / self.seconds if self.seconds else 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"seconds": self.seconds, "images": self.images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.seconds, self.images = state_dict["seconds"], state_dict["images"]
+
+
+class TrainingScalars(pl.Callback):
+    """Logs the objective's terms, learning rate, gradient norm and images/s; once an epoch the active units.
+
+    Written to the loggers directly: `self.log` in every step would cost a tenth of a small model's time.
+
+    Every `trainer.log_every_n_steps` steps, and after the first; the active units are those of the batches logged.
+    """
+
+    def __init__(self) -> None:
+        self._active_units: ActiveUnits | None = None
+        self._gradient_norm: Tensor | None = None
+        self._mark = (0, 0.0)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock for images/s."""
+        self._mark = (trainer.global_step, time.perf_counter())
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """The gradient norm, before any clipping."""
+        if _is_due(trainer, trainer.global_step + 1):
+            gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
+            self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Any, batch_idx: int  # noqa: ANN401
+    ) -> None:
+        """Log, when due."""
+        step = trainer.global_step
+        if self._gradient_norm is None:
+            return
+        assert isinstance(pl_module, VAEModule)
+        values = {f"train/{name}": float(value) for name, value in pl_module.terms.items()}
+        values["train/gradient_norm"] = float(self._gradient_norm)
+        values["train/learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        marked_step, marked_time = self._mark
+        if step > marked_step:
+            seconds = time.perf_counter() - marked_time
+            images = (step - marked_step) * trainer.accumulate_grad_batches * len(batch[0]) * trainer.world_size
+            values["train/images_per_second"] = images / seconds
+        _log(trainer, values)
+        self._count_units(pl_module.last_trace)
+        self._mark, self._gradient_norm = (step, time.perf_counter()), None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the active units of the epoch."""
+        if self._active_units is not None:
+            _log(trainer, {"train/active_units": float(self._active_units.compute())})
+            self._active_units = None
+
+    def _count_units(self, trace: Trace | None) -> None:
+        assert trace is not None
+        if self._active_units is None:
+            self._active_units = ActiveUnits(trace).to(trace.x.device)
+        self._active_units.update(trace)
+
+
+def _log(trainer: pl.Trainer, values: dict[str, float]) -> None:
+    for logger in trainer.loggers:
+        logger.log_metrics(values, step=trainer.global_step)
+
+
+def _is_due(trainer: pl.Trainer, step: int) -> bool:
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by Lightning's logger connector
+    return step == 1 or (every > 0 and step % every == 0)

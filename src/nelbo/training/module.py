@@ -1,0 +1,150 @@
+"""The one LightningModule: a model, an objective, metrics and an optimiser. No maths in it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MetricCollection
+
+from nelbo.loading import FORMAT, RECORD
+from nelbo.metrics import KLPerUnit, TraceMetric, standard_metrics
+from nelbo.models import VAE
+from nelbo.objectives import Objective
+from nelbo.trace import Trace
+
+EVALUATION_SEED = 0
+"""Validation and test draw the same noise every time: epochs compare fairly, and training's random state is untouched."""
+
+
+class ObjectiveMean(TraceMetric):
+    """The objective at the final value of its schedules, averaged over examples: what the best checkpoint minimises.
+
+    Args:
+        objective: what is trained.
+    """
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = [objective]  # in a list: its parameters belong to the LightningModule
+        self.add_sum("total")
+        self.add_sum("count")
+
+    def update(self, trace: Trace) -> None:
+        """Count the examples of a trace."""
+        self.total += self.objective[0](trace, math.inf).total * len(trace.x)
+        self.count += len(trace.x)
+
+    def compute(self) -> Tensor:
+        """The mean."""
+        return self.total / self.count
+
+
+class VAEModule(pl.LightningModule):
+    """Trains `model` on `objective`.
+
+    Args:
+        model: has `trace(x, num_samples)`.
+        objective: what is minimised.
+        optimizer: called with the parameters.
+        scheduler: called with the optimizer and the number of steps; stepped after every batch.
+        example: a trace of the model, for the metrics that have a meaning for such traces.
+        record: the model's plain config and what else a checkpoint should carry, in plain containers.
+    """
+
+    def __init__(
+        self,
+        model: VAE,
+        objective: Objective,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[[Optimizer, int], LRScheduler],
+        example: Trace,
+        record: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+        self.optimizer, self.scheduler, self.record = optimizer, scheduler, record
+        self.terms: dict[str, Tensor | float] = {}
+        self.last_trace: Trace | None = None
+        self.stage_metrics = nn.ModuleDict({f"{stage}_": standard_metrics(example, f"{stage}/") for stage in ("val", "test")})
+        self.validation_objective = ObjectiveMean(objective)
+        self.kl_per_unit = KLPerUnit(example) if KLPerUnit.applies(example) else None
+        self._isolation = contextlib.ExitStack()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The loss of a batch; until the batch ends, callbacks may look at its `terms` and `last_trace`."""
+        self.last_trace = self.model.trace(batch[0], self.objective.num_samples)
+        loss = self.objective(self.last_trace, self.global_step)
+        self.terms = loss.terms
+        return loss.total  # type: ignore[no-any-return]
+
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
+        """Callbacks have looked: free the trace before the next one is made."""
+        self.last_trace = None
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Count a batch."""
+        trace = self.model.trace(batch[0], self.objective.num_samples)
+        self._metrics("val").update(trace)
+        self.validation_objective.update(trace)
+        if self.kl_per_unit is not None:
+            self.kl_per_unit.update(trace)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Count a batch."""
+        self._metrics("test").update(self.model.trace(batch[0], self.objective.num_samples))
+
+    def on_validation_epoch_start(self) -> None:
+        """The noise of evaluation begins."""
+        self._begin_evaluation()
+
+    def on_test_epoch_start(self) -> None:
+        """The noise of evaluation begins."""
+        self._begin_evaluation()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log, and give training its random state back."""
+        self.log_dict({"val/objective": self.validation_objective.compute()}, sync_dist=True)
+        self.validation_objective.reset()
+        self._end_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log, and give training its random state back."""
+        self._end_evaluation("test")
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimiser, over the objective's own parameters too, and its schedule by step."""
+        optimizer = self.optimizer(self.parameters())
+        scheduler = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what `nelbo.load` needs."""
+        checkpoint[RECORD] = {"format": FORMAT, **self.record}
+
+    def _metrics(self, stage: str) -> MetricCollection:
+        metrics = self.stage_metrics[f"{stage}_"]
+        assert isinstance(metrics, MetricCollection)
+        return metrics
+
+    def _begin_evaluation(self) -> None:
+        self._isolation.enter_context(isolate_rng())
+        torch.manual_seed(EVALUATION_SEED)
+
+    def _end_evaluation(self, stage: str) -> None:
+        metrics = self._metrics(stage)
+        # Already reduced over processes by torchmetrics; sync_dist only tells Lightning so.
+        self.log_dict(metrics.compute(), sync_dist=True)
+        metrics.reset()
+        self._isolation.close()
