@@ -34,7 +34,7 @@ class Factory:
     def __init__(self, target: Callable[..., Any], arguments: Mapping[str, Any], path: str) -> None:
         self.target, self.arguments, self.path = target, dict(arguments), path
 
-    def __call__(self, *args: object, **kwargs: object) -> Any:  # noqa: ANN401 - what it makes is the config's choice
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         """The object.
 
         Raises:
@@ -55,7 +55,7 @@ class Factory:
         return f"Factory({self.target.__qualname__}, {self.arguments})"
 
 
-def build(spec: object, path: str = "", allowed: Sequence[str] = RUN_PREFIXES) -> Any:  # noqa: ANN401
+def build(spec: object, path: str = "", allowed: Sequence[str] = RUN_PREFIXES) -> Any:
     """Build everything in `spec`, a tree of dicts, lists and scalars; `path` says where in the config it stands.
 
     Raises:

@@ -35,7 +35,9 @@ def load(path: str | Path) -> VAE:
     except ConfigError as error:
         raise CheckpointError(f"{file}: its model cannot be built: {error}") from error
     prefix = "model."
-    state = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)}
+    state = {
+        key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)
+    }
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -74,4 +76,4 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file}: not written by nelbo (it holds no {RECORD!r} record)")
     if record.get("format") != FORMAT:
         raise CheckpointError(f"{file}: has format {record.get('format')}, this nelbo reads {FORMAT}")
-    return checkpoint
+    return checkpoint  # type: ignore[no-any-return]

@@ -13,10 +13,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from nelbo.build import build
 from nelbo.data.module import ImageData
@@ -75,8 +75,8 @@ def run(config: DictConfig) -> float:
     model.initialize(data.starting_images())
 
     record = {"model": plain["model"], "data": plain["data"], "seed": plain["seed"]}
-    factories = (build(plain[slot], slot) for slot in ("optimizer", "scheduler"))
-    module = VAEModule(model, objective, *factories, example=example, record=record)
+    optimizer, scheduler = build(plain["optimizer"], "optimizer"), build(plain["scheduler"], "scheduler")
+    module = VAEModule(model, objective, optimizer, scheduler, example, record)
     best, throughput = BestMetrics(), Throughput()
     hyperparameters = {key: select(plain, key) for key in HYPERPARAMETERS} | choices(plain, overrides)
     checkpoint = checkpoints(folder, validated=bool(data.validation_size))
@@ -120,7 +120,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     return plain
 
 
-def select(plain: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401 - whatever stands there
+def select(plain: Mapping[str, Any], key: str) -> Any:
     """The value at a dotted key; None where there is none."""
     value: Any = plain
     for part in key.split("."):
@@ -155,7 +155,7 @@ def probe(model: VAE, objective: Objective, data: ImageData, chosen: Mapping[str
 
 
 def checkpoints(folder: Path, *, validated: bool) -> ModelCheckpoint:
-    """best.ckpt, by the objective on the validation set, and last.ckpt; without a validation set the last is the best."""
+    """last.ckpt, and best.ckpt by the objective on the validation set; without one the last is the best."""
     return ModelCheckpoint(
         dirpath=folder / "checkpoints",
         filename="best",
@@ -178,9 +178,7 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 
 
-def make_trainer(
-    plain: Mapping[str, Any], folder: Path, watchers: list[pl.Callback], *, validated: bool
-) -> pl.Trainer:
+def make_trainer(plain: Mapping[str, Any], folder: Path, watchers: list[pl.Callback], *, validated: bool) -> pl.Trainer:
     """The Trainer of the config with its logger and callbacks.
 
     Raises:

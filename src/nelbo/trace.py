@@ -39,12 +39,12 @@ class Latent:
 
     @cached_property
     def log_q(self) -> Tensor:
-        """log q(z|x), (S, B), in nats."""
+        """Log q(z|x), (S, B), in nats."""
         return self.q.log_prob(self.z) if self.sampled_log_q is None else self.sampled_log_q
 
     @cached_property
     def log_p(self) -> Tensor:
-        """log p(z), (S, B), in nats."""
+        """Log p(z), (S, B), in nats."""
         return self.p.log_prob(self.z)
 
     @cached_property
@@ -79,7 +79,7 @@ class Trace:
 
     @cached_property
     def log_px(self) -> Tensor:
-        """log p(x|z), (S, B), in nats."""
+        """Log p(x|z), (S, B), in nats."""
         return self.px.log_prob(self.x)
 
     @cached_property
@@ -89,7 +89,7 @@ class Trace:
 
     @cached_property
     def log_weight(self) -> Tensor:
-        """log p(x, z) - log q(z|x), (S, B), in nats: the importance weights of Burda et al. 2016, eq. 8."""
+        """Log p(x, z) - log q(z|x), (S, B), in nats: the importance weights of Burda et al. 2016, eq. 8."""
         return self.log_px + sum((latent.log_p - latent.log_q for latent in self.latents), start=torch.zeros(()))
 
     @property

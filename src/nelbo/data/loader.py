@@ -84,7 +84,7 @@ def loader(dataset: TensorImages, batches: Batches, *, num_workers: int, pin_mem
     return DataLoader(
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type] # tensors of indices, where torch's annotation says lists
-        collate_fn=_identity,
+        collate_fn=_identity,  # type: ignore[arg-type] # it is given the batch itself
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,

@@ -130,7 +130,7 @@ class ImageData(pl.LightningDataModule):
         split = self.splits["val"] if self.validation_size else self.splits["test"]
         return as_floats(split.images[:count], resample=False), split.labels[:count]
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401 - Lightning's signature
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """uint8 to floats, on the device."""
         images, labels = batch
         assert self.trainer is not None

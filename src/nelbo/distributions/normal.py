@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence, register_kl
 
 
-class DiagonalNormal(Independent):
+class DiagonalNormal(Independent[Normal]):
     """N(loc, diag(scale^2)) over vectors; a class of its own so that KLs can be registered against it.
 
     Args:
@@ -24,23 +24,25 @@ class DiagonalNormal(Independent):
     @property
     def loc(self) -> Tensor:
         """The mean, (..., D)."""
-        return self.base_dist.loc
+        loc: Tensor = self.base_dist.loc
+        return loc
 
     @property
     def scale(self) -> Tensor:
         """The standard deviation, (..., D)."""
-        return self.base_dist.scale
+        scale: Tensor = self.base_dist.scale
+        return scale
 
-    def expand(self, batch_shape: torch.Size | tuple[int, ...], _instance: object = None) -> DiagonalNormal:
+    def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> DiagonalNormal:
         """The same distribution with a larger batch shape."""
         shape = (*batch_shape, *self.event_shape)
         return DiagonalNormal(self.loc.expand(shape), self.scale.expand(shape))
 
     def kl_per_unit(self, other: DiagonalNormal) -> Tensor:
-        """KL of each coordinate to that of `other`, (..., D), in nats; their sum is the KL (Kingma & Welling 2014, B)."""
+        """KL of each coordinate to that of `other`, (..., D), in nats (Kingma & Welling 2014, B)."""
         return kl_divergence(self.base_dist, other.base_dist)
 
 
-@register_kl(DiagonalNormal, DiagonalNormal)
+@register_kl(DiagonalNormal, DiagonalNormal)  # type: ignore[untyped-decorator]
 def _kl_diagonal_normal(p: DiagonalNormal, q: DiagonalNormal) -> Tensor:
     return p.kl_per_unit(q).sum(-1)

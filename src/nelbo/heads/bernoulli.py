@@ -46,8 +46,8 @@ class Bernoulli(Likelihood):
 class ContinuousBernoulli(Likelihood):
     """The density on [0, 1] proportional to p^x (1-p)^(1-x), normalised (Loaiza-Ganem & Cunningham 2019, eq. 3).
 
-    Logits are bounded smoothly by `CONTINUOUS_LOGIT_BOUND`: the density at 0 and 1 is not bounded otherwise, and torch's
-    log-normaliser saturates from about there on.
+    Logits are bounded smoothly by `CONTINUOUS_LOGIT_BOUND`: the density at 0 and 1 is not bounded otherwise, and
+    torch's log-normaliser saturates from about there on.
 
     Args:
         feature_shape: shape of the decoder's features.

@@ -91,7 +91,7 @@ class LearnedGaussian(Gaussian):
 
     @staticmethod
     def starting_sigma(shape: Sequence[int]) -> Tensor:
-        """log sigma before the data is seen."""
+        """Log sigma before the data is seen."""
         return torch.zeros(())
 
     def sigma(self, loc: Tensor, x: Tensor | None) -> Tensor:
@@ -110,7 +110,7 @@ class PerPixelGaussian(LearnedGaussian):
 
     @staticmethod
     def starting_sigma(shape: Sequence[int]) -> Tensor:
-        """log sigma before the data is seen."""
+        """Log sigma before the data is seen."""
         return torch.zeros(tuple(shape))
 
 

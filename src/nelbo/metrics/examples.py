@@ -59,7 +59,7 @@ class ExampleMean(TraceMetric):
 
 
 class BitsPerDim(ExampleMean):
-    """The negative ELBO in bits a pixel and channel: nats / (C H W log 2). Only for discrete pixels; densities have none."""
+    """The negative ELBO in bits a pixel and channel: nats / (C H W log 2), for discrete pixels only."""
 
     def __init__(self) -> None:
         super().__init__(bits_per_dim)
@@ -78,7 +78,10 @@ def bits_per_dim(trace: Trace) -> Tensor:
 
 def standard_metrics(trace: Trace, prefix: str) -> MetricCollection:
     """The scalars of every run that have a meaning for traces like `trace`, named with `prefix`."""
-    metrics: dict[str, TraceMetric] = {"reconstruction": ExampleMean(reconstruction), "active_units": ActiveUnits(trace)}
+    metrics: dict[str, TraceMetric] = {
+        "reconstruction": ExampleMean(reconstruction),
+        "active_units": ActiveUnits(trace),
+    }
     if trace.has_density:
         metrics |= {"nelbo": ExampleMean(nelbo), "kl": ExampleMean(kl)}
     if BitsPerDim.applies(trace):

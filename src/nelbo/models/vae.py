@@ -104,9 +104,10 @@ class VAE(nn.Module):
         return self.decode(temper(self.prior(self.encode), temperature).sample(torch.Size((n,))))
 
     def log_joint(self, x: Tensor, zs: Sequence[Tensor]) -> Tensor:
-        """log p(x, z), (S, B), of images x (B, C, H, W) and one tensor z (S, B, D)."""
+        """Log p(x, z), (S, B), of images x (B, C, H, W) and one tensor z (S, B, D)."""
         (z,) = zs
-        return self.decode(z).log_prob(x) + self.prior(self.encode).log_prob(z)
+        log_joint: Tensor = self.decode(z).log_prob(x) + self.prior(self.encode).log_prob(z)
+        return log_joint
 
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:

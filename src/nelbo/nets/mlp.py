@@ -24,7 +24,12 @@ class MLP(Net):
     """
 
     def __init__(
-        self, in_shape: Sequence[int], target_shape: Sequence[int] | None = None, *, hidden: Sequence[int], activation: str
+        self,
+        in_shape: Sequence[int],
+        target_shape: Sequence[int] | None = None,
+        *,
+        hidden: Sequence[int],
+        activation: str,
     ) -> None:
         sizes = [math.prod(in_shape), *widths("hidden", hidden)]
         act = activation_class(activation)

@@ -41,7 +41,9 @@ class NegativeELBO(Objective):
             ConfigError: for a deterministic code.
         """
         if not trace.has_density:
-            mend = "posterior=deterministic has no log q(z|x): use objective=reconstruction, or posterior=diagonal_normal"
+            mend = (
+                "posterior=deterministic has no log q(z|x): use objective=reconstruction, or posterior=diagonal_normal"
+            )
             raise ConfigError("objective", "elbo", mend, located=True)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.seed import isolate_rng
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -22,7 +23,7 @@ from nelbo.objectives import Objective
 from nelbo.trace import Trace
 
 EVALUATION_SEED = 0
-"""Validation and test draw the same noise every time: epochs compare fairly, and training's random state is untouched."""
+"""Validation and test draw the same noise every time, so that epochs compare fairly."""
 
 
 class ObjectiveMean(TraceMetric):
@@ -77,7 +78,9 @@ class VAEModule(pl.LightningModule):
         self.optimizer, self.scheduler, self.record = optimizer, scheduler, record
         self.terms: dict[str, Tensor | float] = {}
         self.last_trace: Trace | None = None
-        self.stage_metrics = nn.ModuleDict({f"{stage}_": standard_metrics(example, f"{stage}/") for stage in ("val", "test")})
+        self.stage_metrics = nn.ModuleDict(
+            {f"{stage}_": standard_metrics(example, f"{stage}/") for stage in ("val", "test")}
+        )
         self.validation_objective = ObjectiveMean(objective)
         self.kl_per_unit = KLPerUnit(example) if KLPerUnit.applies(example) else None
         self._isolation = contextlib.ExitStack()
@@ -123,7 +126,7 @@ class VAEModule(pl.LightningModule):
         """Log, and give training its random state back."""
         self._end_evaluation("test")
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, over the objective's own parameters too, and its schedule by step."""
         optimizer = self.optimizer(self.parameters())
         scheduler = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
@@ -132,6 +135,10 @@ class VAEModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `nelbo.load` needs."""
         checkpoint[RECORD] = {"format": FORMAT, **self.record}
+
+    def metric_names(self, stage: str) -> list[str]:
+        """The metrics of `val` or `test`, such as test/nelbo."""
+        return [str(name) for name in self._metrics(stage).keys()]
 
     def _metrics(self, stage: str) -> MetricCollection:
         metrics = self.stage_metrics[f"{stage}_"]

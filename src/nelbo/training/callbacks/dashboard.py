@@ -20,7 +20,7 @@ LAYOUT = {
 
 
 class Dashboard(pl.Callback):
-    """Fills the hparams tab with `hyperparameters` and the test metrics, and lays rate, distortion and ELBO side by side.
+    """Fills the hparams tab; lays rate, distortion and ELBO side by side.
 
     Args:
         hyperparameters: flat, of plain values.
@@ -35,8 +35,8 @@ class Dashboard(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say what will come: the tab takes each metric from the scalar of the same name."""
         assert isinstance(pl_module, VAEModule)
-        metrics = list(pl_module.stage_metrics["test_"])
+        metrics = dict.fromkeys(pl_module.metric_names("test"), 0.0)
         for writer in writers(trainer):
-            for summary in hparams(self.hyperparameters, dict.fromkeys((f"test/{name}" for name in metrics), 0.0)):
-                writer.file_writer.add_summary(summary)
+            for summary in hparams(self.hyperparameters, metrics):
+                writer._get_file_writer().add_summary(summary)
             writer.add_custom_scalars(LAYOUT)

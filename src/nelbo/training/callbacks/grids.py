@@ -33,4 +33,5 @@ def square(images: Tensor, columns: int) -> Tensor:
 
 def normal_quantiles(count: int, device: torch.device) -> Tensor:
     """`count` points that cut N(0, 1) into equal parts, between its 2.5% and 97.5% quantiles, (count,)."""
-    return torch.special.ndtri(torch.linspace(0.025, 0.975, count, device=device))
+    quantiles: Tensor = torch.special.ndtri(torch.linspace(0.025, 0.975, count, device=device))
+    return quantiles

@@ -45,4 +45,6 @@ class Projector(pl.Callback):
         with torch.no_grad():
             codes = model_of(pl_module).encode(x.to(pl_module.device)).mean.cpu()
         for writer in writers(trainer):
-            writer.add_embedding(codes, metadata=labels.tolist(), label_img=x, global_step=trainer.global_step, tag="codes")
+            writer.add_embedding(
+                codes, metadata=labels.tolist(), label_img=x, global_step=trainer.global_step, tag="codes"
+            )

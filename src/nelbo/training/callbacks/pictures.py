@@ -46,7 +46,10 @@ class Pictures(pl.Callback):
             return
         model, data = model_of(pl_module), data_of(trainer)
         model.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[pl_module.device] if pl_module.device.type == "cuda" else []):
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng(devices=[pl_module.device] if pl_module.device.type == "cuda" else []),
+        ):
             torch.manual_seed(SEED)
             for name, picture in pictures(model, data, pl_module.device):
                 for writer in writers(trainer):

@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 from rich.console import Console
+from torch import Tensor
 
 from nelbo.training.callbacks.scalars import Throughput
 from nelbo.training.module import VAEModule
@@ -31,7 +32,12 @@ class ProgressBar(RichProgressBar):
             self.disable()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int  # noqa: ANN401
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Redraw, when due."""
         now = time.monotonic()
@@ -39,10 +45,15 @@ class ProgressBar(RichProgressBar):
             self._last = now
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
         """The objective's terms."""
         assert isinstance(pl_module, VAEModule)
-        return {name: f"{float(value):.4g}" for name, value in pl_module.terms.items()}
+        shown: dict[str, int | str | float | dict[str, float]] = {}
+        for name, value in pl_module.terms.items():
+            shown[name] = f"{float(value):.4g}"
+        return shown
 
 
 class EpochLines(pl.Callback):
@@ -63,6 +74,6 @@ class EpochLines(pl.Callback):
             return
         assert isinstance(pl_module, VAEModule)
         validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-        shown = validated or {f"train/{name}": value for name, value in pl_module.terms.items()}
+        shown: dict[str, Tensor | float] = dict(validated) or {f"train/{name}": value for name, value in pl_module.terms.items()}
         text = "  ".join(f"{name} {float(value):.6g}" for name, value in shown.items())
         log.info("epoch %d/%s  %s  %.0f images/s", epoch, trainer.max_epochs, text, self.throughput.rate)

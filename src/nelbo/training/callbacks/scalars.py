@@ -28,7 +28,12 @@ class Throughput(pl.Callback):
         self._started = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Any, batch_idx: int  # noqa: ANN401
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Count a batch; the last one of the epoch stops the clock, before validation begins."""
         self.images += len(batch[0]) * trainer.world_size
@@ -77,7 +82,12 @@ class TrainingScalars(pl.Callback):
             self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Any, batch_idx: int  # noqa: ANN401
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Log, when due."""
         step = trainer.global_step
