@@ -70,7 +70,10 @@ def build(spec: object, path: str = "", allowed: Sequence[str] = RUN_PREFIXES) -
         if "_target_" not in spec:
             return children
         factory = Factory(_resolve(spec["_target_"], path, allowed), children, path)
-        return factory if spec.get("_partial_", False) else factory()
+        if not spec.get("_partial_", False):
+            return factory()
+        _check_known(factory.target, children, path)  # now: the rest of the arguments may be minutes away
+        return factory
     if isinstance(spec, list | tuple):
         return [build(value, f"{path}[{index}]", allowed) for index, value in enumerate(spec)]
     return spec
@@ -80,7 +83,7 @@ def _resolve(name: object, path: str, allowed: Sequence[str]) -> Callable[..., A
     """The class or function called `name`, if it may be built."""
     key = f"{path}._target_" if path else "_target_"
     if not isinstance(name, str) or not name.startswith(tuple(allowed)):
-        raise ConfigError(key, name, f"may only name what starts with {', '.join(allowed)}", located=True)
+        raise ConfigError(key, name, "is not among the packages whose objects a config may build", located=True)
     module_name, _, attribute = name.rpartition(".")
     try:
         target = getattr(importlib.import_module(module_name), attribute)
@@ -94,16 +97,21 @@ def _resolve(name: object, path: str, allowed: Sequence[str]) -> Callable[..., A
 
 
 def _check_arguments(target: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, Any], path: str) -> None:
-    signature = inspect.signature(target)
+    _check_known(target, kwargs, path)
     try:
-        signature.bind(*args, **kwargs)
+        inspect.signature(target).bind(*args, **kwargs)
     except TypeError as error:
-        known = [name for name, parameter in signature.parameters.items() if parameter.kind != parameter.VAR_KEYWORD]
-        for key in kwargs:
-            if key not in known:
-                mend = f"is not an option of {target.__name__}, which has: {', '.join(known)}"
-                raise ConfigError(f"{path}.{key}", kwargs[key], mend, located=True) from error
         raise ConfigError(path, target.__name__, _first_line(error), located=True) from error
+
+
+def _check_known(target: Callable[..., Any], kwargs: Mapping[str, Any], path: str) -> None:
+    parameters = inspect.signature(target).parameters
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for key in kwargs:
+        if key not in parameters:
+            mend = f"is not an option of {target.__name__}, which has: {', '.join(parameters)}"
+            raise ConfigError(f"{path}.{key}", kwargs[key], mend, located=True)
 
 
 def _first_line(error: Exception) -> str:

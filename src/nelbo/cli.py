@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import logging
 import os
@@ -22,6 +23,17 @@ from nelbo.errors import NelboError
 log = logging.getLogger(__name__)
 USAGE_ERROR = 2
 NAME_LENGTH = 120
+TYPED_KEYS = (
+    "model.latent_dim",
+    "objective.beta",
+    "objective.num_samples",
+    "data.batch_size",
+    "data.validation_size",
+    "optimizer.lr",
+    "trainer.max_epochs",
+    "seed",
+)
+"""The keys that people type: in `--help`, in suggestions and in TensorBoard's hparams tab."""
 
 Task = Callable[[DictConfig], float]
 
@@ -85,9 +97,16 @@ def explain(error: Exception) -> str:
     cause = str(error.__cause__ or "")
     if match := re.match(r"Could not override '([^']+)'", text):
         key = match[1]
+        # Hydra 1.4 suggests keys beside the misspelt one; the key without its group is the other common slip.
         suggestion = re.search(r"Did you mean:? '([^']+)'", text + cause)
-        meant = f"did you mean {suggestion[1]}? " if suggestion else ""
-        return f"{_typed(key)}: there is no such key; {meant}python train.py --cfg job lists them"
+        near = [known for known in TYPED_KEYS if difflib.get_close_matches(key.split(".")[-1], [known.split(".")[-1]])]
+        meant = suggestion[1] if suggestion else " or ".join(near)
+        question = f"did you mean {meant}? " if meant else ""
+        return f"{_typed(key)}: there is no such key; {question}python train.py --cfg job lists them"
+    if match := re.match(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{match[1]}: several values are a sweep, which needs -m (python train.py -m ...); a list is key=[a,b]"
+    if match := re.match(r"Error when parsing index: \d+, string: (.*) out of \[", text):
+        return f"{match[1]}: not an override; write key=value, and quote values with special characters"
     if isinstance(error, OmegaConfBaseException) and getattr(error, "full_key", None):
         return f"{error.full_key}: {text.splitlines()[0]}"
     return "; ".join(line.strip() for line in f"{text}\n{cause}".splitlines() if line.strip())

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from nelbo.build import build
+from nelbo.cli import TYPED_KEYS
 from nelbo.data.module import ImageData
 from nelbo.errors import ConfigError, NelboError, integer, number, positive_integer
 from nelbo.models import VAE
@@ -39,15 +40,6 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "trainer.check_val_every_n_epoch": positive_integer,
     "trainer.log_every_n_steps": positive_integer,
 }
-HYPERPARAMETERS = (
-    "model.latent_dim",
-    "objective.beta",
-    "objective.num_samples",
-    "data.batch_size",
-    "optimizer.lr",
-    "trainer.max_epochs",
-    "seed",
-)
 PROBE = 2
 
 
@@ -70,7 +62,10 @@ def run(config: DictConfig) -> float:
     data: ImageData = build(plain["data"], "data")
     objective: Objective = build(plain["objective"], "objective")
     model: VAE = build(plain["model"], "model")
-    data.setup()
+    try:
+        data.setup()
+    except ConfigError as error:
+        raise error.within("data") from error.__cause__
     example = probe(model, objective, data, HydraConfig.get().runtime.choices)
     model.initialize(data.starting_images())
 
@@ -78,7 +73,7 @@ def run(config: DictConfig) -> float:
     optimizer, scheduler = build(plain["optimizer"], "optimizer"), build(plain["scheduler"], "scheduler")
     module = VAEModule(model, objective, optimizer, scheduler, example, record)
     best, throughput = BestMetrics(), Throughput()
-    hyperparameters = {key: select(plain, key) for key in HYPERPARAMETERS} | choices(plain, overrides)
+    hyperparameters = {key: select(plain, key) for key in TYPED_KEYS} | choices(plain, overrides)
     checkpoint = checkpoints(folder, validated=bool(data.validation_size))
     watchers = [throughput, best, EpochLines(throughput), Dashboard(hyperparameters), checkpoint]
     trainer = make_trainer(plain, folder, watchers, validated=bool(data.validation_size))
@@ -132,7 +127,7 @@ def choices(plain: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
     """The model and data that were chosen and everything else overridden, for TensorBoard's hparams tab."""
     chosen = {group: HydraConfig.get().runtime.choices[group] for group in ("model", "data", "likelihood")}
     typed = {override.lstrip("+~").split("=")[0]: override.partition("=")[2] for override in overrides}
-    return {key: value for key, value in typed.items() if key not in HYPERPARAMETERS} | chosen
+    return {key: value for key, value in typed.items() if key not in TYPED_KEYS} | chosen
 
 
 def probe(model: VAE, objective: Objective, data: ImageData, chosen: Mapping[str, str]) -> Trace:

@@ -26,6 +26,7 @@ from nelbo.errors import DataError
 log = logging.getLogger(__name__)
 TIMEOUT = 30
 CHUNK = 1 << 20
+LONGEST_REASON = 120
 
 
 @dataclass(frozen=True)
@@ -162,4 +163,6 @@ def _reason(error: Exception) -> str:
             f"exit status {error.returncode}"
         ]
         return lines[0].strip()
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    line = (str(error).splitlines() or [""])[0]
+    # What requests says of a failed connection is a paragraph in one line.
+    return line if 0 < len(line) <= LONGEST_REASON else type(error).__name__

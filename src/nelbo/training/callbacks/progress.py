@@ -74,6 +74,7 @@ class EpochLines(pl.Callback):
             return
         assert isinstance(pl_module, VAEModule)
         validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-        shown: dict[str, Tensor | float] = dict(validated) or {f"train/{name}": value for name, value in pl_module.terms.items()}
+        trained = {f"train/{name}": value for name, value in pl_module.terms.items()}
+        shown: dict[str, Tensor | float] = dict(validated) or trained
         text = "  ".join(f"{name} {float(value):.6g}" for name, value in shown.items())
         log.info("epoch %d/%s  %s  %.0f images/s", epoch, trainer.max_epochs, text, self.throughput.rate)
