@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
+from nelbo import distributions
 from nelbo.heads.bounds import soft_bound
 from nelbo.heads.likelihood import Likelihood, mean_logit
 from nelbo.nets import Projection
@@ -46,8 +47,7 @@ class Bernoulli(Likelihood):
 class ContinuousBernoulli(Likelihood):
     """The density on [0, 1] proportional to p^x (1-p)^(1-x), normalised (Loaiza-Ganem & Cunningham 2019, eq. 3).
 
-    Logits are bounded smoothly by `CONTINUOUS_LOGIT_BOUND`: the density at 0 and 1 is not bounded otherwise, and
-    torch's log-normaliser saturates from about there on.
+    Logits are bounded smoothly by `CONTINUOUS_LOGIT_BOUND`: the density at 0 and 1 is not bounded otherwise.
 
     Args:
         feature_shape: shape of the decoder's features.
@@ -63,8 +63,7 @@ class ContinuousBernoulli(Likelihood):
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """p(x|z)."""
         logits = soft_bound(self.project(features), CONTINUOUS_LOGIT_BOUND)
-        pixels = torch.distributions.ContinuousBernoulli(logits=logits, validate_args=False)
-        return Independent(pixels, 3, validate_args=False)
+        return Independent(distributions.ContinuousBernoulli(logits), 3, validate_args=False)
 
     def initialize(self, images: Tensor) -> None:
         """The bias starts at the logit of the mean image."""

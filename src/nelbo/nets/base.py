@@ -37,9 +37,10 @@ def activation_class(name: str) -> type[nn.Module]:
     Raises:
         ConfigError: if torch.nn has no such activation.
     """
-    candidate = getattr(nn.modules.activation, name, None) if isinstance(name, str) else None
+    activations = {"Identity": nn.Identity} | vars(nn.modules.activation)
+    candidate = activations.get(name)
     if not (isinstance(candidate, type) and issubclass(candidate, nn.Module)):
-        raise ConfigError("activation", name, "must be an activation class of torch.nn, such as ReLU, Tanh or SiLU")
+        raise ConfigError("activation", name, "must be an activation class of torch.nn, such as ReLU, Tanh or Identity")
     return candidate
 
 

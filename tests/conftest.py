@@ -1,0 +1,53 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+Train = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def python(*arguments: str, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the repository as a user would."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Train:
+    """`train(*overrides)` runs train.py in a process of its own, into tmp_path/run."""
+
+    def run(*overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return python("train.py", *overrides, f"hydra.run.dir={tmp_path / 'run'}", **environment)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a one-epoch run on the digits, with two latents so that every picture is drawn."""
+    folder = tmp_path_factory.mktemp("smoke") / "run"
+    done = python(
+        "train.py", "model=mlp_vae", "data=digits", "model.latent_dim=2", "trainer=smoke", f"hydra.run.dir={folder}"
+    )
+    assert done.returncode == 0, done.stderr
+    return folder

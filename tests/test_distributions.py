@@ -1,0 +1,48 @@
+"""Closed forms of what torch.distributions lacks."""
+
+import pytest
+import torch
+from torch.distributions import Independent, Normal, kl_divergence
+
+from nelbo.distributions import Delta, DiagonalNormal, temper
+
+
+def normal(*shape: int) -> DiagonalNormal:
+    return DiagonalNormal(torch.randn(*shape, dtype=torch.float64), torch.rand(*shape, dtype=torch.float64) + 0.1)
+
+
+def test_kl_equals_torchs_own_and_is_zero_at_itself() -> None:
+    p, q = normal(5, 3), normal(3)
+    theirs = kl_divergence(Independent(Normal(p.loc, p.scale), 1), Independent(Normal(q.loc.expand(5, 3), q.scale), 1))
+    torch.testing.assert_close(kl_divergence(p, q), theirs)
+    torch.testing.assert_close(p.kl_per_unit(q).sum(-1), theirs)
+    torch.testing.assert_close(kl_divergence(p, p), torch.zeros(5, dtype=torch.float64))
+
+
+def test_kl_to_the_standard_normal_is_that_of_kingma_and_welling() -> None:
+    p = normal(4, 6)
+    standard = DiagonalNormal(torch.zeros(6).double(), torch.ones(6).double())
+    expected = -0.5 * (1 + p.scale.square().log() - p.loc.square() - p.scale.square()).sum(-1)
+    torch.testing.assert_close(kl_divergence(p, standard), expected)
+
+
+def test_expand_keeps_the_class() -> None:
+    q = normal(3).expand((7, 5))
+    assert isinstance(q, DiagonalNormal) and q.batch_shape == (7, 5) and q.event_shape == (3,)
+
+
+def test_delta_has_samples_and_no_density() -> None:
+    delta = Delta(torch.randn(4, 2, requires_grad=True))
+    assert delta.rsample((3,)).shape == (3, 4, 2) and delta.rsample().requires_grad
+    torch.testing.assert_close(delta.mean, delta.sample((2,))[1])
+    assert not delta.variance.any()
+    with pytest.raises(NotImplementedError, match="no log q"):
+        delta.log_prob(delta.loc)
+
+
+def test_temper_scales_the_spread() -> None:
+    q = normal(2, 3)
+    torch.testing.assert_close(temper(q, 0.5).scale, q.scale / 2)
+    torch.testing.assert_close(temper(q, 0.5).mean, q.mean)
+    with pytest.raises(NotImplementedError, match="Delta"):
+        temper(Delta(torch.zeros(2)), 0.5)
