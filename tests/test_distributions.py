@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from nelbo.distributions import Delta, DiagonalNormal, temper
+from nelbo.distributions import Delta, DiagonalNormal, StandardNormal, temper
 
 
 def normal(*shape: int) -> DiagonalNormal:
@@ -21,9 +21,12 @@ def test_kl_equals_torchs_own_and_is_zero_at_itself() -> None:
 
 def test_kl_to_the_standard_normal_is_that_of_kingma_and_welling() -> None:
     p = normal(4, 6)
-    standard = DiagonalNormal(torch.zeros(6).double(), torch.ones(6).double())
+    standard = StandardNormal(torch.zeros(6).double())
     expected = -0.5 * (1 + p.scale.square().log() - p.loc.square() - p.scale.square()).sum(-1)
     torch.testing.assert_close(kl_divergence(p, standard), expected)
+    plain = DiagonalNormal(standard.loc, standard.scale)
+    torch.testing.assert_close(kl_divergence(p, plain), expected)
+    torch.testing.assert_close(kl_divergence(DiagonalNormal(p.loc, p.scale, p.scale.log()), standard), expected)
 
 
 def test_expand_keeps_the_class() -> None:

@@ -29,6 +29,7 @@ from nelbo.trace import Trace
 from nelbo.training import VAEModule
 from nelbo.training.callbacks import BestMetrics, Dashboard, EpochLines, Throughput
 from nelbo.training.callbacks.best import MONITOR
+from nelbo.training.hooks import leave_out_idle_hooks
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ def run(config: DictConfig) -> float:
     checkpoint = checkpoints(folder, validated=bool(data.validation_size))
     watchers = [throughput, best, EpochLines(throughput), Dashboard(hyperparameters), checkpoint]
     trainer = make_trainer(plain, folder, watchers, validated=bool(data.validation_size))
+    leave_out_idle_hooks(module, trainer.callbacks)
     log.info("training in %s", folder)
     try:
         trainer.fit(module, datamodule=data)

@@ -2,7 +2,16 @@
 
 from nelbo.distributions.continuous_bernoulli import ContinuousBernoulli
 from nelbo.distributions.delta import Delta
-from nelbo.distributions.normal import DiagonalNormal
+from nelbo.distributions.normal import DiagonalNormal, StandardNormal
+from nelbo.distributions.pixels import BernoulliPixels, NormalPixels
 from nelbo.distributions.tempering import temper
 
-__all__ = ["ContinuousBernoulli", "Delta", "DiagonalNormal", "temper"]
+__all__ = [
+    "BernoulliPixels",
+    "ContinuousBernoulli",
+    "Delta",
+    "DiagonalNormal",
+    "NormalPixels",
+    "StandardNormal",
+    "temper",
+]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal, kl_divergence, register_kl
+from torch.distributions import Independent, Normal, register_kl
 
 
 class DiagonalNormal(Independent[Normal]):
@@ -16,9 +16,11 @@ class DiagonalNormal(Independent[Normal]):
     Args:
         loc: mean, (..., D).
         scale: standard deviation, (..., D).
+        log_scale: its logarithm, where the caller has it already.
     """
 
-    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+    def __init__(self, loc: Tensor, scale: Tensor, log_scale: Tensor | None = None) -> None:
+        self._log_scale = log_scale
         super().__init__(Normal(loc, scale, validate_args=False), 1, validate_args=False)
 
     @property
@@ -33,14 +35,38 @@ class DiagonalNormal(Independent[Normal]):
         scale: Tensor = self.base_dist.scale
         return scale
 
+    @property
+    def log_scale(self) -> Tensor:
+        """The logarithm of the standard deviation, (..., D)."""
+        return self.scale.log() if self._log_scale is None else self._log_scale
+
     def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> DiagonalNormal:
         """The same distribution with a larger batch shape."""
         shape = (*batch_shape, *self.event_shape)
         return DiagonalNormal(self.loc.expand(shape), self.scale.expand(shape))
 
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        """Loc + scale * epsilon (Kingma & Welling 2014, section 2.4), `sample_shape` times."""
+        shape = (*sample_shape, *self.batch_shape, *self.event_shape)
+        return self.loc + self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+
     def kl_per_unit(self, other: DiagonalNormal) -> Tensor:
         """KL of each coordinate to that of `other`, (..., D), in nats (Kingma & Welling 2014, B)."""
-        return kl_divergence(self.base_dist, other.base_dist)
+        if isinstance(other, StandardNormal):
+            return 0.5 * (self.loc.square() + self.scale.square() - 1) - self.log_scale
+        ratio, distance = self.scale / other.scale, (self.loc - other.loc) / other.scale
+        return 0.5 * (ratio.square() + distance.square() - 1) - ratio.log()
+
+
+class StandardNormal(DiagonalNormal):
+    """N(0, I) over vectors.
+
+    Args:
+        like: a tensor (D,) whose size, device and type it takes.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        super().__init__(torch.zeros_like(like), torch.ones_like(like))
 
 
 @register_kl(DiagonalNormal, DiagonalNormal)  # type: ignore[untyped-decorator]

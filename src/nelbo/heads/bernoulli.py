@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from nelbo import distributions
+from nelbo.distributions import BernoulliPixels
+from nelbo.distributions import ContinuousBernoulli as ContinuousBernoulliPixels
 from nelbo.heads.bounds import soft_bound
 from nelbo.heads.likelihood import Likelihood, mean_logit
 from nelbo.nets import Projection
@@ -36,8 +36,7 @@ class Bernoulli(Likelihood):
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """p(x|z)."""
-        pixels = torch.distributions.Bernoulli(logits=self.project(features), validate_args=False)
-        return Independent(pixels, 3, validate_args=False)
+        return BernoulliPixels(self.project(features))
 
     def initialize(self, images: Tensor) -> None:
         """The bias starts at the logit of the mean image (Burda et al. 2016, C)."""
@@ -63,7 +62,7 @@ class ContinuousBernoulli(Likelihood):
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """p(x|z)."""
         logits = soft_bound(self.project(features), CONTINUOUS_LOGIT_BOUND)
-        return Independent(distributions.ContinuousBernoulli(logits), 3, validate_args=False)
+        return Independent(ContinuousBernoulliPixels(logits), 3, validate_args=False)
 
     def initialize(self, images: Tensor) -> None:
         """The bias starts at the logit of the mean image."""

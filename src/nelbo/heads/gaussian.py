@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution
 
+from nelbo.distributions import NormalPixels
 from nelbo.errors import ConfigError, number
 from nelbo.heads.likelihood import Likelihood
 from nelbo.nets import Projection
@@ -42,7 +43,7 @@ class Gaussian(Likelihood):
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """p(x|z)."""
         loc = self.project(features)
-        return Independent(Normal(loc, self.sigma(loc, x), validate_args=False), 3, validate_args=False)
+        return NormalPixels(loc, self.sigma(loc, x))
 
     def initialize(self, images: Tensor) -> None:
         """The bias starts at the mean image, sigma at the deviation from it."""

@@ -43,7 +43,8 @@ class DiagonalNormalPosterior(Posterior):
     def forward(self, features: Tensor) -> DiagonalNormal:
         """q(z|x)."""
         loc, log_scale = self.project(features).chunk(2, dim=-1)
-        return DiagonalNormal(loc, soft_bound(log_scale, LOG_SCALE_BOUND).exp())
+        log_scale = soft_bound(log_scale, LOG_SCALE_BOUND)
+        return DiagonalNormal(loc, log_scale.exp(), log_scale)
 
 
 class DeterministicPosterior(Posterior):

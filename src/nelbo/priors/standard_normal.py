@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nelbo.distributions import DiagonalNormal
+from nelbo import distributions
 from nelbo.priors.prior import Encode, Prior
 
 
@@ -18,12 +18,10 @@ class StandardNormal(Prior):
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        # Not in the checkpoint: constants that follow the module from device to device.
-        self.register_buffer("loc", torch.zeros(latent_dim), persistent=False)
-        self.register_buffer("scale", torch.ones(latent_dim), persistent=False)
-        self.loc: Tensor
-        self.scale: Tensor
+        # Not in the checkpoint: a constant that follows the module from device to device.
+        self.register_buffer("zeros", torch.zeros(latent_dim), persistent=False)
+        self.zeros: Tensor
 
-    def forward(self, encode: Encode) -> DiagonalNormal:
+    def forward(self, encode: Encode) -> distributions.StandardNormal:
         """p(z)."""
-        return DiagonalNormal(self.loc, self.scale)
+        return distributions.StandardNormal(self.zeros)

@@ -1,0 +1,70 @@
+"""Who may import whom (docs/architecture.md)."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "nelbo"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# What each room may import of ours; `errors` is open to all.
+ROOMS = {
+    "distributions": {"distributions"},
+    "nets": {"nets"},
+    "schedules": set[str](),
+    "trace": {"distributions"},
+    "heads": {"heads", "nets", "distributions"},
+    "priors": {"priors", "distributions"},
+    "models": {"models", "trace", "distributions", "heads", "nets", "priors"},
+    "objectives": {"objectives", "trace", "distributions", "schedules"},
+    "metrics": {"metrics", "trace", "distributions", "schedules"},
+    "data": {"data"},
+    "build": set[str](),
+    "loading": {"build", "models"},
+}
+
+
+def imports(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            # `from nelbo import distributions` imports the room of that name.
+            names |= {f"nelbo.{alias.name}" for alias in node.names} if node.module == "nelbo" else {str(node.module)}
+    return names
+
+
+def room(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_rooms_import_only_their_neighbours(file: Path) -> None:
+    ours = {name.split(".")[1] for name in imports(file) if name.startswith("nelbo.")} - {"errors"}
+    assert ours <= ROOMS.get(room(file), ours), f"{file} imports {ours - ROOMS[room(file)]}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_hydra_and_lightning_stay_where_they_belong(file: Path) -> None:
+    theirs = {name.split(".")[0] for name in imports(file)}
+    if theirs & {"hydra", "omegaconf"}:
+        assert room(file) in {"run", "cli"}
+    if theirs & {"pytorch_lightning", "lightning_fabric"}:
+        assert room(file) in {"data", "training", "run"}
+
+
+def test_importing_nelbo_stays_light() -> None:
+    heavy = "pytorch_lightning hydra omegaconf matplotlib sklearn tensorboard"
+    code = f"import sys, nelbo; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_files_are_short() -> None:
+    long = {str(file): lines for file in FILES if (lines := len(file.read_text().splitlines())) > 300}
+    assert not long
