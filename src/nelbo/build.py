@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nelbo.errors import ConfigError
+from nelbo.errors import ConfigError, first_line
 
 MODEL_PREFIXES = ("nelbo.models.", "nelbo.nets.", "nelbo.heads.", "nelbo.priors.", "nelbo.schedules.")
 RUN_PREFIXES = (
@@ -49,7 +49,7 @@ class Factory:
         except (TypeError, ValueError) as error:
             if self.target.__module__.startswith("nelbo."):
                 raise
-            raise ConfigError(self.path, self.target.__name__, _first_line(error), located=True) from error
+            raise ConfigError(self.path, self.target.__name__, first_line(error), located=True) from error
 
     def __repr__(self) -> str:
         return f"Factory({self.target.__qualname__}, {self.arguments})"
@@ -101,7 +101,7 @@ def _check_arguments(target: Callable[..., Any], args: Sequence[object], kwargs:
     try:
         inspect.signature(target).bind(*args, **kwargs)
     except TypeError as error:
-        raise ConfigError(path, target.__name__, _first_line(error), located=True) from error
+        raise ConfigError(path, target.__name__, first_line(error), located=True) from error
 
 
 def _check_known(target: Callable[..., Any], kwargs: Mapping[str, Any], path: str) -> None:
@@ -112,7 +112,3 @@ def _check_known(target: Callable[..., Any], kwargs: Mapping[str, Any], path: st
         if key not in parameters:
             mend = f"is not an option of {target.__name__}, which has: {', '.join(parameters)}"
             raise ConfigError(f"{path}.{key}", kwargs[key], mend, located=True)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -39,6 +39,11 @@ class ConfigError(NelboError):
         return ConfigError(f"{path}.{self.key}", self.value, self.mend, located=True)
 
 
+def first_line(error: Exception) -> str:
+    """What another library's error says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def positive_integer(key: str, value: object) -> int:
     """`value`, if it is a whole number of at least 1.
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nelbo.build import MODEL_PREFIXES, build
-from nelbo.errors import CheckpointError, ConfigError
+from nelbo.errors import CheckpointError, ConfigError, first_line
 from nelbo.models import VAE
 
 RECORD = "nelbo"
@@ -41,7 +41,7 @@ def load(path: str | Path) -> VAE:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f"{file}: its tensors do not fit its model: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{file}: its tensors do not fit its model: {first_line(error)}") from error
     return model.eval()  # type: ignore[no-any-return]
 
 
@@ -70,7 +70,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{file}: not a readable checkpoint: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{file}: not a readable checkpoint: {first_line(error)}") from error
     record = checkpoint.get(RECORD) if isinstance(checkpoint, dict) else None
     if not isinstance(record, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(f"{file}: not written by nelbo (it holds no {RECORD!r} record)")

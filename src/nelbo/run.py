@@ -21,7 +21,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from nelbo.build import build
 from nelbo.cli import TYPED_KEYS
 from nelbo.data.module import ImageData
-from nelbo.errors import ConfigError, NelboError, integer, number, positive_integer
+from nelbo.errors import ConfigError, NelboError, first_line, integer, number, positive_integer
 from nelbo.models import VAE
 from nelbo.objectives import Objective
 from nelbo.report import print_report
@@ -78,14 +78,14 @@ def run(config: DictConfig) -> float:
     checkpoint = checkpoints(folder, validated=bool(data.validation_size))
     watchers = [throughput, best, EpochLines(throughput), Dashboard(hyperparameters), checkpoint]
     trainer = make_trainer(plain, folder, watchers, validated=bool(data.validation_size))
-    leave_out_idle_hooks(module, trainer.callbacks)
+    leave_out_idle_hooks(module, trainer.callbacks)  # type: ignore[attr-defined] # set by Lightning's connector
     log.info("training in %s", folder)
     try:
         trainer.fit(module, datamodule=data)
         epochs = trainer.current_epoch
         (tested,) = trainer.test(module, datamodule=data, ckpt_path=checkpoint.best_model_path, verbose=False)
     except MisconfigurationException as error:
-        raise NelboError(f"trainer: {str(error).splitlines()[0]}") from error
+        raise NelboError(f"trainer: {first_line(error)}") from error
 
     metrics: dict[str, Any] = {
         **best.values,
@@ -194,7 +194,7 @@ def make_trainer(plain: Mapping[str, Any], folder: Path, watchers: list[pl.Callb
             **options,
         )
     except MisconfigurationException as error:
-        raise NelboError(f"trainer: {str(error).splitlines()[0]}") from error
+        raise NelboError(f"trainer: {first_line(error)}") from error
     return trainer
 
 

