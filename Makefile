@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+OLD_HYDRA := .venv/hydra-1.3
 
-.PHONY: setup train test test-slow lint tensorboard clean
+.PHONY: setup train test test-slow test-hydra-1.3 lint tensorboard clean
 
 setup: $(STAMP)
 
@@ -15,12 +16,22 @@ $(STAMP): pyproject.toml constraints.txt
 train: setup
 	$(BIN)/python train.py model=conv_vae data=mnist
 
-# The slow tests train for minutes each: `make test-slow`.
+# Without the tests that train for minutes each: those are `make test-slow`.
 test: setup
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# The core's tests with Hydra 1.3 in front of the pinned 1.4.
+$(OLD_HYDRA)/.installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(OLD_HYDRA) \
+		hydra-core==1.3.8 omegaconf==2.3.1 antlr4-python3-runtime==4.9.3
+	touch $@
+
+test-hydra-1.3: $(OLD_HYDRA)/.installed
+	PYTHONPATH=$(CURDIR)/$(OLD_HYDRA) $(BIN)/python -m pytest --quiet -m "not slow" \
+		tests/test_configs.py tests/test_train.py tests/test_bad_input.py
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -118,11 +118,11 @@ def test_an_empty_set_is_refused() -> None:
 
 
 def test_protocols() -> None:
-    served = {}
+    served, arrays = {}, fake()
     for protocol in ("grey", "dynamic", "fixed", "threshold"):
-        data = make(protocol=protocol, seed=3)
+        data = make(arrays, protocol=protocol, seed=3)
         data.setup()
-        again = make(protocol=protocol, seed=3)
+        again = make(arrays, protocol=protocol, seed=3)
         again.setup()
         for split in ("train", "val", "test"):
             assert torch.equal(data.splits[split].images, again.splits[split].images)
@@ -134,6 +134,11 @@ def test_protocols() -> None:
     grey = served["grey"].splits
     assert torch.equal(served["dynamic"].splits["train"].images, grey["train"].images)
     assert torch.equal(served["threshold"].splits["test"].images > 0, grey["test"].images >= 128)
+    for split in ("val", "test"):  # so that two protocols are judged on the same pixels
+        assert torch.equal(served["dynamic"].splits[split].images, served["fixed"].splits[split].images)
+    smaller = make(arrays, protocol="dynamic", seed=3, validation_size=5)
+    smaller.setup()
+    assert torch.equal(smaller.splits["test"].images, served["dynamic"].splits["test"].images)
     assert torch.equal(served["grey"].starting_images(), grey["train"].images.float() / 255)
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 
 import hydra
+import omegaconf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
@@ -75,7 +76,8 @@ def command(config_path: str, config_name: str) -> Callable[[Task], Callable[[],
 def register_resolvers() -> None:
     """What the config needs to name run directories."""
     # OmegaConf 2.4 renamed it.
-    register = getattr(OmegaConf, "register_resolver", None) or OmegaConf.register_new_resolver
+    old = omegaconf.__version__.startswith("2.3.")
+    register = OmegaConf.register_new_resolver if old else OmegaConf.register_resolver
     # Runs that start in the same second must not share a directory.
     register("token", lambda: secrets.token_hex(3), use_cache=True, replace=True)
     register("directory_name", directory_name, replace=True)

@@ -75,9 +75,10 @@ def run(config: DictConfig) -> float:
     module = VAEModule(model, objective, optimizer, scheduler, example, record)
     best, throughput = BestMetrics(), Throughput()
     hyperparameters = {key: select(plain, key) for key in TYPED_KEYS} | choices(plain, overrides)
-    checkpoint = checkpoints(folder, validated=bool(data.validation_size))
+    every = validation_interval(plain["trainer"])
+    checkpoint = checkpoints(folder, every, validated=bool(data.validation_size))
     watchers = [throughput, best, EpochLines(throughput), Dashboard(hyperparameters), checkpoint]
-    trainer = make_trainer(plain, folder, watchers, validated=bool(data.validation_size))
+    trainer = make_trainer(plain, folder, watchers, every, validated=bool(data.validation_size))
     leave_out_idle_hooks(module, trainer.callbacks)  # type: ignore[attr-defined] # set by Lightning's connector
     log.info("training in %s", folder)
     try:
@@ -151,7 +152,13 @@ def probe(model: VAE, objective: Objective, data: ImageData, chosen: Mapping[str
     return trace
 
 
-def checkpoints(folder: Path, *, validated: bool) -> ModelCheckpoint:
+def validation_interval(trainer: Mapping[str, Any]) -> int:
+    """Epochs between validations: at most what the config says, and such that the last epoch is validated too."""
+    epochs, most = trainer["max_epochs"], trainer["check_val_every_n_epoch"]
+    return max(interval for interval in range(1, most + 1) if epochs % interval == 0)
+
+
+def checkpoints(folder: Path, every_n_epochs: int, *, validated: bool) -> ModelCheckpoint:
     """last.ckpt, and best.ckpt by the objective on the validation set; without one the last is the best."""
     return ModelCheckpoint(
         dirpath=folder / "checkpoints",
@@ -160,6 +167,7 @@ def checkpoints(folder: Path, *, validated: bool) -> ModelCheckpoint:
         save_last=True,
         auto_insert_metric_name=False,
         enable_version_counter=False,
+        every_n_epochs=every_n_epochs,
         save_on_train_epoch_end=not validated,
     )
 
@@ -175,7 +183,9 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 
 
-def make_trainer(plain: Mapping[str, Any], folder: Path, watchers: list[pl.Callback], *, validated: bool) -> pl.Trainer:
+def make_trainer(
+    plain: Mapping[str, Any], folder: Path, watchers: list[pl.Callback], every: int, *, validated: bool
+) -> pl.Trainer:
     """The Trainer of the config with its logger and callbacks.
 
     Raises:
@@ -185,6 +195,7 @@ def make_trainer(plain: Mapping[str, Any], folder: Path, watchers: list[pl.Callb
     make_logger = build(plain["logger"], "logger")
     callbacks = [callback for callback in build(plain["callbacks"], "callbacks").values() if callback]
     options = {} if validated else {"limit_val_batches": 0}
+    options["check_val_every_n_epoch"] = every
     try:
         trainer: pl.Trainer = build(plain["trainer"], "trainer")(
             logger=make_logger(save_dir=folder) if make_logger else False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -81,15 +82,13 @@ class ImageData(pl.LightningDataModule):
         if not len(arrays.train_images) or not len(arrays.test_images):
             raise DataError(f"{self.name}: the data set is empty")
         train, validation = self._split(arrays)
-        generator = torch.Generator().manual_seed(self.seed)
+        # Whole arrays are binarised, each from its own stream: the images held out do not depend on how many are.
+        held_out, test = self._binarized(arrays.train_images, 0), self._binarized(arrays.test_images, 1)
+        presented = arrays.train_images if self.protocol == "dynamic" else held_out
         self.splits = {
-            "train": TensorImages(
-                self._binarized(arrays.train_images[train], generator, training=True), arrays.train_labels[train]
-            ),
-            "val": TensorImages(
-                self._binarized(arrays.train_images[validation], generator), arrays.train_labels[validation]
-            ),
-            "test": TensorImages(self._binarized(arrays.test_images, generator), arrays.test_labels),
+            "train": TensorImages(presented[train], arrays.train_labels[train]),
+            "val": TensorImages(held_out[validation], arrays.train_labels[validation]),
+            "test": TensorImages(test, arrays.test_labels),
         }
 
     def _split(self, arrays: Arrays) -> tuple[Tensor, Tensor]:
@@ -106,17 +105,13 @@ class ImageData(pl.LightningDataModule):
         order = torch.randperm(total, generator=torch.Generator().manual_seed(self.seed))
         return order[size:].sort().values, order[:size].sort().values
 
-    def _binarized(self, images: Tensor, generator: torch.Generator, *, training: bool = False) -> Tensor:
+    def _binarized(self, images: Tensor, stream: int) -> Tensor:
         if self.protocol == "threshold":
             return threshold(images)
-        if self.protocol == "fixed" or (self.protocol == "dynamic" and not training):
-            return binarize(images, generator)
+        if self.protocol in ("fixed", "dynamic"):
+            (state,) = np.random.SeedSequence([self.seed, stream]).generate_state(1)
+            return binarize(images, torch.Generator().manual_seed(int(state)))
         return images
-
-    @property
-    def num_train(self) -> int:
-        """How many images are trained on."""
-        return len(self.splits["train"])
 
     def starting_images(self) -> Tensor:
         """Training images as the model will see them, (N, C, H, W) in [0, 1], evenly spread over the set."""

@@ -68,9 +68,8 @@ class EpochLines(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write."""
-        every = trainer.check_val_every_n_epoch or 1
         epoch = trainer.current_epoch + 1
-        if epoch % every and epoch != trainer.max_epochs:
+        if epoch % (trainer.check_val_every_n_epoch or 1):
             return
         assert isinstance(pl_module, VAEModule)
         validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
