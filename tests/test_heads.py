@@ -34,8 +34,8 @@ def test_bernoulli_sums_to_one() -> None:
 def test_continuous_bernoulli_integrates_to_one_and_matches_its_exact_density() -> None:
     head = ContinuousBernoulli((1,), PIXEL)
     with torch.no_grad():
-        head.project.layers[1].weight.fill_(1.0)  # type: ignore[index, union-attr]
-        head.project.layers[1].bias.zero_()  # type: ignore[index, union-attr]
+        head.project.layers[0].weight.fill_(1.0)
+        head.project.layers[0].bias.zero_()
     px = head(FEATURES)
     x = torch.linspace(0, 1, 20001).double()
     density = px.log_prob(x.reshape(-1, 1, 1, 1, 1)).exp()

@@ -33,7 +33,7 @@ class MLP(Net):
     ) -> None:
         sizes = [math.prod(in_shape), *widths("hidden", hidden)]
         act = activation_class(activation)
-        layers: list[nn.Module] = [nn.Flatten()]
+        layers: list[nn.Module] = [nn.Flatten()] if len(in_shape) > 1 else []
         for size, next_size in zip(sizes, sizes[1:], strict=False):
             layers += [nn.Linear(size, next_size), act()]
         super().__init__(in_shape, (sizes[-1],), nn.Sequential(*layers))

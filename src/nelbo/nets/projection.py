@@ -20,14 +20,16 @@ class Projection(Net):
     """
 
     def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int]) -> None:
-        is_image = len(in_shape) == len(out_shape) == 3 and tuple(in_shape[1:]) == tuple(out_shape[1:])
-        layers: nn.Module
-        if is_image:
-            layers = nn.Conv2d(in_shape[0], out_shape[0], 1)
+        layers: list[nn.Module]
+        if len(in_shape) == len(out_shape) == 3 and tuple(in_shape[1:]) == tuple(out_shape[1:]):
+            layers = [nn.Conv2d(in_shape[0], out_shape[0], 1)]
         else:
-            linear = nn.Linear(math.prod(in_shape), math.prod(out_shape))
-            layers = nn.Sequential(nn.Flatten(), linear, nn.Unflatten(1, tuple(out_shape)))
-        super().__init__(in_shape, out_shape, layers)
+            layers = [nn.Linear(math.prod(in_shape), math.prod(out_shape))]
+            if len(in_shape) > 1:
+                layers.insert(0, nn.Flatten())
+            if len(out_shape) > 1:
+                layers.append(nn.Unflatten(1, tuple(out_shape)))
+        super().__init__(in_shape, out_shape, nn.Sequential(*layers))
 
     @torch.no_grad()
     def set_bias(self, value: Tensor) -> None:

@@ -1,0 +1,67 @@
+"""The contrast in one picture: codes and samples of a plain autoencoder beside those of a VAE, two latents each.
+
+python train.py experiment=mnist_2d
+python train.py experiment=mnist_2d model=autoencoder
+python scripts/contrast.py vae=<run> autoencoder=<run> out=contrast.png
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+import nelbo
+from nelbo.data import mnist
+from nelbo.errors import NelboError
+from nelbo.models import VAE
+from nelbo.training.callbacks.grids import square
+from nelbo.training.callbacks.scatter import draw_codes
+
+KEYS = ("vae", "autoencoder", "out")
+EXAMPLES, SIDE = 5000, 10
+
+
+def draw(models: dict[str, VAE], out: Path) -> None:
+    """A column a model: above, means of q(z|x) on the test set; below, p(x|z).mean at z ~ N(0, I)."""
+    arrays = mnist()
+    x, labels = arrays.test_images[:EXAMPLES].float() / 255, arrays.test_labels[:EXAMPLES]
+    figure = Figure(figsize=(11, 11.5), dpi=80, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(models))
+    for column, (name, model) in enumerate(models.items()):
+        torch.manual_seed(0)  # both decode the same z
+        with torch.no_grad():
+            draw_codes(axes[0, column], model.encode(x).mean, labels)
+            samples = square(model.generate(SIDE * SIDE).mean, SIDE)
+        axes[0, column].set_title(f"{name}: codes of test images")
+        axes[1, column].imshow(samples.permute(1, 2, 0))
+        axes[1, column].set_title(f"{name}: decoded z ~ N(0, I)")
+        axes[1, column].set_axis_off()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out)
+
+
+def main(arguments: list[str]) -> None:
+    """Read `key=value` arguments; bad ones end in one line and exit status 2."""
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    try:
+        if set(given) != set(KEYS):
+            raise NelboError(f"usage: python scripts/contrast.py {' '.join(f'{key}=...' for key in KEYS)}")
+        models = {"autoencoder": nelbo.load(given["autoencoder"]), "VAE": nelbo.load(given["vae"])}
+        for name, model in models.items():
+            if model.latent_dim != 2 or model.shape != (1, 28, 28):
+                raise NelboError(
+                    f"{name}: has {model.latent_dim} latents and images of {model.shape}; needs 2 on MNIST"
+                )
+        draw(models, Path(given["out"]))
+    except NelboError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
