@@ -1,0 +1,27 @@
+"""What the README says of the shipped defaults, by training them: minutes each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Train
+
+
+@pytest.mark.slow
+def test_mlp_vae_on_binarized_mnist_is_below_100_nats(train: Train, tmp_path: Path) -> None:
+    done = train("model=mlp_vae", "data=binarized_mnist")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["test/nelbo"] < 100 and metrics["protocol"] == "dynamic"
+
+
+@pytest.mark.slow
+def test_conv_vae_on_mnist_beats_a_thousand_nats(train: Train, tmp_path: Path) -> None:
+    """A density over grey pixels: lower is better, and negative."""
+    done = train("model=conv_vae", "data=mnist")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["test/nelbo"] < -1000
