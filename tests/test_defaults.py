@@ -19,9 +19,9 @@ def test_mlp_vae_on_binarized_mnist_is_below_100_nats(train: Train, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_conv_vae_on_mnist_beats_a_thousand_nats(train: Train, tmp_path: Path) -> None:
+def test_conv_vae_on_mnist_is_below_minus_450_nats(train: Train, tmp_path: Path) -> None:
     """A density over grey pixels: lower is better, and negative."""
     done = train("model=conv_vae", "data=mnist")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["test/nelbo"] < -1000
+    assert metrics["test/nelbo"] < -450
