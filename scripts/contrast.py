@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 import nelbo
 from nelbo.data import mnist
+from nelbo.data.protocols import as_floats, threshold
 from nelbo.errors import NelboError
 from nelbo.models import VAE
 from nelbo.training.callbacks.grids import square
@@ -28,17 +29,19 @@ EXAMPLES, SIDE = 5000, 10
 def draw(models: dict[str, VAE], out: Path) -> None:
     """A column a model: above, means of q(z|x) on the test set; below, p(x|z).mean at z ~ N(0, I)."""
     arrays = mnist()
-    x, labels = arrays.test_images[:EXAMPLES].float() / 255, arrays.test_labels[:EXAMPLES]
-    figure = Figure(figsize=(11, 11.5), dpi=80, layout="constrained")
+    grey, labels = arrays.test_images[:EXAMPLES], arrays.test_labels[:EXAMPLES]
+    figure = Figure(figsize=(11, 11), dpi=80, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(models))
     for column, (name, model) in enumerate(models.items()):
         torch.manual_seed(0)  # both decode the same z
         with torch.no_grad():
+            px = model.generate(SIDE * SIDE)
+            binary = px.support is not None and px.support.is_discrete
+            x = as_floats(threshold(grey) if binary else grey, resample=False)
             draw_codes(axes[0, column], model.encode(x).mean, labels)
-            samples = square(model.generate(SIDE * SIDE).mean, SIDE)
         axes[0, column].set_title(f"{name}: codes of test images")
-        axes[1, column].imshow(samples.permute(1, 2, 0))
+        axes[1, column].imshow(square(px.mean, SIDE).squeeze(0), cmap="gray", vmin=0, vmax=1)
         axes[1, column].set_title(f"{name}: decoded z ~ N(0, I)")
         axes[1, column].set_axis_off()
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -103,6 +103,7 @@ def test_a_published_validation_set_is_kept() -> None:
         ({"batch_size": "many"}, "batch_size=many"),
         ({"validation_size": -1}, "validation_size=-1"),
         ({"validation_size": 100}, "validation_size=100: must leave some of the 100"),
+        ({"protocol": "static"}, "protocol=static: fake is not published in binary form"),
         ({"protocol": "dynamc"}, "protocol=dynamc: must be one of grey, dynamic"),
         ({"shape": [1, 5, 5]}, r"shape=\[1, 5, 5\]: fake has images of shape \[1, 4, 4\]"),
     ],

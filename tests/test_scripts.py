@@ -18,7 +18,8 @@ def test_the_contrast_is_drawn_from_two_runs(tmp_path: Path) -> None:
     runs = [f"vae={tmp_path / 'conv_vae'}", f"autoencoder={tmp_path / 'autoencoder'}"]
     done = python("scripts/contrast.py", *runs, f"out={tmp_path / 'picture.png'}")
     assert done.returncode == 0 and not done.stderr, done.stderr
-    assert Image.open(tmp_path / "picture.png").width > 800
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.width > 800
 
 
 def test_bad_arguments_are_one_line(tmp_path: Path) -> None:

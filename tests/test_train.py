@@ -12,7 +12,7 @@ import yaml
 
 import nelbo
 from nelbo.data import digits
-from tests.conftest import Train, python
+from tests.conftest import ROOT, Train, python
 
 MENDABLE = ("warning", "deprecat", "traceback")
 
@@ -41,10 +41,14 @@ def test_a_run_directory_holds_what_it_promises(smoke_run: Path) -> None:
     assert "epoch 1/1" in log and not [word for word in MENDABLE if word in log.lower()]
 
 
-@pytest.mark.parametrize(
-    ("model", "data"),
-    [("conv_vae", "mnist"), ("mlp_vae", "binarized_mnist"), ("linear_vae", "digits"), ("autoencoder", "mnist")],
-)
+SMOKE = {"conv_vae": "mnist", "mlp_vae": "binarized_mnist", "linear_vae": "digits", "autoencoder": "mnist"}
+
+
+def test_every_model_is_run() -> None:
+    assert set(SMOKE) == {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")}
+
+
+@pytest.mark.parametrize(("model", "data"), SMOKE.items())
 def test_the_four_smoke_runs_are_clean(train: Train, tmp_path: Path, model: str, data: str) -> None:
     done = train(f"model={model}", f"data={data}", "trainer=smoke")
     assert done.returncode == 0, done.stderr
@@ -92,6 +96,41 @@ def test_best_is_the_epoch_with_the_lowest_validation_objective(train: Train, tm
 def test_other_loggers_work(train: Train, logger: str) -> None:
     done = train("model=mlp_vae", "data=digits", "trainer=smoke", f"logger={logger}")
     assert done.returncode == 0, done.stderr
+
+
+def test_bfloat16_and_few_held_out_images(train: Train, tmp_path: Path) -> None:
+    done = train(
+        "model=mlp_vae", "data=digits", "trainer=smoke", "trainer.precision=bf16-mixed", "data.validation_size=10"
+    )
+    assert done.returncode == 0, done.stderr
+    assert math.isfinite(metrics_of(tmp_path / "run")["test/nelbo"])
+
+
+def test_a_run_that_diverges_says_so_and_leaves_no_metrics(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text("{}")  # of an earlier run
+    done = train("model=mlp_vae", "data=digits", "trainer.max_epochs=3", "optimizer.lr=1e30", "callbacks=none")
+    assert done.returncode == 2 and "error: training diverged" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_seconds_are_of_the_whole_training_whichever_epoch_was_best(train: Train, tmp_path: Path) -> None:
+    """200 training images are soon learned by heart, so the best epoch is an early one."""
+    changes = ["data.validation_size=1300", "data.batch_size=64", "trainer.check_val_every_n_epoch=20"]
+    done = train(
+        "model=mlp_vae", "data=digits", "trainer.max_epochs=200", "scheduler=constant", "callbacks=none", *changes
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = metrics_of(tmp_path / "run")
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["epoch"] < 199 and metrics["epochs"] == 200
+    assert math.isclose(metrics["images_per_second"] * metrics["train_seconds"], 200 * 200, rel_tol=1e-6)
+
+
+def test_a_sweep_refuses_jobs_of_several_processes(tmp_path: Path) -> None:
+    sweep = ["-m", "seed=0,1", "model=mlp_vae", "data=digits", "trainer=ddp", "trainer.accelerator=cpu"]
+    done = python("train.py", *sweep, "trainer.devices=2", f"hydra.sweep.dir={tmp_path}")
+    assert done.returncode == 2 and "error: trainer.devices=2: a job of a sweep has one process" in done.stderr
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not(train: Train, tmp_path: Path) -> None:

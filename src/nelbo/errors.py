@@ -6,6 +6,7 @@ This module imports nothing of ours, so every other may import it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 
@@ -53,14 +54,27 @@ def positive_integer(key: str, value: object) -> int:
     return integer(key, value, minimum=1)
 
 
-def integer(key: str, value: object, *, minimum: int) -> int:
-    """`value`, if it is a whole number of at least `minimum`.
+def choice(key: str, value: object, options: Sequence[str]) -> str:
+    """`value`, if it is one of `options`.
+
+    Raises:
+        ConfigError: listing the options, if it is not.
+    """
+    if value not in options:
+        raise ConfigError(key, value, f"must be one of {', '.join(options)}")
+    return str(value)
+
+
+def integer(key: str, value: object, *, minimum: int, maximum: int | None = None) -> int:
+    """`value`, if it is a whole number of at least `minimum` and at most `maximum`.
 
     Raises:
         ConfigError: if it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
         raise ConfigError(key, value, f"must be a whole number of at least {minimum}")
+    if maximum is not None and int(value) > maximum:
+        raise ConfigError(key, value, f"must be at most {maximum}")
     return int(value)
 
 

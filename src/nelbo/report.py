@@ -39,4 +39,5 @@ def print_report(metrics: Mapping[str, Any], folder: Path) -> None:
     console.print(f"trained    {epochs} epochs in {seconds:.1f} s, {rate:,.0f} images/s", highlight=False)
     console.print(f"run        {home}", highlight=False)
     console.print(f"checkpoint {home}/checkpoints/best.ckpt", highlight=False)
-    console.print(f"look       tensorboard --logdir {home}", highlight=False)
+    if (folder / "tensorboard").exists():
+        console.print(f"look       tensorboard --logdir {home}", highlight=False)

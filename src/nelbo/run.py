@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +23,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from nelbo.build import build
 from nelbo.cli import TYPED_KEYS
 from nelbo.data.module import ImageData
-from nelbo.errors import ConfigError, NelboError, first_line, integer, number, positive_integer
+from nelbo.errors import ConfigError, NelboError, choice, first_line, integer, number, positive_integer
 from nelbo.models import VAE
 from nelbo.objectives import Objective
 from nelbo.report import print_report
@@ -35,7 +37,8 @@ log = logging.getLogger(__name__)
 
 # Numbers whose objects are other people's, and would refuse them late, at length or not at all.
 CHECKS: dict[str, Callable[[str, object], object]] = {
-    "seed": lambda key, value: integer(key, value, minimum=0),
+    "seed": lambda key, value: integer(key, value, minimum=0, maximum=2**32 - 1),
+    "trainer.precision": lambda key, value: choice(key, value, ("32-true", "bf16-mixed")),
     "optimizer.lr": lambda key, value: number(key, value, positive=True),
     "trainer.max_epochs": positive_integer,
     "trainer.check_val_every_n_epoch": positive_integer,
@@ -80,29 +83,38 @@ def run(config: DictConfig) -> float:
     watchers = [throughput, best, EpochLines(throughput), Dashboard(hyperparameters), checkpoint]
     trainer = make_trainer(plain, folder, watchers, every, validated=bool(data.validation_size))
     leave_out_idle_hooks(module, trainer.callbacks)  # type: ignore[attr-defined] # set by Lightning's connector
-    log.info("training in %s", folder)
+    if trainer.is_global_zero:
+        log.info("training in %s", folder)
     try:
         trainer.fit(module, datamodule=data)
-        epochs = trainer.current_epoch
+        # Read before testing: that restores the callbacks to where the best checkpoint was written.
+        epochs, seconds, rate, validated = trainer.current_epoch, throughput.seconds, throughput.rate, dict(best.values)
+        if not checkpoint.best_model_path:
+            raise NelboError(
+                "trainer: ended before its first validation, so there is no checkpoint; give it more epochs"
+            )
         (tested,) = trainer.test(module, datamodule=data, ckpt_path=checkpoint.best_model_path, verbose=False)
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
 
     metrics: dict[str, Any] = {
-        **best.values,
+        **validated,
         **{key: float(value) for key, value in tested.items()},
         "data": data.name,
         "protocol": data.protocol,
         "seed": plain["seed"],
         "epochs": epochs,
-        "train_seconds": throughput.seconds,
-        "images_per_second": throughput.rate,
+        "train_seconds": seconds,
+        "images_per_second": rate,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
+    diverged = [key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]
+    if diverged:
+        raise NelboError(f"training diverged: {diverged[0]} is {metrics[diverged[0]]}; lower optimizer.lr")
     write_metrics(metrics, folder)
     if trainer.is_global_zero:
         print_report(metrics, folder)
-    split = "val" if data.validation_size else "test"
+    split = "val" if validated else "test"
     return float(metrics.get(f"{split}/nelbo", metrics[f"{split}/reconstruction"]))
 
 
@@ -206,6 +218,11 @@ def make_trainer(
         )
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
+    if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+        # Lightning would start the other processes with this one's arguments: each would run the whole sweep.
+        raise ConfigError(
+            "trainer.devices", trainer.world_size, "a job of a sweep has one process: run this one without -m"
+        )
     return trainer
 
 
@@ -213,6 +230,7 @@ def make_trainer(
 def write_configs(plain: Mapping[str, Any], overrides: list[str], folder: Path) -> None:
     """config.yaml, resolved, and overrides.yaml."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").unlink(missing_ok=True)  # of an earlier run: this one has not finished
     OmegaConf.save(OmegaConf.create(dict(plain)), folder / "config.yaml")
     OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
 

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 
 from nelbo.data.arrays import Arrays
 from nelbo.data.loader import Batch, Batches, TensorImages, loader
-from nelbo.data.protocols import as_floats, binarize, check_protocol, threshold
-from nelbo.errors import ConfigError, DataError, integer, positive_integer
+from nelbo.data.protocols import PROTOCOLS, as_floats, binarize, threshold
+from nelbo.errors import ConfigError, DataError, choice, integer, positive_integer
 
 START_EXAMPLES = 10_000
 """How many training images models take their starting values from."""
@@ -58,7 +58,7 @@ class ImageData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.name, self.source, self.shape = name, source, tuple(shape)
-        self.protocol = check_protocol(protocol)
+        self.protocol = choice("protocol", protocol, list(PROTOCOLS))
         self.batch_size = positive_integer("batch_size", batch_size)
         self.validation_size = integer("validation_size", validation_size, minimum=0)
         self.seed = integer("seed", seed, minimum=0)
@@ -81,6 +81,8 @@ class ImageData(pl.LightningDataModule):
             raise ConfigError("shape", list(self.shape), f"{self.name} has images of shape {list(arrays.shape)}")
         if not len(arrays.train_images) or not len(arrays.test_images):
             raise DataError(f"{self.name}: the data set is empty")
+        if self.protocol == "static" and not arrays.validation:
+            raise ConfigError("protocol", self.protocol, f"{self.name} is not published in binary form")
         train, validation = self._split(arrays)
         # Whole arrays are binarised, each from its own stream: the images held out do not depend on how many are.
         held_out, test = self._binarized(arrays.train_images, 0), self._binarized(arrays.test_images, 1)
@@ -155,7 +157,8 @@ class ImageData(pl.LightningDataModule):
             rank=rank,
             world_size=world_size,
         )
-        if world_size > 1 and self.batch_size == 1:
-            raise ConfigError("data.batch_size", 1, "must be at least 2 on several processes")
+        if world_size > 1 and (self.batch_size == 1 or len(dataset) < world_size):
+            mend = f"{world_size} processes need batches of at least 2, and {len(dataset)} {split} images to share"
+            raise ConfigError("data.batch_size", self.batch_size, mend)
         pin_memory = trainer is not None and trainer.strategy.root_device.type == "cuda"
         return loader(dataset, batches, num_workers=self.num_workers, pin_memory=pin_memory)

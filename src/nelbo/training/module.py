@@ -83,7 +83,13 @@ class VAEModule(pl.LightningModule):
         )
         self.validation_objective = ObjectiveMean(objective)
         self.kl_per_unit = KLPerUnit(example) if KLPerUnit.applies(example) else None
+        self.unit_kl: Tensor | None = None
         self._isolation = contextlib.ExitStack()
+
+    def on_train_start(self) -> None:
+        """Processes that train together draw different noise."""
+        if self.trainer.world_size > 1:
+            torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch; until the batch ends, callbacks may look at its `terms` and `last_trace`."""
@@ -120,6 +126,9 @@ class VAEModule(pl.LightningModule):
         """Log, and give training its random state back."""
         self.log_dict({"val/objective": self.validation_objective.compute()}, sync_dist=True)
         self.validation_objective.reset()
+        if self.kl_per_unit is not None:
+            self.unit_kl = self.kl_per_unit.compute()  # (D,), for callbacks
+            self.kl_per_unit.reset()
         self._end_evaluation("val")
 
     def on_test_epoch_end(self) -> None:

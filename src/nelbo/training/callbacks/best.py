@@ -18,7 +18,8 @@ class BestMetrics(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare."""
         values = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-        if not self.values or values[MONITOR] < self.values[MONITOR]:
+        # A NaN loses to every number, as it does in ModelCheckpoint.
+        if not self.values or not self.values[MONITOR] <= values[MONITOR]:
             self.values = values
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,17 +14,14 @@ from nelbo.training.module import VAEModule
 
 
 class LatentUnits(pl.Callback):
-    """The KL of each unit (D,), in nats, over the validation set: a histogram, and a bar a unit."""
+    """The KL of each unit (D,), in nats, over the validation set, as a histogram."""
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log, and begin anew."""
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log."""
         assert isinstance(pl_module, VAEModule)
-        if pl_module.kl_per_unit is None:
-            return
-        values = pl_module.kl_per_unit.compute()
-        pl_module.kl_per_unit.reset()
         for writer in writers(trainer):
-            writer.add_histogram("val/kl_per_unit", values.cpu(), trainer.global_step)
+            if pl_module.unit_kl is not None:
+                writer.add_histogram("val/kl_per_unit", pl_module.unit_kl.cpu(), trainer.global_step)
 
 
 class Projector(pl.Callback):

@@ -72,8 +72,9 @@ def pictures(model: VAE, data: ImageData, device: torch.device) -> Iterator[tupl
 def reconstructions(model: VAE, x: Tensor) -> Tensor:
     """Each input above the mean of p(x|z) at the mean of q(z|x)."""
     means = model.decode(model.encode(x).mean).mean
-    rows = x.shape[0] // COLUMNS
-    pairs = torch.stack([x.unflatten(0, (rows, COLUMNS)), means.unflatten(0, (rows, COLUMNS))], dim=1)
+    columns = min(COLUMNS, len(x))
+    rows = len(x) // columns
+    pairs = torch.stack([part[: rows * columns].unflatten(0, (rows, columns)) for part in (x, means)], dim=1)
     return grid(pairs.flatten(0, 1))
 
 
@@ -96,7 +97,7 @@ def manifold(model: VAE, device: torch.device) -> Tensor:
 
 
 def aggregate_posterior(model: VAE, data: ImageData, device: torch.device) -> Tensor:
-    """Means of q(z|x) coloured by label, with circles that hold 50% and 95% of N(0, I)."""
+    """Means of q(z|x) coloured by label, with the circle that holds 95% of N(0, I)."""
     x, labels = data.examples(AGGREGATE_EXAMPLES)
     figure = Figure(figsize=(6.4, 6), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)

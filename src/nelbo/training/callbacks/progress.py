@@ -69,7 +69,7 @@ class EpochLines(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write."""
         epoch = trainer.current_epoch + 1
-        if epoch % (trainer.check_val_every_n_epoch or 1):
+        if epoch % (trainer.check_val_every_n_epoch or 1) or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, VAEModule)
         validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
