@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
@@ -31,6 +32,16 @@ class ProgressBar(RichProgressBar):
         if not Console().is_terminal:
             self.disable()
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """From here on log lines go through rich, which prints them above the bar and not across it."""
+        super().on_train_start(trainer, pl_module)
+        _send_logs_to(sys.stderr)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """The bar is gone, and rich's stream with it."""
+        super().teardown(trainer, pl_module, stage)
+        _send_logs_to(sys.stderr)
+
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
@@ -48,12 +59,20 @@ class ProgressBar(RichProgressBar):
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """The objective's terms."""
+        """As many of the objective's terms as fit into the line."""
         assert isinstance(pl_module, VAEModule)
+        terms = pl_module.terms
+        names = ("nelbo", "kl") if "nelbo" in terms else tuple(terms)[:2]
         shown: dict[str, int | str | float | dict[str, float]] = {}
-        for name, value in pl_module.terms.items():
-            shown[name] = f"{float(value):.4g}"
+        for name in names:
+            shown[name] = f"{float(terms[name]):.4g}"
         return shown
+
+
+def _send_logs_to(stream: TextIO) -> None:
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:  # not the file's
+            handler.setStream(stream)
 
 
 class EpochLines(pl.Callback):
