@@ -107,8 +107,8 @@ def explain(error: Exception) -> str:
         return f"{_typed(key)}: there is no such key; {question}python train.py --cfg job lists them"
     if match := re.match(r"Ambiguous value for argument '([^']+)'", text):
         return f"{match[1]}: several values are a sweep, which needs -m (python train.py -m ...); a list is key=[a,b]"
-    if match := re.match(r"Error when parsing index: \d+, string: (.*) out of \[", text):
-        return f"{match[1]}: not an override; write key=value, and quote values with special characters"
+    if match := re.match(r"Error when parsing index: \d+, string: (.*) out of \[|Error parsing override '(.*)'", text):
+        return f"{match[1] or match[2]}: not an override; write key=value, and quote values with special characters"
     if isinstance(error, OmegaConfBaseException) and getattr(error, "full_key", None):
         return f"{error.full_key}: {text.splitlines()[0]}"
     return "; ".join(line.strip() for line in f"{text}\n{cause}".splitlines() if line.strip())

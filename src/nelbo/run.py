@@ -78,10 +78,11 @@ def run(config: DictConfig) -> float:
     module = VAEModule(model, objective, optimizer, scheduler, example, record)
     best, throughput = BestMetrics(), Throughput()
     hyperparameters = {key: select(plain, key) for key in TYPED_KEYS} | choices(plain, overrides)
+    validates = bool(data.validation_size and plain["trainer"]["limit_val_batches"])
     every = validation_interval(plain["trainer"])
-    checkpoint = checkpoints(folder, every, validated=bool(data.validation_size))
+    checkpoint = checkpoints(folder, every, validated=validates)
     watchers = [throughput, best, EpochLines(throughput), Dashboard(hyperparameters), checkpoint]
-    trainer = make_trainer(plain, folder, watchers, every, validated=bool(data.validation_size))
+    trainer = make_trainer(plain, folder, watchers, every, validated=validates)
     leave_out_idle_hooks(module, trainer.callbacks)  # type: ignore[attr-defined] # set by Lightning's connector
     if trainer.is_global_zero:
         log.info("training in %s", folder)
