@@ -59,7 +59,7 @@ class Throughput(pl.Callback):
 class TrainingScalars(pl.Callback):
     """Logs the objective's terms, learning rate, gradient norm and images/s; once an epoch the active units.
 
-    Written to the loggers directly: `self.log` in every step would cost a tenth of a small model's time.
+    Written to the loggers directly: `self.log` in every step is slow on small models.
 
     Every `trainer.log_every_n_steps` steps, and after the first; the active units are those of the batches logged.
     """
