@@ -5,13 +5,11 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from nelbo.build import Factory, build
 from nelbo.cli import TYPED_KEYS, register_resolvers
@@ -109,9 +107,3 @@ def test_the_keys_that_people_type_exist() -> None:
     config = plain()
     for key in (*TYPED_KEYS, *CHECKS):
         assert select(config, key) is not None, key
-
-
-def test_configs_are_plain_yaml_with_no_secrets_of_omegaconf() -> None:
-    for path in Path(CONF).rglob("*.yaml"):
-        OmegaConf.load(path)
-        assert path.read_text().endswith("\n")

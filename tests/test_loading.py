@@ -84,20 +84,20 @@ def test_what_is_no_checkpoint_of_ours_is_one_line(smoke_run: Path, tmp_path: Pa
         (tmp_path / "written.ckpt").write_bytes(content)
         return tmp_path / "written.ckpt"
 
-    cases = {
-        "no such checkpoint": lambda: tmp_path / "nothing",
-        "local files only": lambda: "http://127.0.0.1:9/best.ckpt",
-        "not a readable checkpoint": lambda: written(whole[: len(whole) // 2]),
-        "not a readable": lambda: written(b""),
-        "not a readable checkpoint: ": lambda: written(pickle.dumps(Payload(marker), protocol=2)),
-        "not a readable checkpoint:": lambda: saved({"state_dict": Payload(marker)}),
-        "not written by nelbo": lambda: saved({"state_dict": {}}),
-        "has format 99": lambda: saved({**record, "nelbo": {**record["nelbo"], "format": 99}}),
-        "its model cannot be built: model._target_=os.system": lambda: changed(_target_="os.system"),
-        "cannot be built: model.latent_dim=0": lambda: changed(latent_dim=0),
-        "its tensors do not fit": lambda: changed(latent_dim=3),
-    }
-    for message, make in cases.items():
+    cases = [
+        ("no such checkpoint", lambda: tmp_path / "nothing"),
+        ("local files only", lambda: "http://127.0.0.1:9/best.ckpt"),
+        ("not a readable checkpoint", lambda: written(whole[: len(whole) // 2])),
+        ("not a readable checkpoint", lambda: written(b"")),
+        ("not a readable checkpoint", lambda: written(pickle.dumps(Payload(marker), protocol=2))),
+        ("not a readable checkpoint", lambda: saved({"state_dict": Payload(marker)})),
+        ("not written by nelbo", lambda: saved({"state_dict": {}})),
+        ("has format 99", lambda: saved({**record, "nelbo": {**record["nelbo"], "format": 99}})),
+        ("its model cannot be built: model._target_=os.system", lambda: changed(_target_="os.system")),
+        ("cannot be built: model.latent_dim=0", lambda: changed(latent_dim=0)),
+        ("its tensors do not fit", lambda: changed(latent_dim=3)),
+    ]
+    for message, make in cases:
         with pytest.raises(CheckpointError, match=message) as caught:
             nelbo.load(make())
         assert "\n" not in str(caught.value)

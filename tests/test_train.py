@@ -180,11 +180,8 @@ def test_help_is_a_page_for_people() -> None:
 
 
 def test_runs_that_start_in_the_same_second_do_not_share_a_directory() -> None:
-    from nelbo.cli import register_resolvers
-
     script = (
         "from omegaconf import OmegaConf; from nelbo.cli import register_resolvers; register_resolvers()\n"
         "print(OmegaConf.create({'a': '${token:}'}).a)"
     )
-    register_resolvers()
     assert len({python("-c", script).stdout for _ in range(3)}) == 3

@@ -19,6 +19,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor
 
 from nelbo.build import build
 from nelbo.cli import TYPED_KEYS
@@ -70,8 +71,9 @@ def run(config: DictConfig) -> float:
         data.setup()
     except ConfigError as error:
         raise error.within("data") from error.__cause__
-    example = probe(model, objective, data, HydraConfig.get().runtime.choices)
-    model.initialize(data.starting_images())
+    images = data.starting_images()
+    example = probe(model, objective, images, f"{data.name} ({data.protocol})")
+    model.initialize(images)
 
     record = {"model": plain["model"], "data": plain["data"], "seed": plain["seed"]}
     optimizer, scheduler = build(plain["optimizer"], "optimizer"), build(plain["scheduler"], "scheduler")
@@ -146,22 +148,20 @@ def choices(plain: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
     return {key: value for key, value in typed.items() if key not in TYPED_KEYS} | chosen
 
 
-def probe(model: VAE, objective: Objective, data: ImageData, chosen: Mapping[str, str]) -> Trace:
+def probe(model: VAE, objective: Objective, x: Tensor, origin: str) -> Trace:
     """One small pass before training: refuse pairs without meaning, and pixels outside the likelihood's support.
 
     Raises:
         ConfigError: naming the pair and the ways out.
     """
-    x = data.starting_images()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         trace = model.eval().trace(x[:PROBE], objective.num_samples)
     model.train()
     objective.check(trace)
     support = trace.px.support
     if support is not None and not support.check(x).all():
-        name = chosen.get("likelihood", type(model.likelihood).__name__)
-        mend = f"{data.name} ({data.protocol}) has pixels outside its support: {model.likelihood.mend}"
-        raise ConfigError("likelihood", name, mend, located=True)
+        mend = f"{origin} has pixels outside its support: {model.likelihood.mend}"
+        raise ConfigError("likelihood", HydraConfig.get().runtime.choices["likelihood"], mend, located=True)
     return trace
 
 

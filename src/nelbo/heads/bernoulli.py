@@ -20,7 +20,24 @@ CONTINUOUS_LOGIT_BOUND = 15.0
 """|logit| of a continuous Bernoulli stays below this: its density at 0 and 1 grows with |logit| without end."""
 
 
-class Bernoulli(Likelihood):
+class PixelLogits(Likelihood):
+    """A likelihood with one logit a pixel; subclasses say what it is the logit of.
+
+    Args:
+        feature_shape: shape of the decoder's features.
+        shape: (C, H, W).
+    """
+
+    def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
+        super().__init__()
+        self.project = Projection(feature_shape, shape)
+
+    def initialize(self, images: Tensor) -> None:
+        """The bias starts at the logit of the mean image (Burda et al. 2016, C)."""
+        self.project.set_bias(mean_logit(images))
+
+
+class Bernoulli(PixelLogits):
     """p(x|z) = prod Bernoulli(x; p(z)), for binary pixels only (Kingma & Welling 2014, eq. 11).
 
     Args:
@@ -30,20 +47,12 @@ class Bernoulli(Likelihood):
 
     mend = "binarise the pixels (data=binarized_mnist) or use a density (likelihood=gaussian or continuous_bernoulli)"
 
-    def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
-        super().__init__()
-        self.project = Projection(feature_shape, shape)
-
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """p(x|z)."""
         return BernoulliPixels(self.project(features))
 
-    def initialize(self, images: Tensor) -> None:
-        """The bias starts at the logit of the mean image (Burda et al. 2016, C)."""
-        self.project.set_bias(mean_logit(images))
 
-
-class ContinuousBernoulli(Likelihood):
+class ContinuousBernoulli(PixelLogits):
     """The density on [0, 1] proportional to p^x (1-p)^(1-x), normalised (Loaiza-Ganem & Cunningham 2019, eq. 3).
 
     Logits are bounded smoothly by `CONTINUOUS_LOGIT_BOUND`: the density at 0 and 1 is not bounded otherwise.
@@ -55,15 +64,7 @@ class ContinuousBernoulli(Likelihood):
 
     mend = "scale the pixels to [0, 1]"
 
-    def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
-        super().__init__()
-        self.project = Projection(feature_shape, shape)
-
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """p(x|z)."""
         logits = soft_bound(self.project(features), CONTINUOUS_LOGIT_BOUND)
         return Independent(ContinuousBernoulliPixels(logits), 3, validate_args=False)
-
-    def initialize(self, images: Tensor) -> None:
-        """The bias starts at the logit of the mean image."""
-        self.project.set_bias(mean_logit(images))

@@ -17,39 +17,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
 from nelbo.loading import FORMAT, RECORD
-from nelbo.metrics import KLPerUnit, TraceMetric, standard_metrics
+from nelbo.metrics import ExampleMean, KLPerUnit, standard_metrics
 from nelbo.models import VAE
 from nelbo.objectives import Objective
 from nelbo.trace import Trace
 
 EVALUATION_SEED = 0
 """Validation and test draw the same noise every time, so that epochs compare fairly."""
-
-
-class ObjectiveMean(TraceMetric):
-    """The objective at the final value of its schedules, averaged over examples: what the best checkpoint minimises.
-
-    Args:
-        objective: what is trained.
-    """
-
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, objective: Objective) -> None:
-        super().__init__()
-        self.objective = [objective]  # in a list: its parameters belong to the LightningModule
-        self.add_sum("total")
-        self.add_sum("count")
-
-    def update(self, trace: Trace) -> None:
-        """Count the examples of a trace."""
-        self.total += self.objective[0](trace, math.inf).total * len(trace.x)
-        self.count += len(trace.x)
-
-    def compute(self) -> Tensor:
-        """The mean."""
-        return self.total / self.count
 
 
 class VAEModule(pl.LightningModule):
@@ -81,7 +55,8 @@ class VAEModule(pl.LightningModule):
         self.stage_metrics = nn.ModuleDict(
             {f"{stage}_": standard_metrics(example, f"{stage}/") for stage in ("val", "test")}
         )
-        self.validation_objective = ObjectiveMean(objective)
+        # What the best checkpoint minimises: the objective with its schedules at their final value.
+        self.validation_objective = ExampleMean(lambda trace: objective(trace, math.inf).total.expand(len(trace.x)))
         self.kl_per_unit = KLPerUnit(example) if KLPerUnit.applies(example) else None
         self.unit_kl: Tensor | None = None
         self._isolation = contextlib.ExitStack()
