@@ -63,7 +63,7 @@ def bare(images: torch.Tensor, epochs: int, *, fused: bool) -> float:
 
 
 def main(rounds: int, epochs: int) -> None:
-    images = mnist().train_images[:50_000]
+    images = mnist().train.images[:50_000]
     bare(images, 1, fused=False)  # warm-up
     seconds: dict[str, list[float]] = {"train.py": [], "bare, default Adam": [], "bare, fused Adam": []}
     for round_number in range(rounds):

@@ -15,9 +15,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import nelbo
+from nelbo.comparison import incomparable
 from nelbo.data import mnist
-from nelbo.data.protocols import as_floats, threshold
+from nelbo.data.noise import Draws
+from nelbo.data.protocols import PROTOCOLS
 from nelbo.errors import NelboError
+from nelbo.loading import provenance
 from nelbo.models import VAE
 from nelbo.training.callbacks.grids import square
 from nelbo.training.callbacks.scatter import draw_codes
@@ -26,10 +29,10 @@ KEYS = ("vae", "autoencoder", "out")
 EXAMPLES, SIDE = 5000, 10
 
 
-def draw(models: dict[str, VAE], out: Path) -> None:
+def draw(models: dict[str, VAE], protocol: str, out: Path) -> None:
     """A column a model: above, means of q(z|x) on the test set; below, p(x|z).mean at z ~ N(0, I)."""
-    arrays = mnist()
-    grey, labels = arrays.test_images[:EXAMPLES], arrays.test_labels[:EXAMPLES]
+    images, labels, where = mnist().test.__getitems__(torch.arange(EXAMPLES))
+    x = PROTOCOLS[protocol].present(images, Draws(0, 0, where))
     figure = Figure(figsize=(11, 11), dpi=80, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(models))
@@ -37,8 +40,6 @@ def draw(models: dict[str, VAE], out: Path) -> None:
         torch.manual_seed(0)  # both decode the same z
         with torch.no_grad():
             px = model.generate(SIDE * SIDE)
-            binary = px.support is not None and px.support.is_discrete
-            x = as_floats(threshold(grey) if binary else grey, resample=False)
             draw_codes(axes[0, column], model.encode(x).mean, labels)
         axes[0, column].set_title(f"{name}: codes of test images")
         axes[1, column].imshow(square(px.mean, SIDE).squeeze(0), cmap="gray", vmin=0, vmax=1)
@@ -55,12 +56,15 @@ def main(arguments: list[str]) -> None:
         if set(given) != set(KEYS):
             raise NelboError(f"usage: python scripts/contrast.py {' '.join(f'{key}=...' for key in KEYS)}")
         models = {"autoencoder": nelbo.load(given["autoencoder"]), "VAE": nelbo.load(given["vae"])}
+        trained = {name: provenance(given[name.lower()]) for name in models}
+        if problem := incomparable(trained):
+            raise NelboError(problem)
         for name, model in models.items():
             if model.latent_dim != 2 or model.shape != (1, 28, 28):
                 raise NelboError(
                     f"{name}: has {model.latent_dim} latents and images of {model.shape}; needs 2 on MNIST"
                 )
-        draw(models, Path(given["out"]))
+        draw(models, trained["VAE"]["protocol"], Path(given["out"]))
     except NelboError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -12,6 +12,7 @@ from nelbo.heads import (
     ContinuousBernoulli,
     DeterministicPosterior,
     DiagonalNormalPosterior,
+    DiscretizedLogistic,
     FixedGaussian,
     LearnedGaussian,
     OptimalGaussian,
@@ -24,6 +25,7 @@ from nelbo.priors import StandardNormal
 
 SHAPE = (1, 6, 5)
 LATENT_DIM = 3
+LEVELS = 17
 
 POSTERIORS = {"diagonal_normal": DiagonalNormalPosterior, "deterministic": DeterministicPosterior}
 PRIORS = {"standard_normal": StandardNormal}
@@ -34,6 +36,7 @@ LIKELIHOODS = {
     "gaussian_fixed": partial(FixedGaussian, sigma=0.3),
     "gaussian_per_pixel": PerPixelGaussian,
     "gaussian_optimal": OptimalGaussian,
+    "discretized_logistic": partial(DiscretizedLogistic, levels=LEVELS),
 }
 NETS = {
     "mlp": (partial(MLP, hidden=[8], activation="Tanh"), partial(MLP, hidden=[8], activation="Tanh")),
@@ -72,4 +75,5 @@ def make_vae(
 def images(likelihood: str = "gaussian", count: int = 7, shape: tuple[int, ...] = SHAPE) -> Tensor:
     """Pixels in the support of a likelihood."""
     x = torch.rand(count, *shape)
-    return x.round() if likelihood == "bernoulli" else x
+    steps = {"bernoulli": 1, "discretized_logistic": LEVELS - 1}.get(likelihood)
+    return (x * steps).round() / steps if steps else x

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from nelbo.data.fetch import cache_directory
-from nelbo.data.sources import MNIST_FILES
+from nelbo.data.sets.mnist import MNIST_FILES
 from tests.conftest import Train, python
 
 CASES = {
     "model=conv_vea": "model=conv_vea: there is no such option; choose from autoencoder, conv_vae, linear_vae, mlp_vae",
-    "data=imagenet": "data=imagenet: there is no such option; choose from binarized_mnist, digits, mnist",
+    "data=imagenet": "data=imagenet: there is no such option; choose from arrays, binarized_mnist, cifar10, "
+    "cifar100, digits, dsprites, fashion_mnist, huggingface, image_folder, mnist, omniglot, svhn",
     "model.latent_dim=0": "model.latent_dim=0: must be a whole number of at least 1",
     "model.latent_dim=2.5": "model.latent_dim=2.5: must be a whole number",
     "objective.beta=abc": "objective.beta=abc: must be a finite number of at least 0",
@@ -21,12 +22,24 @@ CASES = {
     "objective.beta=nan": "objective.beta=nan: must be a finite number",
     "data.batch_size=0": "data.batch_size=0: must be a whole number of at least 1",
     "data.validation_size=1500": "data.validation_size=1500: must leave some of the 1500 training images",
+    "data.protocol=grey": "data.protocol=grey: must be one of raw, dequantized, dynamic, fixed, threshold, static",
+    "data.protocol=static": "data.protocol=static: digits is not published in binary form",
+    "data.augment.flip=maybe": "data.augment.flip=maybe: must be true or false",
+    "data.augment.pad_crop=8": "data.augment.pad_crop=8: must be less than the image's 8 pixels",
+    "data.shape=[3,8,8]": "data.shape=[3, 8, 8]: digits has images of shape [1, 8, 8]",
+    "+data.root=here": "data.root=here: is not an option of digits, which has: none",
+    "data=image_folder": "data.root: has no default; type data.root=...",
+    "data=arrays data.path=none.npy": "data.path=none.npy: is not a file",
+    "likelihood=discretized_logistic data.levels=18": "likelihood=discretized_logistic: digits (raw) has pixels "
+    "outside its support: give it stored pixels",
+    "data.protocol=dequantized likelihood=discretized_logistic": "likelihood=discretized_logistic: digits "
+    "(dequantized) has pixels outside",
     "optimizer.lr=-1": "optimizer.lr=-1: must be a finite number above 0",
     "trainer.max_epochs=0": "trainer.max_epochs=0: must be a whole number of at least 1",
     "objective.betta=1": "objective.betta=1: there is no such key",
     "latent_dim=3": "latent_dim=3: there is no such key; did you mean model.latent_dim?",
     "+optimizer.momentun=0.9": "optimizer.momentun=0.9: is not an option of Adam",
-    "likelihood=bernoulli": "likelihood=bernoulli: digits (grey) has pixels outside its support: binarise the pixels "
+    "likelihood=bernoulli": "likelihood=bernoulli: digits (raw) has pixels outside its support: binarise the pixels "
     "(data=binarized_mnist) or use a density (likelihood=gaussian or continuous_bernoulli)",
     "posterior=deterministic": "objective=elbo: posterior=deterministic has no log q(z|x)",
     "model.latent_dim=2,8": "model.latent_dim=2,8: several values are a sweep, which needs -m",
@@ -41,7 +54,7 @@ CASES = {
 
 @pytest.mark.parametrize("override", CASES)
 def test_bad_overrides(train: Train, override: str) -> None:
-    done = train("model=mlp_vae", "data=digits", "trainer=smoke", override)
+    done = train("model=mlp_vae", "data=digits", "trainer=smoke", *override.split())
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(f"error: {CASES[override]}"), done.stderr
     assert len(done.stderr.splitlines()) == 1 and done.stdout == ""
@@ -80,4 +93,4 @@ def test_a_corrupt_data_file(train: Train, tmp_path: Path) -> None:
     damaged.write_bytes(content)
     done = train("model=mlp_vae", "data=mnist", "trainer=smoke", NELBO_DATA=str(tmp_path / "cache"))
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert f"error: {damaged}: corrupt data file, its SHA-256 is" in done.stderr
+    assert f"error: {damaged}: corrupt data file, its sha256 is" in done.stderr

@@ -37,8 +37,18 @@ def plain(*overrides: str) -> dict[str, Any]:
     return resolve(compose("config", overrides=list(overrides)))
 
 
-def override(group: str, option: str) -> str:
-    return f"+schedule@objective.beta={option}" if group == "schedule" else f"{group}={option}"
+NEEDED = {
+    "image_folder": ["data.root=folder"],
+    "arrays": ["data.path=file.npy", "data.shape=[1,28,28]"],
+    "huggingface": ["data.name=set"],
+}
+"""What has no default."""
+
+
+def override(group: str, option: str) -> list[str]:
+    if group == "schedule":
+        return [f"+schedule@objective.beta={option}"]
+    return [f"{group}={option}", *(NEEDED.get(option, []) if group == "data" else [])]
 
 
 def targets(spec: object, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -52,7 +62,7 @@ def targets(spec: object, path: str = "") -> Iterator[tuple[str, dict[str, Any]]
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_builds(group: str, option: str) -> None:
-    config = plain("data=digits", override(group, option)) if group != "data" else plain(f"data={option}")
+    config = plain(*(["data=digits"] if group != "data" else []), *override(group, option))
     for key in ("data", "model", "objective", "optimizer", "scheduler", "callbacks", "logger"):
         build(config[key], key)
     assert isinstance(build(config["trainer"], "trainer"), Factory)
@@ -61,20 +71,23 @@ def test_every_option_composes_and_builds(group: str, option: str) -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_defaults_live_once(group: str, option: str) -> None:
     """A knob shown in YAML has no default in Python, except where the class is another library's."""
-    for path, spec in targets(plain(override(group, option))):
+    for path, spec in targets(plain(*override(group, option))):
         module, _, name = spec["_target_"].rpartition(".")
         if not module.startswith("nelbo"):
             continue
-        parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+        parameters = dict(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+        if name == "ImageData":  # what its source takes may stand beside it
+            source = getattr(importlib.import_module("nelbo.data"), spec["source"]["_target_"].rpartition(".")[2])
+            parameters = dict(inspect.signature(source).parameters) | parameters
         for key in spec.keys() - {"_target_", "_partial_"}:
             assert key in parameters, f"{path}.{key} is unknown to {name}"
             assert parameters[key].default is inspect.Parameter.empty, f"{path}.{key} has a default in {name} too"
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("data", ["mnist", "binarized_mnist", "digits"])
+@pytest.mark.parametrize("data", [option for group, option in OPTIONS if group == "data"])
 def test_every_model_fits_every_data_set(model: str, data: str) -> None:
-    config = plain(f"model={model}", f"data={data}")
+    config = plain(f"model={model}", *override("data", data), "model.latent_dim=4")
     vae, objective = build(config["model"], "model"), build(config["objective"], "objective")
     x = torch.rand(3, *config["data"]["shape"]).round()
     trace = vae.trace(x, objective.num_samples)
@@ -87,7 +100,9 @@ def test_data_bring_their_likelihood_and_the_command_line_wins() -> None:
         return str(plain(*overrides)["model"]["likelihood"]["_target_"]).rpartition(".")[2]
 
     assert likelihood("data=mnist") == likelihood("data=digits") == "LearnedGaussian"
-    assert likelihood("data=binarized_mnist") == "Bernoulli"
+    assert likelihood("data=binarized_mnist") == likelihood("data=omniglot") == "Bernoulli"
+    assert likelihood("data=cifar10") == likelihood("data=svhn") == "DiscretizedLogistic"
+    assert likelihood("data=cifar10", "likelihood=gaussian") == "LearnedGaussian"
     assert likelihood("data=binarized_mnist", "likelihood=continuous_bernoulli") == "ContinuousBernoulli"
 
 
@@ -101,6 +116,20 @@ def test_models_bring_their_budget_and_smoke_and_the_command_line_win(model: str
     assert smoke["trainer"]["max_epochs"] == 1 and smoke["trainer"]["limit_train_batches"] == 5
     typed = plain(f"model={model}", "trainer=smoke", "trainer.max_epochs=3", "optimizer.lr=0.1", "data.batch_size=7")
     assert (typed["trainer"]["max_epochs"], typed["optimizer"]["lr"], typed["data"]["batch_size"]) == (3, 0.1, 7)
+
+
+def test_natural_images_bring_their_latents_and_the_command_line_wins() -> None:
+    assert plain("data=mnist")["model"]["latent_dim"] == 8
+    assert plain("data=cifar10")["model"]["latent_dim"] == plain("data=cifar100")["model"]["latent_dim"] == 512
+    assert plain("data=cifar10", "model.latent_dim=3")["model"]["latent_dim"] == 3
+    assert plain("data=cifar10")["trainer"]["max_epochs"] == 24
+    assert plain("data=cifar10", "trainer=smoke")["trainer"]["max_epochs"] == 1
+
+
+def test_levels_follow_the_data() -> None:
+    for data, levels in (("mnist", 256), ("digits", 17), ("binarized_mnist", 2), ("cifar10", 256)):
+        config = plain(f"data={data}", "likelihood=discretized_logistic")
+        assert config["model"]["likelihood"]["levels"] == levels
 
 
 def test_the_keys_that_people_type_exist() -> None:

@@ -1,21 +1,16 @@
-"""Data: known checksums, splits, protocols, and every example exactly once."""
+"""The data module: splits, protocols, augmentation, and every example exactly once."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import struct
-from pathlib import Path
-
 import pytest
 import torch
+from torch import Tensor
 
-from nelbo.data import Arrays, digits, mnist
-from nelbo.data.idx import read_idx
+from nelbo.data import Arrays, Augmentation, Examples
 from nelbo.data.loader import Batches
 from nelbo.data.module import ImageData
-from nelbo.data.protocols import as_floats, binarize
-from nelbo.data.sources import _read_amat
+from nelbo.data.noise import Draws
+from nelbo.data.protocols import PROTOCOLS
 from nelbo.errors import ConfigError, DataError
 
 
@@ -25,7 +20,9 @@ def make(arrays: Arrays | None = None, **changes: object) -> ImageData:
         "name": "fake",
         "source": lambda: arrays,
         "shape": arrays.shape,
-        "protocol": "grey",
+        "levels": 256,
+        "protocol": "raw",
+        "augment": Augmentation(flip=False, pad_crop=0),
         "batch_size": 16,
         "validation_size": 20,
         "seed": 0,
@@ -38,46 +35,25 @@ def make(arrays: Arrays | None = None, **changes: object) -> ImageData:
 
 def fake(count: int = 100, validation: int = 0) -> Arrays:
     images = torch.randint(0, 256, (count, 1, 4, 4), dtype=torch.uint8)
-    return Arrays(images, torch.arange(count), images[:30], torch.arange(30), validation)
+    return Arrays(Examples(images, torch.arange(count)), Examples(images[:30], torch.arange(30)), validation)
 
 
-def test_mnist_is_the_original() -> None:
-    arrays = mnist()
-    assert arrays.train_images.shape == (60_000, 1, 28, 28) and arrays.test_images.shape == (10_000, 1, 28, 28)
-    assert arrays.train_images.dtype == torch.uint8
-    # The MD5 sums under which the four files have been published since 1998, headers put back.
-    digests = {
-        "6bbc9ace898e44ae57da46a324031adb": (arrays.train_images.squeeze(1), 3),
-        "2646ac647ad5339dbf082846283269ea": (arrays.test_images.squeeze(1), 3),
-        "a25bea736e30d166cdddb491f175f624": (arrays.train_labels.to(torch.uint8), 1),
-        "27ae3e4e09519cfbb04c329615203637": (arrays.test_labels.to(torch.uint8), 1),
-    }
-    for digest, (tensor, dimensions) in digests.items():
-        header = struct.pack(f">4B{dimensions}I", 0, 0, 8, dimensions, *tensor.shape)
-        assert hashlib.md5(header + tensor.numpy().tobytes()).hexdigest() == digest
-    mean, deviation = arrays.train_images.float().mean() / 255, arrays.train_images.float().std() / 255
-    assert abs(mean - 0.1307) < 1e-4 and abs(deviation - 0.3081) < 1e-4
-    assert arrays.train_labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+def labels_of(data: ImageData, split: str) -> Tensor:
+    return everything(data, split)[1]
 
 
-def test_digits_are_scikit_learns_in_their_order() -> None:
-    from sklearn.datasets import load_digits
-
-    arrays, bunch = digits(), load_digits()
-    assert arrays.train_images.shape == (1500, 1, 8, 8) and arrays.test_images.shape == (297, 1, 8, 8)
-    assert arrays.train_images.max() == 255 and arrays.train_images[0, 0, 0, 3] == round(13 * 255 / 16)
-    back = torch.cat([arrays.train_images, arrays.test_images]).float() * 16 / 255
-    assert torch.equal(back.round().squeeze(1).double(), torch.from_numpy(bunch.images))
-    assert torch.equal(arrays.test_labels, torch.from_numpy(bunch.target[1500:]))
+def everything(data: ImageData, split: str, epoch: int | None = None) -> tuple[Tensor, Tensor]:
+    examples = data.splits[split]
+    return data.present(split, examples.__getitems__(torch.arange(len(examples))), epoch)
 
 
 def test_the_split_is_fixed_complete_and_disjoint() -> None:
     one, two, other = make(), make(), make(seed=1)
     for data in (one, two, other):
         data.setup()
-    assert torch.equal(one.splits["val"].labels, two.splits["val"].labels)
-    assert not torch.equal(one.splits["val"].labels, other.splits["val"].labels)
-    both = torch.cat([one.splits["train"].labels, one.splits["val"].labels])
+    assert torch.equal(labels_of(one, "val"), labels_of(two, "val"))
+    assert not torch.equal(labels_of(one, "val"), labels_of(other, "val"))
+    both = torch.cat([labels_of(one, "train"), labels_of(one, "val")])
     assert sorted(both.tolist()) == list(range(100)) and len(one.splits["val"]) == 20
 
 
@@ -91,7 +67,7 @@ def test_no_validation_set_is_allowed() -> None:
 def test_a_published_validation_set_is_kept() -> None:
     data = make(fake(validation=25), validation_size=25)
     data.setup()
-    assert torch.equal(data.splits["val"].labels, torch.arange(75, 100))
+    assert torch.equal(labels_of(data, "val"), torch.arange(75, 100))
     with pytest.raises(ConfigError, match="validation_size=20: fake comes with 25"):
         make(fake(validation=25), validation_size=20).setup()
 
@@ -102,9 +78,12 @@ def test_a_published_validation_set_is_kept() -> None:
         ({"batch_size": 0}, "batch_size=0"),
         ({"batch_size": "many"}, "batch_size=many"),
         ({"validation_size": -1}, "validation_size=-1"),
+        ({"validation_size": 1.5}, "validation_size=1.5: must be a whole number of images, or a share below 1"),
+        ({"validation_size": "ten"}, "validation_size=ten"),
+        ({"levels": 1}, "levels=1"),
         ({"validation_size": 100}, "validation_size=100: must leave some of the 100"),
         ({"protocol": "static"}, "protocol=static: fake is not published in binary form"),
-        ({"protocol": "dynamc"}, "protocol=dynamc: must be one of grey, dynamic"),
+        ({"protocol": "dynamc"}, "protocol=dynamc: must be one of raw, dequantized, dynamic"),
         ({"shape": [1, 5, 5]}, r"shape=\[1, 5, 5\]: fake has images of shape \[1, 4, 4\]"),
     ],
 )
@@ -118,42 +97,94 @@ def test_an_empty_set_is_refused() -> None:
         make(fake(0), validation_size=0).setup()
 
 
+def test_a_share_may_be_held_out() -> None:
+    data = make(validation_size=0.25)
+    data.setup()
+    assert len(data.splits["val"]) == 25 and len(data.splits["train"]) == 75
+
+
+def test_the_shape_may_be_taken_from_the_images() -> None:
+    data = make(shape=None)
+    data.setup()
+    assert data.shape == (1, 4, 4)
+
+
 def test_protocols() -> None:
-    served, arrays = {}, fake()
-    for protocol in ("grey", "dynamic", "fixed", "threshold"):
-        data = make(arrays, protocol=protocol, seed=3)
+    arrays = fake()
+    shown: dict[str, dict[str, Tensor]] = {}
+    for protocol in PROTOCOLS.keys() - {"static"}:
+        data, again = make(arrays, protocol=protocol, seed=3), make(arrays, protocol=protocol, seed=3)
         data.setup()
-        again = make(arrays, protocol=protocol, seed=3)
         again.setup()
-        for split in ("train", "val", "test"):
-            assert torch.equal(data.splits[split].images, again.splits[split].images)
-        served[protocol] = data
-        if protocol != "grey":
-            assert set(data.splits["val"].images.unique().tolist()) <= {0, 255}
-            assert set(data.starting_images().unique().tolist()) <= {0.0, 1.0}
-    assert set(served["fixed"].splits["train"].images.unique().tolist()) <= {0, 255}
-    grey = served["grey"].splits
-    assert torch.equal(served["dynamic"].splits["train"].images, grey["train"].images)
-    assert torch.equal(served["threshold"].splits["test"].images > 0, grey["test"].images >= 128)
+        shown[protocol] = {split: everything(data, split)[0] for split in ("train", "val", "test")}
+        for split, x in shown[protocol].items():
+            assert torch.equal(x, everything(again, split)[0])
+            assert 0 <= x.min() and x.max() <= 1
+            if protocol in ("dynamic", "fixed", "threshold"):
+                assert set(x.unique().tolist()) == {0.0, 1.0}
+        epochs = [everything(data, "train", epoch)[0] for epoch in (0, 1)]
+        assert torch.equal(*epochs) == (protocol not in ("dynamic", "dequantized")), protocol
+        assert torch.equal(everything(again, "train", 1)[0], epochs[1])
+    raw = shown["raw"]
+    grey = make_ready(arrays, seed=3).splits["train"]
+    assert torch.equal(raw["train"], arrays.train.images[grey.indices].float() / 255)  # type: ignore[index]
+    assert torch.equal(shown["threshold"]["test"], (raw["test"] >= 0.5).float())
+    levels = shown["dequantized"]["train"] * 256
+    assert torch.equal(levels.floor(), (raw["train"] * 255).round()) and levels.frac().std() > 0.2
     for split in ("val", "test"):  # so that two protocols are judged on the same pixels
-        assert torch.equal(served["dynamic"].splits[split].images, served["fixed"].splits[split].images)
-    smaller = make(arrays, protocol="dynamic", seed=3, validation_size=5)
-    smaller.setup()
-    assert torch.equal(smaller.splits["test"].images, served["dynamic"].splits["test"].images)
-    assert torch.equal(served["grey"].starting_images(), grey["train"].images.float() / 255)
+        assert torch.equal(shown["dynamic"][split], shown["fixed"][split])
+    smaller = make_ready(arrays, protocol="dynamic", seed=3, validation_size=5)
+    assert torch.equal(everything(smaller, "test")[0], shown["dynamic"]["test"])
+    other = make_ready(arrays, protocol="dynamic", seed=4)
+    assert not torch.equal(everything(other, "test")[0], shown["dynamic"]["test"])
 
 
-@pytest.mark.parametrize("way", ["once", "each batch"])
-def test_binarisation_keeps_the_mean_of_every_grey_value(way: str) -> None:
-    grey = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(4000, 1, 1, 1)
-    if way == "once":
-        binary = binarize(grey, torch.Generator().manual_seed(0)).float() / 255
-    else:
-        binary = as_floats(grey, resample=True)
+def make_ready(arrays: Arrays, **changes: object) -> ImageData:
+    data = make(arrays, **changes)
+    data.setup()
+    return data
+
+
+def test_noise_follows_the_example_not_the_batch() -> None:
+    """Batches of other sizes, other orders and other processes show the same pixels in the same epoch."""
+    arrays = fake()
+    ready = make_ready(arrays, protocol="dynamic", augment=Augmentation(flip=True, pad_crop=1))
+    whole, labels = everything(ready, "train", 5)
+    rank = Batches(len(labels), 7, shuffle=True, seed=1, rank=1, world_size=2)
+    for positions in rank:
+        x, _ = ready.present("train", ready.splits["train"].__getitems__(positions), 5)
+        assert torch.equal(x, whole[positions])
+
+
+def test_augmentation_is_for_training_only() -> None:
+    arrays = fake()
+    plain, augmented = make_ready(arrays), make_ready(arrays, augment=Augmentation(flip=True, pad_crop=1))
+    for split in ("val", "test"):
+        assert torch.equal(everything(plain, split)[0], everything(augmented, split)[0])
+    assert not torch.equal(everything(plain, "train", 0)[0], everything(augmented, "train", 0)[0])
+    assert torch.equal(plain.starting_images(), augmented.starting_images())
+
+
+@pytest.mark.parametrize("protocol", ["fixed", "dynamic"])
+def test_binarisation_keeps_the_mean_of_every_grey_value(protocol: str) -> None:
+    grey = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(4000, 1, 16, 16)
+    binary = PROTOCOLS[protocol].present(grey, Draws(0, 0, torch.arange(4000)))
     assert set(binary.unique().tolist()) == {0.0, 1.0}
     p = torch.arange(256) / 255
     error = (binary.mean(0).flatten() - p).abs()
     assert (error <= 5 * (p * (1 - p) / 4000).sqrt()).all()
+
+
+def test_provenance_tells_data_apart() -> None:
+    arrays = fake()
+    one, same = make_ready(arrays).provenance(), make_ready(arrays).provenance()
+    assert one == same
+    assert one["train_images"] == 80 and one["val_images"] == 20 and one["test_images"] == 30
+    changed = Arrays(Examples(arrays.train.images.clone(), arrays.train.labels), arrays.test)
+    changed.train.images[3, 0, 0, 0] ^= 1  # type: ignore[index]
+    assert make_ready(changed).provenance()["data_sha256"] != one["data_sha256"]
+    relabelled = Arrays(Examples(arrays.train.images, arrays.train.labels.flip(0)), arrays.test)
+    assert relabelled.sha256() != arrays.sha256()
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -186,25 +217,7 @@ def test_loaders_serve_whole_batches(workers: int) -> None:
     data = make(num_workers=workers)
     data.setup()
     for _ in range(2):
-        labels = torch.cat([labels for _, labels in data.train_dataloader()])
-        assert sorted(labels.tolist()) == sorted(data.splits["train"].labels.tolist())
-    images, _ = next(iter(data.test_dataloader()))
+        labels = torch.cat([labels for _, labels, _ in data.train_dataloader()])
+        assert sorted(labels.tolist()) == sorted(labels_of(data, "train").tolist())
+    images, _, _ = next(iter(data.test_dataloader()))
     assert images.dtype == torch.uint8 and images.shape == (16, 1, 4, 4)
-
-
-def test_larochelles_format() -> None:
-    rows = torch.randint(0, 2, (3, 784))
-    text = "".join(" ".join(map(str, row.tolist())) + " \n" for row in rows)
-    images = _read_amat(text.replace(" \n", "\n").encode())
-    assert torch.equal(images.flatten(1) / 255, rows)
-
-
-def test_broken_idx_files_are_named(tmp_path: Path) -> None:
-    good = struct.pack(">4B2I", 0, 0, 8, 2, 2, 3) + bytes(range(6))
-    path = tmp_path / "file"
-    path.write_bytes(good)
-    assert read_idx(path).tolist() == [[0, 1, 2], [3, 4, 5]]
-    for content in (b"", good[:3], good[:6], good[:-1], good + b"x", b"<html>", gzip.compress(good)):
-        path.write_bytes(content)
-        with pytest.raises(DataError, match=str(path)):
-            read_idx(path)

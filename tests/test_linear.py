@@ -25,7 +25,7 @@ SIGMA2 = 0.02
 def pixels() -> tuple[Tensor, Tensor]:
     """Training and test images, (N, 1, 8, 8), float64 in [0, 1]."""
     arrays = digits()
-    return arrays.train_images.double() / 255, arrays.test_images.double() / 255
+    return arrays.train.images.double() / 255, arrays.test.images.double() / 255
 
 
 def spectrum(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -45,7 +45,7 @@ def test_the_loaded_model_speaks_in_distributions(smoke_run: Path) -> None:
 def test_the_loaded_model_scores_what_the_run_reported(smoke_run: Path) -> None:
     """metrics.json is of best.ckpt: three test batches of 256, as trainer=smoke has it."""
     vae = nelbo.load(smoke_run)
-    x = digits().test_images.float() / 255
+    x = digits().test.images.float() / 255
     with torch.no_grad():
         trace = vae.trace(x, 500)
     reported = json.loads((smoke_run / "metrics.json").read_text())
@@ -56,7 +56,7 @@ def test_the_loaded_model_scores_what_the_run_reported(smoke_run: Path) -> None:
 def test_best_and_last_open_with_weights_only(smoke_run: Path) -> None:
     for name in ("best", "last"):
         checkpoint = torch.load(smoke_run / "checkpoints" / f"{name}.ckpt", weights_only=True)
-        assert checkpoint["state_dict"] and checkpoint["nelbo"]["data"]["protocol"] == "grey"
+        assert checkpoint["state_dict"] and checkpoint["nelbo"]["data"]["protocol"] == "raw"
         nelbo.load(smoke_run / "checkpoints" / f"{name}.ckpt")
 
 

@@ -12,6 +12,7 @@ import yaml
 
 import nelbo
 from nelbo.data import digits
+from nelbo.data.arrays import random_split
 from tests.conftest import ROOT, Train, python
 
 MENDABLE = ("warning", "deprecat", "traceback")
@@ -32,7 +33,11 @@ def test_a_run_directory_holds_what_it_promises(smoke_run: Path) -> None:
     metrics = metrics_of(smoke_run)
     for key in ("nelbo", "reconstruction", "kl", "active_units"):
         assert math.isfinite(metrics[f"val/{key}"]) and math.isfinite(metrics[f"test/{key}"])
-    assert metrics["data"] == "digits" and metrics["protocol"] == "grey" and metrics["seed"] == 0
+    assert metrics["data"] == "digits" and metrics["protocol"] == "raw" and metrics["seed"] == 0
+    assert (metrics["train_images"], metrics["val_images"], metrics["test_images"]) == (1300, 200, 297)
+    assert metrics["data_sha256"] == digits().sha256() and metrics["split_seed"] == 0
+    provenance = torch.load(smoke_run / "checkpoints" / "best.ckpt", weights_only=True)["nelbo"]["provenance"]
+    assert provenance.items() <= metrics.items() and provenance == nelbo.loading.provenance(smoke_run)
     assert metrics["epochs"] == 1 and metrics["train_seconds"] > 0 and metrics["images_per_second"] > 0
     assert "test/bits_per_dim" not in metrics  # a density has none
     state = torch.load(smoke_run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
@@ -164,10 +169,12 @@ def test_two_processes_train_one_model(train: Train, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     metrics = metrics_of(tmp_path / "run")
     assert metrics["epochs"] == 2
-    x = digits().test_images.float() / 255
-    with torch.no_grad():
-        kl = nelbo.load(tmp_path / "run").trace(x).kl.mean().item()
-    assert math.isclose(metrics["test/kl"], kl, rel_tol=1e-5)
+    arrays, model = digits(), nelbo.load(tmp_path / "run")
+    held_out, _ = random_split(1500, 200, seed=0)
+    for split, images in (("val", arrays.train.images[held_out]), ("test", arrays.test.images)):
+        with torch.no_grad():
+            kl = model.trace(images.float() / 255).kl.mean().item()
+        assert math.isclose(metrics[f"{split}/kl"], kl, rel_tol=1e-5), split
     assert math.isfinite(metrics["val/nelbo"]) and math.isfinite(metrics["test/nelbo"])
 
 

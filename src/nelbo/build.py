@@ -110,5 +110,5 @@ def _check_known(target: Callable[..., Any], kwargs: Mapping[str, Any], path: st
         return
     for key in kwargs:
         if key not in parameters:
-            mend = f"is not an option of {target.__name__}, which has: {', '.join(parameters)}"
+            mend = f"is not an option of {target.__name__}, which has: {', '.join(parameters) or 'none'}"
             raise ConfigError(f"{path}.{key}", kwargs[key], mend, located=True)

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nelbo.errors import NelboError
 
@@ -41,8 +41,6 @@ Task = Callable[[DictConfig], float]
 
 def command(config_path: str, config_name: str) -> Callable[[Task], Callable[[], None]]:
     """`hydra.main` for a script; what the user can mend ends in one line on stderr and exit status 2."""
-    # Hydra 1.3 asks for a version_base and 1.4 warns about one: this is the one place that decides.
-    options = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
     def decorate(task: Task) -> Callable[[], None]:
         @functools.wraps(task)
@@ -55,7 +53,7 @@ def command(config_path: str, config_name: str) -> Callable[[Task], Callable[[],
                 log.error("error: %s", explain(error))
                 sys.exit(USAGE_ERROR)
 
-        main = hydra.main(config_path=config_path, config_name=config_name, **options)(quiet)
+        main = hydra.main(config_path=config_path, config_name=config_name, **hydra_options())(quiet)
 
         @functools.wraps(task)
         def entry() -> None:
@@ -71,6 +69,11 @@ def command(config_path: str, config_name: str) -> Callable[[Task], Callable[[],
         return entry
 
     return decorate
+
+
+def hydra_options() -> dict[str, str]:
+    """Hydra 1.3 asks for a version_base and 1.4 warns about one: this is the one place that decides."""
+    return {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
 def register_resolvers() -> None:
@@ -109,6 +112,8 @@ def explain(error: Exception) -> str:
         return f"{match[1]}: several values are a sweep, which needs -m (python train.py -m ...); a list is key=[a,b]"
     if match := re.match(r"Error when parsing index: \d+, string: (.*) out of \[|Error parsing override '(.*)'", text):
         return f"{match[1] or match[2]}: not an override; write key=value, and quote values with special characters"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}: has no default; type {error.full_key}=..."
     if isinstance(error, OmegaConfBaseException) and getattr(error, "full_key", None):
         return f"{error.full_key}: {text.splitlines()[0]}"
     return "; ".join(line.strip() for line in f"{text}\n{cause}".splitlines() if line.strip())

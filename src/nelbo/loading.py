@@ -45,6 +45,19 @@ def load(path: str | Path) -> VAE:
     return model.eval()  # type: ignore[no-any-return]
 
 
+def provenance(path: str | Path) -> dict[str, Any]:
+    """The data, protocol, split and checksum that a run directory's or checkpoint's model was trained on.
+
+    Raises:
+        CheckpointError: if there is none, or it was not written by nelbo, or does not say.
+    """
+    file = checkpoint_file(path)
+    found = read_checkpoint(file)[RECORD].get("provenance")
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{file}: does not say what data it was trained on; train it again")
+    return found
+
+
 def checkpoint_file(path: str | Path) -> Path:
     """The file that `path` means: itself, or a run directory's checkpoints/best.ckpt.
 

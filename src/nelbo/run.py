@@ -66,21 +66,25 @@ def run(config: DictConfig) -> float:
 
     data: ImageData = build(plain["data"], "data")
     objective: Objective = build(plain["objective"], "objective")
-    model: VAE = build(plain["model"], "model")
     try:
         data.setup()
     except ConfigError as error:
         raise error.within("data") from error.__cause__
+    if plain["data"]["shape"] is None:  # a file's images say themselves what they are
+        OmegaConf.update(config, "data.shape", list(data.shape or ()))
+        plain = resolve(config)
+        write_configs(plain, overrides, folder)
+    model: VAE = build(plain["model"], "model")
     images = data.starting_images()
     example = probe(model, objective, images, f"{data.name} ({data.protocol})")
     model.initialize(images)
 
-    record = {"model": plain["model"], "data": plain["data"], "seed": plain["seed"]}
+    record = {"model": plain["model"], "data": plain["data"], "seed": plain["seed"], "provenance": data.provenance()}
     optimizer, scheduler = build(plain["optimizer"], "optimizer"), build(plain["scheduler"], "scheduler")
     module = VAEModule(model, objective, optimizer, scheduler, example, record)
     best, throughput = BestMetrics(), Throughput()
-    hyperparameters = {key: select(plain, key) for key in TYPED_KEYS} | choices(plain, overrides)
-    validates = bool(data.validation_size and plain["trainer"]["limit_val_batches"])
+    hyperparameters = {key: select(plain, key) for key in (*TYPED_KEYS, "data.protocol")} | choices(plain, overrides)
+    validates = bool(len(data.splits["val"]) and plain["trainer"]["limit_val_batches"])
     every = validation_interval(plain["trainer"])
     checkpoint = checkpoints(folder, every, validated=validates)
     watchers = [throughput, best, EpochLines(throughput), Dashboard(hyperparameters), checkpoint]
@@ -103,8 +107,7 @@ def run(config: DictConfig) -> float:
     metrics: dict[str, Any] = {
         **validated,
         **{key: float(value) for key, value in tested.items()},
-        "data": data.name,
-        "protocol": data.protocol,
+        **data.provenance(),
         "seed": plain["seed"],
         "epochs": epochs,
         "train_seconds": seconds,

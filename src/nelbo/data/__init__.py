@@ -1,6 +1,29 @@
-"""Fetching, data sets, binarisation. The DataModule is in `nelbo.data.module`, so that this stays light."""
+"""Fetching, data sets, protocols. The DataModule is in `nelbo.data.module`, so that this stays light."""
 
-from nelbo.data.arrays import Arrays
-from nelbo.data.sources import binarized_mnist, digits, mnist
+from nelbo.data.arrays import Arrays, Examples
+from nelbo.data.augmentation import Augmentation
+from nelbo.data.sets.cifar import cifar10, cifar100
+from nelbo.data.sets.digits import digits
+from nelbo.data.sets.files import array_file
+from nelbo.data.sets.folder import image_folder
+from nelbo.data.sets.hub import huggingface
+from nelbo.data.sets.mnist import binarized_mnist, fashion_mnist, mnist
+from nelbo.data.sets.published import dsprites, omniglot, svhn
 
-__all__ = ["Arrays", "binarized_mnist", "digits", "mnist"]
+__all__ = [
+    "Arrays",
+    "Augmentation",
+    "Examples",
+    "array_file",
+    "binarized_mnist",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "dsprites",
+    "fashion_mnist",
+    "huggingface",
+    "image_folder",
+    "mnist",
+    "omniglot",
+    "svhn",
+]

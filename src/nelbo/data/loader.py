@@ -1,6 +1,6 @@
 """Batches by indexing, and an order that depends only on the seed and the epoch.
 
-Shapes: B batch, C H W image.
+Shapes: B batch.
 """
 
 from __future__ import annotations
@@ -10,27 +10,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-Batch = tuple[Tensor, Tensor]
-
-
-class TensorImages(Dataset[Batch]):
-    """uint8 images (N, C, H, W) and labels (N,) in memory, indexed a batch at a time."""
-
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Batch:
-        """One example."""
-        return self.images[index], self.labels[index]
-
-    def __getitems__(self, indices: Tensor) -> Batch:
-        """A batch."""
-        return self.images[indices], self.labels[indices]
+from nelbo.data.arrays import Examples, RawBatch
 
 
 class Batches(Sampler[Tensor]):
@@ -79,10 +61,10 @@ class Batches(Sampler[Tensor]):
         return iter(mine.tensor_split(len(self)))
 
 
-def loader(dataset: TensorImages, batches: Batches, *, num_workers: int, pin_memory: bool) -> DataLoader[Batch]:
+def loader(examples: Examples, batches: Batches, *, num_workers: int, pin_memory: bool) -> DataLoader[RawBatch]:
     """An ordinary DataLoader that takes whole batches from the data set."""
     return DataLoader(
-        dataset,
+        examples,
         batch_sampler=batches,  # type: ignore[arg-type] # tensors of indices, where torch's annotation says lists
         collate_fn=_identity,  # type: ignore[arg-type] # it is given the batch itself
         num_workers=num_workers,
@@ -91,5 +73,5 @@ def loader(dataset: TensorImages, batches: Batches, *, num_workers: int, pin_mem
     )
 
 
-def _identity(batch: Batch) -> Batch:
+def _identity(batch: RawBatch) -> RawBatch:
     return batch

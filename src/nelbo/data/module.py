@@ -1,42 +1,54 @@
-"""The LightningDataModule of every data set that fits in memory.
+"""The LightningDataModule of every data set.
 
 Shapes: N or B examples, C H W image.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nelbo.data.arrays import Arrays
-from nelbo.data.loader import Batch, Batches, TensorImages, loader
-from nelbo.data.protocols import PROTOCOLS, as_floats, binarize, threshold
+from nelbo.data.arrays import Arrays, Examples, RawBatch, held_out, random_split
+from nelbo.data.augmentation import Augmentation
+from nelbo.data.loader import Batches, loader
+from nelbo.data.noise import Draws
+from nelbo.data.protocols import PROTOCOLS
 from nelbo.errors import ConfigError, DataError, choice, integer, positive_integer
 
-START_EXAMPLES = 10_000
-"""How many training images models take their starting values from."""
+Batch = tuple[Tensor, Tensor]
+"""What a model is given: x (B, C, H, W) in [0, 1] and labels (B,)."""
+
+START_EXAMPLES, START_PIXELS = 10_000, 50_000_000
+"""How many training images, and pixels of them, models take their starting values from at most."""
+
+# Noise that is drawn once for all has epochs of its own; training epochs come after them.
+ONCE_FOR_TRAINING_ARRAY, ONCE_FOR_TEST_ARRAY, FIRST_EPOCH = range(3)
 
 
 class ImageData(pl.LightningDataModule):
-    """Images in memory as uint8, served as batches (x, labels) with x in [0, 1], (B, C, H, W).
+    """uint8 images, in memory or on disk, served as batches (x, labels) with x in [0, 1], (B, C, H, W).
 
     Args:
         name: of the data set, for results.
-        source: called once, gives the images.
-        shape: (C, H, W), which the loaded images must have.
-        protocol: how grey pixels become what the model sees, a key of `PROTOCOLS`.
+        source: called once with `options`, gives the images.
+        shape: (C, H, W), which the loaded images must have; None takes theirs.
+        levels: how many values a stored pixel may take, for likelihoods of discrete pixels.
+        protocol: how stored pixels become what the model sees, a key of `PROTOCOLS`.
+        augment: what training images go through before that.
         batch_size: B, in each process.
-        validation_size: how many training images are held out, chosen by `seed`; 0 for none.
-        seed: of the split, and of pixels that are binarised once.
+        validation_size: how many training images, or which share of them, are held out by `seed`; 0 for none.
+        seed: of the split, and of pixels that are drawn once.
         shuffle: whether training batches come in a new order each epoch.
-        num_workers: processes that fetch batches; indexing memory needs none.
-        order_seed: of the order of training batches.
+        num_workers: processes that fetch batches; indexing needs none.
+        order_seed: of the order of training batches, and of what is drawn anew in each epoch.
+        options: whatever else the source takes, such as the root of a folder.
 
     Raises:
         ConfigError: for a value out of range.
@@ -46,29 +58,36 @@ class ImageData(pl.LightningDataModule):
         self,
         *,
         name: str,
-        source: Callable[[], Arrays],
-        shape: Sequence[int],
+        source: Callable[..., Arrays],
+        shape: Sequence[int] | None,
+        levels: int,
         protocol: str,
+        augment: Augmentation,
         batch_size: int,
-        validation_size: int,
+        validation_size: float,
         seed: int,
         shuffle: bool,
         num_workers: int,
         order_seed: int,
+        **options: object,
     ) -> None:
         super().__init__()
-        self.name, self.source, self.shape = name, source, tuple(shape)
+        self.name, self.source, self.augment = name, partial(source, **options), augment
+        self.shape = None if shape is None else tuple(shape)
+        self.levels = integer("levels", levels, minimum=2)
         self.protocol = choice("protocol", protocol, list(PROTOCOLS))
         self.batch_size = positive_integer("batch_size", batch_size)
-        self.validation_size = integer("validation_size", validation_size, minimum=0)
+        self.validation_size = validation_size
         self.seed = integer("seed", seed, minimum=0)
         self.shuffle = shuffle
         self.num_workers = integer("num_workers", num_workers, minimum=0)
         self.order_seed = order_seed
-        self.splits: dict[str, TensorImages] = {}
+        self.splits: dict[str, Examples] = {}
+        self.classes: tuple[str, ...] = ()
+        self.sha256 = ""
 
     def setup(self, stage: str | None = None) -> None:
-        """Load, split and binarise, once.
+        """Load and split, once.
 
         Raises:
             ConfigError: if the set has another shape than the config says, or too few images to hold out.
@@ -76,89 +95,104 @@ class ImageData(pl.LightningDataModule):
         """
         if self.splits:
             return
-        arrays = self.source()
+        try:
+            arrays = self.source()
+        except ConfigError as error:
+            key = error.key.replace("data.source.", "data.")  # what a source takes stands beside it
+            raise ConfigError(key, error.value, error.mend, located=True) from error
+        if not len(arrays.train) or not len(arrays.test):
+            raise DataError(f"{self.name}: the data set is empty")
+        if self.shape is None:
+            self.shape = arrays.shape
         if arrays.shape != self.shape:
             raise ConfigError("shape", list(self.shape), f"{self.name} has images of shape {list(arrays.shape)}")
-        if not len(arrays.train_images) or not len(arrays.test_images):
-            raise DataError(f"{self.name}: the data set is empty")
         if self.protocol == "static" and not arrays.validation:
             raise ConfigError("protocol", self.protocol, f"{self.name} is not published in binary form")
+        self.augment.check(arrays.shape)
         train, validation = self._split(arrays)
-        # Whole arrays are binarised, each from its own stream: the images held out do not depend on how many are.
-        held_out, test = self._binarized(arrays.train_images, 0), self._binarized(arrays.test_images, 1)
-        presented = arrays.train_images if self.protocol == "dynamic" else held_out
-        self.splits = {
-            "train": TensorImages(presented[train], arrays.train_labels[train]),
-            "val": TensorImages(held_out[validation], arrays.train_labels[validation]),
-            "test": TensorImages(test, arrays.test_labels),
-        }
+        self.splits = {"train": arrays.train.take(train), "val": arrays.train.take(validation), "test": arrays.test}
+        self.classes, self.sha256 = arrays.classes, arrays.sha256()
 
     def _split(self, arrays: Arrays) -> tuple[Tensor, Tensor]:
-        """Indices of the training and the validation images."""
-        total, size = len(arrays.train_images), self.validation_size
+        """Positions of the training and the validation images."""
+        total = len(arrays.train)
+        size = held_out("validation_size", self.validation_size, total)
         if arrays.validation:
             if size not in (0, arrays.validation):
                 mend = f"{self.name} comes with {arrays.validation} validation images: use that, or 0 to train on all"
                 raise ConfigError("validation_size", size, mend)
             order = torch.arange(total)
             return order[: total - size], order[total - size :]
-        if size >= total:
-            raise ConfigError("validation_size", size, f"must leave some of the {total} training images")
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(self.seed))
-        return order[size:].sort().values, order[:size].sort().values
+        validation, train = random_split(total, size, self.seed)
+        return train, validation
 
-    def _binarized(self, images: Tensor, stream: int) -> Tensor:
-        if self.protocol == "threshold":
-            return threshold(images)
-        if self.protocol in ("fixed", "dynamic"):
-            (state,) = np.random.SeedSequence([self.seed, stream]).generate_state(1)
-            return binarize(images, torch.Generator().manual_seed(int(state)))
-        return images
+    def provenance(self) -> dict[str, Any]:
+        """What a result must carry so that it is compared with its like only."""
+        return {
+            "data": self.name,
+            "protocol": self.protocol,
+            **{f"{split}_images": len(examples) for split, examples in self.splits.items()},
+            "split_seed": self.seed,
+            "data_sha256": self.sha256,
+        }
+
+    def present(self, split: str, batch: RawBatch, epoch: int | None = None) -> Batch:
+        """A raw batch of a split as the model sees it; where it trains, in which epoch."""
+        images, labels, where = batch
+        protocol = PROTOCOLS[self.protocol]
+        once = ONCE_FOR_TEST_ARRAY if split == "test" else ONCE_FOR_TRAINING_ARRAY
+        fixed = Draws(self.seed, once, where)
+        if epoch is None:
+            return protocol.present(images, fixed), labels
+        anew = Draws(self.order_seed, FIRST_EPOCH + epoch, where)
+        return protocol.present(self.augment(images, anew), anew if protocol.anew else fixed), labels
 
     def starting_images(self) -> Tensor:
         """Training images as the model will see them, (N, C, H, W) in [0, 1], evenly spread over the set."""
-        images = self.splits["train"].images
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return as_floats(images[:: -(-len(images) // START_EXAMPLES)], resample=self.protocol == "dynamic")
+        train = self.splits["train"]
+        count = max(1, min(START_EXAMPLES, START_PIXELS // math.prod(self.shape or ())))
+        x, _ = self.present("train", train.__getitems__(torch.arange(0, len(train), -(-len(train) // count))))
+        return x
 
     def examples(self, count: int) -> Batch:
         """The first images and labels held out (of the test set if none are), as the model will see them."""
-        split = self.splits["val"] if self.validation_size else self.splits["test"]
-        return as_floats(split.images[:count], resample=False), split.labels[:count]
+        split = "val" if len(self.splits["val"]) else "test"
+        examples = self.splits[split]
+        return self.present(split, examples.__getitems__(torch.arange(min(count, len(examples)))))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """uint8 to floats, on the device."""
-        images, labels = batch
         assert self.trainer is not None
-        return as_floats(images, resample=self.protocol == "dynamic" and self.trainer.training), labels
+        if self.trainer.training:
+            return self.present("train", batch, self.trainer.current_epoch)
+        return self.present("test" if self.trainer.testing else "val", batch)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[RawBatch]:
         """Training batches."""
         return self._loader("train", shuffle=self.shuffle)
 
-    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+    def val_dataloader(self) -> DataLoader[RawBatch] | list[DataLoader[RawBatch]]:
         """Validation batches; none if no images are held out."""
-        return self._loader("val", shuffle=False) if self.validation_size else []
+        return self._loader("val", shuffle=False) if len(self.splits["val"]) else []
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> DataLoader[RawBatch]:
         """Test batches."""
         return self._loader("test", shuffle=False)
 
-    def _loader(self, split: str, *, shuffle: bool) -> DataLoader[Batch]:
+    def _loader(self, split: str, *, shuffle: bool) -> DataLoader[RawBatch]:
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        dataset = self.splits[split]
+        examples = self.splits[split]
         batches = Batches(
-            len(dataset),
+            len(examples),
             self.batch_size,
             shuffle=shuffle,
             seed=self.order_seed,
             rank=rank,
             world_size=world_size,
         )
-        if world_size > 1 and (self.batch_size == 1 or len(dataset) < world_size):
-            mend = f"{world_size} processes need batches of at least 2, and {len(dataset)} {split} images to share"
+        if world_size > 1 and (self.batch_size == 1 or len(examples) < world_size):
+            mend = f"{world_size} processes need batches of at least 2, and {len(examples)} {split} images to share"
             raise ConfigError("data.batch_size", self.batch_size, mend)
         pin_memory = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        return loader(dataset, batches, num_workers=self.num_workers, pin_memory=pin_memory)
+        return loader(examples, batches, num_workers=self.num_workers, pin_memory=pin_memory)

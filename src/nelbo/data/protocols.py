@@ -1,40 +1,60 @@
-"""How grey pixels become the pixels that a model sees. Results of different protocols are not comparable.
+"""How stored pixels become the pixels that a model sees. Results of different protocols are not comparable.
 
-Shapes: N or B examples, C H W image.
+Shapes: B batch, C H W image.
 """
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from torch import Tensor
 
+from nelbo.data.noise import PIXELS, Draws
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to present images.
+
+    Args:
+        description: what it does, for a person.
+        present: uint8 images (B, C, H, W) and the batch's random numbers to floats in [0, 1].
+        anew: whether training images are drawn anew in every epoch; all others are drawn once.
+    """
+
+    description: str
+    present: Callable[[Tensor, Draws], Tensor]
+    anew: bool = False
+
+
+def _raw(images: Tensor, draws: Draws) -> Tensor:
+    return images.float().div_(255)
+
+
+def _bernoulli(images: Tensor, draws: Draws) -> Tensor:
+    """Each pixel 1 with probability its grey value, else 0 (Salakhutdinov & Murray 2008)."""
+    return (draws.uniform(PIXELS, *images.shape[1:]) < _raw(images, draws)).float()
+
+
+def _threshold(images: Tensor, draws: Draws) -> Tensor:
+    return (images >= 128).float()
+
+
+def _dequantized(images: Tensor, draws: Draws) -> Tensor:
+    """(v + u) / 256: a density of these pixels bounds the probability of the 8-bit ones (Theis et al. 2016, eq. 3)."""
+    return draws.uniform(PIXELS, *images.shape[1:]).add_(images).div_(256)
+
+
 PROTOCOLS = {
-    "grey": "pixels as they are, divided by 255",
-    "dynamic": "training images binarised anew at every presentation, validation and test once",
-    "fixed": "all images binarised once, by the data's seed",
-    "threshold": "1 where the pixel is at least one half",
-    "static": "binarised once by the data set's publisher",
+    "raw": Protocol("pixels as they are, divided by 255", _raw),
+    "dequantized": Protocol(
+        "uniform noise within each of 256 levels: training images anew, others once", _dequantized, anew=True
+    ),
+    "dynamic": Protocol(
+        "training images binarised anew at every presentation, validation and test once", _bernoulli, anew=True
+    ),
+    "fixed": Protocol("all images binarised once, by the data's seed", _bernoulli),
+    "threshold": Protocol("1 where the pixel is at least one half", _threshold),
+    "static": Protocol("binarised once by the data set's publisher", _raw),
 }
-
-
-def binarize(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each pixel 255 with probability its grey value, else 0 (Salakhutdinov & Murray 2008); uint8 to uint8."""
-    # Chunked: float copies of a whole set would take four times its memory.
-    chunks = [_sample(chunk, generator) for chunk in images.split(10_000)]
-    return torch.cat(chunks) if chunks else images
-
-
-def _sample(images: Tensor, generator: torch.Generator) -> Tensor:
-    return (torch.rand(images.shape, generator=generator) < images.float() / 255).to(torch.uint8) * 255
-
-
-def threshold(images: Tensor) -> Tensor:
-    """255 where the pixel is at least one half, else 0; uint8 to uint8."""
-    return (images >= 128).to(torch.uint8) * 255
-
-
-def as_floats(images: Tensor, *, resample: bool) -> Tensor:
-    """A batch as the model sees it, in [0, 1]; where `resample`, drawn from Bernoulli(grey) on the images' device."""
-    x = images.float().div_(255)
-    # Comparing with uniform numbers is the same draw as torch.bernoulli, and faster on a CPU.
-    return (torch.rand_like(x) < x).float() if resample else x

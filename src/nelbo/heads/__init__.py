@@ -1,6 +1,7 @@
 """Heads turn features into distributions and own their parameters."""
 
 from nelbo.heads.bernoulli import Bernoulli, ContinuousBernoulli
+from nelbo.heads.discretized import DiscretizedLogistic
 from nelbo.heads.gaussian import FixedGaussian, Gaussian, LearnedGaussian, OptimalGaussian, PerPixelGaussian
 from nelbo.heads.likelihood import Likelihood
 from nelbo.heads.posterior import DeterministicPosterior, DiagonalNormalPosterior, Posterior
@@ -10,6 +11,7 @@ __all__ = [
     "ContinuousBernoulli",
     "DeterministicPosterior",
     "DiagonalNormalPosterior",
+    "DiscretizedLogistic",
     "FixedGaussian",
     "Gaussian",
     "LearnedGaussian",

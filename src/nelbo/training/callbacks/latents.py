@@ -38,10 +38,10 @@ class Projector(pl.Callback):
         """Write."""
         if not writers(trainer):
             return
-        x, labels = data_of(trainer).examples(self.num_examples)
+        data = data_of(trainer)
+        x, labels = data.examples(self.num_examples)
+        names = [data.classes[label] if data.classes and label >= 0 else str(label) for label in labels.tolist()]
         with torch.no_grad():
             codes = model_of(pl_module).encode(x.to(pl_module.device)).mean.cpu()
         for writer in writers(trainer):
-            writer.add_embedding(
-                codes, metadata=labels.tolist(), label_img=x, global_step=trainer.global_step, tag="codes"
-            )
+            writer.add_embedding(codes, metadata=names, label_img=x, global_step=trainer.global_step, tag="codes")

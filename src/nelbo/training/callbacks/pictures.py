@@ -102,7 +102,7 @@ def aggregate_posterior(model: VAE, data: ImageData, device: torch.device) -> Te
     figure = Figure(figsize=(6.4, 6), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    draw_codes(axes, model.encode(x.to(device)).mean.cpu(), labels)
+    draw_codes(axes, model.encode(x.to(device)).mean.cpu(), labels, data.classes)
     canvas.draw()
     image = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
     width, height = canvas.get_width_height()

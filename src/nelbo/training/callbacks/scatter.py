@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
@@ -11,13 +12,16 @@ from torch import Tensor
 MASS = 0.95
 
 
-def draw_codes(axes: Axes, codes: Tensor, labels: Tensor) -> None:
-    """Codes (N, 2) coloured by label (N,), with the circle that holds 95% of N(0, I)."""
+def draw_codes(axes: Axes, codes: Tensor, labels: Tensor, classes: Sequence[str] = ()) -> None:
+    """Codes (N, 2) coloured by label (N,), with the names of the classes and the circle that holds 95% of N(0, I)."""
     points = axes.scatter(codes[:, 0], codes[:, 1], c=labels, cmap="tab10", s=4, alpha=0.6, linewidths=0)
     # |z|^2 is exponential with mean 2.
     radius = math.sqrt(-2 * math.log(1 - MASS))
     axes.add_patch(Circle((0, 0), radius, fill=False, color="black", linewidth=1.5, linestyle="--"))
     axes.text(0.02, 0.02, f"dashed: {MASS:.0%} of N(0, I)", transform=axes.transAxes, fontsize=9)
     if (labels >= 0).all():
-        axes.legend(*points.legend_elements(), title="label", loc="upper right", fontsize=8, markerscale=0.8)
+        handles, numbers = points.legend_elements()
+        values = sorted(set(labels.tolist()))
+        names = [classes[value] for value in values] if classes and len(values) == len(handles) else numbers
+        axes.legend(handles, names, title="label", loc="upper right", fontsize=8, markerscale=0.8)
     axes.set(xlabel="z₁", ylabel="z₂", aspect="equal")

@@ -1,0 +1,185 @@
+"""What data there is, fetched ahead, looked at, verified.
+
+python scripts/data.py list
+python scripts/data.py fetch [mnist cifar10 ...]              without names: everything
+python scripts/data.py show cifar10 [data.protocol=...] [out=cifar10.png]
+python scripts/data.py verify [mnist cifar10 ...]             without names: everything in the cache
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
+
+from nelbo.build import build
+from nelbo.cli import USAGE_ERROR, explain, hydra_options, register_resolvers
+from nelbo.data.arrays import UNLABELLED
+from nelbo.data.catalogue import CATALOGUE
+from nelbo.data.fetch import cache_directory
+from nelbo.errors import ConfigError, NelboError
+
+if TYPE_CHECKING:
+    from nelbo.data.module import ImageData
+
+CONF = Path(__file__).parents[1] / "conf"
+ROWS, COLUMNS = 10, 16
+console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+
+
+def settings(*overrides: str) -> dict[str, Any]:
+    """The data part of the config that `train.py` would compose."""
+    register_resolvers()
+    with initialize_config_dir(str(CONF), **hydra_options()):
+        config = compose("config", overrides=[*overrides])
+    plain: dict[str, Any] = OmegaConf.to_container(config.data, resolve=True, throw_on_missing=True)
+    return plain
+
+
+def load(*overrides: str) -> ImageData:
+    """A data set, set up."""
+    data: ImageData = build(settings(*overrides), "data")
+    try:
+        data.setup()
+    except ConfigError as error:
+        raise error.within("data") from error.__cause__
+    return data
+
+
+def list_sets(names: list[str]) -> None:
+    """A table of all sets."""
+    table = Table(title=f"data sets; cache {cache_directory()} (NELBO_DATA)", title_justify="left")
+    for column in ("data=", "shape", "train + test", "held out", "protocol", "labels", "in the cache"):
+        table.add_column(column)
+    for name, entry in CATALOGUE.items():
+        plain = settings(f"data={name.split()[0]}", *name.split()[1:])
+        cached = "with scikit-learn" if not entry.files else f"{entry.size() / 1e6:,.0f} MB" if entry.cached() else "-"
+        shape = "x".join(map(str, plain["shape"]))
+        images = f"{entry.train:,} + {entry.test:,}"
+        table.add_row(name, shape, images, f"{plain['validation_size']:,}", plain["protocol"], entry.labels, cached)
+    console.print(table)
+    console.print(
+        "your own: data=image_folder data.root=..., data=arrays data.path=..., data=huggingface data.name=..."
+    )
+
+
+def fetch_sets(names: list[str]) -> None:
+    """Fetch, and say what each set is."""
+    each(names or list(CATALOGUE), lambda name: describe(load(*arguments(name))))
+
+
+def verify_sets(names: list[str]) -> None:
+    """Check every file of what is in the cache, and load it."""
+
+    def verify(name: str) -> str:
+        entry = CATALOGUE[name]
+        if problems := entry.problems():
+            raise NelboError("; ".join(problems))
+        return describe(load(*arguments(name)))
+
+    each(names or [name for name, entry in CATALOGUE.items() if entry.cached()], verify)
+
+
+def arguments(name: str) -> list[str]:
+    """What is typed for a set of the catalogue."""
+    if name not in CATALOGUE:
+        raise ConfigError("data", name, f"is not in the catalogue: {', '.join(CATALOGUE)}", located=True)
+    data, *rest = name.split()
+    return [f"data={data}", *rest]
+
+
+def describe(data: ImageData) -> str:
+    """Sizes, protocol and digest."""
+    facts = data.provenance()
+    sizes = " + ".join(f"{facts[f'{split}_images']:,} {split}" for split in ("train", "val", "test"))
+    return f"{data.protocol}, {sizes}, SHA-256 {facts['data_sha256']}"
+
+
+def each(names: list[str], task: Callable[[str], str]) -> None:
+    """Do all; what failed is said in its line and again in the exit status."""
+    failed = []
+    for name in names:
+        try:
+            console.print(f"{name}: {task(name)}", highlight=False)
+        except NelboError as error:
+            failed.append(name)
+            console.print(f"{name}: error: {error}", highlight=False)
+    if failed:
+        raise NelboError(f"{len(failed)} of {len(names)} sets failed: {', '.join(failed)}")
+
+
+def show_set(names: list[str]) -> None:
+    """A contact sheet of training images as the model sees them: a row a class, where there are classes."""
+    out = [name.partition("=")[2] for name in names if name.startswith("out=")]
+    names = [name for name in names if not name.startswith("out=")]
+    if not names:
+        raise NelboError("usage: python scripts/data.py show SET [data.protocol=...] [out=FILE.png]")
+    data = load(f"data={names[0]}", *names[1:])
+    path = Path(out[0] if out else f"{names[0]}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw(data).savefig(path)
+    console.print(f"{data.name}: {describe(data)}\nsee {path}", highlight=False)
+
+
+def draw(data: ImageData) -> Figure:
+    """The sheet."""
+    from nelbo.training.callbacks.grids import square  # brings Lightning, which the other verbs can do without
+
+    train = data.splits["train"]
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(train), generator=generator)
+    labels = train.labels if train.indices is None else train.labels[train.indices]
+    classes = sorted(set(labels.tolist()) - {UNLABELLED})[:ROWS]
+    rows = [order[labels[order] == label][:COLUMNS] for label in classes]
+    rows = [row for row in rows if len(row) == COLUMNS] or [order[: COLUMNS * ROWS]]
+    chosen = torch.cat(rows)[: ROWS * COLUMNS]
+    columns = min(COLUMNS, len(chosen))
+    chosen = chosen[: len(chosen) // columns * columns]
+    images, _ = data.present("train", train.__getitems__(chosen), epoch=0)
+    picture = square(images, columns).movedim(0, 2)
+    height, width = picture.shape[:2]
+    figure = Figure(figsize=(width / 80 + 2, height / 80 + 0.5), dpi=80, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    named = len(chosen) == COLUMNS * len(classes) and len(rows) > 1
+    step = height * columns / len(chosen)
+    names = [data.classes[label] if data.classes else str(label) for label in classes] if named else []
+    axes.set_yticks([(row + 0.5) * step for row in range(len(names))], names)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(f"{data.name} ({data.protocol}): training images as the model sees them")
+    return figure
+
+
+VERBS = {"list": list_sets, "fetch": fetch_sets, "show": show_set, "verify": verify_sets}
+
+
+def main(typed: list[str]) -> None:
+    """A verb and its arguments; bad ones end in one line and exit status 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    verb, *names = typed or [""]
+    try:
+        if verb not in VERBS:
+            raise NelboError(f"usage: python scripts/data.py {'|'.join(VERBS)} [set ...]")
+        VERBS[verb](names)
+    except (NelboError, HydraException, OmegaConfBaseException) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,81 @@
+"""uint8 images on disk, read where they are indexed: sets that do not fit in memory.
+
+Shapes: N or B examples, C H W image.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nelbo.errors import DataError
+
+WINDOW = 128 << 20
+"""Bytes that may be mapped before they are handed back: what a map adds to resident memory stays about here."""
+
+FAULT = 2 << 20
+"""What Linux maps around one touched page, at most: measured with ext4 on 6.18, whose cache has large pages."""
+
+
+class MemoryMap:
+    """Images in a file, indexed like a tensor of shape (N, C, H, W).
+
+    A process's resident memory does not grow with what it has read: after every `WINDOW` the mapped pages are handed
+    back (they stay in the system's cache as long as it has room, so reading them again is cheap).
+
+    Args:
+        path: raw bytes in C order from `offset` on.
+        shape: as the file lies: (N, C, H, W), (N, H, W, C) or (N, H, W).
+        sha256: of the images; for results.
+        offset: of the first image.
+        channels: where the file has them: "first", "last" or "none".
+
+    Raises:
+        DataError: if the file has not the length that the shape says.
+    """
+
+    def __init__(
+        self, path: Path, shape: Sequence[int], sha256: str, *, offset: int = 0, channels: str = "first"
+    ) -> None:
+        self._arguments = (path, tuple(shape), sha256, offset, channels)
+        self.path, self.sha256 = path, sha256
+        expected = offset + math.prod(shape)
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            if size != expected or math.prod(shape) == 0:
+                raise DataError(f"{path}: {size} bytes where {expected} are expected; delete it to make it anew")
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        stored = np.ndarray(tuple(shape), np.uint8, buffer=self._map, offset=offset)
+        views = {"first": lambda: stored, "last": lambda: stored.transpose(0, 3, 1, 2), "none": lambda: stored[:, None]}
+        self._images = views[channels]()
+        self.shape = self._images.shape
+        self._chunk = max(1, WINDOW // (FAULT + math.prod(self.shape[1:])))
+        self._hand_back = expected > WINDOW and hasattr(mmap, "MADV_DONTNEED")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        path, shape, sha256, offset, channels = self._arguments
+        return _open, (path, shape, sha256, offset, channels)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, where: Tensor) -> Tensor:
+        """The images at `where` (B,), copied, (B, C, H, W)."""
+        positions = where.numpy()
+        images = np.empty((len(positions), *self.shape[1:]), np.uint8)
+        for start in range(0, len(positions), self._chunk):
+            part = slice(start, start + self._chunk)
+            images[part] = self._images[positions[part]]
+            if self._hand_back:
+                self._map.madvise(mmap.MADV_DONTNEED)
+        return torch.from_numpy(images)
+
+
+def _open(path: Path, shape: tuple[int, ...], sha256: str, offset: int, channels: str) -> MemoryMap:
+    return MemoryMap(path, shape, sha256, offset=offset, channels=channels)

@@ -1,0 +1,66 @@
+"""Random numbers for examples, from (seed, epoch, index, purpose) alone.
+
+They depend neither on the batch that an example comes in, nor on the process, worker or device: a counter goes through
+an integer hash (a counter-based generator in the sense of Salmon et al. 2011), so a whole batch is one vectorised
+expression. The hash is two keyed rounds of the 32-bit finaliser `lowbias32` (Wellons 2018), whose avalanche bias is
+near the best found; `tests/test_noise.py` holds what the data rooms need of it: uniform, and independent over pixels,
+examples, epochs, seeds and purposes.
+
+Shapes: B batch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+FLIP, ROWS, COLUMNS, PIXELS = range(4)
+"""Purposes: numbers drawn for one are independent of those for another."""
+
+# Multipliers of the finalisers, as the signed integers that tensors hold.
+LOWBIAS_1, LOWBIAS_2 = 0x7FEB352D, 0x846CA68B - (1 << 32)
+MURMUR_1, MURMUR_2 = 0xFF51AFD7ED558CCD - (1 << 64), 0xC4CEB9FE1A85EC53 - (1 << 64)
+LOW_31, LOW_24 = (1 << 31) - 1, (1 << 24) - 1
+
+
+class Draws:
+    """Uniform numbers for the examples of a batch.
+
+    Args:
+        seed: of the run or of the data.
+        epoch: from 0; whatever is drawn once for all has an epoch of its own.
+        indices: of the examples in their array, (B,), int64, on the device where the numbers are wanted.
+    """
+
+    def __init__(self, seed: int, epoch: int, indices: Tensor) -> None:
+        self.seed, self.epoch, self.indices = seed, epoch, indices
+
+    def uniform(self, purpose: int, *shape: int) -> Tensor:
+        """Numbers in [0, 1), multiples of 2^-24, (B, *shape)."""
+        (offset,) = np.random.SeedSequence([self.seed, self.epoch, purpose]).generate_state(1, np.uint64)
+        key = _mix_64(self.indices + int(offset.astype(np.int64)))
+        low = (key & LOW_31).int().unsqueeze(1)
+        high = ((key >> 32) & LOW_31).int().unsqueeze(1)
+        counter = torch.arange(math.prod(shape), dtype=torch.int32, device=key.device)
+        bits = _mix_32(_mix_32(counter ^ low) ^ high)
+        return ((bits >> 8) & LOW_24).float().mul_(2.0**-24).reshape(-1, *shape)
+
+
+def _mix_64(value: Tensor) -> Tensor:
+    """MurmurHash3's 64-bit finaliser (Appleby 2011), elementwise."""
+    for multiplier in (MURMUR_1, MURMUR_2):
+        value = (value ^ ((value >> 33) & LOW_31)) * multiplier
+    return value ^ ((value >> 33) & LOW_31)
+
+
+def _mix_32(value: Tensor) -> Tensor:
+    """lowbias32, elementwise and in place; `>>` keeps the sign, so what it brings in is masked away."""
+    value ^= (value >> 16) & 0xFFFF
+    value *= LOWBIAS_1
+    value ^= (value >> 15) & 0x1FFFF
+    value *= LOWBIAS_2
+    value ^= (value >> 16) & 0xFFFF
+    return value

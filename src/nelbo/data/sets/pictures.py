@@ -1,0 +1,52 @@
+"""Any picture to uint8 pixels of one shape: turned upright, cropped to a square about the centre, resized.
+
+Shapes: C H W image.
+"""
+
+from __future__ import annotations
+
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from nelbo.errors import ConfigError, choice, first_line, positive_integer
+
+MODES = {1: "L", 3: "RGB"}
+
+
+def check_pixels(image_size: object, channels: object) -> tuple[int, int]:
+    """Both numbers, if pictures can be made so.
+
+    Raises:
+        ConfigError: if they cannot.
+    """
+    size = positive_integer("image_size", image_size)
+    if positive_integer("channels", channels) not in MODES:
+        raise ConfigError("channels", channels, "must be 1 (grey) or 3 (red, green, blue)")
+    return size, int(choice("channels", str(channels), [str(known) for known in MODES]))
+
+
+def to_pixels(picture: Image.Image, image_size: int, channels: int) -> np.ndarray:
+    """A picture as uint8, (C, image_size, image_size).
+
+    Raises:
+        ValueError: if its pixels have no 8-bit meaning.
+        OSError: if it is truncated.
+    """
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I;16"):
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))  # convert() would clip at 255
+    elif upright.mode in ("I", "F"):
+        raise ValueError(f"its pixels are 32-bit numbers (mode {upright.mode})")
+    fitted = ImageOps.fit(upright.convert(MODES[channels]), (image_size, image_size), Image.Resampling.LANCZOS)
+    return np.asarray(fitted).reshape(image_size, image_size, channels).transpose(2, 0, 1)
+
+
+def read_picture(file: str | IO[bytes], image_size: int, channels: int) -> np.ndarray | str:
+    """The pixels of a file, (C, image_size, image_size), or why it cannot be read."""
+    try:
+        with Image.open(file) as picture:
+            return to_pixels(picture, image_size, channels)
+    except Exception as error:  # damaged files fail in every way that the decoders of a dozen formats know
+        return first_line(error)

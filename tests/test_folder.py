@@ -1,0 +1,378 @@
+"""data=image_folder and data=arrays: what people bring."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nelbo.data import Arrays, array_file, huggingface, image_folder
+from nelbo.data.memory_map import MemoryMap
+from nelbo.errors import ConfigError, DataError
+from tests.conftest import Train
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NELBO_DATA", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB", **options: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (*size[::-1], len(mode)) if len(mode) > 1 else size[::-1]
+    Image.fromarray(RANDOM.integers(0, 256, shape, dtype=np.uint8), mode).save(path, **options)  # type: ignore[arg-type]
+
+
+def folder(root: Path, count: int = 12, **options: object) -> Path:
+    for index in range(count):
+        sides = RANDOM.integers(8, 60, 2)
+        picture(root / ("cat", "dog")[index % 2] / f"{index:03d}.png", (int(sides[0]), int(sides[1])), **options)
+    return root
+
+
+def read(where: Path, **changes: object) -> Arrays:
+    options = {"root": str(where), "image_size": 16, "channels": 3, "test_size": 0.25, "seed": 0}
+    return image_folder(**{**options, **changes})  # type: ignore[arg-type]
+
+
+def test_pictures_of_any_size_become_one_memory_map(tmp_path: Path, cache: Path) -> None:
+    arrays = read(folder(tmp_path / "pets"))
+    assert arrays.shape == (3, 16, 16) and arrays.classes == ("cat", "dog")
+    assert len(arrays.train) == 9 and len(arrays.test) == 3
+    assert isinstance(arrays.train.images, MemoryMap)
+    images, labels, where = arrays.train.__getitems__(torch.arange(9))
+    assert images.shape == (9, 3, 16, 16) and images.dtype == torch.uint8
+    # Files come in the order of their names, folders first: six cats, then six dogs.
+    assert torch.equal(labels, (where >= 6).long())
+    assert sorted([*where.tolist(), *arrays.test.indices.tolist()]) == list(range(12))
+    other = read(tmp_path / "pets", seed=1)
+    assert not torch.equal(other.test.indices, arrays.test.indices) and other.sha256() != arrays.sha256()
+    assert len(list((cache / "image_folder").glob("pets-*"))) == 1
+
+
+def test_pixels_are_those_of_the_picture(tmp_path: Path) -> None:
+    """A picture of the right size is kept; a wide one is cropped about its centre; a turned one is set upright."""
+    exact = RANDOM.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    wide = np.zeros((16, 48, 3), dtype=np.uint8)
+    wide[:, 16:32] = exact
+    (tmp_path / "p").mkdir()
+    for name, array in (("a.png", exact), ("b.png", wide), ("d.bmp", exact)):
+        Image.fromarray(array).save(tmp_path / "p" / name)
+    turned = Image.fromarray(np.rot90(exact, 1).copy())
+    exif = Image.Exif()
+    exif[274] = 6  # the camera was turned: show it a quarter clockwise
+    turned.save(tmp_path / "p" / "c.png", exif=exif)
+    Image.fromarray(np.dstack([exact, np.full((16, 16), 255, np.uint8)])).save(tmp_path / "p" / "e.png")
+    images, labels, _ = read(tmp_path / "p", test_size=1).train.__getitems__(torch.arange(4))
+    for image in images:
+        assert np.array_equal(image.permute(1, 2, 0), exact)
+    assert labels.tolist() == [-1] * 4
+
+
+def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
+    grey = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    (tmp_path / "p").mkdir()
+    for name in "ab":
+        Image.fromarray(grey).save(tmp_path / "p" / f"{name}.png")
+    images, _, _ = read(tmp_path / "p", channels=1, test_size=1).train.__getitems__(torch.arange(1))
+    assert np.array_equal(images[0, 0], grey >> 8)
+
+
+def test_train_and_test_folders_are_the_split(tmp_path: Path) -> None:
+    folder(tmp_path / "p" / "train", 6)
+    folder(tmp_path / "p" / "test", 4)
+    arrays = read(tmp_path / "p")
+    assert (len(arrays.train), len(arrays.test)) == (6, 4) and arrays.classes == ("cat", "dog")
+    picture(tmp_path / "p" / "test" / "cow" / "x.png")
+    with pytest.raises(DataError, match="train has the classes cat, dog, test has cat, cow, dog"):
+        read(tmp_path / "p")
+
+
+def test_the_map_is_made_once_and_anew_when_the_folder_changes(tmp_path: Path, cache: Path) -> None:
+    root = folder(tmp_path / "pets")
+    before = read(root).sha256()
+    (manifest,) = cache.glob("image_folder/*/manifest.json")
+    written = manifest.stat().st_mtime_ns
+    assert read(root).sha256() == before and manifest.stat().st_mtime_ns == written
+    picture(root / "cat" / "new.png")
+    assert len(read(root).train) == 10 and manifest.stat().st_mtime_ns > written
+    assert len(list((cache / "image_folder").iterdir())) == 2  # the store and the lock
+    read(root, image_size=8)
+    assert len(list((cache / "image_folder").glob("pets-*"))) == 2
+
+
+def test_threads_that_want_the_same_folder_make_it_once(tmp_path: Path, cache: Path) -> None:
+    root, results = folder(tmp_path / "pets"), []
+    threads = [threading.Thread(target=lambda: results.append(read(root).sha256())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4 and len(set(results)) == 1
+
+
+def test_a_truncated_picture_is_named_and_nothing_is_kept(tmp_path: Path, cache: Path) -> None:
+    root = folder(tmp_path / "pets", 20)
+    damaged = root / "dog" / "007.png"
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"1 of 20 pictures cannot be read: dog/007.png \(.*\); repair or remove them"):
+        read(root)
+    assert not list(cache.glob("image_folder/*/images.bin")) and not list(cache.glob("image_folder/.fetching*"))
+    for index in range(0, 20, 2):
+        (root / "cat" / f"{index:03d}.png").write_bytes(b"<html>not found</html>")
+    with pytest.raises(DataError, match="11 of 20 .* and 8 more"):
+        read(root)
+    damaged.unlink()
+    shutil.rmtree(root / "cat")
+    assert len(read(root).train) == 7
+
+
+def test_a_bomb_is_named(tmp_path: Path) -> None:
+    root = folder(tmp_path / "pets", 4)
+    Image.new("1", (30_000, 30_000)).save(root / "bomb.png")
+    with pytest.raises(DataError, match=r"1 of 5 .*bomb.png \(Image size \(900000000 pixels\) exceeds limit"):
+        read(root)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"root": "/nowhere"}, "root=/nowhere: is not a folder of pictures"),
+        ({"image_size": 0}, "image_size=0"),
+        ({"channels": 2}, r"channels=2: must be 1 \(grey\) or 3"),
+        ({"test_size": 12}, "test_size=12: must leave some of the 12"),
+        ({"test_size": -1}, "test_size=-1"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(folder(tmp_path / "pets"), **changes)
+
+
+def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
+    (tmp_path / "p" / ".hidden").mkdir(parents=True)
+    picture(tmp_path / "p" / ".hidden" / "x.png")
+    (tmp_path / "p" / "readme.txt").write_text("none")
+    with pytest.raises(DataError, match="holds no pictures"):
+        read(tmp_path / "p")
+
+
+def test_a_damaged_store_is_named(tmp_path: Path, cache: Path) -> None:
+    root = folder(tmp_path / "pets")
+    read(root)
+    (store,) = (path.parent for path in cache.glob("image_folder/*/manifest.json"))
+    content = (store / "images.bin").read_bytes()
+    (store / "images.bin").write_bytes(content[:-1])
+    with pytest.raises(DataError, match=f"{store / 'images.bin'}: {len(content) - 1} bytes where {len(content)}"):
+        read(root)
+    (store / "images.bin").write_bytes(content)
+    for name, damage in (("labels.npy", b"\x93NUMPY"), ("manifest.json", b"{"), ("manifest.json", b"[]")):
+        good = (store / name).read_bytes()
+        (store / name).write_bytes(damage)
+        with pytest.raises(DataError, match=f"{store / name}: damaged; delete {store}"):
+            read(root)
+        (store / name).write_bytes(good)
+    read(root)
+
+
+def test_too_little_disk_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = folder(tmp_path / "pets")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 100))  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match="needs 9,216 bytes of disk, 100 are free"):
+        read(root)
+
+
+def test_five_hundred_pictures_one_of_them_truncated(tmp_path: Path, train: Train) -> None:
+    """The command, from the folder to the model; then the same folder with one damaged file."""
+    root = folder(tmp_path / "pets", 500)
+    command = ["model=conv_vae", "data=image_folder", f"data.root={root}", "data.image_size=32", "trainer=smoke"]
+    done = train(*command, NELBO_DATA=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (metrics["train_images"], metrics["val_images"], metrics["test_images"]) == (405, 45, 50)
+    assert metrics["test/bits_per_dim"] > 0 and metrics["data"] == "image_folder"
+    damaged = root / "cat" / "100.png"
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    done = train(*command, NELBO_DATA=str(tmp_path / "cache"))
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "1 of 500 pictures cannot be read: cat/100.png" in done.stderr and "repair or remove" in done.stderr
+
+
+PIXELS = RANDOM.integers(0, 256, (40, 3, 6, 5), dtype=np.uint8)
+LABELS = np.arange(40) % 7
+
+
+def write(path: Path, **arrays: np.ndarray) -> Path:
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import save_file
+
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    else:
+        np.savez_compressed(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("form", ["first", "last", "split", "keras", "float", "bool"])
+def test_array_files(tmp_path: Path, suffix: str, form: str) -> None:
+    path, expected, test = tmp_path / f"x{suffix}", PIXELS, 0.25
+    match form:
+        case "first":
+            write(path, images=PIXELS, labels=LABELS)
+        case "last":
+            write(path, images=PIXELS.transpose(0, 2, 3, 1), labels=LABELS[:, None])
+        case "split" | "keras":
+            names = ("train_images", "train_labels", "test_images", "test_labels")
+            names = names if form == "split" else ("x_train", "y_train", "x_test", "y_test")
+            write(path, **dict(zip(names, (PIXELS[:30], LABELS[:30], PIXELS[30:], LABELS[30:]), strict=True)))
+        case "float":
+            write(path, images=PIXELS.astype(np.float32) / 255, labels=LABELS)
+        case "bool":
+            write(path, images=PIXELS > 100, labels=LABELS)
+            expected = (PIXELS > 100) * np.uint8(255)
+    arrays = array_file(str(path), test, 0)
+    assert arrays.shape == (3, 6, 5) and (len(arrays.train), len(arrays.test)) == (30, 10)
+    for examples, start in ((arrays.train, 0), (arrays.test, 30)):
+        images, labels, where = examples.__getitems__(torch.arange(len(examples)))
+        rows = where if examples.indices is not None else where + start
+        assert np.array_equal(images, expected[rows]) and np.array_equal(labels, LABELS[rows])
+
+
+@pytest.mark.parametrize("form", ["first", "last", "none", "fortran", "float"])
+def test_npy_files_are_mapped_where_they_can_be(tmp_path: Path, form: str) -> None:
+    path, array, expected = tmp_path / "x.npy", PIXELS, PIXELS
+    match form:
+        case "last":
+            array = np.ascontiguousarray(PIXELS.transpose(0, 2, 3, 1))
+        case "none":
+            array, expected = PIXELS[:, 0].copy(), PIXELS[:, :1]
+        case "fortran":
+            array = np.asfortranarray(PIXELS)
+        case "float":
+            array = PIXELS / 255
+    np.save(path, array)
+    np.save(tmp_path / "x_labels.npy", LABELS)
+    arrays = array_file(str(path), 10, 0)
+    assert isinstance(arrays.train.images, MemoryMap) == (form in ("first", "last", "none"))
+    images, labels, where = arrays.test.__getitems__(torch.arange(10))
+    assert np.array_equal(images, expected[where]) and np.array_equal(labels, LABELS[where])
+    assert images.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"pictures": PIXELS}, "holds pictures; needs train_images and test_images, or images"),
+        ({"images": PIXELS[0, 0]}, r"images has shape \(6, 5\); needs images of shape \(N, H, W\)"),
+        ({"images": PIXELS.astype(np.float32)}, "images holds float32 between 0 and 255; save uint8"),
+        ({"images": np.full((4, 6, 5), 0.3)}, "images holds values between the 256 levels"),
+        ({"images": np.full((4, 6, 5), np.nan)}, "images holds float64 between nan and nan"),
+        ({"images": np.zeros((4, 6, 5), complex)}, "images holds complex128"),
+        ({"images": PIXELS, "labels": LABELS[:5]}, r"labels of shape \(5,\).*needs \(40,\) whole numbers"),
+        ({"images": PIXELS, "labels": LABELS / 2}, "labels of shape .*float64"),
+        ({"images": PIXELS[:0]}, "the data set is empty"),
+    ],
+)
+def test_unusable_arrays_are_named(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        array_file(str(write(tmp_path / "x.npz", **arrays)), 0.1, 0)
+
+
+def test_files_that_are_not_what_they_are_called(tmp_path: Path) -> None:
+    for name in ("x.npy", "x.npz", "x.safetensors"):
+        for content in (b"", b"<html>", bytes(100)):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(DataError, match=f"{tmp_path / name}: not a readable .*; write it anew") as caught:
+                array_file(str(tmp_path / name), 0.1, 0)
+            assert "\n" not in str(caught.value)
+    np.save(tmp_path / "x.npy", np.array([{"pickled": 1}]))
+    with pytest.raises(DataError):
+        array_file(str(tmp_path / "x.npy"), 0.1, 0)
+    for name, message in (("x.jpg", "must end in .npy"), ("none.npy", "is not a file")):
+        with pytest.raises(ConfigError, match=message):
+            array_file(str(tmp_path / name), 0.1, 0)
+
+
+def test_the_digest_of_a_large_file_is_remembered_until_it_changes(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nelbo.data.sets import files
+
+    monkeypatch.setattr(files, "SLOW_TO_HASH", 100)
+    np.save(tmp_path / "x.npy", PIXELS)
+    first = array_file(str(tmp_path / "x.npy"), 10, 0).sha256()
+    (known,) = (path for path in (cache / "arrays").iterdir() if path.name != ".lock")
+    assert array_file(str(tmp_path / "x.npy"), 10, 0).sha256() == first
+    known.write_text("what was remembered")
+    assert array_file(str(tmp_path / "x.npy"), 10, 0).sha256() != first
+    np.save(tmp_path / "x.npy", PIXELS)
+    os.utime(tmp_path / "x.npy", (1, 1))
+    assert array_file(str(tmp_path / "x.npy"), 10, 0).sha256() == first
+
+
+def test_a_packed_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nelbo.data.sets import files
+
+    path = write(tmp_path / "x.npz", images=np.zeros((5000, 64, 64), np.uint8))
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr(files, "LARGEST_SHARE", 1e-6)
+    with pytest.raises(DataError, match="unpacks to 20,480,.* save its images as a .npy file"):
+        array_file(str(path), 0.1, 0)
+
+
+def test_arrays_train_without_being_told_their_shape(tmp_path: Path, train: Train) -> None:
+    np.save(tmp_path / "x.npy", RANDOM.integers(0, 256, (300, 12, 10, 3), dtype=np.uint8))
+    done = train("model=mlp_vae", "data=arrays", f"data.path={tmp_path / 'x.npy'}", "trainer=smoke")
+    assert done.returncode == 0, done.stderr
+    assert "shape:\n  - 3\n  - 12\n  - 10" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+HUB = {"name": None, "split": None, "streaming": False, "image_size": 16, "channels": 3, "test_size": 0.25, "seed": 0}
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_folder_in_the_hubs_format(tmp_path: Path, streaming: bool) -> None:
+    folder(tmp_path / "pets" / "train", 10)
+    folder(tmp_path / "pets" / "test", 4)
+    arrays = huggingface(**{**HUB, "name": str(tmp_path / "pets"), "streaming": streaming})  # type: ignore[arg-type]
+    assert (len(arrays.train), len(arrays.test)) == (10, 4) and arrays.classes == ("cat", "dog")
+    images, labels, _ = arrays.test.__getitems__(torch.arange(4))
+    with Image.open(tmp_path / "pets" / "test" / "dog" / "001.png") as opened:
+        from nelbo.data.sets.pictures import to_pixels
+
+        assert any(np.array_equal(image, to_pixels(opened, 16, 3)) for image in images[labels == 1])
+    picture(tmp_path / "pets" / "test" / "dog" / "new.png")
+    again = huggingface(**{**HUB, "name": str(tmp_path / "pets"), "streaming": streaming})  # type: ignore[arg-type]
+    assert len(again.test) == 5
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_set_of_the_hub_without_a_test_split_and_bad_names(tmp_path: Path) -> None:
+    folder(tmp_path / "pets" / "train", 12)
+    arrays = huggingface(**{**HUB, "name": str(tmp_path / "pets")})  # type: ignore[arg-type]
+    assert (len(arrays.train), len(arrays.test)) == (9, 3)
+    for name, message in ((None, "give a set of the hub"), ("/nowhere/at/all", "cannot be loaded by the datasets")):
+        with pytest.raises(ConfigError, match=message):
+            huggingface(**{**HUB, "name": name})  # type: ignore[arg-type]
+    (tmp_path / "texts" / "train").mkdir(parents=True)
+    (tmp_path / "texts" / "train" / "a.txt").write_text("one\ntwo\n")
+    with pytest.raises(DataError, match="has no column of images, only text"):
+        huggingface(**{**HUB, "name": str(tmp_path / "texts")})  # type: ignore[arg-type]
