@@ -2,9 +2,12 @@
 
 python benchmarks/data.py [rounds=9]
 
-- ours: `ImageData`, batches by indexing, converted to floats as the model gets them
 - per item: torch's DataLoader with its defaults over a dataset that returns one float image and its label
-- mapped: ours, from a memory map on disk instead of memory
+- per item, uint8: the same without the conversion to floats
+- ours: `ImageData`, batches by indexing, converted to floats as the model gets them
+- ours, uint8: as served, before the conversion, which belongs to the device
+- ours, mapped: from a memory map on disk instead of memory
+- ours, dynamic: binarised anew
 """
 
 from __future__ import annotations
@@ -29,17 +32,18 @@ BATCH_SIZE = 128
 class PerItem(Dataset[tuple[Tensor, Tensor]]):
     """One image a call, as floats in [0, 1]."""
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels
+    def __init__(self, images: Tensor, labels: Tensor, *, floats: bool) -> None:
+        self.images, self.labels, self.floats = images, labels, floats
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.images[index].float().div_(255), self.labels[index]
+        image = self.images[index]
+        return image.float().div_(255) if self.floats else image, self.labels[index]
 
 
-def ours(arrays: Arrays, protocol: str = "raw") -> Callable[[], int]:
+def ours(arrays: Arrays, protocol: str = "raw", *, floats: bool = True) -> Callable[[], int]:
     data = ImageData(
         name="benchmark",
         source=lambda: arrays,
@@ -55,12 +59,15 @@ def ours(arrays: Arrays, protocol: str = "raw") -> Callable[[], int]:
         order_seed=0,
     )
     data.setup()
+    if not floats:
+        return lambda: sum(len(images) for images, _, _ in data.train_dataloader())
     return lambda: sum(len(data.present("train", batch, 0)[0]) for batch in data.train_dataloader())
 
 
-def per_item(arrays: Arrays) -> Callable[[], int]:
+def per_item(arrays: Arrays, *, floats: bool = True) -> Callable[[], int]:
     assert isinstance(arrays.train.images, Tensor)
-    loader = DataLoader(PerItem(arrays.train.images, arrays.train.labels), batch_size=BATCH_SIZE, shuffle=True)
+    dataset = PerItem(arrays.train.images, arrays.train.labels, floats=floats)
+    loader = DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=True)
     return lambda: sum(len(images) for images, _ in loader)
 
 
@@ -79,8 +86,10 @@ def main(rounds: int) -> None:
             ways = {
                 "per item": per_item(arrays),
                 "ours": ours(arrays),
+                "per item, uint8": per_item(arrays, floats=False),
+                "ours, uint8": ours(arrays, floats=False),
+                "ours, mapped": ours(array_file(str(path), 1, 0)),
                 "ours, dynamic": ours(arrays, "dynamic"),
-                "mapped": ours(array_file(str(path), 1, 0)),
             }
             times: dict[str, list[float]] = {way: [] for way in ways}
             for _ in range(rounds):
@@ -88,11 +97,12 @@ def main(rounds: int) -> None:
                     times[way].append(seconds(epoch))
             count = len(arrays.train)
             for way, measured in times.items():
-                ratios = [base / one for base, one in zip(times["per item"], measured, strict=True)]
+                base = "per item, uint8" if "uint8" in way else "per item"
+                ratios = [theirs / one for theirs, one in zip(times[base], measured, strict=True)]
                 median = statistics.median(measured)
                 print(
-                    f"{name:8} {way:14} {median * 1e3:8.1f} ms an epoch  {count / median:12,.0f} images/s  "
-                    f"per item / this: median {statistics.median(ratios):5.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
+                    f"{name:8} {way:16} {median * 1e3:8.1f} ms an epoch  {count / median:12,.0f} images/s  "
+                    f"{base} / this: median {statistics.median(ratios):5.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
                 )
 
 

