@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 import nelbo
 from nelbo.comparison import incomparable
 from nelbo.data import mnist
+from nelbo.data.module import ONCE_FOR_TEST_ARRAY
 from nelbo.data.noise import Draws
 from nelbo.data.protocols import PROTOCOLS
 from nelbo.errors import NelboError
@@ -29,10 +31,10 @@ KEYS = ("vae", "autoencoder", "out")
 EXAMPLES, SIDE = 5000, 10
 
 
-def draw(models: dict[str, VAE], protocol: str, out: Path) -> None:
+def draw(models: dict[str, VAE], trained: dict[str, Any], out: Path) -> None:
     """A column a model: above, means of q(z|x) on the test set; below, p(x|z).mean at z ~ N(0, I)."""
     images, labels, where = mnist().test.__getitems__(torch.arange(EXAMPLES))
-    x = PROTOCOLS[protocol].present(images, Draws(0, 0, where))
+    x = PROTOCOLS[trained["protocol"]].present(images, Draws(trained["split_seed"], ONCE_FOR_TEST_ARRAY, where))
     figure = Figure(figsize=(11, 11), dpi=80, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(models))
@@ -64,7 +66,9 @@ def main(arguments: list[str]) -> None:
                 raise NelboError(
                     f"{name}: has {model.latent_dim} latents and images of {model.shape}; needs 2 on MNIST"
                 )
-        draw(models, trained["VAE"]["protocol"], Path(given["out"]))
+        if trained["VAE"]["data_sha256"] != mnist().sha256():
+            raise NelboError(f"the runs were trained on {trained['VAE']['data']}; the picture shows MNIST")
+        draw(models, trained["VAE"], Path(given["out"]))
     except NelboError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

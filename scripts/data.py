@@ -3,12 +3,13 @@
 python scripts/data.py list
 python scripts/data.py fetch [mnist cifar10 ...]              without names: everything
 python scripts/data.py show cifar10 [data.protocol=...] [out=cifar10.png]
-python scripts/data.py verify [mnist cifar10 ...]             without names: everything in the cache
+python scripts/data.py verify [mnist cifar10 ...]             without names: everything in the cache, memory maps too
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,9 @@ from nelbo.cli import USAGE_ERROR, explain, hydra_options, register_resolvers
 from nelbo.data.arrays import UNLABELLED
 from nelbo.data.catalogue import CATALOGUE
 from nelbo.data.fetch import cache_directory
-from nelbo.errors import ConfigError, NelboError
+from nelbo.data.protocols import PROTOCOLS
+from nelbo.data.store import damage, stores
+from nelbo.errors import ConfigError, NelboError, first_line
 
 if TYPE_CHECKING:
     from nelbo.data.module import ImageData
@@ -89,7 +92,15 @@ def verify_sets(names: list[str]) -> None:
             raise NelboError("; ".join(problems))
         return describe(load(*arguments(name)))
 
-    each(names or [name for name, entry in CATALOGUE.items() if entry.cached()], verify)
+    made = {str(folder.relative_to(cache_directory())): folder for folder in stores()} if not names else {}
+
+    def verify_store(name: str) -> str:
+        if problem := damage(made[name]):
+            raise NelboError(problem)
+        return "a memory map, as it was made"
+
+    known = names or [name for name, entry in CATALOGUE.items() if entry.cached()]
+    each([*known, *made], lambda name: verify_store(name) if name in made else verify(name))
 
 
 def arguments(name: str) -> list[str]:
@@ -104,7 +115,8 @@ def describe(data: ImageData) -> str:
     """Sizes, protocol and digest."""
     facts = data.provenance()
     sizes = " + ".join(f"{facts[f'{split}_images']:,} {split}" for split in ("train", "val", "test"))
-    return f"{data.protocol}, {sizes}, SHA-256 {facts['data_sha256']}"
+    protocol = f"{data.protocol} ({PROTOCOLS[data.protocol].description})"
+    return f"{protocol}, {sizes}, SHA-256 {facts['data_sha256']}"
 
 
 def each(names: list[str], task: Callable[[str], str]) -> None:
@@ -128,8 +140,11 @@ def show_set(names: list[str]) -> None:
         raise NelboError("usage: python scripts/data.py show SET [data.protocol=...] [out=FILE.png]")
     data = load(f"data={names[0]}", *names[1:])
     path = Path(out[0] if out else f"{names[0]}.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw(data).savefig(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw(data).savefig(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError("out", path, f"cannot be written: {first_line(error)}", located=True) from error
     console.print(f"{data.name}: {describe(data)}\nsee {path}", highlight=False)
 
 
@@ -172,6 +187,9 @@ def main(typed: list[str]) -> None:
     """A verb and its arguments; bad ones end in one line and exit status 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     verb, *names = typed or [""]
+    if verb in ("fetch", "verify"):  # as `list` prints it: binarized_mnist data.protocol=static
+        names = re.sub(r" (?=[^ ]*=)", "\0", " ".join(names)).split(" ") if names else []
+        names = [name.replace("\0", " ") for name in names]
     try:
         if verb not in VERBS:
             raise NelboError(f"usage: python scripts/data.py {'|'.join(VERBS)} [set ...]")

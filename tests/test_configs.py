@@ -12,7 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from nelbo.build import Factory, build
-from nelbo.cli import TYPED_KEYS, register_resolvers
+from nelbo.cli import TYPED_KEYS, hydra_options, register_resolvers
 from nelbo.run import CHECKS, resolve, select
 from tests.conftest import ROOT
 
@@ -26,11 +26,8 @@ MODELS = [option for group, option in OPTIONS if group == "model"]
 @pytest.fixture(scope="module", autouse=True)
 def hydra_configs() -> Iterator[None]:
     register_resolvers()
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3") if OLD else initialize_config_dir(str(CONF)):
+    with initialize_config_dir(config_dir=str(CONF), **hydra_options()):
         yield
-
-
-OLD = importlib.import_module("hydra").__version__.startswith("1.3.")
 
 
 def plain(*overrides: str) -> dict[str, Any]:
@@ -123,6 +120,7 @@ def test_natural_images_bring_their_latents_and_the_command_line_wins() -> None:
     assert plain("data=cifar10")["model"]["latent_dim"] == plain("data=cifar100")["model"]["latent_dim"] == 512
     assert plain("data=cifar10", "model.latent_dim=3")["model"]["latent_dim"] == 3
     assert plain("data=cifar10")["trainer"]["max_epochs"] == 24
+    assert plain("data=cifar10", "model=mlp_vae", "budget=linear")["trainer"]["max_epochs"] == 1000
     assert plain("data=cifar10", "trainer=smoke")["trainer"]["max_epochs"] == 1
 
 

@@ -70,6 +70,9 @@ def test_a_published_validation_set_is_kept() -> None:
     assert torch.equal(labels_of(data, "val"), torch.arange(75, 100))
     with pytest.raises(ConfigError, match="validation_size=20: fake comes with 25"):
         make(fake(validation=25), validation_size=20).setup()
+    share = make(fake(validation=25), validation_size=0.1)
+    share.setup()
+    assert len(share.splits["val"]) == 25
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,10 @@ def test_a_published_validation_set_is_kept() -> None:
         ({"validation_size": 1.5}, "validation_size=1.5: must be a whole number of images, or a share below 1"),
         ({"validation_size": "ten"}, "validation_size=ten"),
         ({"levels": 1}, "levels=1"),
+        ({"shuffle": "no"}, "shuffle=no: must be true or false"),
+        ({"seed": 2**70}, "seed=.*: must be at most"),
+        ({"order_seed": "a"}, "order_seed=a"),
+        ({"protocol": "dequantized", "levels": 17}, "protocol=dequantized: is for 256 levels; fake has 17"),
         ({"validation_size": 100}, "validation_size=100: must leave some of the 100"),
         ({"protocol": "static"}, "protocol=static: fake is not published in binary form"),
         ({"protocol": "dynamc"}, "protocol=dynamc: must be one of raw, dequantized, dynamic"),
@@ -101,6 +108,9 @@ def test_a_share_may_be_held_out() -> None:
     data = make(validation_size=0.25)
     data.setup()
     assert len(data.splits["val"]) == 25 and len(data.splits["train"]) == 75
+    tiny = make(validation_size=1e-6)
+    tiny.setup()
+    assert len(tiny.splits["val"]) == 1
 
 
 def test_the_shape_may_be_taken_from_the_images() -> None:
@@ -127,7 +137,7 @@ def test_protocols() -> None:
         assert torch.equal(everything(again, "train", 1)[0], epochs[1])
     raw = shown["raw"]
     grey = make_ready(arrays, seed=3).splits["train"]
-    torch.testing.assert_close(raw["train"], arrays.train.images[grey.indices].float() / 255, rtol=2e-7, atol=0)  # type: ignore[index]
+    assert torch.equal(raw["train"], arrays.train.images[grey.indices].float() * (1 / 255))  # type: ignore[index]
     every = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     x = PROTOCOLS["raw"].present(every, Draws(0, 0, torch.zeros(1, dtype=torch.long))).flatten()
     assert x[0] == 0 and x[255] == 1 and (x.diff() > 0).all()
@@ -146,6 +156,21 @@ def make_ready(arrays: Arrays, **changes: object) -> ImageData:
     data = make(arrays, **changes)
     data.setup()
     return data
+
+
+def test_what_is_drawn_once_is_augmented_as_it_is() -> None:
+    """A fixed binarisation may be mirrored, never drawn again."""
+    arrays = fake()
+    data = make_ready(arrays, protocol="fixed", augment=Augmentation(flip=True, pad_crop=0))
+    once, epoch = everything(data, "train")[0], everything(data, "train", 3)[0]
+    same, mirrored = (epoch == once).flatten(1).all(1), (epoch == once.flip(-1)).flatten(1).all(1)
+    assert (same | mirrored).all() and not same.all()
+
+
+def test_training_and_test_images_must_have_one_shape() -> None:
+    arrays = Arrays(fake().train, Examples(torch.zeros(5, 1, 9, 9, dtype=torch.uint8), torch.arange(5)))
+    with pytest.raises(DataError, match=r"training images have shape \(1, 4, 4\), test images \(1, 9, 9\)"):
+        make(arrays).setup()
 
 
 def test_noise_follows_the_example_not_the_batch() -> None:

@@ -60,9 +60,16 @@ def test_list_says_what_is_cached(tmp_path: Path, script: Script) -> None:
 
 def test_fetch_and_verify(tmp_path: Path, script: Script) -> None:
     status, said, errors = script("fetch", "digits", "nonsense")
-    assert status == 2 and "digits: raw, 1,300 train + 200 val + 297 test, SHA-256 " in said
+    assert (
+        status == 2
+        and "digits: raw (pixels as they are, divided by 255), 1,300 train + 200 val + 297 test, SHA-256 " in said
+    )
     assert "nonsense: error: data=nonsense: is not in the catalogue: mnist, " in said
     assert errors == "error: 1 of 2 sets failed: nonsense\n"
+    _, said, _ = script(
+        "fetch", "digits", "binarized_mnist", "data.protocol=static", NELBO_DATA=str(tmp_path), **NOWHERE
+    )
+    assert "binarized_mnist data.protocol=static: error: " in said and "binarized_mnist_train.amat" in said
     status, said, errors = script("fetch", "mnist", NELBO_DATA=str(tmp_path), **NOWHERE)
     assert status == 2 and "not in the cache and not to be had" in said and len(errors.splitlines()) == 1
     script("fetch", "mnist")
@@ -95,6 +102,7 @@ def test_a_contact_sheet_is_drawn(tmp_path: Path, script: Script, protocol: str)
         (["show"], "usage: python scripts/data.py show"),
         (["show", "cifar"], "data=cifar: there is no such option; choose from arrays, binarized_mnist"),
         (["show", "digits", "data.protocl=fixed"], "data.protocl"),
+        (["show", "digits", "out=x.xyz"], "out=x.xyz: cannot be written"),
         (["show", "image_folder"], "data.root: has no default; type data.root=..."),
     ],
 )
@@ -111,8 +119,8 @@ def test_the_script_starts() -> None:
 
 def test_results_of_different_protocols_are_told_apart() -> None:
     one = {"data": "mnist", "protocol": "dynamic", "data_sha256": "a", "test_images": 10, "test/nelbo": 90.0}
-    assert not incomparable({"a": one, "b": {**one, "test/nelbo": 91.0}})
-    for key, value in (("protocol", "fixed"), ("data", "omniglot"), ("data_sha256", "b"), ("test_images", 9)):
+    assert not incomparable({"a": one, "b": {**one, "test/nelbo": 91.0, "data": "binarized_mnist"}})
+    for key, value in (("protocol", "fixed"), ("data_sha256", "b"), ("test_images", 9)):
         told = incomparable({"a": one, "b": {**one, key: value}})
-        assert told == f"results of different {key} are not comparable: a {one[key]}, b {value}"
-    assert "b unknown" in incomparable({"a": one, "b": {}})
+        assert told == f"results of different {key} are not comparable: a mnist {one[key]}, b mnist {value}"
+    assert "unknown" in incomparable({"a": one, "b": {}})

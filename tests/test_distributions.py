@@ -114,4 +114,7 @@ def test_levels_are_the_support() -> None:
     assert px.support.check(eight_bits)
     for bad in (eight_bits + 1 / 255, -eight_bits, eight_bits * 0.999, (eight_bits * 255 + 0.5) / 256):
         assert not px.support.check(bad)
-    assert not DiscretizedLogistic(torch.zeros(1, 1, 1), torch.ones(1, 1, 1), 17).support.check(eight_bits)
+    seventeen = DiscretizedLogistic(torch.zeros(1, 1, 1), torch.ones(1, 1, 1), 17).support
+    assert not seventeen.check(eight_bits)
+    stored = (torch.arange(17) * 255 / 16).round().reshape(1, 1, 17) / 255  # 8 bits cannot hold them exactly
+    assert seventeen.check(stored) and not seventeen.check(stored + 0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import http.server
@@ -22,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from nelbo.data import origins
-from nelbo.data.fetch import RemoteFile, fetch
+from nelbo.data.fetch import RemoteFile, fetch, workspace
 from nelbo.data.origins import Debian, Https, Npm, Origin
 from nelbo.errors import DataError
 
@@ -183,6 +184,16 @@ def test_without_a_published_digest_the_first_fetch_is_the_reference(server: str
     path.write_bytes(CONTENT[:-1])
     with pytest.raises(DataError, match="corrupt data file, its sha256 is"):
         fetch([file], "set")
+    path.unlink()  # as the message says; what comes instead must be the same
+    with pytest.raises(DataError, match="/other .its sha256 is"):
+        fetch([remote(server + "/other", digest="", size=None)], "set")
+    by_hand = cache / "hand" / "file"
+    by_hand.parent.mkdir()
+    by_hand.write_bytes(CONTENT)
+    assert fetch([file], "hand") == [by_hand]
+    by_hand.write_bytes(CONTENT[::-1])
+    with pytest.raises(DataError, match="corrupt data file"):
+        fetch([file], "hand")
 
 
 def test_md5_is_checked_where_nothing_better_was_published(server: str, cache: Path) -> None:
@@ -278,6 +289,23 @@ def npm_stub(folder: Path, package: bytes) -> str:
 
 
 PACKAGE = Npm("name", "1.0.0", "package/data/file")
+
+
+def test_an_npm_that_says_nothing_is_one_more_source_that_failed(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "npm").write_text("#!/bin/sh\n")
+    (tmp_path / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    (path,) = fetch([remote(PACKAGE, server + "/good")], "set")
+    assert path.read_bytes() == CONTENT
+
+
+def test_errors_that_are_not_the_disks_are_not_blamed_on_it(cache: Path) -> None:
+    with pytest.raises(ConnectionResetError), workspace(cache):
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+    with pytest.raises(DataError, match="cannot be written .*No space"), workspace(cache):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def debian_stub(folder: Path, content: bytes) -> str:

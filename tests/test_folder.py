@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from PIL import Image
 
 from nelbo.data import Arrays, array_file, huggingface, image_folder
 from nelbo.data.memory_map import MemoryMap
+from nelbo.data.sets.pictures import to_pixels
+from nelbo.data.store import Store, damage, stores
 from nelbo.errors import ConfigError, DataError
 from tests.conftest import Train
 
@@ -101,24 +105,38 @@ def test_train_and_test_folders_are_the_split(tmp_path: Path) -> None:
 def test_the_map_is_made_once_and_anew_when_the_folder_changes(tmp_path: Path, cache: Path) -> None:
     root = folder(tmp_path / "pets")
     before = read(root).sha256()
-    (manifest,) = cache.glob("image_folder/*/manifest.json")
-    written = manifest.stat().st_mtime_ns
-    assert read(root).sha256() == before and manifest.stat().st_mtime_ns == written
+    (store,) = cache.glob("image_folder/pets-*")
+    written = store.stat().st_mtime_ns
+    kept = read(root)
+    assert kept.sha256() == before and store.stat().st_mtime_ns == written
     picture(root / "cat" / "new.png")
-    assert len(read(root).train) == 10 and manifest.stat().st_mtime_ns > written
-    assert len(list((cache / "image_folder").iterdir())) == 2  # the store and the lock
+    assert len(read(root).train) == 10 and not store.exists()
+    assert len(list((cache / "image_folder").iterdir())) == 2  # the new store and the lock
+    assert kept.train.__getitems__(torch.arange(9))[0].any()  # who has the old one open keeps it
     read(root, image_size=8)
     assert len(list((cache / "image_folder").glob("pets-*"))) == 2
 
 
-def test_threads_that_want_the_same_folder_make_it_once(tmp_path: Path, cache: Path) -> None:
-    root, results = folder(tmp_path / "pets"), []
+def test_threads_that_want_the_same_folder_make_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, results, made = folder(tmp_path / "pets"), [], []
+    make = Store._make
+    monkeypatch.setattr(Store, "_make", lambda *arguments: (made.append(1), make(*arguments)))
     threads = [threading.Thread(target=lambda: results.append(read(root).sha256())) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(results) == 4 and len(set(results)) == 1
+    assert len(results) == 4 and len(set(results)) == 1 and len(made) == 1
+
+
+def test_processes_that_want_the_same_folder_all_get_it(tmp_path: Path, cache: Path) -> None:
+    root = folder(tmp_path / "pets", 40)
+    code = f"from nelbo.data import image_folder; print(image_folder({str(root)!r}, 64, 3, 0.25, 0).sha256())"
+    command = [sys.executable, "-c", code]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 3 and len(set(said)) == 1
+    assert len(list((cache / "image_folder").glob("pets-*"))) == 1
 
 
 def test_a_truncated_picture_is_named_and_nothing_is_kept(tmp_path: Path, cache: Path) -> None:
@@ -148,6 +166,10 @@ def test_a_bomb_is_named(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"root": "/nowhere"}, "root=/nowhere: is not a folder of pictures"),
+        ({"root": "~nobody-of-that-name/x"}, "root=~nobody-of-that-name/x: is not a folder"),
+        ({"root": None}, "root=None: must be a path"),
+        ({"root": 2024}, "root=2024: must be a path"),
+        ({"test_size": 0}, "test_size=0: must leave at least one of the 12 images to test on"),
         ({"image_size": 0}, "image_size=0"),
         ({"channels": 2}, r"channels=2: must be 1 \(grey\) or 3"),
         ({"test_size": 12}, "test_size=12: must leave some of the 12"),
@@ -157,6 +179,51 @@ def test_a_bomb_is_named(tmp_path: Path) -> None:
 def test_bad_settings_are_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read(folder(tmp_path / "pets"), **changes)
+
+
+def test_a_published_validation_folder_is_the_validation_set(tmp_path: Path) -> None:
+    for name, count in (("train", 6), ("val", 4), ("test", 2)):
+        folder(tmp_path / "p" / name, count)
+    arrays = read(tmp_path / "p")
+    assert (len(arrays.train), arrays.validation, len(arrays.test)) == (10, 4, 2) and arrays.classes == ("cat", "dog")
+    _, labels, _ = arrays.train.__getitems__(torch.arange(10))
+    assert labels.tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 1, 1]
+    shutil.rmtree(tmp_path / "p" / "test")
+    with pytest.raises(DataError, match="has train, val; needs train and test .val is optional., or classes"):
+        read(tmp_path / "p")
+
+
+def test_links_are_followed_and_broken_ones_named(tmp_path: Path) -> None:
+    root = folder(tmp_path / "pets")
+    (root / "cat").rename(tmp_path / "elsewhere")
+    (root / "cat").symlink_to(tmp_path / "elsewhere")
+    (root / "dog" / "round").symlink_to(root)
+    assert len(read(root).train) + len(read(root).test) == 12
+    (root / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(DataError, match=r"1 of 13 pictures cannot be read: dog/gone.png \(.*No such file"):
+        read(root)
+
+
+def test_only_pictures_are_pictures(tmp_path: Path) -> None:
+    """Pillow also opens data files and, for PostScript, runs another program."""
+    root = folder(tmp_path / "pets")
+    for name in ("x.h5", "x.mpg", "x.eps", "x.ps", "x.pdf"):
+        (root / name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
+    (root / "y.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(DataError, match=r"1 of 13 pictures cannot be read: y.png \(cannot identify"):
+        read(root)
+
+
+def test_what_is_transparent_is_white() -> None:
+    pixels = np.zeros((16, 16, 4), np.uint8)
+    pixels[..., 0], pixels[:8, :, 3] = 200, 255
+    palette = Image.new("P", (16, 16), 0)
+    palette.putpalette([0, 200, 0, 9, 9, 9])
+    palette.paste(1, (0, 0, 16, 8))
+    palette.info["transparency"] = 0
+    for picture_of, top in ((Image.fromarray(pixels), [200, 0, 0]), (palette, [9, 9, 9])):
+        image = to_pixels(picture_of, 16, 3)
+        assert image[:, 0, 0].tolist() == top and image[:, 15, 15].tolist() == [255, 255, 255]
 
 
 def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
@@ -173,13 +240,20 @@ def test_a_damaged_store_is_named(tmp_path: Path, cache: Path) -> None:
     (store,) = (path.parent for path in cache.glob("image_folder/*/manifest.json"))
     content = (store / "images.bin").read_bytes()
     (store / "images.bin").write_bytes(content[:-1])
+    assert f"{len(content) - 1} bytes where {len(content)}" in damage(store)
     with pytest.raises(DataError, match=f"{store / 'images.bin'}: {len(content) - 1} bytes where {len(content)}"):
         read(root)
+    (store / "images.bin").unlink()
+    with pytest.raises(DataError, match=f"{store / 'images.bin'}: cannot be read"):
+        read(root)
+    (store / "images.bin").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert "its SHA-256 is" in damage(store)
     (store / "images.bin").write_bytes(content)
-    for name, damage in (("labels.npy", b"\x93NUMPY"), ("manifest.json", b"{"), ("manifest.json", b"[]")):
+    assert not damage(store) and stores() == [store]
+    for name, content in (("labels.npy", b"\x93NUMPY"), ("manifest.json", b"{"), ("manifest.json", b"[]")):
         good = (store / name).read_bytes()
-        (store / name).write_bytes(damage)
-        with pytest.raises(DataError, match=f"{store / name}: damaged; delete {store}"):
+        (store / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"{store / name}: not a readable .*; delete {store}"):
             read(root)
         (store / name).write_bytes(good)
     read(root)
@@ -281,6 +355,7 @@ def test_npy_files_are_mapped_where_they_can_be(tmp_path: Path, form: str) -> No
         ({"images": PIXELS, "labels": LABELS[:5]}, r"labels of shape \(5,\).*needs \(40,\) whole numbers"),
         ({"images": PIXELS, "labels": LABELS / 2}, "labels of shape .*float64"),
         ({"images": PIXELS[:0]}, "the data set is empty"),
+        ({"images": PIXELS, "test_images": PIXELS}, "holds images, test_images; needs train_images and test_images"),
     ],
 )
 def test_unusable_arrays_are_named(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
@@ -298,13 +373,22 @@ def test_files_that_are_not_what_they_are_called(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{"pickled": 1}]))
     with pytest.raises(DataError):
         array_file(str(tmp_path / "x.npy"), 0.1, 0)
+    np.save(tmp_path / "x.npy", PIXELS)
+    (tmp_path / "x_labels.npy").write_bytes(b"junk")
+    with pytest.raises(DataError, match=f"{tmp_path / 'x_labels.npy'}: not a readable array of labels"):
+        array_file(str(tmp_path / "x.npy"), 0.1, 0)
+    np.save(tmp_path / "empty.npy", PIXELS[:0])
+    with pytest.raises(DataError, match="empty.npy: the data set is empty"):
+        array_file(str(tmp_path / "empty.npy"), 0.1, 0)
+    with pytest.raises(ConfigError, match="path=123: must be a path"):
+        array_file(123, 0.1, 0)  # type: ignore[arg-type]
     for name, message in (("x.jpg", "must end in .npy"), ("none.npy", "is not a file")):
         with pytest.raises(ConfigError, match=message):
             array_file(str(tmp_path / name), 0.1, 0)
 
 
 def test_the_digest_of_a_large_file_is_remembered_until_it_changes(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from nelbo.data.sets import files
 
@@ -318,6 +402,11 @@ def test_the_digest_of_a_large_file_is_remembered_until_it_changes(
     np.save(tmp_path / "x.npy", PIXELS)
     os.utime(tmp_path / "x.npy", (1, 1))
     assert array_file(str(tmp_path / "x.npy"), 10, 0).sha256() == first
+    shutil.rmtree(cache)
+    cache.write_text("where nothing can be remembered")
+    with caplog.at_level("WARNING"):
+        assert array_file(str(tmp_path / "x.npy"), 10, 0).sha256() == first
+    assert "will be hashed again" in caplog.text
 
 
 def test_a_packed_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +420,7 @@ def test_a_packed_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypa
 
 
 def test_arrays_train_without_being_told_their_shape(tmp_path: Path, train: Train) -> None:
-    np.save(tmp_path / "x.npy", RANDOM.integers(0, 256, (300, 12, 10, 3), dtype=np.uint8))
+    np.save(tmp_path / "x.npy", RANDOM.integers(0, 256, (1500, 12, 10, 3), dtype=np.uint8))
     done = train("model=mlp_vae", "data=arrays", f"data.path={tmp_path / 'x.npy'}", "trainer=smoke")
     assert done.returncode == 0, done.stderr
     assert "shape:\n  - 3\n  - 12\n  - 10" in (tmp_path / "run" / "config.yaml").read_text()
@@ -356,8 +445,6 @@ def test_a_folder_in_the_hubs_format(tmp_path: Path, streaming: bool) -> None:
     assert (len(arrays.train), len(arrays.test)) == (10, 4) and arrays.classes == ("cat", "dog")
     images, labels, _ = arrays.test.__getitems__(torch.arange(4))
     with Image.open(tmp_path / "pets" / "test" / "dog" / "001.png") as opened:
-        from nelbo.data.sets.pictures import to_pixels
-
         assert any(np.array_equal(image, to_pixels(opened, 16, 3)) for image in images[labels == 1])
     picture(tmp_path / "pets" / "test" / "dog" / "new.png")
     again = huggingface(**{**HUB, "name": str(tmp_path / "pets"), "streaming": streaming})  # type: ignore[arg-type]
@@ -369,9 +456,23 @@ def test_a_set_of_the_hub_without_a_test_split_and_bad_names(tmp_path: Path) -> 
     folder(tmp_path / "pets" / "train", 12)
     arrays = huggingface(**{**HUB, "name": str(tmp_path / "pets")})  # type: ignore[arg-type]
     assert (len(arrays.train), len(arrays.test)) == (9, 3)
-    for name, message in ((None, "give a set of the hub"), ("/nowhere/at/all", "cannot be loaded by the datasets")):
+    pets = str(tmp_path / "pets")
+    for changes, message in (
+        ({"name": None}, "name=None: give a set of the hub"),
+        ({"name": "/nowhere/at/all"}, "name=/nowhere/at/all: cannot be loaded by the datasets"),
+        ({"name": pets, "split": "tran"}, "split=tran: cannot be loaded"),
+        ({"name": pets, "split": "train[:3]", "streaming": True}, "a stream has no slices"),
+        ({"name": pets, "streaming": "yes"}, "streaming=yes: must be true or false"),
+    ):
         with pytest.raises(ConfigError, match=message):
-            huggingface(**{**HUB, "name": name})  # type: ignore[arg-type]
+            huggingface(**{**HUB, **changes})  # type: ignore[arg-type]
+    part = huggingface(**{**HUB, "name": pets, "split": "train[:8]"})  # type: ignore[arg-type]
+    assert (len(part.train), len(part.test)) == (6, 2)
+    damaged = tmp_path / "pets" / "train" / "dog" / "001.png"
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    for streaming in (False, True):
+        with pytest.raises(DataError, match=f"{pets}: the picture of row .* cannot be read .*; repair or remove it"):
+            huggingface(**{**HUB, "name": pets, "streaming": streaming})  # type: ignore[arg-type]
     (tmp_path / "texts" / "train").mkdir(parents=True)
     (tmp_path / "texts" / "train" / "a.txt").write_text("one\ntwo\n")
     with pytest.raises(DataError, match="has no column of images, only text"):

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from scipy.io import savemat
 
-from nelbo.data import cifar10, digits, fashion_mnist, mnist
+from nelbo.data import array_file, cifar10, digits, fashion_mnist, mnist
 from nelbo.data.sets import cifar, published
 from nelbo.data.sets.idx import read_idx
 from nelbo.data.sets.mnist import _read_amat
@@ -155,11 +156,21 @@ def test_svhns_format(tmp_path: Path) -> None:
     assert examples.images[4, 2, 7, 9] == images[7, 9, 2, 4]  # type: ignore[index]
 
 
+class Marker:
+    """Unpickling it leaves a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
 def dsprites_file(path: Path, count: int = 40) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     images = random.integers(0, 2, (count, 64, 64), dtype=np.uint8)
     factors = np.stack([np.zeros(count, int), *(random.integers(0, size, count) for size in (3, 6, 40, 32, 32))], 1)
-    metadata = np.array({"pickled": open}, dtype=object)  # as published, there is an object that must not be opened
+    metadata = np.array(Marker(path.with_suffix(".opened")), dtype=object)  # as published, an object
     np.savez_compressed(path, imgs=images, latents_classes=factors, metadata=metadata)
     return images, factors
 
@@ -174,6 +185,10 @@ def test_dsprites_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert np.array_equal(pixels.squeeze(1) // 255, images[where])
         assert labels.tolist() == factors[where, 1].tolist()
         assert arrays.test.factors is not None and torch.equal(arrays.test.factors[where], torch.tensor(factors[where]))
+    assert not (tmp_path / "x.opened").exists()
+    with np.load(tmp_path / "x.npz", allow_pickle=True) as content:
+        _ = content["metadata"]
+    assert (tmp_path / "x.opened").exists()  # it would have told
     both = torch.cat([arrays.train.indices, arrays.test.indices])  # type: ignore[list-item]
     assert sorted(both.tolist()) == list(range(40))
 
@@ -181,7 +196,7 @@ def test_dsprites_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 MUTATIONS = 500
 
 
-@pytest.mark.parametrize("kind", ["idx", "omniglot", "svhn", "dsprites"])
+@pytest.mark.parametrize("kind", ["idx", "omniglot", "svhn", "dsprites", "npz", "npy", "safetensors"])
 def test_mutated_files_are_named_or_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Cut, flipped and overwritten bytes: a DataError that names the file, or data of the right form; nothing else.
 
@@ -198,12 +213,28 @@ def test_mutated_files_are_named_or_read(tmp_path: Path, monkeypatch: pytest.Mon
         path = tmp_path / "file.mat"
         images = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 2), dtype=np.uint8)
         savemat(path, {"X": images, "y": np.array([[1], [10]], dtype=np.uint8)}, do_compression=True)
-    else:
+    elif kind == "dsprites":
         dsprites_file(path)
+    else:
+        path = tmp_path / f"file.{kind}"
+        pixels = {
+            "images": np.random.default_rng(0).integers(0, 256, (9, 4, 5), dtype=np.uint8),
+            "labels": np.arange(9),
+        }
+        if kind == "npy":
+            np.save(path, pixels["images"])
+        elif kind == "npz":
+            np.savez_compressed(path, **pixels)
+        else:
+            save_file(pixels, path)
     read = {
         "idx": read_idx,
         "omniglot": lambda file: published.read_omniglot(file).train.images,
         "svhn": lambda file: published.read_svhn(file).images,
+        **dict.fromkeys(
+            ("npz", "npy", "safetensors"),
+            lambda file: array_file(str(file), 1, 0).test.__getitems__(torch.arange(1))[0],
+        ),
         "dsprites": lambda file: published.read_dsprites(file).train.__getitems__(torch.arange(3))[0],
     }[kind]
     good = path.read_bytes()
@@ -226,4 +257,4 @@ def test_mutated_files_are_named_or_read(tmp_path: Path, monkeypatch: pytest.Mon
         except DataError as error:
             refused += 1
             assert str(path) in str(error) and "\n" not in str(error)
-    assert refused > MUTATIONS // 4
+    assert refused > MUTATIONS // 5

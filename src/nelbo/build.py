@@ -86,9 +86,13 @@ def _resolve(name: object, path: str, allowed: Sequence[str]) -> Callable[..., A
         raise ConfigError(key, name, "is not among the packages whose objects a config may build", located=True)
     module_name, _, attribute = name.rpartition(".")
     try:
-        target = getattr(importlib.import_module(module_name), attribute)
+        module = importlib.import_module(module_name)
+        target = getattr(module, attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(key, name, "does not exist", located=True) from error
+    # Of ours, what a module offers: a helper that copies or downloads files is no part of a run.
+    if name.startswith("nelbo.") and attribute not in getattr(module, "__all__", ()):
+        raise ConfigError(key, name, f"is not one of what {module_name} exports", located=True)
     # A module's own imports are attributes too (nelbo.data.fetch.subprocess): what counts is where the object was made.
     home = getattr(target, "__module__", "") or ""
     if not callable(target) or home.split(".")[0] != name.split(".")[0]:

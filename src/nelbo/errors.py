@@ -6,8 +6,10 @@ This module imports nothing of ours, so every other may import it.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
+from pathlib import Path
 
 
 class NelboError(Exception):
@@ -63,6 +65,28 @@ def choice(key: str, value: object, options: Sequence[str]) -> str:
     if value not in options:
         raise ConfigError(key, value, f"must be one of {', '.join(options)}")
     return str(value)
+
+
+def boolean(key: str, value: object) -> bool:
+    """`value`, if it is true or false.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(key, value, "must be true or false")
+    return value
+
+
+def path(key: str, value: object) -> Path:
+    """`value` as a path, the user's home spelt out.
+
+    Raises:
+        ConfigError: if it is not a text.
+    """
+    if not isinstance(value, str) or not value:
+        raise ConfigError(key, value, f"must be a path; one of digits only is typed {key}='\"{value}\"'")
+    return Path(os.path.expanduser(value))
 
 
 def integer(key: str, value: object, *, minimum: int, maximum: int | None = None) -> int:

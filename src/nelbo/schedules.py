@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from nelbo.errors import ConfigError, number, positive_integer
 
+__all__ = ["Constant", "Linear", "Schedule", "as_schedule"]
+
 Schedule = Callable[[float], float]
 
 

@@ -109,7 +109,10 @@ def split_off_test(examples: Examples, size: float, seed: int, classes: Sequence
     Raises:
         ConfigError: if that leaves nothing to train on.
     """
-    chosen, rest = random_split(len(examples), held_out("test_size", size, len(examples)), seed)
+    count = held_out("test_size", size, len(examples))
+    if count == 0:
+        raise ConfigError("test_size", size, f"must leave at least one of the {len(examples)} images to test on")
+    chosen, rest = random_split(len(examples), count, seed)
     return Arrays(examples.take(rest), examples.take(chosen), classes=tuple(classes))
 
 
@@ -129,7 +132,7 @@ def held_out(key: str, size: float, total: int) -> int:
     if total == 0:
         raise DataError("the data set is empty")
     number(key, size, minimum=0)
-    count = round(size * total) if 0 < size < 1 else int(size)
+    count = max(1, round(size * total)) if 0 < size < 1 else int(size)
     if size >= 1 and count != size:
         raise ConfigError(key, size, "must be a whole number of images, or a share below 1")
     if count >= total:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nelbo.data.noise import COLUMNS, FLIP, ROWS, Draws
-from nelbo.errors import ConfigError, integer
+from nelbo.errors import ConfigError, boolean, integer
 
 
 class Augmentation:
@@ -24,12 +24,10 @@ class Augmentation:
     """
 
     def __init__(self, *, flip: bool, pad_crop: int) -> None:
-        if not isinstance(flip, bool):
-            raise ConfigError("flip", flip, "must be true or false")
-        self.flip, self.pad_crop = flip, integer("pad_crop", pad_crop, minimum=0)
+        self.flip, self.pad_crop = boolean("flip", flip), integer("pad_crop", pad_crop, minimum=0)
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """The batch, (B, C, H, W), uint8 to uint8."""
+        """The batch, (B, C, H, W), of whatever type it is."""
         if self.pad_crop:
             rows = _window(draws.uniform(ROWS), images.shape[2], self.pad_crop)
             columns = _window(draws.uniform(COLUMNS), images.shape[3], self.pad_crop)

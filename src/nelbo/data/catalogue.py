@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nelbo.data.fetch import RemoteFile, cache_directory, mismatch
+from nelbo.data.fetch import RemoteFile, cache_directory, mismatch, record
 from nelbo.data.sets.cifar import CIFAR10_FILES, CIFAR100_FILES
 from nelbo.data.sets.mnist import FASHION_FILES, MNIST_FILES, STATIC_FILES
 from nelbo.data.sets.published import DSPRITES_FILES, OMNIGLOT_FILES, SVHN_FILES
@@ -41,7 +41,7 @@ class Entry:
     def problems(self) -> list[str]:
         """What is wrong with the cached files, one line each."""
         paths = [(file, cache_directory() / self.folder / file.name) for file in self.files]
-        return [f"{path}: {problem}" for file, path in paths if (problem := mismatch(file, path))]
+        return [f"{path}: {problem}" for file, path in paths if (problem := mismatch(file, path, record(path)))]
 
 
 CATALOGUE = {

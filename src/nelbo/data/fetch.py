@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -11,7 +12,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +24,10 @@ from nelbo.errors import DataError, first_line
 
 log = logging.getLogger(__name__)
 LONGEST_REASON = 120
-LARGEST = 2 << 30
+LARGEST = 256 << 20
 """The most that is unpacked of a file whose size nobody published, in bytes."""
 SCRATCH = ".fetching."
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,12 @@ def fetch(files: Sequence[RemoteFile], folder: str) -> list[Path]:
                 if not (home / file.name).exists():  # another process may have fetched it while this one waited
                     _fetch_from_origins(file, home / file.name, scratch)
     for file in files:
-        if problem := mismatch(file, home / file.name):
-            raise DataError(f"{home / file.name}: corrupt data file, {problem}; delete it to fetch it anew")
+        path = home / file.name
+        if problem := mismatch(file, path, record(path)):
+            raise DataError(f"{path}: corrupt data file, {problem}; delete it to fetch it anew")
+        if not file.digest and not record(path).exists():
+            with workspace(home):
+                record(path).write_text(f"sha256:{_digest(path, 'sha256')}\n")
     return [home / file.name for file in files]
 
 
@@ -76,17 +82,25 @@ def workspace(home: Path) -> Iterator[Path]:
     Raises:
         DataError: if it cannot be written.
     """
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / ".lock"):
+    with ExitStack() as stack:
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(home / ".lock"))
             for orphan in home.glob(f"{SCRATCH}*"):
                 shutil.rmtree(orphan)
-            with tempfile.TemporaryDirectory(dir=home, prefix=SCRATCH) as scratch:
-                yield Path(scratch)
-    except OSError as error:
-        if error.errno is None:  # a decoder's, not the disk's
-            raise
-        raise DataError(f"{home}: cannot be written ({error}); set NELBO_DATA to a folder that can") from error
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(dir=home, prefix=SCRATCH))
+        except OSError as error:
+            raise _unwritable(home, error) from error
+        try:
+            yield Path(scratch)
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            raise _unwritable(home, error) from error
+
+
+def _unwritable(home: Path, error: OSError) -> DataError:
+    return DataError(f"{home}: cannot be written ({error}); set NELBO_DATA to a folder that can")
 
 
 def _fetch_from_origins(file: RemoteFile, path: Path, scratch: Path) -> None:
@@ -97,12 +111,10 @@ def _fetch_from_origins(file: RemoteFile, path: Path, scratch: Path) -> None:
         unpacked = scratch / file.name
         try:
             origin.write(unpacked, scratch, LARGEST if file.size is None else file.size)
-            problem = mismatch(file, unpacked)
+            problem = mismatch(file, unpacked, record(path))
         except (OSError, ValueError, EOFError, zlib.error, tarfile.TarError, subprocess.SubprocessError) as error:
             problem = _reason(error)
         if not problem:
-            if not file.digest:
-                _recorded(path).write_text(f"sha256:{_digest(unpacked, 'sha256')}\n")
             os.replace(unpacked, path)
             log.info("fetched %s from %s", path, origin.name)
             return
@@ -111,8 +123,14 @@ def _fetch_from_origins(file: RemoteFile, path: Path, scratch: Path) -> None:
     raise DataError(f"{path}: not in the cache and not to be had; tried {'; '.join(tried) or 'no source'}; {mend}")
 
 
-def mismatch(file: RemoteFile, path: Path) -> str:
-    """Why `path` is not the file, or an empty string."""
+def mismatch(file: RemoteFile, path: Path, seen: Path) -> str:
+    """Why `path` is not the file, or an empty string.
+
+    Args:
+        file: what it should be.
+        path: what is there.
+        seen: the digest of its first fetch, for a file without a published one.
+    """
     if not path.is_file():
         return "not a file"
     size = path.stat().st_size
@@ -120,7 +138,7 @@ def mismatch(file: RemoteFile, path: Path) -> str:
         return f"{size} bytes where {file.size} are expected"
     if size > LARGEST:
         return f"more than {LARGEST} bytes"
-    expected = file.digest or (_recorded(path).read_text().strip() if _recorded(path).exists() else "")
+    expected = file.digest or (seen.read_text().strip() if seen.exists() else "")
     if not expected:
         return ""
     algorithm, _, value = expected.partition(":")
@@ -128,7 +146,8 @@ def mismatch(file: RemoteFile, path: Path) -> str:
     return "" if found == value else f"its {algorithm} is {found}, expected {value}"
 
 
-def _recorded(path: Path) -> Path:
+def record(path: Path) -> Path:
+    """Where the digest of the first fetch of `path` is kept; it outlives the file."""
     return path.with_name(f"{path.name}.digest")
 
 

@@ -35,32 +35,36 @@ class MemoryMap:
         sha256: of the images; for results.
         offset: of the first image.
         channels: where the file has them: "first", "last" or "none".
+        mend: what to say where the file is damaged.
 
     Raises:
         DataError: if the file has not the length that the shape says.
     """
 
     def __init__(
-        self, path: Path, shape: Sequence[int], sha256: str, *, offset: int = 0, channels: str = "first"
+        self, path: Path, shape: Sequence[int], sha256: str, *, offset: int = 0, channels: str = "first", mend: str
     ) -> None:
-        self._arguments = (path, tuple(shape), sha256, offset, channels)
+        self._arguments = (path, tuple(shape), sha256, offset, channels, mend)
         self.path, self.sha256 = path, sha256
         expected = offset + math.prod(shape)
-        with open(path, "rb") as file:
-            size = file.seek(0, 2)
-            if size != expected or math.prod(shape) == 0:
-                raise DataError(f"{path}: {size} bytes where {expected} are expected; delete it to make it anew")
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if expected == offset:
+            raise DataError(f"{path}: the data set is empty")
+        try:
+            with open(path, "rb") as file:
+                size = file.seek(0, 2)
+                if size != expected:
+                    raise DataError(f"{path}: {size} bytes where {expected} are expected; {mend}")
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error}); {mend}") from error
         stored = np.ndarray(tuple(shape), np.uint8, buffer=self._map, offset=offset)
-        views = {"first": lambda: stored, "last": lambda: stored.transpose(0, 3, 1, 2), "none": lambda: stored[:, None]}
-        self._images = views[channels]()
+        self._images = channels_first(stored, channels)
         self.shape = self._images.shape
         self._chunk = max(1, WINDOW // (FAULT + math.prod(self.shape[1:])))
         self._hand_back = expected > WINDOW and hasattr(mmap, "MADV_DONTNEED")
 
     def __reduce__(self) -> tuple[object, ...]:
-        path, shape, sha256, offset, channels = self._arguments
-        return _open, (path, shape, sha256, offset, channels)
+        return _open, self._arguments
 
     def __len__(self) -> int:
         return int(self.shape[0])
@@ -83,5 +87,10 @@ class MemoryMap:
         return torch.from_numpy(images)
 
 
-def _open(path: Path, shape: tuple[int, ...], sha256: str, offset: int, channels: str) -> MemoryMap:
-    return MemoryMap(path, shape, sha256, offset=offset, channels=channels)
+def _open(path: Path, shape: tuple[int, ...], sha256: str, offset: int, channels: str, mend: str) -> MemoryMap:
+    return MemoryMap(path, shape, sha256, offset=offset, channels=channels, mend=mend)
+
+
+def channels_first(array: np.ndarray, channels: str) -> np.ndarray:
+    """A view (N, C, H, W) of images whose channels come "first", "last" or not at all ("none")."""
+    return array[:, None] if channels == "none" else array if channels == "first" else array.transpose(0, 3, 1, 2)

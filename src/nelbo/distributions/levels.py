@@ -13,7 +13,7 @@ from torch.nn import functional
 from nelbo.distributions.pixels import EVENT_DIMENSIONS
 
 TOLERANCE = 1e-3
-"""How far from a level, in units of their distance, float32 pixels may lie."""
+"""How far from a level, in units of their distance, pixels may lie that 8 bits hold exactly."""
 
 
 class Levels(constraints.Constraint):
@@ -28,11 +28,13 @@ class Levels(constraints.Constraint):
 
     def __init__(self, levels: int) -> None:
         self.levels = levels
+        # Where 8 bits cannot hold the levels (17 of them, say), storing has rounded each by up to half of 1/255.
+        self.tolerance = TOLERANCE + (0 if 255 % (levels - 1) == 0 else 0.5 * (levels - 1) / 255)
 
     def check(self, value: Tensor) -> Tensor:
         """Whether each image is such, (...)."""
         steps = value * (self.levels - 1)
-        inside = (value >= 0) & (value <= 1) & ((steps - steps.round()).abs() < TOLERANCE)
+        inside = (value >= 0) & (value <= 1) & ((steps - steps.round()).abs() < self.tolerance)
         return inside.flatten(-EVENT_DIMENSIONS).all(-1)
 
 

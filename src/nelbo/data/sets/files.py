@@ -6,6 +6,7 @@ Shapes: N examples, C H W image.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import zipfile
 from collections.abc import Mapping
@@ -18,11 +19,13 @@ from torch import Tensor
 
 from nelbo.data.arrays import Arrays, Examples, split_off_test, unlabelled
 from nelbo.data.fetch import cache_directory, workspace
-from nelbo.data.memory_map import MemoryMap
-from nelbo.data.sets.readable import readable
+from nelbo.data.memory_map import MemoryMap, channels_first
+from nelbo.data.readable import readable
 from nelbo.data.store import fingerprint
 from nelbo.errors import ConfigError, DataError
+from nelbo.errors import path as as_path
 
+log = logging.getLogger(__name__)
 LAYOUT = "images of shape (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels"
 TRAIN, TEST = (
     (("train_images", "train_labels"), ("x_train", "y_train")),
@@ -52,7 +55,7 @@ def array_file(path: str, test_size: float, seed: int) -> Arrays:
         ConfigError: if there is no such file, or of another kind.
         DataError: if its content cannot be used; says why.
     """
-    file = Path(path).expanduser()
+    file = as_path("path", path)
     readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}
     if file.suffix not in readers:
         raise ConfigError("path", path, f"must end in {', '.join(readers)}")
@@ -70,23 +73,31 @@ def _read_npy(path: Path) -> list[Examples]:
             shape, fortran, dtype = read_header(stream)
             offset = stream.tell()
         channels, _ = _layout(shape, path, "the array")
+        images: Tensor | MemoryMap
         if dtype == np.uint8 and not fortran:
-            images: Tensor | MemoryMap = MemoryMap(path, shape, _digest(path), offset=offset, channels=channels)
+            images = MemoryMap(path, shape, _digest(path), offset=offset, channels=channels, mend=MEND)
         else:
+            _check_memory(path, path.stat().st_size, "save its images as uint8, which are read from disk as needed")
             images = _pixels(np.load(path, allow_pickle=False), path, "the array")
-        beside = path.with_name(f"{path.stem}_labels.npy")
-        labels = _labels(np.load(beside, allow_pickle=False), len(images), beside) if beside.exists() else None
-    return [Examples(images, unlabelled(len(images)) if labels is None else labels)]
+    labels = unlabelled(len(images))
+    beside = path.with_name(f"{path.stem}_labels.npy")
+    if beside.exists():
+        with readable(beside, "array of labels", MEND):
+            labels = _labels(np.load(beside, allow_pickle=False), len(images), beside)
+    return [Examples(images, labels)]
+
+
+def _check_memory(path: Path, size: int, mend: str) -> None:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory * LARGEST_SHARE:
+        raise DataError(f"{path}: unpacks to {size:,} bytes, this machine has {memory:,} of memory; {mend}")
 
 
 def _read_npz(path: Path) -> list[Examples]:
     with readable(path, ".npz file", MEND):
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if unpacked > memory * LARGEST_SHARE:
-            mend = "save its images as a .npy file, which is read from disk as needed"
-            raise DataError(f"{path}: unpacks to {unpacked:,} bytes, this machine has {memory:,} of memory; {mend}")
+        _check_memory(path, unpacked, "save its images as a .npy file, which is read from disk as needed")
         with np.load(path, allow_pickle=False) as content:
             return _examples({name: content[name] for name in content.files if _known(name)}, path, content.files)
 
@@ -119,11 +130,11 @@ def _examples(content: Mapping[str, np.ndarray], path: Path, names: list[str]) -
         return None
 
     train, test, whole = part(TRAIN), part(TEST), part(WHOLE)
-    if train is not None and test is not None:
+    if train is not None and test is not None and whole is None:
         return [train, test]
-    for part_of_all in (whole, train):
-        if part_of_all is not None:
-            return [part_of_all]
+    alone = [one for one in (train, whole) if one is not None]
+    if len(alone) == 1 and test is None:
+        return alone
     wanted = "train_images and test_images, or images"
     raise DataError(f"{path}: holds {', '.join(names) or 'nothing'}; needs {wanted}, with labels named alike")
 
@@ -146,8 +157,7 @@ def _pixels(array: np.ndarray, path: Path, name: str) -> Tensor:
         array = array.astype(np.uint8) * np.uint8(255)
     elif array.dtype != np.uint8:
         array = _eight_bits(array, path, name)
-    views = {"first": lambda: array, "last": lambda: array.transpose(0, 3, 1, 2), "none": lambda: array[:, None]}
-    return torch.from_numpy(np.ascontiguousarray(views[channels]()))
+    return torch.from_numpy(np.ascontiguousarray(channels_first(array, channels)))
 
 
 def _eight_bits(array: np.ndarray, path: Path, name: str) -> np.ndarray:
@@ -182,7 +192,10 @@ def _digest(path: Path) -> str:
     with open(path, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if status.st_size > SLOW_TO_HASH:
-        with workspace(known.parent) as scratch:
-            (scratch / "digest").write_text(digest)
-            os.replace(scratch / "digest", known)
+        try:
+            with workspace(known.parent) as scratch:
+                (scratch / "digest").write_text(digest)
+                os.replace(scratch / "digest", known)
+        except DataError as error:  # the set itself is at hand
+            log.warning("%s will be hashed again by the next run: %s", path, error)
     return digest

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,10 @@ from tqdm import tqdm
 
 from nelbo.data.arrays import UNLABELLED, Arrays, Examples, split_off_test
 from nelbo.data.fetch import cache_directory
-from nelbo.data.sets.pictures import check_pixels, read_picture
+from nelbo.data.sets.pictures import check_pixels, chunk_size, read_picture, suffixes
 from nelbo.data.store import Chunk, Store, fingerprint
-from nelbo.errors import ConfigError, DataError
+from nelbo.errors import ConfigError, DataError, path
 
-CHUNK = 512
 NAMED = 3
 """How many unreadable files a message names."""
 
@@ -30,8 +29,8 @@ NAMED = 3
 def image_folder(root: str, image_size: int, channels: int, test_size: float, seed: int) -> Arrays:
     """Pictures below `root`; with folders in between, the first of them is the class.
 
-    `root/train` and `root/test`, where both exist, are the split; otherwise `seed` draws the test set. The memory map
-    in the cache is made anew when a file was added, removed or changed.
+    `root/train` and `root/test`, where both exist, are the split, and `root/val` the validation set; otherwise `seed`
+    draws them. The memory map in the cache is made anew when a file was added, removed or changed.
 
     Args:
         root: the folder.
@@ -45,77 +44,101 @@ def image_folder(root: str, image_size: int, channels: int, test_size: float, se
         DataError: if it has no pictures, or some cannot be read; names them.
     """
     image_size, channels = check_pixels(image_size, channels)
-    home = Path(root).expanduser().resolve()
+    home = path("root", root).resolve()
     if not home.is_dir():
         raise ConfigError("root", root, "is not a folder of pictures")
-    if (home / "train").is_dir() and (home / "test").is_dir():
-        train, classes = _part(home / "train", image_size, channels)
-        test, test_classes = _part(home / "test", image_size, channels)
-        if test_classes and test_classes != classes:
-            raise DataError(f"{home}: train has the classes {', '.join(classes)}, test has {', '.join(test_classes)}")
-        return Arrays(train, test, classes=tuple(classes))
-    examples, classes = _part(home, image_size, channels)
-    return split_off_test(examples, test_size, seed, classes)
+    parts = {name for name in ("train", "val", "test") if (home / name).is_dir()}
+    if not {"train", "test"} <= parts:
+        if parts & {"train", "val"}:
+            raise DataError(
+                f"{home}: has {', '.join(sorted(parts))}; needs train and test (val is optional), or classes"
+            )
+        examples, classes, _ = _part([home], image_size, channels)
+        return split_off_test(examples, test_size, seed, classes)
+    train, classes, counts = _part([home / name for name in ("train", "val") if name in parts], image_size, channels)
+    test, test_classes, _ = _part([home / "test"], image_size, channels)
+    if test_classes and test_classes != classes:
+        raise DataError(f"{home}: train has the classes {', '.join(classes)}, test has {', '.join(test_classes)}")
+    return Arrays(train, test, validation=counts[-1] if "val" in parts else 0, classes=tuple(classes))
 
 
-def _part(home: Path, image_size: int, channels: int) -> tuple[Examples, list[str]]:
-    files = _pictures(home)
-    if not files:
-        raise DataError(f"{home}: holds no pictures ({', '.join(sorted(_suffixes())[:8])}, ...)")
-    classes = sorted({file.parts[0] for file in files if len(file.parts) > 1})
-    status = [(home / file).stat() for file in files]
-    listing = fingerprint(*((str(file), one.st_size, one.st_mtime_ns) for file, one in zip(files, status, strict=True)))
-    where = fingerprint(str(home), image_size, channels)
-    store = Store(cache_directory() / "image_folder" / f"{home.name}-{where}", {"root": str(home), "files": listing})
-    make = partial(_chunks, home, files, classes, image_size, channels)
-    return store.open(make, len(files) * channels * image_size**2), classes
+def _part(homes: list[Path], image_size: int, channels: int) -> tuple[Examples, list[str], list[int]]:
+    """Pictures of some folders, one after the other; their classes; how many each has."""
+    found = [_pictures(home) for home in homes]
+    for home, files in zip(homes, found, strict=True):
+        if not files:
+            raise DataError(f"{home}: holds no pictures ({', '.join(sorted(suffixes()))})")
+    classes = sorted({file.parts[0] for files in found for file in files if len(file.parts) > 1})
+    number = {name: index for index, name in enumerate(classes)}
+    listed = [
+        (home / file, number[file.parts[0]] if len(file.parts) > 1 else UNLABELLED)
+        for home, files in zip(homes, found, strict=True)
+        for file in files
+    ]
+    where = fingerprint([str(home) for home in homes], image_size, channels)
+    store = Store(
+        cache_directory() / "image_folder" / f"{homes[0].name}-{where}", [_version(file) for file, _ in listed]
+    )
+    make = partial(_chunks, homes[0], listed, image_size, channels)
+    examples = store.open(make, len(listed) * channels * image_size**2)
+    return examples, classes, [len(files) for files in found]
 
 
-def _suffixes() -> set[str]:
-    Image.init()
-    return {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
+def _version(file: Path) -> list[object]:
+    try:
+        status = file.stat()
+    except OSError:  # a link to nowhere: it is named when it is read
+        return [str(file)]
+    return [str(file), status.st_size, status.st_mtime_ns]
 
 
 def _pictures(home: Path) -> list[Path]:
-    """Picture files below `home`, relative to it, in the order of their names; hidden ones are left out."""
-    suffixes = _suffixes()
-    found = []
-    for folder, folders, names in os.walk(home):
+    """Picture files below `home`, relative to it, in the order of their names; hidden ones are left out.
+
+    Raises:
+        DataError: if a folder cannot be read.
+    """
+    known, seen, found = suffixes(), set[str](), []
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+    for folder, folders, names in os.walk(home, onerror=refuse, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link back
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
             Path(folder, name).relative_to(home)
             for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes
+            if not name.startswith(".") and Path(name).suffix.lower() in known
         ]
     return sorted(found)
 
 
-def _chunks(home: Path, files: list[Path], classes: list[str], image_size: int, channels: int) -> Iterator[Chunk]:
-    read: Callable[[Path], np.ndarray | str] = lambda file: read_picture(str(home / file), image_size, channels)  # noqa: E731
-    number = {name: index for index, name in enumerate(classes)}
+def _chunks(home: Path, listed: list[tuple[Path, int]], image_size: int, channels: int) -> Iterator[Chunk]:
+    size = chunk_size(image_size, channels)
     broken: list[str] = []
-    count = 0
     with (
         warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(files), desc=home.name, unit="image", disable=None, leave=False) as bar,
+        tqdm(total=len(listed), desc=home.name, unit="image", disable=None, leave=False) as bar,
     ):
-        for start in range(0, len(files), CHUNK):
-            part = files[start : start + CHUNK]
+        for start in range(0, len(listed), size):
+            part = listed[start : start + size]
             pixels, labels = [], []
-            for file, image in zip(part, pool.map(read, part), strict=True):
+            images = pool.map(lambda file: read_picture(str(file), image_size, channels), [file for file, _ in part])
+            for (file, label), image in zip(part, images, strict=True):
                 if isinstance(image, str):
-                    broken.append(f"{file} ({image})")
+                    broken.append(f"{file.relative_to(home) if file.is_relative_to(home) else file} ({image})")
                 else:
                     pixels.append(image)
-                    labels.append(number[file.parts[0]] if len(file.parts) > 1 else UNLABELLED)
+                    labels.append(label)
             bar.update(len(part))
-            count += len(pixels)
             if pixels:
                 yield Chunk(np.stack(pixels), np.array(labels))
     if broken:
         more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
-        mend = "repair or remove them"
-        raise DataError(
-            f"{home}: {len(broken)} of {len(files)} pictures cannot be read: {', '.join(broken[:NAMED])}{more}; {mend}"
-        )
+        told = f"{len(broken)} of {len(listed)} pictures cannot be read: {', '.join(broken[:NAMED])}{more}"
+        raise DataError(f"{home}: {told}; repair or remove them")

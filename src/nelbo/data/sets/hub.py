@@ -5,6 +5,7 @@ Shapes: N examples, C H W image.
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
 from functools import partial
@@ -16,11 +17,9 @@ from tqdm import tqdm
 
 from nelbo.data.arrays import UNLABELLED, Arrays, Examples, split_off_test
 from nelbo.data.fetch import cache_directory
-from nelbo.data.sets.pictures import check_pixels, to_pixels
+from nelbo.data.sets.pictures import check_pixels, chunk_size, read_picture
 from nelbo.data.store import Chunk, Store, fingerprint
-from nelbo.errors import ConfigError, DataError, first_line
-
-CHUNK = 512
+from nelbo.errors import ConfigError, DataError, boolean, first_line
 
 
 def huggingface(
@@ -42,6 +41,7 @@ def huggingface(
         DataError: if it holds no pictures, or one cannot be read.
     """
     image_size, channels = check_pixels(image_size, channels)
+    streaming = boolean("streaming", streaming)
     if not name:
         raise ConfigError("name", name, "give a set of the hub or a folder: data.name=ORGANISATION/SET")
     try:
@@ -52,10 +52,13 @@ def huggingface(
     datasets.disable_progress_bars()
     for library in ("datasets", "huggingface_hub"):  # they announce each of their retries
         logging.getLogger(library).setLevel(logging.ERROR)
+    if streaming and split and "[" in split:
+        raise ConfigError("split", split, "a stream has no slices: take a whole split, or data.streaming=false")
     try:
         loaded = datasets.load_dataset(name, split=split, streaming=streaming)
     except Exception as error:  # the hub's library raises its own, the network's and the file formats' errors
-        raise ConfigError("name", name, f"cannot be loaded by the datasets library: {first_line(error)}") from error
+        key, value = ("split", split) if split and "split" in first_line(error).lower() else ("name", name)
+        raise ConfigError(key, value, f"cannot be loaded by the datasets library: {first_line(error)}") from error
     parts = {"all": loaded} if split else dict(loaded)
     if not split and "train" not in parts:
         raise ConfigError("split", split, f"{name} has no train split; choose one of {', '.join(parts)}")
@@ -79,10 +82,10 @@ def _part(rows: Any, settings: list[Any]) -> tuple[Examples, list[str]]:
     classes = list(columns[label].names) if label else []
     # The library's fingerprint follows the content, but only of sets that it has prepared; streams have none.
     version = getattr(rows, "_fingerprint", None) or str(rows.info.version)
-    identity = {"settings": settings, "version": version, "files": _listing(Path(settings[0]))}
-    store = Store(cache_directory() / "huggingface" / fingerprint(*settings), identity)
+    store = Store(cache_directory() / "huggingface" / fingerprint(*settings), [version, _listing(Path(settings[0]))])
     _, _, image_size, channels, _ = settings
-    make = partial(_chunks, rows, images, label, image_size, channels)
+    undecoded = rows.cast_column(images, datasets.Image(decode=False))
+    make = partial(_chunks, settings[0], undecoded, images, label, image_size, channels)
     count = rows.num_rows if hasattr(rows, "num_rows") else 0
     return store.open(make, count * channels * image_size**2), classes
 
@@ -93,17 +96,30 @@ def _listing(folder: Path) -> str:
     return fingerprint(*((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files))
 
 
-def _chunks(rows: Any, images: str, label: str | None, image_size: int, channels: int) -> Iterator[Chunk]:
+def _chunks(name: str, rows: Any, images: str, label: str | None, image_size: int, channels: int) -> Iterator[Chunk]:
+    size = chunk_size(image_size, channels)
     pixels: list[np.ndarray] = []
     labels: list[int] = []
-    for number, row in enumerate(tqdm(rows, unit="image", disable=None, leave=False)):
-        try:
-            pixels.append(to_pixels(row[images], image_size, channels))
-        except (OSError, ValueError, AttributeError) as error:
-            raise DataError(f"row {number}: its picture cannot be read ({first_line(error)})") from error
-        labels.append(row[label] if label else UNLABELLED)
-        if len(pixels) == CHUNK:
+    for number, row in enumerate(_iterate(name, tqdm(rows, desc=name, unit="image", disable=None, leave=False))):
+        content = row[images]
+        if content is None:
+            raise DataError(f"{name}: row {number} has no picture; choose a split without it")
+        source = io.BytesIO(content["bytes"]) if content["bytes"] is not None else content["path"]
+        picture = read_picture(source, image_size, channels)
+        if isinstance(picture, str):
+            raise DataError(f"{name}: the picture of row {number} cannot be read ({picture}); repair or remove it")
+        pixels.append(picture)
+        labels.append(UNLABELLED if label is None or row[label] is None else row[label])
+        if len(pixels) == size:
             yield Chunk(np.stack(pixels), np.array(labels))
             pixels, labels = [], []
     if pixels:
         yield Chunk(np.stack(pixels), np.array(labels))
+
+
+def _iterate(name: str, rows: Any) -> Iterator[dict[str, Any]]:
+    """Rows, whatever goes wrong in fetching them named."""
+    try:
+        yield from rows
+    except Exception as error:
+        raise DataError(f"{name}: cannot be read to its end ({first_line(error)}); run the command again") from error

@@ -20,7 +20,7 @@ from numpy.lib import format as npy
 from nelbo.data.arrays import Arrays, Examples, split_off_test
 from nelbo.data.fetch import RemoteFile, cache_directory, fetch
 from nelbo.data.origins import Https
-from nelbo.data.sets.readable import readable
+from nelbo.data.readable import readable
 from nelbo.data.store import Chunk, Store
 from nelbo.errors import DataError
 
@@ -73,7 +73,7 @@ def read_omniglot(path: Path) -> Arrays:
 
     def part(data: str, target: str) -> Examples:
         greys, one_hot = content[data], content[target]
-        if greys.shape[0] != 784 or greys.shape[1] != one_hot.shape[1] or greys.min() < 0 or greys.max() > 1:
+        if greys.shape[0] != 784 or greys.shape[1] != one_hot.shape[1] or not (greys.min() >= 0 and greys.max() <= 1):
             raise DataError(f"{path}: {data} has shape {greys.shape}, {target} {one_hot.shape}; delete it")
         images = np.round(greys.T.reshape(-1, 1, 28, 28) * 255).astype(np.uint8).swapaxes(2, 3)
         return Examples(torch.from_numpy(images.copy()), torch.from_numpy(one_hot.argmax(axis=0)).long())
@@ -139,7 +139,7 @@ def read_dsprites(path: Path) -> Arrays:
             factors = npy.read_array(stream, allow_pickle=False)
         if factors.ndim != 2 or factors.shape[1] != len(DSPRITES_FACTORS):
             raise ValueError(f"latents_classes has shape {factors.shape}")
-        store = Store(cache_directory() / "dsprites" / "store", {"source": path.name, "bytes": path.stat().st_size})
+        store = Store(cache_directory() / "dsprites" / "store", [path.name, path.stat().st_size])
         examples = store.open(_dsprites_chunks(path, factors), 4096 * len(factors))
     arrays = split_off_test(examples, DSPRITES_TEST, DSPRITES_SEED, ("square", "ellipse", "heart"))
     return Arrays(arrays.train, arrays.test, classes=arrays.classes, factor_names=DSPRITES_FACTORS)

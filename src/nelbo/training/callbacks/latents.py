@@ -1,16 +1,20 @@
 """KL per latent unit, and the projector.
 
-Shapes: N examples, D latent dimensions.
+Shapes: N examples, C H W image, D latent dimensions.
 """
 
 from __future__ import annotations
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from nelbo.errors import positive_integer
 from nelbo.training.callbacks.board import data_of, model_of, writers
 from nelbo.training.module import VAEModule
+
+THUMBNAIL = 64
 
 
 class LatentUnits(pl.Callback):
@@ -44,4 +48,14 @@ class Projector(pl.Callback):
         with torch.no_grad():
             codes = model_of(pl_module).encode(x.to(pl_module.device)).mean.cpu()
         for writer in writers(trainer):
-            writer.add_embedding(codes, metadata=names, label_img=x, global_step=trainer.global_step, tag="codes")
+            writer.add_embedding(
+                codes, metadata=names, label_img=thumbnails(x), global_step=trainer.global_step, tag="codes"
+            )
+
+
+def thumbnails(x: Tensor) -> Tensor:
+    """Images (N, C, H, W) as squares of at most `THUMBNAIL` pixels: TensorBoard puts them all into one picture."""
+    height, width = x.shape[2:]
+    side = max(height, width)
+    squares = functional.pad(x, (0, side - width, 0, side - height))
+    return squares if side <= THUMBNAIL else functional.interpolate(squares, (THUMBNAIL, THUMBNAIL), mode="area")
