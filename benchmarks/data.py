@@ -8,6 +8,8 @@ python benchmarks/data.py [rounds=9]
 - ours, uint8: as served, before the conversion, which belongs to the device
 - ours, mapped: from a memory map on disk instead of memory
 - ours, dynamic: binarised anew
+
+Last, the noise of a batch from (seed, epoch, index) against torch.rand of the same shape.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nelbo.data import Arrays, Augmentation, array_file, cifar10, mnist
 from nelbo.data.module import ImageData
+from nelbo.data.noise import PIXELS, Draws
 
 BATCH_SIZE = 128
 
@@ -106,5 +110,17 @@ def main(rounds: int) -> None:
                 )
 
 
+def noise(rounds: int, *shape: int) -> None:
+    indices = torch.randperm(50_000)[: shape[0]]
+    ratios = []
+    for _ in range(20 * rounds):
+        drawn = seconds(lambda: len(Draws(0, 0, indices).uniform(PIXELS, *shape[1:])))
+        ratios.append(drawn / seconds(lambda: len(torch.rand(shape))))
+    print(f"noise of {shape}: ours / torch.rand: median {statistics.median(ratios):.2f}")
+
+
 if __name__ == "__main__":
-    main(int(dict(argument.split("=") for argument in sys.argv[1:]).get("rounds", 9)))
+    rounds = int(dict(argument.split("=") for argument in sys.argv[1:]).get("rounds", 9))
+    main(rounds)
+    noise(rounds, 256, 1, 28, 28)
+    noise(rounds, 128, 3, 32, 32)

@@ -32,8 +32,9 @@ CASES = {
     "data=arrays data.path=none.npy": "data.path=none.npy: is not a file",
     "likelihood=discretized_logistic data.levels=18": "likelihood=discretized_logistic: digits (raw) has pixels "
     "outside its support: give it stored pixels",
-    "data.protocol=dequantized likelihood=discretized_logistic": "likelihood=discretized_logistic: digits "
-    "(dequantized) has pixels outside",
+    "data.protocol=dequantized": "data.protocol=dequantized: is for 256 levels; digits has 17",
+    "data.protocol=dequantized data.levels=256 likelihood=discretized_logistic": "likelihood=discretized_logistic: "
+    "digits (dequantized) has pixels outside",
     "optimizer.lr=-1": "optimizer.lr=-1: must be a finite number above 0",
     "trainer.max_epochs=0": "trainer.max_epochs=0: must be a whole number of at least 1",
     "objective.betta=1": "objective.betta=1: there is no such key",
