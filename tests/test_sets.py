@@ -17,9 +17,12 @@ from safetensors.numpy import save_file
 from scipy.io import savemat
 
 from nelbo.data import array_file, cifar10, digits, fashion_mnist, mnist
+from nelbo.data.noise import Draws
+from nelbo.data.protocols import PROTOCOLS
 from nelbo.data.sets import cifar, published
 from nelbo.data.sets.idx import read_idx
 from nelbo.data.sets.mnist import _read_amat
+from nelbo.distributions import DiscretizedLogistic
 from nelbo.errors import DataError
 
 
@@ -258,3 +261,9 @@ def test_mutated_files_are_named_or_read(tmp_path: Path, monkeypatch: pytest.Mon
             refused += 1
             assert str(path) in str(error) and "\n" not in str(error)
     assert refused > MUTATIONS // 5
+
+
+def test_digits_lie_on_their_seventeen_levels() -> None:
+    """As stored in 8 bits, rounded; they are what discretized_logistic is trained on with data.levels=17."""
+    support = DiscretizedLogistic(torch.zeros(1, 8, 8), torch.ones(1, 1, 1), 17).support
+    assert support.check(PROTOCOLS["raw"].present(digits().train.images, Draws(0, 0, torch.arange(1500)))).all()

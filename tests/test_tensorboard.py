@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+
+from nelbo.training.callbacks.latents import thumbnails
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SCREENSHOTS = os.environ.get("NELBO_SCREENSHOTS")  # a folder, to keep them for the README
@@ -132,3 +135,10 @@ def test_pages_render_in_a_browser(board: str, tmp_path: Path, page: str) -> Non
     picture = Image.open(target).convert("RGB")
     assert picture.size == (1400, 1000)
     assert len(picture.resize((350, 250)).getcolors(100_000)) > 200  # a page that failed to load is blank
+
+
+def test_pictures_of_any_shape_fit_the_projector() -> None:
+    """TensorBoard puts them into one picture of equal squares, and takes no other shape."""
+    for shape, side in (((100, 3, 12, 10), 12), ((3, 1, 200, 90), 64), ((2, 3, 28, 28), 28)):
+        squares = thumbnails(torch.rand(shape))
+        assert squares.shape == (*shape[:2], side, side)
