@@ -477,3 +477,13 @@ def test_a_set_of_the_hub_without_a_test_split_and_bad_names(tmp_path: Path) -> 
     (tmp_path / "texts" / "train" / "a.txt").write_text("one\ntwo\n")
     with pytest.raises(DataError, match="has no column of images, only text"):
         huggingface(**{**HUB, "name": str(tmp_path / "texts")})  # type: ignore[arg-type]
+
+
+def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "x.safetensors", images=PIXELS)
+    for module in ("safetensors.numpy", "datasets"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match="x.safetensors: needs a package: pip install safetensors"):
+        array_file(str(path), 0.1, 0)
+    with pytest.raises(ConfigError, match="^data=huggingface: needs a package: pip install datasets"):
+        huggingface(**{**HUB, "name": "any"})  # type: ignore[arg-type]

@@ -106,9 +106,7 @@ def _read_safetensors(path: Path) -> list[Examples]:
     try:
         from safetensors.numpy import load_file
     except ImportError as error:
-        raise ConfigError(
-            "path", str(path), "needs the package safetensors: pip install 'nelbo[safetensors]'"
-        ) from error
+        raise ConfigError("path", str(path), "needs a package: pip install safetensors") from error
     with readable(path, ".safetensors file", MEND):
         content = load_file(path)
     return _examples(content, path, list(content))

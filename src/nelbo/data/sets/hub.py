@@ -47,7 +47,7 @@ def huggingface(
     try:
         import datasets
     except ImportError as error:
-        mend = "needs the package datasets: pip install 'nelbo[huggingface]'"
+        mend = "needs a package: pip install datasets"
         raise ConfigError("data", "huggingface", mend, located=True) from error
     datasets.disable_progress_bars()
     for library in ("datasets", "huggingface_hub"):  # they announce each of their retries
