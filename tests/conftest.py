@@ -20,6 +20,13 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of data sets."""
+    monkeypatch.setenv("NELBO_DATA", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 def python(*arguments: str, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a script of the repository as a user would."""
     return subprocess.run(

@@ -1,9 +1,8 @@
-"""data=image_folder and data=arrays: what people bring."""
+"""data=image_folder: pictures that people bring."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,33 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
-from nelbo.data import Arrays, array_file, huggingface, image_folder
+from nelbo.data import Arrays, image_folder
 from nelbo.data.memory_map import MemoryMap
 from nelbo.data.sets.pictures import to_pixels
 from nelbo.data.store import Store, damage, stores
 from nelbo.errors import ConfigError, DataError
 from tests.conftest import Train
+from tests.pictures import RANDOM, folder, picture
 
-RANDOM = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("NELBO_DATA", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def picture(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB", **options: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shape = (*size[::-1], len(mode)) if len(mode) > 1 else size[::-1]
-    Image.fromarray(RANDOM.integers(0, 256, shape, dtype=np.uint8), mode).save(path, **options)  # type: ignore[arg-type]
-
-
-def folder(root: Path, count: int = 12, **options: object) -> Path:
-    for index in range(count):
-        sides = RANDOM.integers(8, 60, 2)
-        picture(root / ("cat", "dog")[index % 2] / f"{index:03d}.png", (int(sides[0]), int(sides[1])), **options)
-    return root
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def read(where: Path, **changes: object) -> Arrays:
@@ -280,210 +261,3 @@ def test_five_hundred_pictures_one_of_them_truncated(tmp_path: Path, train: Trai
     done = train(*command, NELBO_DATA=str(tmp_path / "cache"))
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     assert "1 of 500 pictures cannot be read: cat/100.png" in done.stderr and "repair or remove" in done.stderr
-
-
-PIXELS = RANDOM.integers(0, 256, (40, 3, 6, 5), dtype=np.uint8)
-LABELS = np.arange(40) % 7
-
-
-def write(path: Path, **arrays: np.ndarray) -> Path:
-    if path.suffix == ".safetensors":
-        from safetensors.numpy import save_file
-
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
-    else:
-        np.savez_compressed(path, **arrays)
-    return path
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-@pytest.mark.parametrize("form", ["first", "last", "split", "keras", "float", "bool"])
-def test_array_files(tmp_path: Path, suffix: str, form: str) -> None:
-    path, expected, test = tmp_path / f"x{suffix}", PIXELS, 0.25
-    match form:
-        case "first":
-            write(path, images=PIXELS, labels=LABELS)
-        case "last":
-            write(path, images=PIXELS.transpose(0, 2, 3, 1), labels=LABELS[:, None])
-        case "split" | "keras":
-            names = ("train_images", "train_labels", "test_images", "test_labels")
-            names = names if form == "split" else ("x_train", "y_train", "x_test", "y_test")
-            write(path, **dict(zip(names, (PIXELS[:30], LABELS[:30], PIXELS[30:], LABELS[30:]), strict=True)))
-        case "float":
-            write(path, images=PIXELS.astype(np.float32) / 255, labels=LABELS)
-        case "bool":
-            write(path, images=PIXELS > 100, labels=LABELS)
-            expected = (PIXELS > 100) * np.uint8(255)
-    arrays = array_file(str(path), test, 0)
-    assert arrays.shape == (3, 6, 5) and (len(arrays.train), len(arrays.test)) == (30, 10)
-    for examples, start in ((arrays.train, 0), (arrays.test, 30)):
-        images, labels, where = examples.__getitems__(torch.arange(len(examples)))
-        rows = where if examples.indices is not None else where + start
-        assert np.array_equal(images, expected[rows]) and np.array_equal(labels, LABELS[rows])
-
-
-@pytest.mark.parametrize("form", ["first", "last", "none", "fortran", "float"])
-def test_npy_files_are_mapped_where_they_can_be(tmp_path: Path, form: str) -> None:
-    path, array, expected = tmp_path / "x.npy", PIXELS, PIXELS
-    match form:
-        case "last":
-            array = np.ascontiguousarray(PIXELS.transpose(0, 2, 3, 1))
-        case "none":
-            array, expected = PIXELS[:, 0].copy(), PIXELS[:, :1]
-        case "fortran":
-            array = np.asfortranarray(PIXELS)
-        case "float":
-            array = PIXELS / 255
-    np.save(path, array)
-    np.save(tmp_path / "x_labels.npy", LABELS)
-    arrays = array_file(str(path), 10, 0)
-    assert isinstance(arrays.train.images, MemoryMap) == (form in ("first", "last", "none"))
-    images, labels, where = arrays.test.__getitems__(torch.arange(10))
-    assert np.array_equal(images, expected[where]) and np.array_equal(labels, LABELS[where])
-    assert images.is_contiguous()
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"pictures": PIXELS}, "holds pictures; needs train_images and test_images, or images"),
-        ({"images": PIXELS[0, 0]}, r"images has shape \(6, 5\); needs images of shape \(N, H, W\)"),
-        ({"images": PIXELS.astype(np.float32)}, "images holds float32 between 0 and 255; save uint8"),
-        ({"images": np.full((4, 6, 5), 0.3)}, "images holds values between the 256 levels"),
-        ({"images": np.full((4, 6, 5), np.nan)}, "images holds float64 between nan and nan"),
-        ({"images": np.zeros((4, 6, 5), complex)}, "images holds complex128"),
-        ({"images": PIXELS, "labels": LABELS[:5]}, r"labels of shape \(5,\).*needs \(40,\) whole numbers"),
-        ({"images": PIXELS, "labels": LABELS / 2}, "labels of shape .*float64"),
-        ({"images": PIXELS[:0]}, "the data set is empty"),
-        ({"images": PIXELS, "test_images": PIXELS}, "holds images, test_images; needs train_images and test_images"),
-    ],
-)
-def test_unusable_arrays_are_named(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        array_file(str(write(tmp_path / "x.npz", **arrays)), 0.1, 0)
-
-
-def test_files_that_are_not_what_they_are_called(tmp_path: Path) -> None:
-    for name in ("x.npy", "x.npz", "x.safetensors"):
-        for content in (b"", b"<html>", bytes(100)):
-            (tmp_path / name).write_bytes(content)
-            with pytest.raises(DataError, match=f"{tmp_path / name}: not a readable .*; write it anew") as caught:
-                array_file(str(tmp_path / name), 0.1, 0)
-            assert "\n" not in str(caught.value)
-    np.save(tmp_path / "x.npy", np.array([{"pickled": 1}]))
-    with pytest.raises(DataError):
-        array_file(str(tmp_path / "x.npy"), 0.1, 0)
-    np.save(tmp_path / "x.npy", PIXELS)
-    (tmp_path / "x_labels.npy").write_bytes(b"junk")
-    with pytest.raises(DataError, match=f"{tmp_path / 'x_labels.npy'}: not a readable array of labels"):
-        array_file(str(tmp_path / "x.npy"), 0.1, 0)
-    np.save(tmp_path / "empty.npy", PIXELS[:0])
-    with pytest.raises(DataError, match="empty.npy: the data set is empty"):
-        array_file(str(tmp_path / "empty.npy"), 0.1, 0)
-    with pytest.raises(ConfigError, match="path=123: must be a path"):
-        array_file(123, 0.1, 0)  # type: ignore[arg-type]
-    for name, message in (("x.jpg", "must end in .npy"), ("none.npy", "is not a file")):
-        with pytest.raises(ConfigError, match=message):
-            array_file(str(tmp_path / name), 0.1, 0)
-
-
-def test_the_digest_of_a_large_file_is_remembered_until_it_changes(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    from nelbo.data.sets import files
-
-    monkeypatch.setattr(files, "SLOW_TO_HASH", 100)
-    np.save(tmp_path / "x.npy", PIXELS)
-    first = array_file(str(tmp_path / "x.npy"), 10, 0).sha256()
-    (known,) = (path for path in (cache / "arrays").iterdir() if path.name != ".lock")
-    assert array_file(str(tmp_path / "x.npy"), 10, 0).sha256() == first
-    known.write_text("what was remembered")
-    assert array_file(str(tmp_path / "x.npy"), 10, 0).sha256() != first
-    np.save(tmp_path / "x.npy", PIXELS)
-    os.utime(tmp_path / "x.npy", (1, 1))
-    assert array_file(str(tmp_path / "x.npy"), 10, 0).sha256() == first
-    shutil.rmtree(cache)
-    cache.write_text("where nothing can be remembered")
-    with caplog.at_level("WARNING"):
-        assert array_file(str(tmp_path / "x.npy"), 10, 0).sha256() == first
-    assert "will be hashed again" in caplog.text
-
-
-def test_a_packed_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nelbo.data.sets import files
-
-    path = write(tmp_path / "x.npz", images=np.zeros((5000, 64, 64), np.uint8))
-    assert path.stat().st_size < 100_000
-    monkeypatch.setattr(files, "LARGEST_SHARE", 1e-6)
-    with pytest.raises(DataError, match="unpacks to 20,480,.* save its images as a .npy file"):
-        array_file(str(path), 0.1, 0)
-
-
-def test_arrays_train_without_being_told_their_shape(tmp_path: Path, train: Train) -> None:
-    np.save(tmp_path / "x.npy", RANDOM.integers(0, 256, (1500, 12, 10, 3), dtype=np.uint8))
-    done = train("model=mlp_vae", "data=arrays", f"data.path={tmp_path / 'x.npy'}", "trainer=smoke")
-    assert done.returncode == 0, done.stderr
-    assert "shape:\n  - 3\n  - 12\n  - 10" in (tmp_path / "run" / "config.yaml").read_text()
-
-
-HUB = {"name": None, "split": None, "streaming": False, "image_size": 16, "channels": 3, "test_size": 0.25, "seed": 0}
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-
-
-@pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize("streaming", [False, True])
-def test_a_folder_in_the_hubs_format(tmp_path: Path, streaming: bool) -> None:
-    folder(tmp_path / "pets" / "train", 10)
-    folder(tmp_path / "pets" / "test", 4)
-    arrays = huggingface(**{**HUB, "name": str(tmp_path / "pets"), "streaming": streaming})  # type: ignore[arg-type]
-    assert (len(arrays.train), len(arrays.test)) == (10, 4) and arrays.classes == ("cat", "dog")
-    images, labels, _ = arrays.test.__getitems__(torch.arange(4))
-    with Image.open(tmp_path / "pets" / "test" / "dog" / "001.png") as opened:
-        assert any(np.array_equal(image, to_pixels(opened, 16, 3)) for image in images[labels == 1])
-    picture(tmp_path / "pets" / "test" / "dog" / "new.png")
-    again = huggingface(**{**HUB, "name": str(tmp_path / "pets"), "streaming": streaming})  # type: ignore[arg-type]
-    assert len(again.test) == 5
-
-
-@pytest.mark.usefixtures("offline")
-def test_a_set_of_the_hub_without_a_test_split_and_bad_names(tmp_path: Path) -> None:
-    folder(tmp_path / "pets" / "train", 12)
-    arrays = huggingface(**{**HUB, "name": str(tmp_path / "pets")})  # type: ignore[arg-type]
-    assert (len(arrays.train), len(arrays.test)) == (9, 3)
-    pets = str(tmp_path / "pets")
-    for changes, message in (
-        ({"name": None}, "name=None: give a set of the hub"),
-        ({"name": "/nowhere/at/all"}, "name=/nowhere/at/all: cannot be loaded by the datasets"),
-        ({"name": pets, "split": "tran"}, "split=tran: cannot be loaded"),
-        ({"name": pets, "split": "train[:3]", "streaming": True}, "a stream has no slices"),
-        ({"name": pets, "streaming": "yes"}, "streaming=yes: must be true or false"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            huggingface(**{**HUB, **changes})  # type: ignore[arg-type]
-    part = huggingface(**{**HUB, "name": pets, "split": "train[:8]"})  # type: ignore[arg-type]
-    assert (len(part.train), len(part.test)) == (6, 2)
-    damaged = tmp_path / "pets" / "train" / "dog" / "001.png"
-    damaged.write_bytes(damaged.read_bytes()[:-40])
-    for streaming in (False, True):
-        with pytest.raises(DataError, match=f"{pets}: the picture of row .* cannot be read .*; repair or remove it"):
-            huggingface(**{**HUB, "name": pets, "streaming": streaming})  # type: ignore[arg-type]
-    (tmp_path / "texts" / "train").mkdir(parents=True)
-    (tmp_path / "texts" / "train" / "a.txt").write_text("one\ntwo\n")
-    with pytest.raises(DataError, match="has no column of images, only text"):
-        huggingface(**{**HUB, "name": str(tmp_path / "texts")})  # type: ignore[arg-type]
-
-
-def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path / "x.safetensors", images=PIXELS)
-    for module in ("safetensors.numpy", "datasets"):
-        monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigError, match="x.safetensors: needs a package: pip install safetensors"):
-        array_file(str(path), 0.1, 0)
-    with pytest.raises(ConfigError, match="^data=huggingface: needs a package: pip install datasets"):
-        huggingface(**{**HUB, "name": "any"})  # type: ignore[arg-type]
