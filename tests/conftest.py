@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.server import running_server
 
 ROOT = Path(__file__).parents[1]
 Train = Callable[..., subprocess.CompletedProcess[str]]
@@ -18,6 +20,13 @@ Train = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of a server that misbehaves on purpose."""
+    with running_server() as address:
+        yield address
 
 
 @pytest.fixture

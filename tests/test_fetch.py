@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,15 +16,9 @@ import pytest
 from nelbo.data import origins
 from nelbo.data.fetch import fetch, workspace
 from nelbo.errors import DataError
-from tests.server import CONTENT, ENDED, HITS, SHA256, remote, running_server
+from tests.server import CONTENT, ENDED, HITS, SHA256, remote
 
 pytestmark = pytest.mark.usefixtures("cache")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_server() as address:
-        yield address
 
 
 @pytest.mark.parametrize("page", ["/good", "/good.gz"])

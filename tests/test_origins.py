@@ -6,7 +6,6 @@ import gzip
 import io
 import os
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,9 @@ import pytest
 from nelbo.data.fetch import RemoteFile, fetch
 from nelbo.data.origins import Debian, Https, Npm
 from nelbo.errors import DataError
-from tests.server import CONTENT, HITS, archive, remote, running_server
+from tests.server import CONTENT, HITS, archive, remote
 
 pytestmark = pytest.mark.usefixtures("cache")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_server() as address:
-        yield address
 
 
 def test_a_member_of_an_archive_is_read_without_unpacking_it(server: str, cache: Path) -> None:
