@@ -9,7 +9,6 @@ python scripts/data.py verify [mnist cifar10 ...]             without names: eve
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -180,6 +179,17 @@ def draw(data: ImageData) -> Figure:
     return figure
 
 
+def join_overrides(typed: list[str]) -> list[str]:
+    """Names of the catalogue out of words: an override belongs to the set before it."""
+    names: list[str] = []
+    for word in typed:
+        if "=" in word and names:
+            names[-1] += f" {word}"
+        else:
+            names.append(word)
+    return names
+
+
 VERBS = {"list": list_sets, "fetch": fetch_sets, "show": show_set, "verify": verify_sets}
 
 
@@ -188,8 +198,7 @@ def main(typed: list[str]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     verb, *names = typed or [""]
     if verb in ("fetch", "verify"):  # as `list` prints it: binarized_mnist data.protocol=static
-        names = re.sub(r" (?=[^ ]*=)", "\0", " ".join(names)).split(" ") if names else []
-        names = [name.replace("\0", " ") for name in names]
+        names = join_overrides(names)
     try:
         if verb not in VERBS:
             raise NelboError(f"usage: python scripts/data.py {'|'.join(VERBS)} [set ...]")

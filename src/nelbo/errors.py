@@ -85,7 +85,9 @@ def path(key: str, value: object) -> Path:
         ConfigError: if it is not a text.
     """
     if not isinstance(value, str) or not value:
-        raise ConfigError(key, value, f"must be a path; one of digits only is typed {key}='\"{value}\"'")
+        raise ConfigError(
+            key, value, "must be a path; one that is no text to Hydra, such as 2024, needs quotes within quotes"
+        )
     return Path(os.path.expanduser(value))
 
 

@@ -91,7 +91,7 @@ class Arrays:
         return tuple(self.train.images.shape[1:])
 
     def sha256(self) -> str:
-        """Of images and labels, as they are served: equal wherever and however the set was fetched."""
+        """Of images and labels as they are served; for images mapped from disk, of their file."""
         digest = hashlib.sha256()
         for examples in (self.train, self.test):
             examples.update_digest(digest)

@@ -31,12 +31,12 @@ TRAIN, TEST = (
     (("train_images", "train_labels"), ("x_train", "y_train")),
     (("test_images", "test_labels"), ("x_test", "y_test")),
 )
+WHOLE = (("images", "labels"), ("x", "y"))
 MEND = "write it anew"
 LARGEST_SHARE = 0.5
 """Of the machine's memory, what a packed file may unpack to."""
 SLOW_TO_HASH = 1 << 30
 """Bytes; about three seconds on one core."""
-WHOLE = (("images", "labels"), ("x", "y"))
 
 
 def array_file(path: str, test_size: float, seed: int) -> Arrays:
@@ -72,7 +72,7 @@ def _read_npy(path: Path) -> list[Examples]:
             read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, fortran, dtype = read_header(stream)
             offset = stream.tell()
-        channels, _ = _layout(shape, path, "the array")
+        channels = _layout(shape, path, "the array")
         images: Tensor | MemoryMap
         if dtype == np.uint8 and not fortran:
             images = MemoryMap(path, shape, _digest(path), offset=offset, channels=channels, mend=MEND)
@@ -137,20 +137,20 @@ def _examples(content: Mapping[str, np.ndarray], path: Path, names: list[str]) -
     raise DataError(f"{path}: holds {', '.join(names) or 'nothing'}; needs {wanted}, with labels named alike")
 
 
-def _layout(shape: tuple[int, ...], path: Path, name: str) -> tuple[str, tuple[int, ...]]:
-    """Where the channels are, and (C, H, W)."""
+def _layout(shape: tuple[int, ...], path: Path, name: str) -> str:
+    """Where the channels are: "first", "last" or "none"."""
     if len(shape) == 3:
-        return "none", (1, *shape[1:])
+        return "none"
     if len(shape) == 4 and shape[1] in (1, 3):
-        return "first", shape[1:]
+        return "first"
     if len(shape) == 4 and shape[3] in (1, 3):
-        return "last", (shape[3], *shape[1:3])
+        return "last"
     raise DataError(f"{path}: {name} has shape {shape}; needs {LAYOUT}")
 
 
 def _pixels(array: np.ndarray, path: Path, name: str) -> Tensor:
     """Any allowed array as uint8, (N, C, H, W)."""
-    channels, _ = _layout(array.shape, path, name)
+    channels = _layout(array.shape, path, name)
     if array.dtype == bool:
         array = array.astype(np.uint8) * np.uint8(255)
     elif array.dtype != np.uint8:
