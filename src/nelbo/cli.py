@@ -20,10 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nelbo.errors import NelboError
+from nelbo.sweeps.job import run_cell
+from nelbo.sweeps.names import directory_name
 
 log = logging.getLogger(__name__)
 USAGE_ERROR = 2
-NAME_LENGTH = 120
 TYPED_KEYS = (
     "model.latent_dim",
     "objective.beta",
@@ -43,13 +44,16 @@ def command(config_path: str, config_name: str) -> Callable[[Task], Callable[[],
     """`hydra.main` for a script; what the user can mend ends in one line on stderr and exit status 2."""
 
     def decorate(task: Task) -> Callable[[], None]:
+        script = os.path.abspath(task.__code__.co_filename)  # in a worker sys.argv is the worker's
+
         @functools.wraps(task)
         def quiet(config: DictConfig) -> float:
+            register_resolvers()  # a worker may not have come through `entry`
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                return run_cell(task, config, script, explain)
             try:
                 return task(config)
             except (NelboError, OmegaConfBaseException) as error:
-                if HydraConfig.get().mode == RunMode.MULTIRUN:
-                    raise  # the other jobs go on
                 log.error("error: %s", explain(error))
                 sys.exit(USAGE_ERROR)
 
@@ -84,11 +88,6 @@ def register_resolvers() -> None:
     # Runs that start in the same second must not share a directory.
     register("token", lambda: secrets.token_hex(3), use_cache=True, replace=True)
     register("directory_name", directory_name, replace=True)
-
-
-def directory_name(overrides: str) -> str:
-    """The overrides of a job as a name that any file system and TensorBoard's run list take."""
-    return re.sub(r"[^\w.,=+-]+", "_", overrides)[:NAME_LENGTH] or "defaults"
 
 
 def explain(error: Exception) -> str:

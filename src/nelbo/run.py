@@ -25,12 +25,13 @@ from nelbo.build import build
 from nelbo.cli import TYPED_KEYS
 from nelbo.data.module import ImageData
 from nelbo.errors import ConfigError, NelboError, choice, first_line, integer, number, positive_integer
+from nelbo.identity import identity
 from nelbo.models import VAE
 from nelbo.objectives import Objective
-from nelbo.report import print_report
+from nelbo.report import headline, print_report
 from nelbo.trace import Trace
 from nelbo.training import VAEModule
-from nelbo.training.callbacks import BestMetrics, Dashboard, EpochLines, Throughput
+from nelbo.training.callbacks import BestMetrics, Dashboard, EpochLines, History, Throughput
 from nelbo.training.callbacks.best import MONITOR
 from nelbo.training.hooks import leave_out_idle_hooks
 
@@ -62,6 +63,9 @@ def run(config: DictConfig) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
     overrides = list(HydraConfig.get().overrides.task)
     write_configs(plain, overrides, folder)
+    same = identity(plain)
+    if plain["threads"] is not None:
+        torch.set_num_threads(positive_integer("threads", plain["threads"]))
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
 
     data: ImageData = build(plain["data"], "data")
@@ -87,7 +91,7 @@ def run(config: DictConfig) -> float:
     validates = bool(len(data.splits["val"]) and plain["trainer"]["limit_val_batches"])
     every = validation_interval(plain["trainer"])
     checkpoint = checkpoints(folder, every, validated=validates)
-    watchers = [throughput, best, EpochLines(throughput), Dashboard(hyperparameters), checkpoint]
+    watchers = [throughput, best, History(folder), EpochLines(throughput), Dashboard(hyperparameters), checkpoint]
     trainer = make_trainer(plain, folder, watchers, every, validated=validates)
     leave_out_idle_hooks(module, trainer.callbacks)  # type: ignore[attr-defined] # set by Lightning's connector
     if trainer.is_global_zero:
@@ -108,7 +112,9 @@ def run(config: DictConfig) -> float:
         **validated,
         **{key: float(value) for key, value in tested.items()},
         **data.provenance(),
+        "identity": same,
         "seed": plain["seed"],
+        "threads": torch.get_num_threads(),
         "epochs": epochs,
         "train_seconds": seconds,
         "images_per_second": rate,
@@ -120,8 +126,7 @@ def run(config: DictConfig) -> float:
     write_metrics(metrics, folder)
     if trainer.is_global_zero:
         print_report(metrics, folder)
-    split = "val" if validated else "test"
-    return float(metrics.get(f"{split}/nelbo", metrics[f"{split}/reconstruction"]))
+    return headline(metrics)
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -222,11 +227,6 @@ def make_trainer(
         )
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
-    if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
-        # Lightning would start the other processes with this one's arguments: each would run the whole sweep.
-        raise ConfigError(
-            "trainer.devices", trainer.world_size, "a job of a sweep has one process: run this one without -m"
-        )
     return trainer
 
 

@@ -1,0 +1,1 @@
+"""Hydra finds its plugins by importing this package, in every run: nothing heavy here."""

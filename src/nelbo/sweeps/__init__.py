@@ -1,0 +1,1 @@
+"""Sweeps: launching, resuming, searching, reporting."""

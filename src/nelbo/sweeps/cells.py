@@ -1,0 +1,172 @@
+"""What a sweep's directory says of its cells. Written by many processes, read by one: every file is whole or absent.
+
+    sweep.json          what was asked for: the command, and of each cell its identity, directory and overrides
+    <cell>/cell.json    how it goes: state, error, config, choices
+    <cell>/cell.lock    held while it runs; the system lets go of it when its owner dies, however it dies
+    <cell>/metrics.json its result, written last
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nelbo.errors import NelboError
+
+PLAN, RECORD, LOCK, METRICS = "sweep.json", "cell.json", "cell.lock", "metrics.json"
+STATES = ("done", "running", "failed", "pruned", "stopped", "pending")
+VANISHED = "ended without a word: killed, or its machine went down"
+LOCK_PATIENCE = 5.0
+"""Seconds for which a starting cell waits for its lock: a reader holds it for a moment to see whether it is free."""
+
+
+class SweepError(NelboError):
+    """A sweep with cells that failed, or a directory that is none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One cell as its directory tells it.
+
+    Args:
+        identity: of its resolved config.
+        folder: its directory.
+        overrides: what was typed or swept, `key=value` each.
+        record: what `cell.json` says; empty before it starts.
+    """
+
+    identity: str
+    folder: Path
+    overrides: tuple[str, ...]
+    record: Mapping[str, Any]
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """Its result, if `metrics.json` is there, whole, and of this identity; else empty."""
+        found = read_json(self.folder / METRICS)
+        return found if found.get("identity") == self.identity else {}
+
+    @cached_property
+    def state(self) -> str:
+        """One of `STATES`."""
+        if self.metrics:
+            return "done"
+        told = str(self.record.get("state", "pending"))
+        if told == "done":  # its metrics.json is gone, or is another run's
+            return "pending"
+        if told == "running" and not is_locked(self.folder):
+            return "failed"
+        return told
+
+    @property
+    def error(self) -> str:
+        """Why it failed, or was stopped or pruned; in one line."""
+        if self.state == "failed" and self.record.get("state") == "running":
+            return VANISHED
+        return str(self.record.get("error", "")) if self.state not in ("done", "running") else ""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its resolved config; empty before it starts."""
+        return dict(self.record.get("config", {}))
+
+    @property
+    def seconds(self) -> float:
+        """How long it ran, start to end; 0 if it has not ended."""
+        return float(self.record.get("ended", 0) or 0) - float(self.record.get("started", 0) or 0)
+
+
+@dataclasses.dataclass
+class Plan:
+    """What was asked of a sweep directory, by all commands that used it.
+
+    Args:
+        command: the last one, as it was typed.
+        cells: by identity, the directory's name and the overrides of each.
+        newest: the identities that the last command asked for.
+    """
+
+    command: list[str] = dataclasses.field(default_factory=list)
+    cells: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    newest: list[str] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def read(cls, sweep: Path) -> Plan:
+        """The plan of a directory; an empty one if there is none."""
+        found = read_json(sweep / PLAN)
+        return cls(**{field.name: found[field.name] for field in dataclasses.fields(cls) if field.name in found})
+
+    def write(self, sweep: Path) -> None:
+        """Keep it."""
+        write_json(sweep / PLAN, dataclasses.asdict(self))
+
+    def add(self, identity: str, name: str, overrides: Iterable[str]) -> str:
+        """Ask for a cell; its directory's name: the one that it has already, or `name`."""
+        return str(self.cells.setdefault(identity, {"name": name, "overrides": list(overrides)})["name"])
+
+
+def read_cells(sweep: Path, identities: Iterable[str] | None = None) -> list[Cell]:
+    """The cells of a sweep, in the order in which they were asked for.
+
+    Args:
+        sweep: its directory.
+        identities: those to read; all if None.
+
+    Raises:
+        SweepError: if it is no directory of a sweep.
+    """
+    plan = Plan.read(sweep)
+    if not plan.cells:
+        raise SweepError(f"{sweep}: is not the directory of a sweep (it has no {PLAN})")
+    wanted = plan.cells if identities is None else identities
+    return [read_cell(sweep / plan.cells[key]["name"], key, plan.cells[key]["overrides"]) for key in wanted]
+
+
+def read_cell(folder: Path, identity: str, overrides: Iterable[str]) -> Cell:
+    """A cell; what its `cell.json` says counts only if it is of this identity."""
+    record = read_json(folder / RECORD)
+    return Cell(identity, folder, tuple(overrides), record if record.get("identity") == identity else {})
+
+
+def update_record(folder: Path, **changes: Any) -> None:
+    """Change what `cell.json` says."""
+    write_json(folder / RECORD, {**read_json(folder / RECORD), **changes})
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What a file holds; empty if it is absent, torn or no object."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Whole or not at all, also for readers in other processes."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    os.replace(partial, file)
+
+
+def cell_lock(folder: Path) -> FileLock:
+    """The lock that a cell holds while it runs."""
+    return FileLock(folder / LOCK)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a living process runs this cell."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with cell_lock(folder).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True

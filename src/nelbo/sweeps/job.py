@@ -1,0 +1,174 @@
+"""A job of a sweep, whatever launched it: its directory always tells how it went, and no job takes others with it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nelbo.errors import NelboError, first_line
+from nelbo.identity import identity
+from nelbo.report import headline
+from nelbo.sweeps.cells import (
+    LOCK_PATIENCE,
+    METRICS,
+    SweepError,
+    cell_lock,
+    read_json,
+    update_record,
+    write_json,
+    RECORD,
+)
+
+log = logging.getLogger(__name__)
+
+Task = Callable[[DictConfig], float]
+Explain = Callable[[Exception], str]
+
+
+class Stopped(BaseException):
+    """The sweep was told to stop, by this signal. No error: nothing may catch it and go on."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+class Pruned(NelboError):
+    """The search gave a trial up."""
+
+
+def plain_config(config: DictConfig) -> dict[str, Any]:
+    """The config as plain containers; unresolved if it cannot be resolved, which is for the run itself to say."""
+    names = [name for name in config if name != "hydra"]
+    for resolve in (True, False):
+        with contextlib.suppress(OmegaConfBaseException):
+            nodes = {name: config[name] if resolve else config._get_node(name) for name in names}
+            return {str(name): _plain(node, resolve) for name, node in nodes.items()}
+    raise AssertionError("an unresolved config has nothing that can fail")
+
+
+def _plain(node: Any, resolve: bool) -> Any:
+    return OmegaConf.to_container(node, resolve=resolve) if OmegaConf.is_config(node) else node
+
+
+def run_cell(task: Task, config: DictConfig, script: str, explain: Explain) -> float:
+    """Run a job, and keep `cell.json` true throughout.
+
+    Args:
+        task: what to run.
+        config: the job's config, without `hydra`.
+        script: what to start for a job that needs several processes.
+        explain: an error as one line.
+
+    Raises:
+        SweepError: if the job exits, or another process is running it.
+        Exception: whatever the task raises, once it is in the job's log.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    overrides = list(HydraConfig.get().overrides.task)
+    choices = {key: value for key, value in HydraConfig.get().runtime.choices.items() if not key.startswith("hydra/")}
+    plain = plain_config(config)
+    lock = cell_lock(folder)
+    try:
+        lock.acquire(timeout=LOCK_PATIENCE)
+    except Timeout as error:
+        raise SweepError(f"{folder}: another process is running this cell") from error
+    with lock:
+        started = {"identity": identity(plain), "overrides": overrides, "choices": choices, "config": plain}
+        whereabouts = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
+        write_json(folder / RECORD, {**started, **whereabouts, "state": "running"})
+        try:
+            if needs_processes(plain.get("trainer", {})):
+                value = run_in_processes(script, overrides, folder)
+            else:
+                value = task(config)
+        except BaseException as error:
+            state, told = how_it_ended(error, explain)
+            update_record(folder, state=state, error=told, ended=time.time())
+            if state == "failed":
+                log.error("error: %s", told, exc_info=None if isinstance(error, NelboError) else error)
+            if isinstance(error, SystemExit):
+                # Training turns Ctrl-C into an exit; any other exit is this job's alone.
+                if isinstance(error.__context__, KeyboardInterrupt):
+                    raise KeyboardInterrupt from error
+                raise SweepError(told) from error
+            raise
+        update_record(folder, state="done", ended=time.time())
+        return value
+
+
+def how_it_ended(error: BaseException, explain: Explain) -> tuple[str, str]:
+    """A state and a line for what ended a job before its end."""
+    if isinstance(error, Pruned):
+        return "pruned", str(error)
+    if isinstance(error, Stopped | KeyboardInterrupt) or type(error).__name__ == "SIGTERMException":
+        return "stopped", "stopped by a signal"
+    if isinstance(error, SystemExit):
+        if isinstance(error.__context__, KeyboardInterrupt):
+            return "stopped", "stopped by a signal"
+        return "failed", f"exited with status {error.code}"
+    if isinstance(error, NelboError | OmegaConfBaseException):
+        return "failed", explain(error)
+    if isinstance(error, Exception):
+        return "failed", f"{type(error).__name__}: {first_line(error)}"
+    return "failed", type(error).__name__
+
+
+def needs_processes(trainer: Mapping[str, Any]) -> bool:
+    """Whether a job trains in several processes that nobody has started yet."""
+    one = str(trainer.get("devices", 1)) == "1" and str(trainer.get("num_nodes", 1)) == "1"
+    if one and trainer.get("strategy", "auto") == "auto":
+        return False
+    return world_size_from_outside() == 1
+
+
+def world_size_from_outside() -> int:
+    """How many processes torchrun or srun has started for this run; 1 if neither did."""
+    return int(os.environ.get("TORCHELASTIC_RUN_ID") and os.environ["WORLD_SIZE"] or os.environ.get("SLURM_NTASKS", 1))
+
+
+def run_in_processes(script: str, overrides: Sequence[str], folder: Path) -> float:
+    """Start the job as `python train.py ...` on its own: Lightning starts the other ranks by repeating that line.
+
+    Raises:
+        SweepError: with its last line, if it fails.
+    """
+    command = [sys.executable, script, *alone(overrides), f"hydra.run.dir={quoted(str(folder))}"]
+    last = ""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            sys.stderr.write(line)
+            last = line.strip() or last
+        status = process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    if status:
+        raise SweepError(last.removeprefix("error: ") or f"exited with status {status}")
+    return headline(read_json(folder / METRICS))
+
+
+def alone(overrides: Sequence[str]) -> list[str]:
+    """The overrides of a job without what only a sweep has a use for."""
+    return [override for override in overrides if override.split("=")[0] not in ("sweep", "+sweep")]
+
+
+def quoted(value: str) -> str:
+    """A value that Hydra's grammar takes as it stands."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

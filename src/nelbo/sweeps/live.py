@@ -1,0 +1,132 @@
+"""What a person sees while a sweep runs: a table at a terminal, a line a finished cell elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from nelbo.report import headline
+from nelbo.sweeps.cells import STATES, Cell, read_cells
+
+log = logging.getLogger(__name__)
+HISTORY = "history.csv"
+SECONDS_BETWEEN_LOOKS = 0.5
+LATEST = 5
+"""How many of the finished cells are shown."""
+
+
+class LiveTable:
+    """Follows the cells of a sweep through their files, so it serves every launcher, and another terminal too.
+
+    Args:
+        sweep: its directory.
+        identities: the cells to follow; all if None.
+    """
+
+    def __init__(self, sweep: Path, identities: Sequence[str] | None = None) -> None:
+        self.sweep, self.identities = sweep, identities
+        self.started = time.time()
+        self.cells = read_cells(sweep, identities)
+        self.before = {cell.identity for cell in self.cells if cell.state == "done"}
+        self.told = set(self.before)
+        self.looked = 0.0
+        console = Console(stderr=True)
+        self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+
+    def __enter__(self) -> LiveTable:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.looked = 0.0
+        self.refresh()
+        if self.live:
+            self.live.stop()
+
+    def refresh(self) -> None:
+        """Look again, if it is time."""
+        if time.monotonic() - self.looked < SECONDS_BETWEEN_LOOKS:
+            return
+        self.looked = time.monotonic()
+        # A cell that is done stays done; of the others, files may have changed.
+        fresh = {cell.identity: cell for cell in read_cells(self.sweep, [c.identity for c in self.cells if c.state != "done"])}
+        self.cells = [fresh.get(cell.identity, cell) for cell in self.cells]
+        if self.live:
+            self.live.update(self.render(), refresh=True)
+            return
+        for cell in self.cells:
+            ended = float(cell.record.get("ended") or 0)
+            if cell.state in ("done", "failed", "pruned") and ended >= self.started and cell.identity not in self.told:
+                self.told.add(cell.identity)
+                log.info("[%d/%d] %s", self.count("done"), len(self.cells), line(cell))
+
+    def count(self, state: str) -> int:
+        """How many cells are in a state."""
+        return sum(cell.state == state for cell in self.cells)
+
+    def seconds_left(self) -> float | None:
+        """At the speed of this session's cells; None before the first has ended."""
+        done = [cell for cell in self.cells if cell.state == "done" and cell.identity not in self.before]
+        to_go = self.count("pending") + self.count("running")
+        return (time.time() - self.started) / len(done) * to_go if done else None
+
+    def summary(self) -> str:
+        """Counts and the time left, in one line."""
+        counts = ", ".join(f"{self.count(state)} {state}" for state in STATES if self.count(state))
+        left = self.seconds_left()
+        return f"{len(self.cells)} cells: {counts}" + (f"; about {duration(left)} left" if left else "")
+
+    def render(self) -> Group:
+        """The summary, what runs, what failed, what ended last."""
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column in ("state", "cell", "epoch", "negative ELBO", "time"):
+            table.add_column(column, justify="left" if column in ("state", "cell") else "right", no_wrap=column != "cell")
+        ended = sorted((c for c in self.cells if c.state == "done"), key=lambda c: float(c.record.get("ended") or 0))
+        for cell in [c for c in self.cells if c.state in ("running", "failed")] + ended[: -LATEST - 1 : -1]:
+            table.add_row(*row(cell))
+        return Group(Text(self.summary(), style="bold"), table)
+
+
+def row(cell: Cell) -> tuple[str, str, str, str, str]:
+    """State, name, epoch, number and time of a cell."""
+    started = float(cell.record.get("started") or 0)
+    spent = cell.seconds if cell.state != "running" else time.time() - started
+    last = last_validation(cell.folder)
+    number = f"{headline(cell.metrics):.2f}" if cell.metrics else f"{float(last.get('val/nelbo', 'nan')):.2f}" if last else ""
+    name = cell.folder.name + (f"  {cell.error}" if cell.error else "")
+    return cell.state, name, last.get("epoch", ""), number, duration(spent)
+
+
+def line(cell: Cell) -> str:
+    """How a cell ended."""
+    told = f"{headline(cell.metrics):.4f} nats" if cell.metrics else cell.error
+    return f"{cell.state} {cell.folder.name}: {told}, {duration(cell.seconds)}"
+
+
+def last_validation(folder: Path) -> dict[str, str]:
+    """The last row of a run's `history.csv`; empty before the first."""
+    rows: list[dict[str, str]] = []
+    with contextlib.suppress(OSError), (folder / HISTORY).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return rows[-1] if rows else {}
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,51 @@
+"""Two small pictures of the best checkpoint, for whoever looks at many runs at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nelbo.errors import positive_integer
+from nelbo.training.callbacks.board import data_of, model_of
+from nelbo.training.callbacks.grids import grid
+
+STRIPS = ("samples", "reconstructions")
+SEED = 0
+
+
+class Strips(pl.Callback):
+    """Writes `pictures/samples.png` and `pictures/reconstructions.png` (held-out images above) after the test.
+
+    The same noise and the same images in every run, so that the strips of a sweep can be compared.
+
+    Args:
+        num_images: in each.
+    """
+
+    def __init__(self, *, num_images: int) -> None:
+        self.num_images = positive_integer("num_images", num_images)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw."""
+        if not trainer.is_global_zero:
+            return
+        model = model_of(pl_module)
+        cuda = [pl_module.device] if pl_module.device.type == "cuda" else []
+        with torch.no_grad(), torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(SEED)
+            samples = model.generate(self.num_images).mean
+            x = data_of(trainer).examples(self.num_images)[0].to(pl_module.device)
+            pairs = torch.stack([x, model.decode(model.encode(x).mean).mean])
+        folder = Path(trainer.default_root_dir) / "pictures"
+        folder.mkdir(exist_ok=True)
+        for name, images in zip(STRIPS, (samples.unsqueeze(0), pairs), strict=True):
+            _save(grid(images), folder / f"{name}.png")
+
+
+def _save(picture: Tensor, file: Path) -> None:
+    pixels = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file)
