@@ -25,6 +25,7 @@ RUN_PREFIXES = (
     "pytorch_lightning.callbacks.",
     "pytorch_lightning.loggers.",
     "pytorch_lightning.profilers.",
+    "optuna.pruners.",
 )
 
 

@@ -10,6 +10,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import hydra
 import omegaconf
@@ -19,12 +20,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from nelbo.errors import NelboError
-from nelbo.sweeps.job import run_cell
+from nelbo.errors import ConfigError, NelboError
+from nelbo.sweeps.job import run_cell, world_size_from_outside
 from nelbo.sweeps.names import directory_name
 
 log = logging.getLogger(__name__)
 USAGE_ERROR = 2
+HYDRA_MAY_MAKE = ("nelbo.sweeps.callback.ReportCallback", "logging.*")
 TYPED_KEYS = (
     "model.latent_dim",
     "objective.beta",
@@ -52,12 +54,14 @@ def command(config_path: str, config_name: str) -> Callable[[Task], Callable[[],
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 return run_cell(task, config, script, explain)
             try:
+                refuse_half_a_sweep()
+                refuse_scattered_processes()
                 return task(config)
             except (NelboError, OmegaConfBaseException) as error:
                 log.error("error: %s", explain(error))
                 sys.exit(USAGE_ERROR)
 
-        main = hydra.main(config_path=config_path, config_name=config_name, **hydra_options())(quiet)
+        main = hydra.main(config_path=config_path, config_name=config_name, **main_options())(quiet)
 
         @functools.wraps(task)
         def entry() -> None:
@@ -69,15 +73,50 @@ def command(config_path: str, config_name: str) -> Callable[[Task], Callable[[],
             except (NelboError, HydraException, OmegaConfBaseException) as error:
                 print(f"error: {explain(error)}", file=sys.stderr)
                 sys.exit(USAGE_ERROR)
+            except RuntimeError as error:
+                if not str(error).startswith("Unknown plugin class"):
+                    raise
+                print(f"error: {error}: it needs more packages: pip install 'nelbo[sweep]'", file=sys.stderr)
+                sys.exit(USAGE_ERROR)
 
         return entry
 
     return decorate
 
 
+def refuse_half_a_sweep() -> None:
+    """What is to be swept means nothing to a single run.
+
+    Raises:
+        ConfigError: if a sweep was chosen without `-m`.
+    """
+    chosen = HydraConfig.get().runtime.choices.get("sweep", "none")
+    if chosen != "none":
+        raise ConfigError("sweep", chosen, f"is for many runs, which needs -m: python train.py -m sweep={chosen} ...")
+
+
+def refuse_scattered_processes() -> None:
+    """Processes that torchrun or srun started name their directories by their own clocks.
+
+    Raises:
+        ConfigError: if there are several and no directory was given.
+    """
+    given = any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra)
+    if world_size_from_outside() > 1 and not given:
+        place = HydraConfig.get().run.dir
+        mend = "every process must write to the same directory; give one: hydra.run.dir=outputs/NAME"
+        raise NelboError(f"hydra.run.dir: {mend} (this process would have taken {place})")
+
+
 def hydra_options() -> dict[str, str]:
     """Hydra 1.3 asks for a version_base and 1.4 warns about one: this is the one place that decides."""
     return {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+
+
+def main_options() -> dict[str, Any]:
+    """Those, and what a config may have Hydra itself make: 1.4 asks for a list, 1.3 has none."""
+    options: dict[str, Any] = dict(hydra_options())
+    return options if "version_base" in options else {"execution_whitelist": HYDRA_MAY_MAKE}
 
 
 def register_resolvers() -> None:

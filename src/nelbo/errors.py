@@ -24,6 +24,10 @@ class CheckpointError(NelboError):
     """A run directory or a checkpoint that cannot be loaded."""
 
 
+class Pruned(NelboError):
+    """A search gave this run up: it is over, but nothing is wrong."""
+
+
 class ConfigError(NelboError):
     """A config value that cannot be used: names the key, the value and the mend.
 

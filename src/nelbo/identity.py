@@ -22,12 +22,21 @@ def identity(plain: Mapping[str, Any]) -> str:
     Args:
         plain: the config as plain containers, with every interpolation resolved.
     """
-    told = copy.deepcopy({key: value for key, value in plain.items() if key != "hydra"})
+    told = copy.deepcopy(dict(plain))
     for fact in MACHINE_FACTS:
         *groups, key = fact.split(".")
         holder: Any = told
         for group in groups:
             holder = holder.get(group, {})
         holder.pop(key, None)
-    text = json.dumps(told, sort_keys=True, default=str)
+    text = json.dumps(_same_numbers(told), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def _same_numbers(value: Any) -> Any:
+    """1 and 1.0 are written alike: which one is typed means nothing."""
+    if isinstance(value, Mapping):
+        return {key: _same_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_same_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

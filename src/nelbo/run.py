@@ -14,7 +14,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -31,7 +30,7 @@ from nelbo.objectives import Objective
 from nelbo.report import headline, print_report
 from nelbo.trace import Trace
 from nelbo.training import VAEModule
-from nelbo.training.callbacks import BestMetrics, Dashboard, EpochLines, History, Throughput
+from nelbo.training.callbacks import BestMetrics, Dashboard, EpochLines, History, Pruning, Throughput
 from nelbo.training.callbacks.best import MONITOR
 from nelbo.training.hooks import leave_out_idle_hooks
 
@@ -92,6 +91,8 @@ def run(config: DictConfig) -> float:
     every = validation_interval(plain["trainer"])
     checkpoint = checkpoints(folder, every, validated=validates)
     watchers = [throughput, best, History(folder), EpochLines(throughput), Dashboard(hyperparameters), checkpoint]
+    if plain["trial"] is not None:
+        watchers.append(Pruning(**build(plain["trial"], "trial")))
     trainer = make_trainer(plain, folder, watchers, every, validated=validates)
     leave_out_idle_hooks(module, trainer.callbacks)  # type: ignore[attr-defined] # set by Lightning's connector
     if trainer.is_global_zero:

@@ -18,8 +18,8 @@ from nelbo.data.arrays import Examples, RawBatch
 class Batches(Sampler[Tensor]):
     """Batches of indices, (B,): every example exactly once an epoch, over all processes, none repeated.
 
-    The order comes from (seed, epoch). Every process gets the same number of batches, of nearly equal size, so that
-    none waits for another at the end.
+    The order comes from (seed, epoch). Together, the batches of all processes are those that one process would have
+    with a batch size as many times larger; each has its share of every one, equal but for one example at most.
 
     Args:
         num_examples: N.
@@ -55,10 +55,10 @@ class Batches(Sampler[Tensor]):
             order = torch.randperm(self.num_examples, generator=torch.Generator().manual_seed(int(state)))
         else:
             order = torch.arange(self.num_examples)
-        mine = order[self.rank :: self.world_size]
-        if self.world_size == 1:
-            return iter(mine.split(self.batch_size))
-        return iter(mine.tensor_split(len(self)))
+        together = list(order.split(self.batch_size * self.world_size))
+        if len(together) > 1 and len(together[-1]) < self.world_size:  # nobody may go without
+            together[-2:] = torch.cat(together[-2:]).tensor_split(2)
+        return iter([batch[self.rank :: self.world_size] for batch in together])
 
 
 def loader(examples: Examples, batches: Batches, *, num_workers: int, pin_memory: bool) -> DataLoader[RawBatch]:

@@ -1,9 +1,9 @@
 """What a sweep's directory says of its cells. Written by many processes, read by one: every file is whole or absent.
 
-    sweep.json          what was asked for: the command, and of each cell its identity, directory and overrides
-    <cell>/cell.json    how it goes: state, error, config, choices
-    <cell>/cell.lock    held while it runs; the system lets go of it when its owner dies, however it dies
-    <cell>/metrics.json its result, written last
+sweep.json          what was asked for: the command, and of each cell its identity, directory and overrides
+<cell>/cell.json    how it goes: state, error, config, choices
+<cell>/cell.lock    held while it runs; the system lets go of it when its owner dies, however it dies
+<cell>/metrics.json its result, written last
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Cell:
     @property
     def seconds(self) -> float:
         """How long it ran, start to end; 0 if it has not ended."""
-        return float(self.record.get("ended", 0) or 0) - float(self.record.get("started", 0) or 0)
+        return float(self.record["ended"]) - float(self.record["started"]) if self.record.get("ended") else 0.0
 
 
 @dataclasses.dataclass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -18,21 +20,24 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nelbo.errors import NelboError, first_line
+from nelbo.errors import NelboError, Pruned, first_line
 from nelbo.identity import identity
 from nelbo.report import headline
 from nelbo.sweeps.cells import (
     LOCK_PATIENCE,
     METRICS,
+    RECORD,
     SweepError,
     cell_lock,
     read_json,
     update_record,
     write_json,
-    RECORD,
 )
+from nelbo.sweeps.machine import visible_gpus
 
 log = logging.getLogger(__name__)
+
+PINNED = "NELBO_PINNED_TO_GPU"
 
 Task = Callable[[DictConfig], float]
 Explain = Callable[[Exception], str]
@@ -44,10 +49,6 @@ class Stopped(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
-
-
-class Pruned(NelboError):
-    """The search gave a trial up."""
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:
@@ -81,6 +82,7 @@ def run_cell(task: Task, config: DictConfig, script: str, explain: Explain) -> f
     overrides = list(HydraConfig.get().overrides.task)
     choices = {key: value for key, value in HydraConfig.get().runtime.choices.items() if not key.startswith("hydra/")}
     plain = plain_config(config)
+    pin_worker_to_gpu()
     lock = cell_lock(folder)
     try:
         lock.acquire(timeout=LOCK_PATIENCE)
@@ -88,7 +90,8 @@ def run_cell(task: Task, config: DictConfig, script: str, explain: Explain) -> f
         raise SweepError(f"{folder}: another process is running this cell") from error
     with lock:
         started = {"identity": identity(plain), "overrides": overrides, "choices": choices, "config": plain}
-        whereabouts = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
+        gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        whereabouts = {"host": socket.gethostname(), "pid": os.getpid(), "gpu": gpu, "started": time.time()}
         write_json(folder / RECORD, {**started, **whereabouts, "state": "running"})
         try:
             if needs_processes(plain.get("trainer", {})):
@@ -99,7 +102,10 @@ def run_cell(task: Task, config: DictConfig, script: str, explain: Explain) -> f
             state, told = how_it_ended(error, explain)
             update_record(folder, state=state, error=told, ended=time.time())
             if state == "failed":
-                log.error("error: %s", told, exc_info=None if isinstance(error, NelboError) else error)
+                log.error("error: %s", told, exc_info=None if isinstance(error, NelboError | SystemExit) else error)
+            if isinstance(error, Pruned):
+                log.info("%s", told)
+                return math.nan  # no error; a search reads `cell.json`
             if isinstance(error, SystemExit):
                 # Training turns Ctrl-C into an exit; any other exit is this job's alone.
                 if isinstance(error.__context__, KeyboardInterrupt):
@@ -108,6 +114,16 @@ def run_cell(task: Task, config: DictConfig, script: str, explain: Explain) -> f
             raise
         update_record(folder, state="done", ended=time.time())
         return value
+
+
+def pin_worker_to_gpu() -> None:
+    """Joblib hands out no GPUs and uses its workers again: each takes one by its own number, before CUDA is used."""
+    kind, _, number = multiprocessing.current_process().name.partition("-")
+    if kind != "LokyProcess" or PINNED in os.environ:
+        return
+    if gpus := visible_gpus():
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[(int(number) - 1) % len(gpus)]
+        os.environ[PINNED] = "1"
 
 
 def how_it_ended(error: BaseException, explain: Explain) -> tuple[str, str]:
@@ -137,7 +153,8 @@ def needs_processes(trainer: Mapping[str, Any]) -> bool:
 
 def world_size_from_outside() -> int:
     """How many processes torchrun or srun has started for this run; 1 if neither did."""
-    return int(os.environ.get("TORCHELASTIC_RUN_ID") and os.environ["WORLD_SIZE"] or os.environ.get("SLURM_NTASKS", 1))
+    name = "WORLD_SIZE" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_NTASKS"
+    return int(os.environ.get(name, "1"))
 
 
 def run_in_processes(script: str, overrides: Sequence[str], folder: Path) -> float:
@@ -166,7 +183,7 @@ def run_in_processes(script: str, overrides: Sequence[str], folder: Path) -> flo
 
 def alone(overrides: Sequence[str]) -> list[str]:
     """The overrides of a job without what only a sweep has a use for."""
-    return [override for override in overrides if override.split("=")[0] not in ("sweep", "+sweep")]
+    return [override for override in overrides if override.split("=")[0] not in ("sweep", "trial")]
 
 
 def quoted(value: str) -> str:

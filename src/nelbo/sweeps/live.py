@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nelbo.report import headline
-from nelbo.sweeps.cells import STATES, Cell, read_cells
+from nelbo.sweeps.cells import STATES, VANISHED, Cell, read_cells
 
 log = logging.getLogger(__name__)
 HISTORY = "history.csv"
@@ -61,15 +61,17 @@ class LiveTable:
         if time.monotonic() - self.looked < SECONDS_BETWEEN_LOOKS:
             return
         self.looked = time.monotonic()
-        # A cell that is done stays done; of the others, files may have changed.
-        fresh = {cell.identity: cell for cell in read_cells(self.sweep, [c.identity for c in self.cells if c.state != "done"])}
+        # A cell that is done, and has said so, stays as it is; of the others, files may have changed.
+        open_cells = [cell.identity for cell in self.cells if cell.state != "done" or not cell.record.get("ended")]
+        fresh = {cell.identity: cell for cell in read_cells(self.sweep, open_cells)}
         self.cells = [fresh.get(cell.identity, cell) for cell in self.cells]
         if self.live:
             self.live.update(self.render(), refresh=True)
             return
         for cell in self.cells:
-            ended = float(cell.record.get("ended") or 0)
-            if cell.state in ("done", "failed", "pruned") and ended >= self.started and cell.identity not in self.told:
+            ours = float(cell.record.get("started") or 0) >= self.started
+            over = cell.record.get("ended") or cell.error == VANISHED
+            if over and ours and cell.identity not in self.told:
                 self.told.add(cell.identity)
                 log.info("[%d/%d] %s", self.count("done"), len(self.cells), line(cell))
 
@@ -93,7 +95,9 @@ class LiveTable:
         """The summary, what runs, what failed, what ended last."""
         table = Table(box=None, pad_edge=False, header_style="dim")
         for column in ("state", "cell", "epoch", "negative ELBO", "time"):
-            table.add_column(column, justify="left" if column in ("state", "cell") else "right", no_wrap=column != "cell")
+            table.add_column(
+                column, justify="left" if column in ("state", "cell") else "right", no_wrap=column != "cell"
+            )
         ended = sorted((c for c in self.cells if c.state == "done"), key=lambda c: float(c.record.get("ended") or 0))
         for cell in [c for c in self.cells if c.state in ("running", "failed")] + ended[: -LATEST - 1 : -1]:
             table.add_row(*row(cell))
@@ -105,7 +109,13 @@ def row(cell: Cell) -> tuple[str, str, str, str, str]:
     started = float(cell.record.get("started") or 0)
     spent = cell.seconds if cell.state != "running" else time.time() - started
     last = last_validation(cell.folder)
-    number = f"{headline(cell.metrics):.2f}" if cell.metrics else f"{float(last.get('val/nelbo', 'nan')):.2f}" if last else ""
+    number = (
+        f"{headline(cell.metrics):.2f}"
+        if cell.metrics
+        else f"{float(last.get('val/nelbo', 'nan')):.2f}"
+        if last
+        else ""
+    )
     name = cell.folder.name + (f"  {cell.error}" if cell.error else "")
     return cell.state, name, last.get("epoch", ""), number, duration(spent)
 

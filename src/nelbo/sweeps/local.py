@@ -27,8 +27,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nelbo.errors import first_line, positive_integer
 from nelbo.sweeps.cells import RECORD, SweepError, read_json, update_record
 from nelbo.sweeps.job import needs_processes
+from nelbo.sweeps.machine import FORK, cores, visible_gpus
 
-FORK = multiprocessing.get_context("fork")
 CONSOLE = "console.log"
 TICK = 0.25
 GRACE = 10.0
@@ -106,28 +106,6 @@ class LocalPool:
         gpus = visible_gpus() if accelerator in ("auto", "gpu", "cuda") else []
         count = self.n_jobs or len(gpus) or cores()
         return [gpus[index % len(gpus)] if gpus else None for index in range(count)]
-
-
-def cores() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES may be set to, one GPU each; counted in a process of its own, so that ours stays clean."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
-    receiver, sender = FORK.Pipe(duplex=False)
-    counter = FORK.Process(target=_count_gpus, args=(sender,))
-    counter.start()
-    counter.join()
-    return [str(index) for index in range(receiver.recv() if receiver.poll() else 0)]
-
-
-def _count_gpus(sender: Connection) -> None:
-    import torch
-
-    sender.send(torch.cuda.device_count())
 
 
 def job_config(hydra_context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:

@@ -27,6 +27,7 @@ from nelbo.sweeps.names import cell_name
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 1.0
+UNTOLD = {"pending": "was not started", "running": "another process is running it"}
 
 
 class Sweep:
@@ -92,7 +93,11 @@ class Sweep:
         Raises:
             SystemExit: if it was told to stop.
         """
-        with stoppable(self.how_to_go_on), LiveTable(self.folder, self.plan.newest) as table, watched(self.launcher, table):
+        with (
+            stoppable(self.how_to_go_on),
+            LiveTable(self.folder, self.plan.newest) as table,
+            watched(self.launcher, table),
+        ):
             try:
                 self.launcher.launch(jobs, initial_job_idx=self.launched)
             except Exception as error:  # the engine's own: jobs report theirs in their directories
@@ -108,7 +113,8 @@ class Sweep:
         cells = self.cells()
         bad = [cell for cell in cells if cell.state not in ("done", "pruned")]
         for cell in bad:
-            log.error("%s %s\n  error: %s", cell.state, cell.folder.name, cell.error or "was not started")
+            told = cell.error or UNTOLD.get(cell.state, "")
+            log.error("%s %s\n  error: %s", cell.state, cell.folder.name, told)
         if bad:
             raise SweepError(f"{len(bad)} of {len(cells)} cells are not done; {self.how_to_go_on()}")
         log.info("all %d cells are done", len(cells))

@@ -6,6 +6,7 @@ from nelbo.training.callbacks.history import History
 from nelbo.training.callbacks.latents import LatentUnits, Projector
 from nelbo.training.callbacks.pictures import Pictures
 from nelbo.training.callbacks.progress import EpochLines, ProgressBar
+from nelbo.training.callbacks.pruning import Pruning
 from nelbo.training.callbacks.scalars import Throughput, TrainingScalars
 from nelbo.training.callbacks.strips import Strips
 from nelbo.training.callbacks.summary import ModelTable
@@ -20,6 +21,7 @@ __all__ = [
     "Pictures",
     "ProgressBar",
     "Projector",
+    "Pruning",
     "Strips",
     "Throughput",
     "TrainingScalars",

@@ -1,0 +1,97 @@
+"""hydra/launcher=submitit_local and submitit_slurm: Hydra's own, but patient.
+
+The stock ones raise at the first job that was killed and leave the others to themselves; these wait for all. The local
+one starts as many as there is room for, instead of all at once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus
+
+SECONDS_BETWEEN_LOOKS = 0.5
+STARTING = ("max_num_timeout", "python")
+"""What an engine takes when it is made, and not later."""
+
+OURS = ("submitit_folder", "at_once")
+
+if importlib.util.find_spec("submitit") and importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
+    from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+    from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
+
+    class _Patient(BaseSubmititLauncher):
+        """Waits for every job, whatever becomes of it."""
+
+        def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+            """Run the jobs; a `JobReturn` each, in order."""
+            assert self.config is not None
+            Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+            state = Singleton.get_state()
+            calls = [
+                (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", state)
+                for number, overrides in enumerate(job_overrides, start=initial_job_idx)
+            ]
+            jobs: list[Any] = []
+            try:
+                self._submit(self._executor(), calls, jobs)
+                while not all(job.done() for job in jobs):
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+            except BaseException:  # told to stop: so are they
+                for job in jobs:
+                    job.cancel(check=False)
+                raise
+            return [_returned(job) for job in jobs]
+
+        def _executor(self) -> Any:
+            """The engine, with the config's parameters; those that engines do not share get its name before theirs."""
+            import submitit
+
+            given = {key: value for key, value in self.params.items() if value is not None and key not in OURS}
+            shared = BaseQueueConf.__dataclass_fields__.keys()
+            named = {key if key in shared else f"{self._EXECUTOR}_{key}": value for key, value in given.items()}
+            first = {key: named.pop(key) for key in (f"{self._EXECUTOR}_{key}" for key in STARTING) if key in named}
+            executor = submitit.AutoExecutor(self.params["submitit_folder"], cluster=self._EXECUTOR, **first)
+            executor.update_parameters(**named)
+            return executor
+
+        def _submit(self, executor: Any, calls: Sequence[tuple[Any, ...]], jobs: list[Any]) -> None:
+            raise NotImplementedError
+
+    class PatientSlurmLauncher(_Patient):
+        """One array of jobs for Slurm."""
+
+        _EXECUTOR = "slurm"
+
+        def _submit(self, executor: Any, calls: Sequence[tuple[Any, ...]], jobs: list[Any]) -> None:
+            jobs += executor.map_array(self, *zip(*calls, strict=True))
+
+    class PatientLocalLauncher(_Patient):
+        """Processes on this machine, `at_once` of them."""
+
+        _EXECUTOR = "local"
+
+        def _submit(self, executor: Any, calls: Sequence[tuple[Any, ...]], jobs: list[Any]) -> None:
+            from nelbo.sweeps.machine import cores
+
+            room = self.params["at_once"] or cores()
+            for call in calls:
+                while sum(not job.done() for job in jobs) >= room:
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                jobs.append(executor.submit(self, *call))
+
+
+def _returned(job: Any) -> JobReturn:
+    """What a job of submitit came to."""
+    error = job.exception()
+    if error is None:
+        returned: JobReturn = job.results()[0]
+        return returned
+    failed = JobReturn(status=JobStatus.FAILED)
+    failed.return_value = error
+    return failed

@@ -1,0 +1,57 @@
+"""The report of a sweep: results.csv, results.json, report.html, its figures as PNG and in TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nelbo.sweeps.board import write_board
+from nelbo.sweeps.curves import learning_curves
+from nelbo.sweeps.heatmaps import heat_maps
+from nelbo.sweeps.linear import truth
+from nelbo.sweeps.page import Section, page
+from nelbo.sweeps.plane import rate_distortion
+from nelbo.sweeps.results import write_results, write_whole
+from nelbo.sweeps.scales import Picture, scale_of
+from nelbo.sweeps.sections import comparable, title
+from nelbo.sweeps.table import SweepTable, read_table
+
+HTML, FIGURES = "report.html", "report"
+
+
+def write_report(sweep: Path) -> Path:
+    """Write all of it anew, of whatever has finished; where the page is.
+
+    Args:
+        sweep: the sweep's directory.
+
+    Raises:
+        SweepError: if it is none.
+    """
+    table = read_table(sweep)
+    write_results(table)
+    reason, tables = comparable(table)
+    folder = sweep / FIGURES
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    sections, shown = [], []
+    for index, part in enumerate(tables):
+        section = Section(title(part) if reason else "", part)
+        for picture in pictures(part):
+            name = f"{picture.name}_{index + 1}" if reason else picture.name
+            file = folder / f"{name}.png"
+            picture.figure.savefig(file)
+            section.pictures.append((picture.title, picture.caption, file))
+            shown.append((name, file))
+        sections.append(section)
+    write_board(table, shown)
+    write_whole(sweep / HTML, page(table, sections, reason))
+    return sweep / HTML
+
+
+def pictures(table: SweepTable) -> list[Picture]:
+    """All figures of cells that are comparable."""
+    scale = scale_of(table)
+    plane = rate_distortion(table, scale, truth(table.rows))
+    curves = learning_curves(table, scale)
+    return [picture for picture in (plane, *heat_maps(table), curves) if picture is not None]

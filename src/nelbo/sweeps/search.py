@@ -1,0 +1,171 @@
+"""A search: an Optuna study whose trials are cells. What a trial came to is read from its directory."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from nelbo.errors import ConfigError, choice, positive_integer
+from nelbo.sweeps.cells import Cell, read_cells, write_json
+from nelbo.sweeps.sweep import Sweep
+
+if TYPE_CHECKING:
+    from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
+
+log = logging.getLogger(__name__)
+WAYS = ("minimize", "maximize")
+INTERRUPTED = "interrupted"
+BEST = "optuna.json"
+
+
+class Search:
+    """Trials of a study, until there are as many finished ones as asked for.
+
+    Args:
+        sweeper: Hydra's, for its reading of the space and the launcher.
+        metrics: keys of metrics.json.
+        pruner: decides in the jobs which trials are given up; None for none.
+        pruner_config: the same as plain containers, for the jobs.
+
+    Raises:
+        ConfigError: for numbers or directions that make no sense.
+    """
+
+    def __init__(
+        self,
+        sweeper: OptunaSweeperImpl,
+        metrics: Sequence[str],
+        pruner: optuna.pruners.BasePruner | None,
+        pruner_config: Mapping[str, Any] | None,
+    ) -> None:
+        self.sweeper, self.metrics, self.pruner_config = sweeper, list(metrics), pruner_config
+        self.n_trials = positive_integer("hydra.sweeper.n_trials", sweeper.n_trials)
+        self.n_jobs = positive_integer("hydra.sweeper.n_jobs", sweeper.n_jobs)
+        directions = [choice("hydra.sweeper.direction", name, WAYS) for name in sweeper._get_directions()]
+        if len(directions) != len(self.metrics):
+            mend = f"needs one direction for each of {len(self.metrics)} metrics"
+            raise ConfigError("hydra.sweeper.direction", directions, mend)
+        if len(self.metrics) > 1 and pruner is not None:
+            log.info("no trial is given up early: pruning needs a single metric")
+            pruner, self.pruner_config = None, None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        assert sweeper.config is not None and sweeper.hydra_context is not None and sweeper.launcher is not None
+        self.sweep = Sweep(sweeper.config, sweeper.hydra_context, sweeper.launcher, [])
+        self.study = optuna.create_study(
+            study_name=sweeper.study_name,
+            storage=sweeper.storage,
+            sampler=sweeper.sampler,
+            pruner=pruner or optuna.pruners.NopPruner(),
+            directions=[StudyDirection[name.upper()] for name in directions],
+            load_if_exists=True,
+        )
+
+    def run(self, arguments: Sequence[str]) -> None:
+        """Ask, launch, tell; end with the account.
+
+        Raises:
+            SweepError: if trials failed.
+            SystemExit: if it was told to stop.
+        """
+        from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
+
+        self.sweeper._process_searchspace_config()
+        given = [*self.sweeper._parse_sweeper_params_config(), *arguments]
+        space, fixed, more = create_params_from_overrides(given)
+        if not space:
+            raise ConfigError(
+                "hydra/sweeper", "optuna", "has nothing to search: model.latent_dim=range(2,33) for instance"
+            )
+        self.sweep.swept = list(space)
+        self.take_up()
+        log.info("study %s: %d of %d trials are finished", self.study.study_name, self.finished(), self.n_trials)
+        while (left := self.n_trials - self.finished()) > 0:
+            trials = [self.study.ask() for _ in range(min(left, self.n_jobs))]
+            self.run_trials(trials, self.sweeper._configure_trials(trials, space, fixed, more))
+        self.write_best()
+        self.sweep.account()
+
+    def take_up(self) -> None:
+        """Trials that an earlier command left running are failed, and asked for again with the same values."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
+            self.study.tell(trial.number, state=TrialState.FAIL)
+            self.study.enqueue_trial(trial.params)
+
+    def finished(self) -> int:
+        """Trials that came to an end of their own."""
+        return sum(
+            trial.state.is_finished() and INTERRUPTED not in trial.user_attrs
+            for trial in self.study.get_trials(deepcopy=False)
+        )
+
+    def run_trials(self, trials: Sequence[Trial], jobs: Sequence[Sequence[str]]) -> None:
+        """Run those whose cell has no result yet; tell the study what all came to."""
+        asked: dict[str, list[str]] = {}
+        keys = []
+        for trial, job in zip(trials, jobs, strict=True):
+            key, overrides = self.sweep.ask(job)
+            asked.setdefault(key, [*overrides, f"trial={self.handover(trial)}"])
+            keys.append(key)
+        self.sweep.plan.write(self.sweep.folder)
+        over = {cell.identity for cell in read_cells(self.sweep.folder, keys) if cell.state in ("done", "pruned")}
+        if missing := [overrides for key, overrides in asked.items() if key not in over]:
+            self.sweep.launch(missing)
+        for trial, cell in zip(trials, read_cells(self.sweep.folder, keys), strict=True):
+            self.tell(trial, cell)
+
+    def handover(self, trial: Trial) -> str:
+        """What a job must know to report to its trial, in Hydra's grammar."""
+        if self.pruner_config is None:
+            return "null"
+        told = {
+            "storage": self.sweeper.storage,
+            "study": self.study.study_name,
+            "number": trial.number,
+            "metric": self.metrics[0],
+            "pruner": self.pruner_config,
+        }
+        return _grammar(told)
+
+    def tell(self, trial: Trial, cell: Cell) -> None:
+        """Take what a cell came to into the study."""
+        if cell.state == "pruned":
+            self.study.tell(trial, state=TrialState.PRUNED)
+        elif cell.state != "done":
+            trial.set_user_attr("error", cell.error)
+            self.study.tell(trial, state=TrialState.FAIL)
+        elif unknown := [metric for metric in self.metrics if metric not in cell.metrics]:
+            known = ", ".join(key for key in cell.metrics if "/" in key)
+            raise ConfigError("hydra.sweeper.metric", unknown[0], f"is not in metrics.json, which has: {known}")
+        else:
+            self.study.tell(trial, [cell.metrics[metric] for metric in self.metrics])
+
+    def write_best(self) -> None:
+        """The best trial, or the Pareto front, to the log and to `optuna.json`."""
+        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        best: list[FrozenTrial] = self.study.best_trials if complete else []
+        for trial in best:
+            values = ", ".join(f"{key} {value:.4f}" for key, value in zip(self.metrics, trial.values, strict=True))
+            log.info("best: trial %d: %s with %s", trial.number, values, _told(trial.params))
+        states = {
+            state.name.lower(): sum(t.state == state for t in self.study.get_trials(deepcopy=False))
+            for state in TrialState
+        }
+        found = [{"number": trial.number, "params": trial.params, "values": trial.values} for trial in best]
+        write_json(self.sweep.folder / BEST, {"metrics": self.metrics, "trials": states, "best": found})
+
+
+def _told(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in params.items())
+
+
+def _grammar(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_grammar(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value) if not isinstance(value, str) else f'"{value}"'

@@ -1,0 +1,29 @@
+"""train.py, but for as long as the file $FAULTS exists some jobs end badly: 2 latents raise, 3 exit, 4 are killed."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from nelbo.cli import command
+
+
+@command(config_path=str(Path(__file__).parents[1] / "conf"), config_name="config")
+def main(config: DictConfig) -> float:
+    """Run what the config says, or do not."""
+    from nelbo.run import run
+
+    fault = config.model.latent_dim if Path(os.environ["FAULTS"]).exists() else 0
+    if fault == 2:
+        raise RuntimeError("out of luck")
+    if fault == 3:
+        sys.exit(7)
+    if fault == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run(config)
+
+
+if __name__ == "__main__":
+    main()

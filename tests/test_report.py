@@ -1,0 +1,276 @@
+"""The report of a sweep, on directories that were written without training."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import runpy
+import time
+from html.parser import HTMLParser
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from nelbo.sweeps.callback import ReportCallback
+from nelbo.sweeps.report import write_report
+from nelbo.sweeps.scales import digits
+from nelbo.sweeps.table import pareto, read_table
+from nelbo.sweeps.values import parse
+from tests.conftest import ROOT, python
+from tests.sweep_directories import scores, write_sweep
+
+VOID = {"meta", "img", "br"}
+SMALL = [
+    {
+        "overrides": [f"model.latent_dim={d}", f"objective.beta={b}", f"seed={s}"],
+        "metrics": scores(d / b, 10 * b / d + s - d / 10),
+    }
+    for d, b, s in product((2, 4), (0.5, 1, 4), (1, 2))
+]
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order; keeps addresses and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read_page(sweep: Path) -> Page:
+    page = Page(write_report(sweep).read_text())
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    return page
+
+
+def rows(sweep: Path) -> list[dict[str, str]]:
+    with (sweep / "results.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def cell(*overrides: str, **more: Any) -> dict[str, Any]:
+    return {"overrides": overrides, "metrics": scores(3, 4), **more}
+
+
+def test_a_grid_has_a_table_and_all_figures(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", SMALL, strips=True)
+    page = read_page(sweep)
+    found = rows(sweep)
+    swept, metrics = ["model.latent_dim", "objective.beta", "seed"], ["test/nelbo", "test/kl", "test/reconstruction"]
+    columns = list(found[0])
+    assert columns[:6] == swept + metrics and columns[-3:] == ["state", "error", "directory"]
+    assert columns.index("test/active_units") < columns.index("val/nelbo") < columns.index("train_seconds")
+    assert len(found) == 12 and {row["state"] for row in found} == {"done"}
+    assert [float(row["test/nelbo"]) for row in found] == [c["metrics"]["test/nelbo"] for c in SMALL]
+    figures = {file.stem for file in (sweep / "report").glob("*.png")}
+    heat_maps = {f"heat_map_{name}" for name in ("nelbo", "active_units", "kl", "reconstruction")}
+    assert figures == {"rate_distortion", "learning_curves", *heat_maps}
+    for figure in figures:
+        with Image.open(sweep / "report" / f"{figure}.png") as picture:
+            assert picture.width > 500 and len(picture.convert("L").getcolors() or []) > 20
+    assert len(page.addresses) == len(figures) + 6  # a strip for one seed of each setting
+    # Rate 4 and distortion 2.5 + 1 - 0.4.
+    best = "python train.py model.latent_dim=4 objective.beta=1 seed=1"
+    assert "test/nelbo = 7.10" in page.text and best in page.text and "12 of 12 cells done" in page.text
+    told = json.loads((sweep / "results.json").read_text())
+    assert told["best"] == found[8]["directory"] and told["axes"]["objective.beta"] == [0.5, 1, 4]
+    assert len(told["cells"]) == 12
+
+
+def test_seeds_are_aggregated(tmp_path: Path) -> None:
+    results = {1: (1, 2, 4.5), 2: (10, 10, 10)}
+    cells = [
+        cell(f"objective.beta={beta}", f"seed={seed}", metrics=scores(value, 1))
+        for beta, values in results.items()
+        for seed, value in enumerate(values)
+    ]
+    sweep = write_sweep(tmp_path / "sweep", cells)
+    first, second = read_table(sweep).groups
+    assert first.values == {"objective.beta": 1}
+    assert first.mean("test/kl") == pytest.approx(2.5) and first.sd("test/kl") == pytest.approx(math.sqrt(3.25))
+    assert second.mean("test/kl") == 10 and second.sd("test/kl") == 0
+    assert "2.50 ± 1.80" in read_page(sweep).text
+
+
+def test_a_grid_that_grew_is_one_table(tmp_path: Path) -> None:
+    """Cells that were not asked for a key have it in their config, or as the option of a group."""
+    cells = [
+        cell("model.latent_dim=2", "trainer=cpu"),
+        cell("model.latent_dim=4", "trainer=cpu"),
+        cell("model.latent_dim=4", "trainer=cpu", "+optimizer.lr=0.5", "hydra.verbose=true"),
+        cell("model.latent_dim=4", "trainer=cpu", "model=conv_vae", "sweep=nightly"),
+        {"overrides": ["model.latent_dim=4", "trainer=cpu"], "state": "pending"},
+    ]
+    sweep = write_sweep(tmp_path / "sweep", cells)
+    table = read_table(sweep)
+    assert {axis.key: axis.values for axis in table.axes} == {
+        "model.latent_dim": (2, 4),
+        "optimizer.lr": (0.002, 0.5),
+        "model": ("conv_vae", "mlp_vae"),
+    }
+    write_report(sweep)
+    assert [row["optimizer.lr"] for row in rows(sweep)] == ["0.002", "0.002", "0.5", "0.002", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.5", 0.5), ("1e-3", 1e-3), ("8", 8), ("true", True), ("null", None), ("'a b'", "a b"), ("[2, 3]", "[2,3]")],
+)
+def test_typed_values(text: str, value: object) -> None:
+    assert parse(text) == value and type(parse(text)) is type(value)
+
+
+def test_a_sweep_that_is_half_finished(tmp_path: Path) -> None:
+    error = "optimizer.lr=-1: must be <positive>"
+    cells = [
+        cell("model.latent_dim=2", "objective.beta=1"),
+        {"overrides": ["model.latent_dim=2", "objective.beta=4"], "state": "failed", "error": error},
+        {"overrides": ["model.latent_dim=4", "objective.beta=1"], "state": "running"},  # and its process is gone
+        {"overrides": ["model.latent_dim=4", "objective.beta=4"], "state": "pending"},
+    ]
+    sweep = write_sweep(tmp_path / "sweep", cells)
+    page = read_page(sweep)
+    assert f"cell1-00000001: {error}" in page.text and "1 of 4 cells done; 2 failed, 1 pending" in page.text
+    assert [row["state"] for row in rows(sweep)] == ["done", "failed", "failed", "pending"]
+    assert rows(sweep)[1]["error"] == error
+    assert "Hatched" in page.text
+
+
+def test_a_sweep_without_a_result(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", [{"overrides": ["seed=1"], "state": "pending"}])
+    page = read_page(sweep)
+    assert "No cell has finished yet" in page.text and not page.addresses
+    assert rows(sweep)[0]["state"] == "pending"
+
+
+def test_one_axis_is_drawn_as_lines(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", [cell(f"objective.beta={beta}") for beta in (1, 2, 4)])
+    read_page(sweep)
+    assert {file.stem for file in (sweep / "report").glob("*.png")} == {
+        "rate_distortion",
+        "profiles",
+        "learning_curves",
+    }
+
+
+def test_a_model_without_an_elbo(tmp_path: Path) -> None:
+    metrics = {k: v for k, v in scores(0, 5).items() if k.rpartition("/")[2] not in ("nelbo", "kl")}
+    sweep = write_sweep(tmp_path / "sweep", [cell(f"model.latent_dim={d}", metrics=metrics) for d in (2, 4)])
+    page = read_page(sweep)
+    assert {file.stem for file in (sweep / "report").glob("*.png")} == {"profiles"}
+    assert "test/reconstruction = 5 nats" in page.text
+
+
+def test_an_evaluation_is_merged_in(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", SMALL)
+    for folder in sweep.glob("cell*"):
+        (folder / "evaluation.json").write_text('{"test/nll": 6.25}')
+    write_report(sweep)
+    assert {row["test/nll"] for row in rows(sweep)} == {"6.25"} and (sweep / "report" / "heat_map_nll.png").exists()
+
+
+def test_the_pareto_front() -> None:
+    points = [(1.0, 9.0), (2.0, 5.0), (3.0, 5.0), (2.5, 6.0), (4.0, 1.0), (4.0, 2.0), (5.0, 1.0)]
+    assert pareto(points) == [0, 1, 4]
+
+
+def test_different_data_get_no_common_picture(tmp_path: Path) -> None:
+    other = scores(3, 400, data="mnist", data_sha256="aaaa")
+    cells = [*SMALL, *(cell("data=mnist", f"model.latent_dim={d}", metrics=other) for d in (2, 4))]
+    sweep = write_sweep(tmp_path / "sweep", cells)
+    page = read_page(sweep)
+    assert "results of different data_sha256 are not comparable" in page.text
+    planes = {file.stem for file in (sweep / "report").glob("rate_distortion*")}
+    assert planes == {"rate_distortion_1", "rate_distortion_2"}
+    assert len(rows(sweep)) == 14
+
+
+def test_writing_again_leaves_one_event_file(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    sweep = write_sweep(tmp_path / "sweep", SMALL)
+    for _ in range(2):
+        write_report(sweep)
+    (events,) = (sweep / "tensorboard").glob("events.out.tfevents.*")
+    board = EventAccumulator(str(events)).Reload()
+    assert "sweep/rate_distortion" in board.Tags()["images"] and len(board.Tags()["images"]) == 6
+    for folder in (sweep / "tensorboard").glob("cell*"):
+        (file,) = folder.iterdir()
+        session = EventAccumulator(str(file)).Reload()
+        assert session.Scalars("test/nelbo")[0].value > 0
+    keys = {frozenset(session_keys(file)) for file in (sweep / "tensorboard").glob("cell*/*")}
+    assert len(keys) == 1 and {"objective.beta", "model", "seed"} <= set(next(iter(keys)))
+
+
+def session_keys(file: Path) -> set[str]:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    for event in EventFileLoader(str(file)).Load():
+        for value in event.summary.value:
+            if value.tag == "_hparams_/session_start_info":
+                data = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+                return set(data.session_start_info.hparams)
+    return set()
+
+
+def test_two_thousand_cells(tmp_path: Path) -> None:
+    cells = [
+        cell(f"model.latent_dim={d}", f"objective.beta={b / 10}", f"seed={s}", metrics=scores(d / b, b / d + s / 100))
+        for d, b, s in product(range(1, 21), range(1, 21), range(5))
+    ]
+    sweep = write_sweep(tmp_path / "sweep", cells, strips=True, curve=20)
+    started = time.perf_counter()
+    page = read_page(sweep)
+    assert time.perf_counter() - started < 60
+    assert (sweep / "report.html").stat().st_size < 20e6 and "2000 of 2000 cells done" in page.text
+    assert "100 of 2000 cells are drawn" in page.text and "The best 60 of 400 settings" in page.text
+
+
+def test_the_script_says_where_and_refuses_what_is_no_sweep(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", SMALL[:2])
+    done = python("scripts/report.py", f"sweep={sweep}", "watch=true")
+    assert done.returncode == 0 and f"report: {sweep / 'report.html'}" in done.stdout, done.stderr
+    done = python("scripts/report.py", f"sweep={tmp_path}")
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["sweep=none"], [], ["sweeep=x"], ["sweep=x", "watch=7"]])
+def test_the_script_refuses_bad_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "report.py"))
+    with pytest.raises(SystemExit) as ended:
+        script["main"](arguments)
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and told.startswith("error: ") and len(told.splitlines()) == 1
+
+
+def test_the_callback_writes_the_report_and_leaves_other_directories_alone(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", SMALL[:2])
+    (tmp_path / "other").mkdir()
+    for folder in (sweep, tmp_path / "other"):
+        ReportCallback().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}}))
+    assert (sweep / "report.html").exists() and not any((tmp_path / "other").iterdir())
+
+
+def test_numbers_for_people() -> None:
+    assert [digits(n) for n in (-20.537, 103.21, 3.0, 0.0123, None)] == ["−20.54", "103.2", "3", "0.01", "–"]
