@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-OLD_HYDRA := .venv/hydra-1.3
+OLD_HYDRA := .venv/with-hydra-1.3
 
 .PHONY: setup train test test-slow test-hydra-1.3 lint tensorboard clean
 
@@ -18,20 +18,22 @@ train: setup
 
 # Without the tests that train for minutes each: those are `make test-slow`.
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-# The core's tests with Hydra 1.3 in front of the pinned 1.4.
-$(OLD_HYDRA)/.installed: $(STAMP)
-	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(OLD_HYDRA) \
-		hydra-core==1.3.8 omegaconf==2.3.1 antlr4-python3-runtime==4.9.3
+# The core's tests with Hydra 1.3 and without the sweep extra, whose packages need 1.4.
+$(OLD_HYDRA)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(OLD_HYDRA)
+	grep -viE '^(hydra|omegaconf|antlr)' constraints.txt > $(OLD_HYDRA)/constraints.txt
+	$(OLD_HYDRA)/bin/python -m pip install --quiet --constraint $(OLD_HYDRA)/constraints.txt --editable '.[test]' \
+		hydra-core==1.3.8 omegaconf==2.3.1
 	touch $@
 
 test-hydra-1.3: $(OLD_HYDRA)/.installed
-	PYTHONPATH=$(CURDIR)/$(OLD_HYDRA) $(BIN)/python -m pytest --quiet -m "not slow" \
-		tests/test_configs.py tests/test_train.py tests/test_bad_input.py
+	$(OLD_HYDRA)/bin/python -m pytest --quiet -m "not slow" -n 2 --dist loadfile \
+		tests/test_configs.py tests/test_train.py tests/test_bad_input.py tests/test_sweep.py
 
 lint: setup
 	$(BIN)/ruff format --check .

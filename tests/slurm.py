@@ -16,9 +16,9 @@ if sys.argv[1] == "run":  # what the cluster does once sbatch has answered
     array = re.search(r"--array=(\\d+)-(\\d+)", script.read_text())
     for task in range(int(array[1]), int(array[2]) + 1):
         name = f"{number}_{task}"
-        own = {"SLURM_JOB_ID": name, "SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": str(task), "SLURM_NTASKS": "1",
-               "SLURM_LOCALID": "0", "SLURM_PROCID": "0", "SLURM_NODEID": "0", "SLURM_JOB_NUM_NODES": "1",
-               "SLURM_JOB_NODELIST": "localhost"}
+        own = {"SLURM_JOB_ID": name, "SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": str(task),
+               "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "SLURM_PROCID": "0", "SLURM_NODEID": "0",
+               "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "localhost"}
         ended = subprocess.run(["bash", str(script)], env={**os.environ, **own})
         (home / f"job-{name}").write_text("COMPLETED" if ended.returncode == 0 else "FAILED")
     sys.exit()

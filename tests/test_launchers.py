@@ -52,7 +52,7 @@ def test_every_gpu_has_its_cell(tmp_path: Path, launcher: str) -> None:
 
 
 def test_cells_of_several_processes(tmp_path: Path) -> None:
-    """2 cells x 2 gloo ranks: an autoencoder draws no noise, so it must be the run of one process with twice the batch."""
+    """2 cells x 2 gloo ranks: an autoencoder draws no noise, so it is the run of one process with twice the batch."""
     train = ("model=autoencoder", "seed=0,1", "trainer.max_epochs=2")
     ddp = sweep(tmp_path / "ddp", *DDP, *train, "data.batch_size=64", "hydra.launcher.n_jobs=2")
     assert ddp.returncode == 0, ddp.stderr
@@ -96,7 +96,14 @@ def test_slurm_gets_one_array_with_what_the_config_asks_for(tmp_path: Path) -> N
     assert done.returncode == 2 and "1 of 2 cells are not done" in done.stderr, done.stderr
     (script,) = stubs.glob("script-*")
     lines = set(script.read_text().splitlines())
-    for option in ("--array=0-1%2", "--partition=gpu", "--gpus-per-node=2", "--cpus-per-task=4", "--time=1440", "--mem=16GB"):
+    for option in (
+        "--array=0-1%2",
+        "--partition=gpu",
+        "--gpus-per-node=2",
+        "--cpus-per-task=4",
+        "--time=1440",
+        "--mem=16GB",
+    ):
         assert f"#SBATCH {option}" in lines, lines
     assert "echo hello" in lines and "--signal=USR2@120" in " ".join(lines)
     assert [record["state"] for record in records(tmp_path / "sweep").values()] == ["failed", "done"]
@@ -125,7 +132,15 @@ def test_ray_on_two_nodes(tmp_path: Path) -> None:
 def test_one_model_on_processes_that_torchrun_started(tmp_path: Path) -> None:
     from tests.conftest import python
 
-    run = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29713", "train.py", *DDP, "model=mlp_vae")
+    run = (
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--master-port=29713",
+        "train.py",
+        *DDP,
+        "model=mlp_vae",
+    )
     lost = python(*run, "trainer.max_epochs=1")
     assert lost.returncode != 0 and "hydra.run.dir: every process must write to the same directory" in lost.stderr
     done = python(*run, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}")

@@ -80,17 +80,21 @@ class LocalPool:
         free = self.slots(str(OmegaConf.select(config, "trainer.accelerator", default="auto")))
         threads = self.threads or max(1, cores() // len(free))
         waiting = deque(enumerate(job_overrides))
+        job: DictConfig | None = None  # the first of those that wait, composed while it does
         running: list[RunningCell] = []
         returns: list[JobReturn] = [JobReturn() for _ in job_overrides]
         try:
             while waiting or running:
                 while waiting:
                     position, overrides = waiting[0]
-                    job = job_config(hydra_context, config, overrides, first + position)
-                    if not (slots := take(free, processes_of(job))) and running:
+                    if job is None:
+                        job = job_config(hydra_context, config, overrides, first + position)
+                    slots = take(free, processes_of(job), all_free=not running)
+                    if not slots:
                         break
                     waiting.popleft()
                     running.append(start(job, position, slots, threads, hydra_context, task_function))
+                    job = None
                 wait([cell.process.sentinel for cell in running], timeout=TICK)
                 for cell in [cell for cell in running if not cell.process.is_alive()]:
                     running.remove(cell)
@@ -126,14 +130,19 @@ def processes_of(job: DictConfig) -> int:
     return int(devices) if str(devices).isdigit() else len(devices) if OmegaConf.is_list(devices) else sys.maxsize
 
 
-def take(free: list[str | None], wanted: int) -> list[str | None]:
-    """Slots for a job, on different GPUs, out of `free`; none if there are too few yet. A job may ask for all."""
+def take(free: list[str | None], wanted: int, *, all_free: bool = False) -> list[str | None]:
+    """Slots for a job, on different GPUs, out of `free`; none if there are too few yet.
+
+    Where `all_free` says that there are no others to wait for, a job that wants more than there are gets all of them.
+    """
     chosen: list[str | None] = []
     for slot in free:
         if len(chosen) < wanted and (slot is None or slot not in chosen):
             chosen.append(slot)
-    if not chosen or len(chosen) < wanted:
-        return []
+    if len(chosen) < wanted:
+        if not all_free:
+            return []
+        chosen = list(free)
     for slot in chosen:
         free.remove(slot)
     return chosen
@@ -177,7 +186,7 @@ def _cell(
         os.dup2(console.fileno(), 1)
         os.dup2(console.fileno(), 2)
     if gpus := [slot for slot in slots if slot is not None]:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(gpus))
     os.environ["OMP_NUM_THREADS"] = str(threads)  # of processes that it starts
     import torch
 

@@ -1,0 +1,148 @@
+"""Identity and state of cells, slots of a machine: without a process."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nelbo.identity import identity
+from nelbo.sweeps.cells import Plan, SweepError, cell_lock, read_cell, read_cells, write_json
+from nelbo.sweeps.job import alone, needs_processes, quoted
+from nelbo.sweeps.live import duration
+from nelbo.sweeps.local import take
+from nelbo.sweeps.machine import visible_gpus
+from nelbo.sweeps.names import cell_name
+
+PLAIN: dict[str, Any] = {
+    "seed": 1,
+    "threads": None,
+    "trial": None,
+    "objective": {"beta": 1.0},
+    "trainer": {"accelerator": "auto", "strategy": "auto", "devices": 1},
+    "data": {"num_workers": 0, "batch_size": 64, "root": "here"},
+}
+
+
+def changed(**keys: object) -> dict[str, Any]:
+    plain = copy.deepcopy(PLAIN)
+    for key, value in keys.items():
+        *groups, last = key.split("__")
+        holder = plain
+        for group in groups:
+            holder = holder[group]
+        holder[last] = value
+    return plain
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"trainer__accelerator": "cpu"}, {"trainer__strategy": "ddp"}, {"data__num_workers": 4}, {"threads": 2},
+        {"trial": {"number": 3}}, {"objective__beta": 1},
+    ],
+)  # fmt: skip
+def test_facts_of_the_machine_make_no_other_run(same: dict[str, object]) -> None:
+    assert identity(changed(**same)) == identity(PLAIN)
+    assert list(PLAIN) == list(changed())  # and nothing is taken out of the caller's config
+    assert PLAIN["trainer"]["accelerator"] == "auto"
+
+
+@pytest.mark.parametrize(
+    "other", [{"seed": 2}, {"objective__beta": 1.5}, {"trainer__devices": 2}, {"data__batch_size": 128}, {"seed": True}]
+)
+def test_what_decides_the_result_makes_another_run(other: dict[str, object]) -> None:
+    assert identity(changed(**other)) != identity(PLAIN)
+
+
+def cell(folder: Path, **record: object) -> str:
+    write_json(folder / "cell.json", {"identity": "a" * 16, **record})
+    return read_cell(folder, "a" * 16, []).state
+
+
+def test_states(tmp_path: Path) -> None:
+    assert read_cell(tmp_path, "a" * 16, []).state == "pending"
+    assert cell(tmp_path, state="failed", error="bad luck") == "failed"
+    assert read_cell(tmp_path, "a" * 16, []).error == "bad luck"
+    assert read_cell(tmp_path, "b" * 16, []).state == "pending"  # the record is another cell's
+    with cell_lock(tmp_path):
+        assert cell(tmp_path, state="running") == "running"
+    assert cell(tmp_path, state="running") == "failed"
+    assert "without a word" in read_cell(tmp_path, "a" * 16, []).error
+    metrics = tmp_path / "metrics.json"
+    write_json(metrics, {"identity": "b" * 16, "test/nelbo": 1.0})
+    assert cell(tmp_path, state="done") == "pending"
+    write_json(metrics, {"identity": "a" * 16, "test/nelbo": 1.0})
+    assert cell(tmp_path, state="done") == "done" and cell(tmp_path, state="failed") == "done"
+    whole = metrics.read_text()
+    for cut in range(len(whole) - 2):
+        metrics.write_text(whole[:cut])
+        assert cell(tmp_path, state="done") == "pending", cut
+    metrics.write_text(json.dumps([1]))
+    assert cell(tmp_path, state="done") == "pending"
+
+
+def test_a_plan_keeps_the_names_that_cells_have(tmp_path: Path) -> None:
+    plan = Plan.read(tmp_path)
+    assert plan.add("a" * 16, "seed=1", ["seed=1"]) == "seed=1"
+    plan.write(tmp_path)
+    again = Plan.read(tmp_path)
+    assert again.add("a" * 16, "seed=1,objective.beta=1", ["seed=1", "objective.beta=1"]) == "seed=1"
+    assert [cell.folder.name for cell in read_cells(tmp_path)] == ["seed=1"]
+    with pytest.raises(SweepError, match="is not the directory of a sweep"):
+        read_cells(tmp_path / "nowhere")
+
+
+def test_names_hold_what_differs_and_no_two_are_alike() -> None:
+    job = ["model=mlp_vae", "model.latent_dim=2", "data.root='/a b/c'"]
+    assert cell_name(job, ["model.latent_dim", "data.root"], "0123456789abcdef") == (
+        "model.latent_dim=2,data.root=_a_b_c_-01234567"
+    )
+    assert cell_name(job, [], "0123456789abcdef") == "defaults-01234567"
+    long = [f"model.latent_dim={'1' * 500}"]
+    assert cell_name(long, ["model.latent_dim"], "0" * 16) != cell_name(long, ["model.latent_dim"], "1" * 16)
+    assert len(cell_name(long, ["model.latent_dim"], "0" * 16)) < 140
+
+
+def test_a_job_gets_slots_on_different_gpus() -> None:
+    free: list[str | None] = ["0", "1", "0", "1"]
+    assert take(free, 2) == ["0", "1"] and free == ["0", "1"]
+    assert take(free, 3) == [] and free == ["0", "1"]
+    assert take(free, 1) == ["0"] and take(free, 2) == [] and take(free, 1) == ["1"] and take(free, 1) == []
+    cores: list[str | None] = [None, None]
+    assert take(cores, 2) == [None, None] and cores == []
+
+
+def test_a_job_that_asks_for_more_than_there_is_gets_all_of_it() -> None:
+    free: list[str | None] = [None, None]
+    assert take(free, 8, all_free=True) == [None, None] and free == []
+
+
+@pytest.mark.parametrize(("told", "gpus"), [("", []), ("3", ["3"]), ("0,2", ["0", "2"])])
+def test_visible_gpus_are_those_that_cuda_would_see(
+    monkeypatch: pytest.MonkeyPatch, told: str, gpus: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
+    assert visible_gpus() == gpus
+
+
+def test_which_jobs_need_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    assert not needs_processes({"devices": 1, "strategy": "auto"}) and not needs_processes({})
+    assert needs_processes({"devices": 2, "strategy": "auto"}) and needs_processes({"devices": "auto"})
+    assert needs_processes({"devices": 1, "strategy": "ddp"}) and needs_processes({"devices": 1, "num_nodes": 2})
+    monkeypatch.setenv("SLURM_NTASKS", "2")  # srun has started them
+    assert not needs_processes({"devices": 2, "strategy": "ddp"})
+
+
+def test_overrides_of_a_single_run() -> None:
+    assert alone(["sweep=seeds", "seed=1", "trial={number:1}"]) == ["seed=1"]
+    assert quoted("it's") == r"'it\'s'"
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(4.2, "4 s"), (99, "99 s"), (600, "10 min"), (7200, "2 h 00 min")])
+def test_durations_are_for_people(seconds: float, told: str) -> None:
+    assert duration(seconds) == told
