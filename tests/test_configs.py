@@ -134,3 +134,9 @@ def test_the_keys_that_people_type_exist() -> None:
     config = plain()
     for key in (*TYPED_KEYS, *CHECKS):
         assert select(config, key) is not None, key
+
+
+@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "sweep"])
+def test_a_sweep_sets_nothing_but_what_is_swept(option: str) -> None:
+    """So that a cell's own overrides make it again without the sweep."""
+    assert plain(f"sweep={option}") == plain()

@@ -24,12 +24,9 @@ def quiet_optuna() -> None:
 
 
 def trials(folder: Path) -> list[FrozenTrial]:
-    if not (folder / "optuna.db").exists():
+    if not (folder / "sweep.json").exists():  # the database is being made: who looks now would make it too
         return []
-    try:
-        study = optuna.load_study(study_name="nelbo", storage=f"sqlite:///{folder}/optuna.db")
-    except KeyError:  # not made yet
-        return []
+    study = optuna.load_study(study_name="nelbo", storage=f"sqlite:///{folder}/optuna.db")
     found = study.get_trials()
     study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
     return found
@@ -42,7 +39,7 @@ def finished(folder: Path) -> list[FrozenTrial]:
 def test_a_search_that_is_killed_goes_on_to_its_total(tmp_path: Path) -> None:
     space = ("model.latent_dim=range(2,33)", "optimizer.lr=tag(log,interval(1e-4,1e-2))", "trainer.max_epochs=2")
     process = begin(tmp_path, *SEARCH, *space)
-    wait_for(lambda: len(finished(tmp_path)) >= 8, 120)
+    wait_for(lambda: len(finished(tmp_path)) >= 8 or process.poll() is not None, 120)
     stop(process, signal.SIGKILL)
     before = {trial.number for trial in finished(tmp_path)}
     assert 8 <= len(before) < 20
@@ -77,7 +74,7 @@ def test_the_pruner_gives_up_a_bad_region(tmp_path: Path) -> None:
     complete = [trial for trial in finished(tmp_path) if trial.state == TrialState.COMPLETE]
     assert min(complete, key=lambda trial: trial.values).params["optimizer.lr"] == 2e-3
     pruned = [trial for trial in trials(tmp_path) if trial.state == TrialState.PRUNED]
-    assert all(3 <= trial.last_step < 12 for trial in pruned if trial.last_step is not None)
+    assert all(2 <= trial.last_step < 12 for trial in pruned if trial.last_step is not None)
     states = [json.loads(path.read_text())["state"] for path in tmp_path.glob("*/cell.json")]
     assert states.count("pruned") == len(pruned) > 0 and "failed" not in states
 

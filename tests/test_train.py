@@ -148,12 +148,6 @@ def test_seconds_are_of_the_whole_training_whichever_epoch_was_best(train: Train
     assert math.isclose(metrics["images_per_second"] * metrics["train_seconds"], 400 * 200, rel_tol=1e-6)
 
 
-def test_a_sweep_refuses_jobs_of_several_processes(tmp_path: Path) -> None:
-    sweep = ["-m", "seed=0,1", "model=mlp_vae", "data=digits", "trainer=ddp", "trainer.accelerator=cpu"]
-    done = python("train.py", *sweep, "trainer.devices=2", f"hydra.sweep.dir={tmp_path}")
-    assert done.returncode == 2 and "error: trainer.devices=2: a job of a sweep has one process" in done.stderr
-
-
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not(train: Train, tmp_path: Path) -> None:
     values = []
     for seed in (0, 0, 1):
