@@ -130,11 +130,11 @@ def test_visible_gpus_are_those_that_cuda_would_see(
 
 
 def test_which_jobs_need_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "2")  # of an allocation in whose shell one process was started
     assert not needs_processes({"devices": 1, "strategy": "auto"}) and not needs_processes({})
     assert needs_processes({"devices": 2, "strategy": "auto"}) and needs_processes({"devices": "auto"})
     assert needs_processes({"devices": 1, "strategy": "ddp"}) and needs_processes({"devices": 1, "num_nodes": 2})
-    monkeypatch.setenv("SLURM_NTASKS", "2")  # srun has started them
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")  # srun has started them
     assert not needs_processes({"devices": 2, "strategy": "ddp"})
 
 

@@ -22,7 +22,8 @@ ROWS = (
 def headline(metrics: Mapping[str, Any]) -> float:
     """The one number of a run: the negative ELBO, or the reconstruction of a model that has none; validation first."""
     split = "val" if any(key.startswith("val/") for key in metrics) else "test"
-    return float(metrics.get(f"{split}/nelbo", metrics[f"{split}/reconstruction"]))
+    key = f"{split}/nelbo"
+    return float(metrics[key if key in metrics else f"{split}/reconstruction"])
 
 
 def print_report(metrics: Mapping[str, Any], folder: Path) -> None:

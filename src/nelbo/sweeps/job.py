@@ -153,7 +153,7 @@ def needs_processes(trainer: Mapping[str, Any]) -> bool:
 
 def world_size_from_outside() -> int:
     """How many processes torchrun or srun has started for this run; 1 if neither did."""
-    name = "WORLD_SIZE" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_NTASKS"
+    name = "WORLD_SIZE" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_STEP_NUM_TASKS"
     return int(os.environ.get(name, "1"))
 
 

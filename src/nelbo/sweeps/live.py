@@ -109,13 +109,8 @@ def row(cell: Cell) -> tuple[str, str, str, str, str]:
     started = float(cell.record.get("started") or 0)
     spent = cell.seconds if cell.state != "running" else time.time() - started
     last = last_validation(cell.folder)
-    number = (
-        f"{headline(cell.metrics):.2f}"
-        if cell.metrics
-        else f"{float(last.get('val/nelbo', 'nan')):.2f}"
-        if last
-        else ""
-    )
+    told = cell.metrics or {key: float(value) for key, value in last.items() if key.startswith("val/")}
+    number = f"{headline(told):.2f}" if told else ""
     name = cell.folder.name + (f"  {cell.error}" if cell.error else "")
     return cell.state, name, last.get("epoch", ""), number, duration(spent)
 

@@ -95,8 +95,8 @@ class LocalPool:
                     waiting.popleft()
                     running.append(start(job, position, slots, threads, hydra_context, task_function))
                     job = None
-                wait([cell.process.sentinel for cell in running], timeout=TICK)
-                for cell in [cell for cell in running if not cell.process.is_alive()]:
+                ended = wait([cell.process.sentinel for cell in running], timeout=TICK)
+                for cell in [cell for cell in running if cell.process.sentinel in ended]:
                     running.remove(cell)
                     free += cell.slots
                     returns[cell.position] = collect(cell, list(job_overrides[cell.position]))
@@ -213,8 +213,7 @@ def _end_with_parent() -> None:
 
 def collect(cell: RunningCell, overrides: list[str]) -> JobReturn:
     """How a cell's process ended; what it left running is ended too."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(cell.process.pid or 0, signal.SIGKILL)  # before it is waited for, while the number is its own
+    end_group(cell)  # before it is waited for, while the number is its own
     cell.process.join()
     returned = JobReturn(overrides=overrides)
     try:
@@ -228,6 +227,13 @@ def collect(cell: RunningCell, overrides: list[str]) -> JobReturn:
     return returned
 
 
+def end_group(cell: RunningCell, signum: signal.Signals = signal.SIGKILL) -> None:
+    """Signal a cell and all that it started."""
+    assert cell.process.pid is not None
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(cell.process.pid, signum)
+
+
 def _death(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         return f"killed by {signal.Signals(-exitcode).name}"
@@ -239,11 +245,11 @@ def stop(running: Sequence[RunningCell]) -> None:
     for signum, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
         alive = [cell for cell in running if cell.process.is_alive()]
         for cell in alive:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(cell.process.pid or 0, signum)
+            end_group(cell, signum)
         deadline = time.monotonic() + patience
         for cell in alive:
             cell.process.join(max(0.0, deadline - time.monotonic()))
     for cell in running:
+        end_group(cell)  # a rank may have outlived the process that started it
         if read_json(cell.folder / RECORD).get("state") == "running":
             update_record(cell.folder, state="stopped", error="stopped by a signal", ended=time.time())
