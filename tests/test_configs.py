@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,8 @@ CONF = ROOT / "conf"
 OPTIONS = sorted(
     (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.rglob("*.yaml") if path.parent != CONF
 )
+if importlib.util.find_spec("optuna") is None:  # without the sweep extra: its sampler's config is the plugin's
+    OPTIONS = [option for option in OPTIONS if option not in (("hydra/sweeper", "optuna"), ("sweep", "optuna_elbo"))]
 MODELS = [option for group, option in OPTIONS if group == "model"]
 
 
