@@ -34,6 +34,8 @@ def begin(folder: Path, *overrides: str, script: str = "train.py", **environment
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell starts its background jobs with SIGINT ignored, and the suite may be one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
