@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,9 @@ if importlib.util.find_spec("submitit") and importlib.util.find_spec("hydra_plug
             executor.update_parameters(**named)
             return executor
 
+        @abstractmethod
         def _submit(self, executor: Any, calls: Sequence[tuple[Any, ...]], jobs: list[Any]) -> None:
-            raise NotImplementedError
+            """Submit the calls, adding to `jobs` as they are."""
 
     class PatientSlurmLauncher(_Patient):
         """One array of jobs for Slurm."""
