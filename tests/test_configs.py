@@ -46,8 +46,6 @@ NEEDED = {
 
 
 def override(group: str, option: str) -> list[str]:
-    if group == "schedule":
-        return [f"+schedule@objective.beta={option}"]
     return [f"{group}={option}", *(NEEDED.get(option, []) if group == "data" else [])]
 
 

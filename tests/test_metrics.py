@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from zuko.transforms import ComposedTransform, IdentityTransform
 
-from nelbo.distributions import DiagonalNormal
+from nelbo.distributions import DiagonalNormal, Flow
 from nelbo.metrics import ActiveUnits, BitsPerDim, KLPerUnit, standard_metrics
+from nelbo.models import VAE
 from nelbo.trace import Latent, Trace
 from tests.factors import SHAPE, images, make_vae
 
@@ -19,7 +21,7 @@ def test_metrics_do_not_depend_on_the_batches(likelihood: str) -> None:
         latent = whole.latents[0]
         collected = []
         for sizes in ([50], [20, 20, 10], [1] * 50):
-            metrics = standard_metrics(whole, "test/")
+            metrics = standard_metrics(whole, "test/", dequantized_levels=None)
             for part in torch.arange(50).split(sizes):
                 q = DiagonalNormal(latent.q.loc[part], latent.q.scale[part])  # type: ignore[attr-defined]
                 px = model.decode(latent.z[:, part])
@@ -44,14 +46,45 @@ def test_a_fair_coin_costs_one_bit_a_pixel() -> None:
         for parameter in model.parameters():
             parameter.zero_()  # q = p, and every pixel is 0 or 1 with probability one half
         trace = model.trace(images("bernoulli", 10))
-        bits = BitsPerDim()
+        bits = BitsPerDim(None)
         bits.update(trace)
     torch.testing.assert_close(bits.compute(), torch.tensor(1.0))
 
 
+def silent(likelihood: str) -> VAE:
+    """q = p, and p(x|z) without features: the negative ELBO is -log p(x)."""
+    model = make_vae(likelihood=likelihood)
+    with torch.no_grad():
+        for part in (model.posterior, model.decoder, model.likelihood):
+            for parameter in part.parameters():
+                parameter.zero_()
+    return model
+
+
+def test_a_uniform_density_of_dequantised_pixels_costs_all_the_bits_that_they_have() -> None:
+    """Density 1 on [0, 1]: log2 L bits a pixel, as a uniform choice of one of L levels costs too."""
+    x, bits = torch.rand(10, *SHAPE), {}
+    with torch.no_grad():
+        for likelihood, levels in (("continuous_bernoulli", 256), ("categorical", None)):
+            trace = silent(likelihood).trace(images(likelihood) if levels is None else x)
+            metrics = standard_metrics(trace, "test/", dequantized_levels=levels)
+            metrics.update(trace)
+            bits[likelihood] = metrics.compute()["test/bits_per_dim"].item()
+    assert bits["continuous_bernoulli"] == pytest.approx(8, abs=1e-5)
+    assert bits["categorical"] == pytest.approx(math.log2(17), abs=1e-5)
+
+
+def test_a_density_of_other_pixels_has_no_bits() -> None:
+    trace = make_vae(likelihood="gaussian").trace(images())
+    assert "test/bits_per_dim" not in standard_metrics(trace, "test/", dequantized_levels=None).keys()
+
+
 def test_deterministic_codes_leave_nelbo_and_kl_out() -> None:
     trace = make_vae(posterior="deterministic").trace(images())
-    assert set(standard_metrics(trace, "test/").keys()) == {"test/reconstruction", "test/active_units"}
+    assert set(standard_metrics(trace, "test/", dequantized_levels=256).keys()) == {
+        "test/reconstruction",
+        "test/active_units",
+    }
     assert not KLPerUnit.applies(trace)
 
 
@@ -68,8 +101,29 @@ def test_active_units_follow_burda() -> None:
     assert metric.compute() == 2
 
 
-def test_kl_per_unit_sums_to_the_kl() -> None:
-    trace = make_vae().trace(images(count=20))
+def test_active_units_of_a_flow_are_not_its_noise() -> None:
+    """A flow that moves nothing is a Gaussian: one unit's mean varies, that of three noisy others does not."""
+    means = torch.randn(4000, 4) * torch.tensor([0.5, 0.0, 0.0, 0.0])
+    base = DiagonalNormal(means, torch.ones(4000, 4))
+    q = Flow(base, ComposedTransform(IdentityTransform()))
+    trace = Trace(torch.zeros(4000, *SHAPE), q, (Latent(q, q, means.unsqueeze(0)),))
+    metric = ActiveUnits(trace)
+    metric.update(trace)
+    # Each estimate averages 16 samples, so 4,000 products have a standard error of 1 / 16 / sqrt(4000) = 0.001.
+    assert abs(metric.variances()[0] - 0.25) < 0.03 and metric.variances()[1:].abs().max() < 5e-3
+    assert metric.compute() == 1
+
+
+@pytest.mark.parametrize("posterior", ["diagonal_normal", "laplace"])
+@pytest.mark.parametrize("prior", ["standard_normal", "diagonal_normal"])
+def test_kl_per_unit_sums_to_the_kl(posterior: str, prior: str) -> None:
+    trace = make_vae(posterior=posterior, prior=prior).trace(images(count=20))
+    assert KLPerUnit.applies(trace)
     metric = KLPerUnit(trace)
     metric.update(trace)
     torch.testing.assert_close(metric.compute().sum(), trace.kl.mean())
+
+
+def test_kl_per_unit_needs_independent_units() -> None:
+    for posterior, prior in (("full_normal", "standard_normal"), ("diagonal_normal", "mixture")):
+        assert not KLPerUnit.applies(make_vae(posterior=posterior, prior=prior).trace(images()))

@@ -100,7 +100,7 @@ def test_without_validation_the_last_checkpoint_is_the_best(train: Train, tmp_pa
 
 def test_best_is_the_epoch_with_the_lowest_validation_objective(train: Train, tmp_path: Path) -> None:
     """A learning rate that ruins the model: the best checkpoint is an early one, judged at the final beta."""
-    schedule = ["+schedule@objective.beta=linear", "objective.beta.end=2", "objective.beta.steps=10"]
+    schedule = ["objective.beta={linear:{steps:10,end:2}}"]
     done = train("model=mlp_vae", "data=digits", "trainer.max_epochs=8", "optimizer.lr=0.5", "logger=csv", *schedule)
     assert done.returncode == 0, done.stderr
     rows = (tmp_path / "run" / "csv" / "metrics.csv").read_text().splitlines()

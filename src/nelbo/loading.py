@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
 from pathlib import Path
@@ -42,6 +43,7 @@ def load(path: str | Path) -> VAE:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{file}: its tensors do not fit its model: {first_line(error)}") from error
+    model.advance(math.inf)  # a schedule that training did not finish: its figures are for the final values too
     return model.eval()  # type: ignore[no-any-return]
 
 

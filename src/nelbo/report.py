@@ -38,7 +38,8 @@ def print_report(metrics: Mapping[str, Any], folder: Path) -> None:
     for key, name, unit, style in ROWS:
         if f"test/{key}" in metrics:
             values = [metrics[f"{split}/{key}"] for split in ("val", "test") if split == "test" or validated]
-            table.add_row(name, *(format(value, style) for value in values), unit)
+            told = metrics["bits_per_dim_by"] if key == "bits_per_dim" else unit
+            table.add_row(name, *(format(value, style) for value in values), told)
     console = Console(soft_wrap=True)
     console.print(table)
     home = os.path.relpath(folder)

@@ -110,7 +110,7 @@ class ImageData(pl.LightningDataModule):
             self.shape = arrays.shape
         if arrays.shape != self.shape:
             raise ConfigError("shape", list(self.shape), f"{self.name} has images of shape {list(arrays.shape)}")
-        if self.protocol == "dequantized" and self.levels != 256:
+        if self.dequantized_levels not in (None, 256):
             raise ConfigError("protocol", self.protocol, f"is for 256 levels; {self.name} has {self.levels}")
         if self.protocol == "static" and not arrays.validation:
             raise ConfigError("protocol", self.protocol, f"{self.name} is not published in binary form")
@@ -133,6 +133,11 @@ class ImageData(pl.LightningDataModule):
             return order[: total - size], order[total - size :]
         validation, train = random_split(total, size, self.seed)
         return train, validation
+
+    @property
+    def dequantized_levels(self) -> int | None:
+        """How many levels uniform noise has filled; None if pixels are without such noise."""
+        return self.levels if self.protocol == "dequantized" else None
 
     def provenance(self) -> dict[str, Any]:
         """What a result must carry so that it is compared with its like only."""

@@ -1,19 +1,36 @@
 """What torch.distributions lacks."""
 
+from nelbo.distributions.beta import BetaPixels
+from nelbo.distributions.categorical import CategoricalPixels
 from nelbo.distributions.continuous_bernoulli import ContinuousBernoulli
 from nelbo.distributions.delta import Delta
-from nelbo.distributions.levels import DiscretizedLogistic
+from nelbo.distributions.discretized import DiscretizedGaussian, DiscretizedLogistic
+from nelbo.distributions.discretized_mixture import DiscretizedLogisticMixture
+from nelbo.distributions.flow import Flow
+from nelbo.distributions.mixture import NormalMixture, even_mixture
 from nelbo.distributions.normal import DiagonalNormal, StandardNormal
-from nelbo.distributions.pixels import BernoulliPixels, NormalPixels
+from nelbo.distributions.pixels import BernoulliPixels, LaplacePixels, NormalPixels
+from nelbo.distributions.sampling import mean_of, sample_with_density, two_means
 from nelbo.distributions.tempering import temper
 
 __all__ = [
     "BernoulliPixels",
+    "BetaPixels",
+    "CategoricalPixels",
     "ContinuousBernoulli",
     "Delta",
     "DiagonalNormal",
+    "DiscretizedGaussian",
     "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    "Flow",
+    "LaplacePixels",
+    "NormalMixture",
     "NormalPixels",
     "StandardNormal",
+    "even_mixture",
+    "mean_of",
+    "sample_with_density",
     "temper",
+    "two_means",
 ]

@@ -1,4 +1,4 @@
-"""The diagonal Gaussian, with its KL beside it.
+"""Gaussians over vectors, with their KLs beside them.
 
 Shapes: any batch shape, event (D,).
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal, register_kl
+from torch.distributions import Independent, MultivariateNormal, Normal, register_kl
 
 
 class DiagonalNormal(Independent[Normal]):
@@ -72,3 +72,13 @@ class StandardNormal(DiagonalNormal):
 @register_kl(DiagonalNormal, DiagonalNormal)  # type: ignore[untyped-decorator]
 def _kl_diagonal_normal(p: DiagonalNormal, q: DiagonalNormal) -> Tensor:
     return p.kl_per_unit(q).sum(-1)
+
+
+@register_kl(MultivariateNormal, DiagonalNormal)  # type: ignore[untyped-decorator]
+def _kl_full_normal(p: MultivariateNormal, q: DiagonalNormal) -> Tensor:
+    """1/2 (|L / s|^2 + |(m - m') / s|^2 - D) - sum log L_ii + sum log s_i: p = N(m, L L^T), q = N(m', diag(s^2))."""
+    factor = p.scale_tril
+    spread = (factor / q.scale.unsqueeze(-1)).square().sum((-2, -1))
+    distance = ((p.loc - q.loc) / q.scale).square().sum(-1)
+    log_ratio = q.log_scale.sum(-1) - factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return 0.5 * (spread + distance - p.event_shape[0]) + log_ratio

@@ -9,7 +9,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Independent, Normal
+from torch.distributions import Bernoulli, Independent, Laplace, Normal
 from torch.nn import functional
 
 EVENT_DIMENSIONS = 3
@@ -35,7 +35,7 @@ class BernoulliPixels(Independent[Bernoulli]):
 
 
 class NormalPixels(Independent[Normal]):
-    """Gaussian pixels with mean loc (..., C, H, W) and a scale of shape () or (C, H, W)."""
+    """Gaussian pixels with mean loc (..., C, H, W) and a scale of shape () or that broadcasts to (C, H, W)."""
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
         self.shared_scale = scale
@@ -50,3 +50,20 @@ class NormalPixels(Independent[Normal]):
     def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> NormalPixels:
         """The same distribution with a larger batch shape."""
         return NormalPixels(self.base_dist.loc.expand((*batch_shape, *self.event_shape)), self.shared_scale)
+
+
+class LaplacePixels(Independent[Laplace]):
+    """Laplace pixels with mean loc (..., C, H, W) and a scale of shape () or that broadcasts to (C, H, W)."""
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        self.shared_scale = scale
+        super().__init__(Laplace(loc, scale, validate_args=False), EVENT_DIMENSIONS, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The log-density of images, (...), in nats."""
+        distances = ((value - self.base_dist.loc).abs() / self.shared_scale).flatten(-EVENT_DIMENSIONS).sum(-1)
+        return -distances - (2 * self.shared_scale).log().expand(self.event_shape).sum()
+
+    def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> LaplacePixels:
+        """The same distribution with a larger batch shape."""
+        return LaplacePixels(self.base_dist.loc.expand((*batch_shape, *self.event_shape)), self.shared_scale)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from functools import singledispatch
+from typing import Any
 
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent, MixtureSameFamily, MultivariateNormal
 
+from nelbo.distributions.flow import Flow
+from nelbo.distributions.mixture import NormalMixture
 from nelbo.distributions.normal import DiagonalNormal
 
 
 @singledispatch
 def temper(distribution: Distribution, temperature: float) -> Distribution:
     """`distribution` with its spread multiplied by `temperature`; 1 leaves it as it is.
+
+    Of a mixture, that of each component about its own mean; of a flow, that of the base.
 
     Raises:
         NotImplementedError: where no rule is registered for the distribution.
@@ -22,3 +27,32 @@ def temper(distribution: Distribution, temperature: float) -> Distribution:
 @temper.register
 def _(distribution: DiagonalNormal, temperature: float) -> DiagonalNormal:
     return DiagonalNormal(distribution.loc, distribution.scale * temperature)
+
+
+@temper.register(Independent)
+def _(distribution: Independent[Any], temperature: float) -> Independent[Any]:
+    base = distribution.base_dist
+    scaled = type(base)(base.loc, base.scale * temperature, validate_args=False)
+    return Independent(scaled, distribution.reinterpreted_batch_ndims, validate_args=False)
+
+
+@temper.register
+def _(distribution: MultivariateNormal, temperature: float) -> MultivariateNormal:
+    return MultivariateNormal(distribution.loc, scale_tril=distribution.scale_tril * temperature, validate_args=False)
+
+
+@temper.register
+def _(distribution: NormalMixture, temperature: float) -> NormalMixture:
+    logits = distribution.mixture_distribution.logits
+    return NormalMixture(logits, distribution.loc, distribution.scale * temperature)
+
+
+@temper.register
+def _(distribution: MixtureSameFamily, temperature: float) -> MixtureSameFamily:
+    components = temper(distribution.component_distribution, temperature)
+    return MixtureSameFamily(distribution.mixture_distribution, components, validate_args=False)
+
+
+@temper.register
+def _(distribution: Flow, temperature: float) -> Flow:
+    return Flow(temper(distribution.base, temperature), distribution.transform)  # type: ignore[arg-type]

@@ -1,22 +1,49 @@
 """Heads turn features into distributions and own their parameters."""
 
 from nelbo.heads.bernoulli import Bernoulli, ContinuousBernoulli
-from nelbo.heads.discretized import DiscretizedLogistic
-from nelbo.heads.gaussian import FixedGaussian, Gaussian, LearnedGaussian, OptimalGaussian, PerPixelGaussian
+from nelbo.heads.beta import Beta
+from nelbo.heads.categorical import Categorical
+from nelbo.heads.discretized import DiscretizedGaussian, DiscretizedLogistic
+from nelbo.heads.discretized_mixture import DiscretizedLogisticMixture
+from nelbo.heads.gaussian import (
+    FixedGaussian,
+    Gaussian,
+    LearnedGaussian,
+    OptimalGaussian,
+    PerChannelGaussian,
+    PerPixelGaussian,
+)
+from nelbo.heads.laplace import Laplace
 from nelbo.heads.likelihood import Likelihood
-from nelbo.heads.posterior import DeterministicPosterior, DiagonalNormalPosterior, Posterior
+from nelbo.heads.posterior import (
+    DeterministicPosterior,
+    DiagonalNormalPosterior,
+    FlowPosterior,
+    FullNormalPosterior,
+    LaplacePosterior,
+    Posterior,
+)
 
 __all__ = [
     "Bernoulli",
+    "Beta",
+    "Categorical",
     "ContinuousBernoulli",
     "DeterministicPosterior",
     "DiagonalNormalPosterior",
+    "DiscretizedGaussian",
     "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
     "FixedGaussian",
+    "FlowPosterior",
+    "FullNormalPosterior",
     "Gaussian",
+    "Laplace",
+    "LaplacePosterior",
     "LearnedGaussian",
     "Likelihood",
     "OptimalGaussian",
+    "PerChannelGaussian",
     "PerPixelGaussian",
     "Posterior",
 ]

@@ -1,4 +1,4 @@
-"""Gaussian likelihoods: a learned mean, and sigma fixed, learned, per pixel or optimal.
+"""Gaussian likelihoods: a learned mean, and sigma fixed, learned (one, per channel or per pixel) or optimal.
 
 Shapes: S Monte Carlo samples, B batch, C H W image. loc and scale are in pixel units, x in [0, 1].
 """
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from nelbo.distributions import NormalPixels
-from nelbo.errors import ConfigError, number
 from nelbo.heads.likelihood import Likelihood
 from nelbo.nets import Projection
+from nelbo.schedules import Schedule
 
 SIGMA_FLOOR = 1 / (255 * math.sqrt(12))
 """No sigma goes below the noise of 8-bit quantisation: a constant pixel would otherwise earn an unbounded density."""
@@ -36,14 +36,14 @@ class Gaussian(Likelihood):
         super().__init__()
         self.project = Projection(feature_shape, shape)
 
-    def sigma(self, loc: Tensor, x: Tensor | None) -> Tensor:
+    def deviation(self, loc: Tensor, x: Tensor | None) -> Tensor:
         """The standard deviation, broadcastable to loc (S, B, C, H, W)."""
         raise NotImplementedError
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """p(x|z)."""
         loc = self.project(features)
-        return NormalPixels(loc, self.sigma(loc, x))
+        return NormalPixels(loc, self.deviation(loc, x))
 
     def initialize(self, images: Tensor) -> None:
         """The bias starts at the mean image, sigma at the deviation from it."""
@@ -55,27 +55,25 @@ class Gaussian(Likelihood):
 
 
 class FixedGaussian(Gaussian):
-    """sigma is a number of the config; with beta * sigma^2 as the water level the linear case is solved exactly.
+    """sigma is a number or a schedule; as a number, beta * sigma^2 is the water level of the exact linear case.
 
     Args:
         feature_shape: shape of the decoder's features.
         shape: (C, H, W).
-        sigma: in pixel units, at least `SIGMA_FLOOR`.
+        sigma: in pixel units, at least `SIGMA_FLOOR`: a number or a schedule.
 
     Raises:
-        ConfigError: if sigma is below the floor or not a number.
+        ConfigError: if sigma is neither, or goes below the floor.
     """
 
-    def __init__(self, feature_shape: Sequence[int], shape: Sequence[int], *, sigma: float) -> None:
+    def __init__(self, feature_shape: Sequence[int], shape: Sequence[int], *, sigma: float | Schedule) -> None:
         super().__init__(feature_shape, shape)
-        if number("sigma", sigma, positive=True) < SIGMA_FLOOR:
-            raise ConfigError("sigma", sigma, f"must be at least {SIGMA_FLOOR:.2g}, the noise of 8-bit pixels")
-        self.register_buffer("fixed_sigma", torch.tensor(float(sigma)))
-        self.fixed_sigma: Tensor
+        self.register_scalar("sigma", sigma, minimum=SIGMA_FLOOR)
+        self.sigma: Tensor
 
-    def sigma(self, loc: Tensor, x: Tensor | None) -> Tensor:
+    def deviation(self, loc: Tensor, x: Tensor | None) -> Tensor:
         """The number."""
-        return self.fixed_sigma
+        return self.sigma
 
 
 class LearnedGaussian(Gaussian):
@@ -95,7 +93,7 @@ class LearnedGaussian(Gaussian):
         """Log sigma before the data is seen."""
         return torch.zeros(())
 
-    def sigma(self, loc: Tensor, x: Tensor | None) -> Tensor:
+    def deviation(self, loc: Tensor, x: Tensor | None) -> Tensor:
         """The learned value, never below `SIGMA_FLOOR`."""
         return torch.sqrt(SIGMA_FLOOR**2 + torch.exp(2 * self.log_sigma))
 
@@ -104,6 +102,19 @@ class LearnedGaussian(Gaussian):
         """Start at the deviation of the pixels from the mean image."""
         target = variance if self.log_sigma.ndim else variance.mean()
         self.log_sigma.copy_(target.clamp(min=SIGMA_FLOOR**2).log() / 2)
+
+
+class PerChannelGaussian(LearnedGaussian):
+    """One learned sigma a channel, the same for every z and pixel."""
+
+    @staticmethod
+    def starting_sigma(shape: Sequence[int]) -> Tensor:
+        """Log sigma before the data is seen."""
+        return torch.zeros(shape[0], 1, 1)
+
+    def initialize_sigma(self, variance: Tensor) -> None:
+        """Start at the deviation of each channel's pixels from the mean image."""
+        super().initialize_sigma(variance.mean(dim=(-2, -1), keepdim=True))
 
 
 class PerPixelGaussian(LearnedGaussian):
@@ -131,7 +142,7 @@ class OptimalGaussian(Gaussian):
         self.register_buffer("variance", torch.ones(()))
         self.variance: Tensor
 
-    def sigma(self, loc: Tensor, x: Tensor | None) -> Tensor:
+    def deviation(self, loc: Tensor, x: Tensor | None) -> Tensor:
         """The batch's value in training, the running one otherwise, never below `SIGMA_FLOOR`."""
         if self.training and x is not None:
             error = (x - loc).detach().square().mean()

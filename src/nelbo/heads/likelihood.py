@@ -8,14 +8,16 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
+
+from nelbo.heads.scheduled import Scheduled
 
 BIAS_RANGE = 1e-3
 """Mean pixels are kept this far from 0 and 1 before their logit becomes a bias (Burda et al. 2016 start so too)."""
 
 
-class Likelihood(nn.Module):
+class Likelihood(Scheduled):
     """Features of z, (S, B, *feature_shape), to p(x|z) with batch shape (S, B) and event shape (C, H, W)."""
 
     mend: ClassVar[str] = "choose another likelihood"

@@ -59,31 +59,40 @@ class ExampleMean(TraceMetric):
 
 
 class BitsPerDim(ExampleMean):
-    """The negative ELBO in bits a pixel and channel: nats / (C H W log 2), for discrete pixels only."""
+    """The negative ELBO in bits a pixel and channel: nats / (C H W log 2), a bound on what storing the pixels takes.
 
-    def __init__(self) -> None:
-        super().__init__(bits_per_dim)
+    Discrete pixels have probabilities. A density of pixels (v + u) / L, u uniform in [0, 1), bounds L times the
+    probability of v, so it costs log2 L bits more (Theis et al. 2016, eq. 3). Other densities have no bits.
 
-    @staticmethod
-    def applies(trace: Trace) -> bool:
-        """Discrete pixels, and an ELBO."""
-        support = trace.px.support
-        return trace.has_density and support is not None and bool(support.is_discrete)
+    Args:
+        dequantized_levels: L, if the pixels are such.
+    """
 
-
-def bits_per_dim(trace: Trace) -> Tensor:
-    """The negative ELBO in bits a dimension, (B,)."""
-    return nelbo(trace) / (math.prod(trace.x.shape[1:]) * math.log(2))
+    def __init__(self, dequantized_levels: int | None) -> None:
+        bits = math.log2(dequantized_levels) if dequantized_levels else 0.0
+        super().__init__(lambda trace: bits + nelbo(trace) / (math.prod(trace.x.shape[1:]) * math.log(2)))
 
 
-def standard_metrics(trace: Trace, prefix: str) -> MetricCollection:
-    """The scalars of every run that have a meaning for traces like `trace`, named with `prefix`."""
+def is_discrete(trace: Trace) -> bool:
+    """Whether p(x|z) is a probability and no density."""
+    support = trace.px.support
+    return support is not None and bool(support.is_discrete)
+
+
+def standard_metrics(trace: Trace, prefix: str, *, dequantized_levels: int | None) -> MetricCollection:
+    """The scalars of every run that have a meaning for traces like `trace`, named with `prefix`.
+
+    Args:
+        trace: one like those to come.
+        prefix: such as test/.
+        dequantized_levels: how many levels uniform noise has filled, if the pixels are such.
+    """
     metrics: dict[str, TraceMetric] = {
         "reconstruction": ExampleMean(reconstruction),
         "active_units": ActiveUnits(trace),
     }
     if trace.has_density:
         metrics |= {"nelbo": ExampleMean(nelbo), "kl": ExampleMean(kl)}
-    if BitsPerDim.applies(trace):
-        metrics["bits_per_dim"] = BitsPerDim()
+        if is_discrete(trace) or dequantized_levels:
+            metrics["bits_per_dim"] = BitsPerDim(None if is_discrete(trace) else dequantized_levels)
     return MetricCollection(dict(metrics), prefix=prefix, compute_groups=False)

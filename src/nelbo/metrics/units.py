@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.distributions import Independent, kl_divergence
 
-from nelbo.distributions import DiagonalNormal
+from nelbo.distributions import two_means
 from nelbo.metrics.base import TraceMetric
 from nelbo.trace import Trace
 
@@ -19,31 +20,37 @@ ACTIVE_VARIANCE = 0.01
 class ActiveUnits(TraceMetric):
     """How many units have Var_x(E_q(z|x)[z]) > 0.01 (Burda et al. 2016, section 5.2).
 
+    Where E_q[z] has no closed form (a flow), the variance is the covariance of two independent estimates of it: noise
+    in them would count as activity otherwise.
+
     Args:
         trace: one like those to come, for the number of units.
     """
 
-    total: Tensor
-    total_square: Tensor
+    first: Tensor
+    second: Tensor
+    product: Tensor
     count: Tensor
 
     def __init__(self, trace: Trace) -> None:
         super().__init__()
-        units = _means(trace).shape[-1]
-        self.add_sum("total", (units,))
-        self.add_sum("total_square", (units,))
+        units = _units(trace)
+        for state in ("first", "second", "product"):
+            self.add_sum(state, (units,))
         self.add_sum("count")
 
     def update(self, trace: Trace) -> None:
         """Count the examples of a trace."""
-        means = _means(trace)
-        self.total += means.sum(dim=0)
-        self.total_square += means.square().sum(dim=0)
-        self.count += len(means)
+        pairs = [two_means(latent.q) for latent in trace.latents]
+        first, second = (torch.cat(means, dim=-1) for means in zip(*pairs, strict=True))
+        self.first += first.sum(dim=0)
+        self.second += second.sum(dim=0)
+        self.product += (first * second).sum(dim=0)
+        self.count += len(trace.x)
 
     def variances(self) -> Tensor:
         """Var_x(E_q[z]), (D,)."""
-        return self.total_square / self.count - (self.total / self.count).square()
+        return self.product / self.count - (self.first / self.count) * (self.second / self.count)
 
     def compute(self) -> Tensor:
         """The number of active units."""
@@ -62,14 +69,13 @@ class KLPerUnit(TraceMetric):
 
     def __init__(self, trace: Trace) -> None:
         super().__init__()
-        self.add_sum("total", (_means(trace).shape[-1],))
+        self.add_sum("total", (_units(trace),))
         self.add_sum("count")
 
     @staticmethod
     def applies(trace: Trace) -> bool:
-        """Both q and p are diagonal Gaussians at every level."""
-        pairs = [distribution for latent in trace.latents for distribution in (latent.q, latent.p)]
-        return all(isinstance(distribution, DiagonalNormal) for distribution in pairs)
+        """Both q and p are independent over units, at every level, with a closed KL."""
+        return all(isinstance(side, Independent) for latent in trace.latents for side in (latent.q, latent.p))
 
     def update(self, trace: Trace) -> None:
         """Count the examples of a trace."""
@@ -85,11 +91,11 @@ def kl_per_unit(trace: Trace) -> Tensor:
     """KL of each unit of each example, (B, D), in nats."""
     parts = []
     for latent in trace.latents:
-        assert isinstance(latent.q, DiagonalNormal) and isinstance(latent.p, DiagonalNormal)
-        parts.append(latent.q.kl_per_unit(latent.p))
+        assert isinstance(latent.q, Independent) and isinstance(latent.p, Independent)
+        parts.append(kl_divergence(latent.q.base_dist, latent.p.base_dist))
     return torch.cat(parts, dim=-1)
 
 
-def _means(trace: Trace) -> Tensor:
-    """E_q[z] of every unit, (B, D)."""
-    return torch.cat([latent.q.mean for latent in trace.latents], dim=-1)
+def _units(trace: Trace) -> int:
+    """D of all levels."""
+    return sum(latent.z.shape[-1] for latent in trace.latents)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from nelbo.distributions import temper
+from nelbo.distributions import sample_with_density, temper
 from nelbo.errors import ConfigError, number, positive_integer
 from nelbo.heads import Likelihood, Posterior
 from nelbo.nets import Net
@@ -29,7 +29,7 @@ class VAE(nn.Module):
         latent_dim: D.
         encoder: called with `shape`.
         posterior: called with the encoder's `out_shape` and D.
-        prior: called with D.
+        prior: called with D and `shape`.
         decoder: called with `(D,)` and `shape`.
         likelihood: called with the decoder's `out_shape` and `shape`.
 
@@ -55,7 +55,7 @@ class VAE(nn.Module):
         self.latent_dim = positive_integer("latent_dim", latent_dim)
         self.encoder = encoder(self.shape)
         self.posterior = posterior(self.encoder.out_shape, self.latent_dim)
-        self.prior = prior(self.latent_dim)
+        self.prior = prior(self.latent_dim, self.shape)
         self.decoder = decoder((self.latent_dim,), self.shape)
         self.likelihood = likelihood(self.decoder.out_shape, self.shape)
 
@@ -86,8 +86,8 @@ class VAE(nn.Module):
             ValueError: if the images have another shape than the model's.
         """
         q = self.encode(x)
-        z = q.rsample(torch.Size((num_samples,)))
-        return Trace(x, self.likelihood(self.decoder(z), x), (Latent(q, self.prior(self.encode), z),))
+        z, log_q = sample_with_density(q, num_samples)
+        return Trace(x, self.likelihood(self.decoder(z), x), (Latent(q, self.prior(self.encode), z, log_q),))
 
     def generate(self, n: int, temperature: float = 1.0) -> Distribution:
         """p(x|z) for n samples z ~ p(z), batch shape (n,); its `.mean` is the picture, its `.sample()` has the noise.
@@ -113,3 +113,8 @@ class VAE(nn.Module):
     def initialize(self, images: Tensor) -> None:
         """Take starting values from training images (N, C, H, W) in [0, 1]: once before training, never on loading."""
         self.likelihood.initialize(images)
+        self.prior.initialize(images)
+
+    def advance(self, step: float) -> dict[str, float]:
+        """Set scheduled scalars of heads to their values at `step`, and say them; `math.inf` for the final ones."""
+        return self.posterior.advance(step) | self.likelihood.advance(step)

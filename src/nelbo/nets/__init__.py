@@ -2,7 +2,8 @@
 
 from nelbo.nets.base import Net
 from nelbo.nets.conv import ConvDecoder, ConvEncoder
+from nelbo.nets.flows import FlowTransforms
 from nelbo.nets.mlp import MLP
 from nelbo.nets.projection import Projection
 
-__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "Net", "Projection"]
+__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "FlowTransforms", "Net", "Projection"]

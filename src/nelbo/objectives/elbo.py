@@ -5,6 +5,7 @@ Shapes: S Monte Carlo samples, B batch. In nats, summed over pixels and latents,
 
 from __future__ import annotations
 
+from nelbo.distributions import StandardNormal
 from nelbo.errors import ConfigError
 from nelbo.objectives.objective import Loss, Objective
 from nelbo.schedules import Schedule, as_schedule
@@ -26,7 +27,7 @@ class NegativeELBO(Objective):
 
     def __init__(self, *, beta: float | Schedule, num_samples: int) -> None:
         super().__init__(num_samples)
-        self.beta = as_schedule("beta", beta)
+        self.beta = as_schedule("beta", beta, minimum=0)
 
     def forward(self, trace: Trace, step: float) -> Loss:
         """The loss at `step`."""
@@ -64,3 +65,13 @@ class Reconstruction(Objective):
         """The loss, the same at every step."""
         reconstruction = -trace.log_px.mean()
         return Loss(reconstruction, {"reconstruction": reconstruction.detach()})
+
+    def check(self, trace: Trace) -> None:
+        """Nothing here would train a prior.
+
+        Raises:
+            ConfigError: for a prior with parameters.
+        """
+        if not all(isinstance(latent.p, StandardNormal) for latent in trace.latents):
+            mend = "has no KL, so nothing would train the prior: use prior=standard_normal, or objective=elbo"
+            raise ConfigError("objective", "reconstruction", mend, located=True)

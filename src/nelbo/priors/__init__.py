@@ -1,6 +1,9 @@
 """Priors p(z)."""
 
+from nelbo.priors.flow import Flow
+from nelbo.priors.mixture import Mixture
+from nelbo.priors.normal import DiagonalNormal, StandardNormal
 from nelbo.priors.prior import Encode, Prior
-from nelbo.priors.standard_normal import StandardNormal
+from nelbo.priors.vamp import VampPrior
 
-__all__ = ["Encode", "Prior", "StandardNormal"]
+__all__ = ["DiagonalNormal", "Encode", "Flow", "Mixture", "Prior", "StandardNormal", "VampPrior"]

@@ -35,6 +35,7 @@ class VAEModule(pl.LightningModule):
         optimizer: called with the parameters.
         scheduler: called with the optimizer and the number of steps; stepped after every batch.
         example: a trace of the model, for the metrics that have a meaning for such traces.
+        dequantized_levels: how many levels uniform noise has filled, if the pixels are such.
         record: the model's plain config and what else a checkpoint should carry, in plain containers.
     """
 
@@ -45,6 +46,7 @@ class VAEModule(pl.LightningModule):
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[[Optimizer, int], LRScheduler],
         example: Trace,
+        dequantized_levels: int | None,
         record: dict[str, Any],
     ) -> None:
         super().__init__()
@@ -53,7 +55,10 @@ class VAEModule(pl.LightningModule):
         self.terms: dict[str, Tensor | float] = {}
         self.last_trace: Trace | None = None
         self.stage_metrics = nn.ModuleDict(
-            {f"{stage}_": standard_metrics(example, f"{stage}/") for stage in ("val", "test")}
+            {
+                f"{stage}_": standard_metrics(example, f"{stage}/", dequantized_levels=dequantized_levels)
+                for stage in ("val", "test")
+            }
         )
         # What the best checkpoint minimises: the objective with its schedules at their final value.
         self.validation_objective = ExampleMean(lambda trace: objective(trace, math.inf).total.expand(len(trace.x)))
@@ -68,9 +73,10 @@ class VAEModule(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch; until the batch ends, callbacks may look at its `terms` and `last_trace`."""
+        scheduled = self.model.advance(self.global_step)
         self.last_trace = self.model.trace(batch[0], self.objective.num_samples)
         loss = self.objective(self.last_trace, self.global_step)
-        self.terms = loss.terms
+        self.terms = loss.terms | scheduled
         return loss.total  # type: ignore[no-any-return]
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
@@ -132,6 +138,7 @@ class VAEModule(pl.LightningModule):
     def _begin_evaluation(self) -> None:
         self._isolation.enter_context(isolate_rng())
         torch.manual_seed(EVALUATION_SEED)
+        self.model.advance(math.inf)
 
     def _end_evaluation(self, stage: str) -> None:
         metrics = self._metrics(stage)

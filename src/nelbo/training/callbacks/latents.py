@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nelbo.distributions import mean_of
 from nelbo.errors import positive_integer
 from nelbo.training.callbacks.board import data_of, model_of, writers
 from nelbo.training.module import VAEModule
@@ -46,7 +47,7 @@ class Projector(pl.Callback):
         x, labels = data.examples(self.num_examples)
         names = [data.classes[label] if data.classes and label >= 0 else str(label) for label in labels.tolist()]
         with torch.no_grad():
-            codes = model_of(pl_module).encode(x.to(pl_module.device)).mean.cpu()
+            codes = mean_of(model_of(pl_module).encode(x.to(pl_module.device))).cpu()
         for writer in writers(trainer):
             writer.add_embedding(
                 codes, metadata=names, label_img=thumbnails(x), global_step=trainer.global_step, tag="codes"

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from nelbo.data.module import ImageData
+from nelbo.distributions import DiagonalNormal, StandardNormal, mean_of
 from nelbo.errors import positive_integer
 from nelbo.models import VAE
 from nelbo.training.callbacks.board import data_of, model_of, writers
@@ -24,6 +25,7 @@ COLUMNS = 8
 TRAVERSED_UNITS = 8
 MANIFOLD_SIDE = 16
 AGGREGATE_EXAMPLES = 5000
+PRIOR_SAMPLES = 2000
 SEED = 0
 
 
@@ -71,7 +73,7 @@ def pictures(model: VAE, data: ImageData, device: torch.device) -> Iterator[tupl
 
 def reconstructions(model: VAE, x: Tensor) -> Tensor:
     """Each input above the mean of p(x|z) at the mean of q(z|x)."""
-    means = model.decode(model.encode(x).mean).mean
+    means = model.decode(mean_of(model.encode(x))).mean
     columns = min(COLUMNS, len(x))
     rows = len(x) // columns
     pairs = torch.stack([part[: rows * columns].unflatten(0, (rows, columns)) for part in (x, means)], dim=1)
@@ -79,30 +81,44 @@ def reconstructions(model: VAE, x: Tensor) -> Tensor:
 
 
 def traversals(model: VAE, data: ImageData, device: torch.device) -> Tensor:
-    """From the code of one example, each of the most active units moved over the quantiles of N(0, 1)."""
-    means = model.encode(data.examples(512)[0].to(device)).mean
+    """From the code of one example, each of the most active units moved over the quantiles of its prior."""
+    means = mean_of(model.encode(data.examples(512)[0].to(device)))
     units = means.var(dim=0, correction=0).argsort(descending=True)[:TRAVERSED_UNITS]
-    values = normal_quantiles(COLUMNS, device)
+    quantiles = prior_quantiles(model, COLUMNS, device)
     z = means[0].expand(len(units), COLUMNS, -1).clone()
     for row, unit in enumerate(units):
-        z[row, :, unit] = values
+        z[row, :, unit] = quantiles[:, unit]
     return grid(model.decode(z).mean)
 
 
+def prior_quantiles(model: VAE, count: int, device: torch.device) -> Tensor:
+    """`count` points that cut each unit's prior into equal parts, between its 2.5% and 97.5% quantiles, (count, D).
+
+    Exact for Gaussians; of any other prior they are those of samples.
+    """
+    prior = model.prior(model.encode)
+    if isinstance(prior, DiagonalNormal):
+        return prior.loc + prior.scale * normal_quantiles(count, device).unsqueeze(-1)
+    samples: Tensor = prior.sample(torch.Size((PRIOR_SAMPLES,)))
+    return samples.quantile(torch.linspace(0.025, 0.975, count, device=device), dim=0)
+
+
 def manifold(model: VAE, device: torch.device) -> Tensor:
-    """p(x|z).mean over a square of quantiles of N(0, I), for two latents (Kingma & Welling 2014, figure 4)."""
-    values = normal_quantiles(MANIFOLD_SIDE, device)
-    vertical, horizontal = torch.meshgrid(values.flip(0), values, indexing="ij")
+    """p(x|z).mean over a square of quantiles of the prior, for two latents (Kingma & Welling 2014, figure 4)."""
+    quantiles = prior_quantiles(model, MANIFOLD_SIDE, device)
+    vertical, horizontal = torch.meshgrid(quantiles[:, 1].flip(0), quantiles[:, 0], indexing="ij")
     return grid(model.decode(torch.stack([horizontal, vertical], dim=-1)).mean)
 
 
 def aggregate_posterior(model: VAE, data: ImageData, device: torch.device) -> Tensor:
-    """Means of q(z|x) coloured by label, with the circle that holds 95% of N(0, I)."""
+    """Means of q(z|x) coloured by label, and the prior: the circle that holds 95% of N(0, I), or samples of another."""
     x, labels = data.examples(AGGREGATE_EXAMPLES)
     figure = Figure(figsize=(6.4, 6), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    draw_codes(axes, model.encode(x.to(device)).mean.cpu(), labels, data.classes)
+    prior = model.prior(model.encode)
+    samples = None if isinstance(prior, StandardNormal) else prior.sample(torch.Size((PRIOR_SAMPLES,))).cpu()
+    draw_codes(axes, mean_of(model.encode(x.to(device))).cpu(), labels, data.classes, samples)
     canvas.draw()
     image = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
     width, height = canvas.get_width_height()

@@ -12,13 +12,23 @@ from torch import Tensor
 MASS = 0.95
 
 
-def draw_codes(axes: Axes, codes: Tensor, labels: Tensor, classes: Sequence[str] = ()) -> None:
-    """Codes (N, 2) coloured by label (N,), with the names of the classes and the circle that holds 95% of N(0, I)."""
+def draw_codes(
+    axes: Axes, codes: Tensor, labels: Tensor, classes: Sequence[str] = (), prior_samples: Tensor | None = None
+) -> None:
+    """Codes (N, 2) coloured by label (N,), with the names of the classes, over the prior.
+
+    That is shown by its samples (M, 2) in grey; without them it is N(0, I), and a circle holds 95% of it.
+    """
+    if prior_samples is not None:
+        axes.scatter(prior_samples[:, 0], prior_samples[:, 1], c="lightgrey", s=4, linewidths=0)
     points = axes.scatter(codes[:, 0], codes[:, 1], c=labels, cmap="tab10", s=4, alpha=0.6, linewidths=0)
-    # |z|^2 is exponential with mean 2.
-    radius = math.sqrt(-2 * math.log(1 - MASS))
-    axes.add_patch(Circle((0, 0), radius, fill=False, color="black", linewidth=1.5, linestyle="--"))
-    axes.text(0.02, 0.02, f"dashed: {MASS:.0%} of N(0, I)", transform=axes.transAxes, fontsize=9)
+    told = "grey: samples of the prior"
+    if prior_samples is None:
+        # |z|^2 is exponential with mean 2.
+        radius = math.sqrt(-2 * math.log(1 - MASS))
+        axes.add_patch(Circle((0, 0), radius, fill=False, color="black", linewidth=1.5, linestyle="--"))
+        told = f"dashed: {MASS:.0%} of N(0, I)"
+    axes.text(0.02, 0.02, told, transform=axes.transAxes, fontsize=9)
     if (labels >= 0).all():
         handles, numbers = points.legend_elements()
         values = sorted(set(labels.tolist()))

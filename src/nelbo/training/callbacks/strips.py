@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nelbo.distributions import mean_of
 from nelbo.errors import positive_integer
 from nelbo.training.callbacks.board import data_of, model_of
 from nelbo.training.callbacks.grids import grid
@@ -39,7 +40,7 @@ class Strips(pl.Callback):
             torch.manual_seed(SEED)
             samples = model.generate(self.num_images).mean
             x = data_of(trainer).examples(self.num_images)[0].to(pl_module.device)
-            pairs = torch.stack([x, model.decode(model.encode(x).mean).mean])
+            pairs = torch.stack([x, model.decode(mean_of(model.encode(x))).mean])
         folder = Path(trainer.default_root_dir) / "pictures"
         folder.mkdir(exist_ok=True)
         for name, images in zip(STRIPS, (samples.unsqueeze(0), pairs), strict=True):

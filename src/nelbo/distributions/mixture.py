@@ -1,0 +1,67 @@
+"""Mixtures over vectors.
+
+Shapes: K components, D dimensions, any leading shape.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal
+
+from nelbo.distributions.normal import DiagonalNormal
+
+
+class NormalMixture(MixtureSameFamily):
+    """Sum over k of softmax(logits)_k N(loc_k, diag(scale_k^2)), batch shape (), event shape (D,).
+
+    log_prob goes through products of matrices: no tensor has the size (..., K, D). What cancels there is done in
+    float64, where the device has it.
+
+    Args:
+        logits: (K,).
+        loc: (K, D).
+        scale: (K, D).
+    """
+
+    def __init__(self, logits: Tensor, loc: Tensor, scale: Tensor) -> None:
+        self.loc, self.scale = loc, scale
+        weights = Categorical(logits=logits, validate_args=False)
+        super().__init__(weights, DiagonalNormal(loc, scale), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log p(value), (...), in nats, of vectors (..., D)."""
+        dtype = torch.float32 if value.device.type == "mps" else torch.float64
+        z, loc, scale = value.to(dtype), self.loc.to(dtype), self.scale.to(dtype)
+        precision = scale.reciprocal().square()
+        squares = z.square() @ precision.T - 2 * z @ (loc * precision).T + (loc.square() * precision).sum(-1)
+        constant = self.mixture_distribution.logits.to(dtype) - (scale.log() + LOG_SQRT_TWO_PI).sum(-1)
+        log_p: Tensor = torch.logsumexp(constant - 0.5 * squares, dim=-1).to(value.dtype)
+        return log_p
+
+
+LOG_SQRT_TWO_PI = 0.9189385332046727
+
+
+@singledispatch
+def even_mixture(components: Distribution) -> Distribution:
+    """The mixture with equal weights of `components`, batch shape (K,).
+
+    Raises:
+        NotImplementedError: for distributions whose density at a given point is missing or slow.
+    """
+    raise NotImplementedError(f"no mixture is made of {type(components).__name__}")
+
+
+@even_mixture.register
+def _(components: DiagonalNormal) -> Distribution:
+    return NormalMixture(torch.zeros_like(components.loc[:, 0]), components.loc, components.scale)
+
+
+@even_mixture.register(Independent)
+@even_mixture.register(MultivariateNormal)
+def _(components: Distribution) -> Distribution:
+    weights = Categorical(logits=torch.zeros_like(components.mean[:, 0]), validate_args=False)
+    return MixtureSameFamily(weights, components, validate_args=False)

@@ -1,0 +1,81 @@
+"""A Beta likelihood: a density on an interval, whose pixels may pile up at its ends.
+
+Shapes: S Monte Carlo samples, B batch, C H W image. x lies in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from nelbo.distributions import BetaPixels
+from nelbo.errors import integer
+from nelbo.heads.bounds import soft_bound
+from nelbo.heads.likelihood import Likelihood
+from nelbo.nets import Projection
+
+LOGIT_BOUND = 10.0
+"""|logit| of the mean stays below this: it reaches the outer ones of 256 levels (6.2), and no parameter reaches 0."""
+
+CONCENTRATION_FLOOR = 0.1
+"""Below this nearly all mass is beyond the outer levels, and no data ask for it."""
+
+START = 0.9
+"""Starting values lie within this share of what bounds them, where a bound still passes on a fifth of a gradient."""
+
+
+class Beta(Likelihood):
+    """p(x|z) = prod Beta(y; mu(z) nu, (1 - mu(z)) nu) (L - 1) / L, y = (x (L - 1) + 1/2) / L, one learned nu a channel.
+
+    log nu lies smoothly between log `CONCENTRATION_FLOOR` and log `concentration_ceiling`, where a pixel at an
+    outer level has the deviation of quantisation noise: constant pixels would otherwise earn an unbounded density.
+
+    Args:
+        feature_shape: shape of the decoder's features.
+        shape: (C, H, W).
+        levels: L of the data, which says how far its ends are from 0 and 1; 256 for 8 bits.
+
+    Raises:
+        ConfigError: if there are fewer than two levels.
+    """
+
+    mend = "scale the pixels to [0, 1]"
+
+    def __init__(self, feature_shape: Sequence[int], shape: Sequence[int], *, levels: int) -> None:
+        super().__init__()
+        self.levels = integer("levels", levels, minimum=2)
+        low, high = math.log(CONCENTRATION_FLOOR), math.log(concentration_ceiling(levels))
+        self.middle, self.reach = (high + low) / 2, (high - low) / 2
+        self.project = Projection(feature_shape, shape)
+        self.raw_concentration = nn.Parameter(torch.zeros(shape[0], 1, 1))
+
+    def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
+        """p(x|z)."""
+        logits = soft_bound(self.project(features), LOGIT_BOUND)
+        concentration = torch.exp(self.middle + soft_bound(self.raw_concentration, self.reach))
+        return BetaPixels(logits, concentration, self.levels)
+
+    @torch.no_grad()
+    def initialize(self, images: Tensor) -> None:
+        """The mean starts at the mean image, nu where the variance, mu (1 - mu) / (nu + 1), is that of the data."""
+        y = (images.mean(dim=0) * (self.levels - 1) + 0.5) / self.levels
+        self.project.set_bias(_before(torch.logit(y), LOGIT_BOUND))
+        variance = images.var(dim=0, correction=0) * ((self.levels - 1) / self.levels) ** 2
+        largest = (y * (1 - y)).mean(dim=(-2, -1), keepdim=True)
+        ratio = largest / variance.mean(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(y.dtype).tiny)
+        log_concentration = (ratio - 1).clamp(min=CONCENTRATION_FLOOR).log()
+        self.raw_concentration.copy_(_before(log_concentration - self.middle, self.reach))
+
+
+def concentration_ceiling(levels: int) -> float:
+    """Where an outer level, y = 1/(2L), has the variance y / nu of uniform noise within a level, 1 / (12 (L - 1)^2)."""
+    return 6 * (levels - 1) ** 2 / levels
+
+
+def _before(value: Tensor, bound: float) -> Tensor:
+    """What `soft_bound` makes into `value`, or into `START * bound` where that is smaller in size."""
+    return bound * torch.atanh((value / bound).clamp(-START, START))

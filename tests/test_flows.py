@@ -1,0 +1,136 @@
+"""Flows against change of variables by autograd."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+from torch.func import jacrev, vmap
+
+from nelbo import priors
+from nelbo.distributions import Flow, StandardNormal, sample_with_density, temper
+from nelbo.errors import ConfigError
+from nelbo.heads import FlowPosterior
+from nelbo.nets import FlowTransforms
+from nelbo.nets.flows import KINDS
+
+DIM, CONTEXT = 4, 3
+
+
+def strong(module: torch.nn.Module, size: float = 0.4) -> torch.nn.Module:
+    """Far from the identity that nets start near, in float64."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn_like(parameter) * size)
+    return module.double()
+
+
+def posterior(kind: str, dim: int = DIM, batch: int = 5, size: float = 0.4) -> Flow:
+    head = FlowPosterior((6,), dim, context=CONTEXT, kind=kind, layers=3, hidden=[8])
+    q = strong(head, size)(torch.randn(batch, 6).double())
+    assert isinstance(q, Flow)
+    return q
+
+
+def prior(kind: str, dim: int = DIM, batch: int = 1, size: float = 0.4) -> Flow:
+    module = priors.Flow(dim, (1, 2, 2), kind=kind, layers=4, hidden=[8])
+    p = strong(module, size)(lambda x: x)
+    assert isinstance(p, Flow)
+    return p
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", [posterior, prior])
+def test_density_is_the_change_of_variables(make: type, kind: str) -> None:
+    """log p(f(e)) = log base(e) - log |det df/de|, the determinant by autograd, one example at a time."""
+    flow = make(kind)
+    e = flow.base.rsample((2,)).detach()
+    z = flow.transform(e)
+
+    def whole(flat: Tensor) -> Tensor:
+        moved: Tensor = flow.transform(flat.reshape(e.shape))
+        return moved.reshape(-1, DIM)
+
+    jacobian = torch.autograd.functional.jacobian(whole, e.reshape(-1, DIM))
+    own = torch.stack([jacobian[i, :, i] for i in range(len(jacobian))])
+    assert (own.abs() > 1e-3).sum() > len(own) * DIM  # it mixes coordinates
+    exact = flow.base.log_prob(e) - torch.linalg.slogdet(own).logabsdet.reshape(e.shape[:-1])
+    torch.testing.assert_close(flow.log_prob(z), exact, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", [posterior, prior])
+@pytest.mark.parametrize("dim", [1, DIM])
+def test_a_sample_comes_with_its_density_and_nothing_is_inverted(make: type, kind: str, dim: int) -> None:
+    flow = make(kind, dim)
+    z, log_p = sample_with_density(flow, 7)
+    assert log_p is not None and z.shape == (7, *flow.batch_shape, dim) and log_p.shape == (7, *flow.batch_shape)
+    torch.testing.assert_close(log_p, flow.log_prob(z), rtol=1e-6, atol=1e-6)
+    plain = Independent(Normal(torch.zeros(3, 2), torch.ones(3, 2)), 1)
+    assert sample_with_density(plain, 7)[1] is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", [posterior, prior])
+def test_density_integrates_to_one_and_its_samples_follow_it(make: type, kind: str) -> None:
+    flow = make(kind, 2, 1, 0.25)  # with more, tails grow exponentially and no grid holds them
+    with torch.no_grad():
+        drawn = flow.sample((40_000,)).reshape(-1, 2)
+        centre, spread = drawn.mean(0), drawn.std(0)
+        axis = torch.linspace(-12, 12, 801, dtype=torch.float64)
+        points = centre + spread * torch.cartesian_prod(axis, axis)
+        cell = (axis[1] - axis[0]) ** 2 * spread.prod()
+        density = flow.log_prob(points.unsqueeze(1)).exp().flatten() * cell
+    assert density.sum().item() == pytest.approx(1, abs=2e-3)
+    for i in range(2):
+        for power in (1, 2):
+            exact = (density * points[:, i] ** power).sum()
+            deviation = ((density * points[:, i] ** (2 * power)).sum() - exact**2).sqrt()
+            assert abs((drawn[:, i] ** power).mean() - exact) < 5 * deviation / math.sqrt(len(drawn))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tempering_scales_the_base(kind: str) -> None:
+    flow = prior(kind)
+    cold = temper(flow, 0.5)
+    assert isinstance(cold, Flow) and cold.transform is flow.transform
+    torch.testing.assert_close(cold.base.scale, flow.base.scale / 2)
+
+
+def test_no_mean_is_made_up() -> None:
+    with pytest.raises(NotImplementedError):
+        _ = posterior("coupling").mean
+
+
+def test_the_layers_of_a_posterior_see_the_context_and_every_coordinate() -> None:
+    for kind in KINDS:
+        layers = strong(FlowTransforms(DIM, CONTEXT, kind=kind, layers=3, hidden=[32]))
+        e, context = torch.randn(DIM).double(), torch.randn(CONTEXT).double()
+        by_e = jacrev(lambda e, c, layers=layers: layers(c)(e))(e, context)
+        by_context = jacrev(lambda c, e, layers=layers: layers(c)(e))(context, e)
+        # The order is reversed between layers: every coordinate moves every other.
+        assert (by_e.abs() > 0).all() and (by_context.abs() > 0).any(dim=0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"kind": "planar"}, "kind=planar: must be one of autoregressive, coupling, spline"),
+        ({"layers": 0}, "layers=0: must be a whole number of at least 1"),
+        ({"hidden": [8, -1]}, r"hidden\[1\]=-1: must be a whole number of at least 1"),
+    ],
+)
+def test_bad_flows(options: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        priors.Flow(DIM, (1, 2, 2), **{"kind": "coupling", "layers": 2, "hidden": [8]} | options)  # type: ignore[arg-type]
+
+
+def test_importing_nelbo_leaves_validation_as_it_was() -> None:
+    assert Distribution._validate_args is True
+    with pytest.raises(ValueError, match="scale"):
+        Normal(torch.zeros(1), -torch.ones(1))
+    assert isinstance(Distribution.__dict__["arg_constraints"], property)
+    assert vmap(StandardNormal(torch.zeros(2)).log_prob)(torch.zeros(3, 2)).shape == (3,)

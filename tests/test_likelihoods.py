@@ -1,0 +1,323 @@
+"""The mathematics of p(x|z): what is discrete sums to one, what is a density integrates to one, samples follow both."""
+
+import math
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Beta as TorchBeta
+from torch.distributions import Distribution, Independent, Laplace, Normal
+
+from nelbo.distributions import (
+    BetaPixels,
+    CategoricalPixels,
+    DiscretizedGaussian,
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    LaplacePixels,
+    NormalPixels,
+)
+
+DISCRETIZED = [DiscretizedLogistic, DiscretizedGaussian]
+PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-4)]
+FUNCTIONS: dict[type, Callable[[Tensor], Tensor]] = {
+    DiscretizedLogistic: torch.sigmoid,
+    DiscretizedGaussian: torch.special.ndtr,
+}
+PIXEL = (1, 1, 1)
+
+
+def every_image(levels: int, channels: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
+    """All images of one pixel, (L^C, C, 1, 1)."""
+    numbers = torch.tensor(list(product(range(levels), repeat=channels)), dtype=dtype)
+    return numbers.reshape(-1, channels, 1, 1) / (levels - 1)
+
+
+def log_probabilities(px: Distribution, x: Tensor) -> Tensor:
+    """Of each of the images (N, C, H, W) under each distribution of a batch (B,): (N, B)."""
+    return px.log_prob(x.unsqueeze(1))
+
+
+def assert_sums_to_one(px: Distribution, x: Tensor, tolerance: float) -> None:
+    log_p = log_probabilities(px, x)
+    assert log_p.shape == (len(x), *px.batch_shape) and log_p.isfinite().all()
+    total = log_p.double().logsumexp(0)
+    torch.testing.assert_close(total.exp(), torch.ones_like(total), rtol=0, atol=tolerance)
+
+
+def assert_samples_follow(px: Distribution, x: Tensor, count: int = 20_000) -> None:
+    """Each image of the support comes as often as its probability says, within 5 standard errors."""
+    p, drawn = log_probabilities(px, x).exp(), px.sample((count,))
+    assert drawn.shape == (count, *px.batch_shape, *px.event_shape) and px.support.check(drawn).all()
+    for image, expected in zip(x, p, strict=True):
+        share = ((drawn - image).abs() < 1e-6).flatten(2).all(-1).double().mean(0)
+        assert ((share - expected).abs() <= 5 * (expected * (1 - expected) / count).sqrt() + 1e-9).all()
+
+
+def assert_moments(drawn: Tensor, mean: Tensor, variance: Tensor) -> None:
+    """Of samples (N, ...), within 5 standard errors."""
+    count = len(drawn)
+    assert ((drawn.mean(0) - mean).abs() <= 5 * (variance / count).sqrt()).all()
+    squares = (drawn - mean).square()
+    assert ((squares.mean(0) - variance).abs() <= 5 * squares.std(0) / math.sqrt(count)).all()
+
+
+def discretized(kind: type, levels: int, dtype: torch.dtype = torch.float64) -> Distribution:
+    """One pixel, at locations inside and far outside, with scales from a hundredth of a level to everything."""
+    loc = torch.tensor([-3.0, -0.01, 0.0, 0.37, 0.5, 1.0, 1.2, 40.0], dtype=dtype)
+    scale = torch.tensor([0.01 / (levels - 1), 0.3 / (levels - 1), 0.1, 10.0, 1e6], dtype=dtype)
+    loc, scale = (part.flatten().reshape(-1, 1, 1, 1) for part in torch.meshgrid(loc, scale, indexing="ij"))
+    px: Distribution = kind(loc, scale, levels)
+    return px
+
+
+@pytest.mark.parametrize("kind", DISCRETIZED)
+@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
+def test_discretized_densities_sum_to_one(kind: type, levels: int, dtype: torch.dtype, tolerance: float) -> None:
+    assert_sums_to_one(discretized(kind, levels, dtype), every_image(levels, dtype=dtype), tolerance)
+
+
+@pytest.mark.parametrize("kind", DISCRETIZED)
+def test_discretized_densities_are_differences_of_distribution_functions(kind: type) -> None:
+    px, values, half = discretized(kind, 17), every_image(17).unsqueeze(1), 0.5 / 16
+    upper = FUNCTIONS[kind]((values + half - px.loc) / px.scale)  # type: ignore[attr-defined]
+    lower = FUNCTIONS[kind]((values - half - px.loc) / px.scale)  # type: ignore[attr-defined]
+    upper[-1], lower[0] = 1, 0
+    exact = (upper - lower).flatten(1)
+    resolved = exact > 1e-7  # where a difference of two numbers near 1 has digits
+    torch.testing.assert_close(px.log_prob(values).exp()[resolved], exact[resolved], rtol=1e-7, atol=0)
+    assert resolved.sum() > 100
+
+
+@pytest.mark.parametrize("kind", DISCRETIZED)
+def test_discretized_samples_and_means_match_the_probabilities(kind: type) -> None:
+    px, values = discretized(kind, 17), every_image(17)
+    p = log_probabilities(px, values).exp()
+    torch.testing.assert_close(px.mean.flatten(), (p * values.flatten(1)).sum(0), rtol=1e-9, atol=1e-12)
+    assert_samples_follow(px, values, 10_000)
+
+
+def test_discretized_logistic_far_from_its_mean_keeps_value_and_gradient() -> None:
+    """40 is 39 away and the scale 0.1: log P of the top level is -390 short of certain in the lower ones."""
+    loc = torch.full(PIXEL, 40.0, requires_grad=True)
+    px = DiscretizedLogistic(loc, torch.full(PIXEL, 0.1), 256)
+    log_p = px.log_prob(torch.full(PIXEL, 100 / 255))
+    # In the tail F(x) is exp((x - loc) / scale).
+    step = 0.5 / 255 / 0.1
+    expected = (100 / 255 - 40) / 0.1 + step + math.log(-math.expm1(-2 * step))
+    assert log_p.item() == pytest.approx(expected, rel=1e-5)
+    log_p.backward()
+    assert loc.grad is not None and loc.grad.item() == pytest.approx(-10, rel=1e-4)
+
+
+def test_discretized_gaussian_in_float32_has_the_digits_of_float64() -> None:
+    """From the middle of a level to 10,000 deviations away, where log_ndtr has no gradient in float32, at any width."""
+    levels = torch.tensor([0.0, 1.0, 7.0, 15.0, 16.0])
+    locs = torch.tensor([-60.0, 0.0, 0.49, 0.51, 7.2, 16.0, 30.0, 110.0])
+    scales = torch.tensor([0.01, 0.1, 1.0, 30.0, 300.0, 1e4])
+    level, *parameters = torch.meshgrid(levels, locs, scales, indexing="ij")
+
+    def through_log_ndtr(level: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+        side = torch.where(level >= loc, -1.0, 1.0).double()  # reflected, so that both edges are in the lower tail
+        edge, bottom, top = side * (level - loc), level == 0, level == 16
+        upper = torch.where(bottom & (side < 0) | top & (side > 0), math.inf, (edge + 0.5) / scale)
+        lower = torch.where(bottom & (side > 0) | top & (side < 0), -math.inf, (edge - 0.5) / scale)
+        log_upper, log_lower = torch.special.log_ndtr(upper), torch.special.log_ndtr(lower)
+        return log_upper + torch.log1p(-torch.exp(log_lower - log_upper))
+
+    single = [part.clone().requires_grad_() for part in parameters]
+    double = [part.double().requires_grad_() for part in parameters]
+    values = DiscretizedGaussian.log_mass(level, 16, *single), through_log_ndtr(level.double(), *double)
+    assert values[0].isfinite().all() and values[1].min() < -5e7
+    torch.testing.assert_close(values[0].double(), values[1], rtol=1e-4, atol=1e-6)
+    gradients = torch.autograd.grad(values[0].sum(), single), torch.autograd.grad(values[1].sum(), double)
+    for ours, exact in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5)
+
+
+def mixture(
+    channels: int, components: int, levels: int, dtype: torch.dtype = torch.float64
+) -> DiscretizedLogisticMixture:
+    """Pixels (1, 1) of a batch of 40, from the floor of a scale to beyond the range, with coefficients up to 1."""
+    batch, pairs = 40, channels * (channels - 1) // 2
+    logits = 2 * torch.randn(batch, components, 1, 1, dtype=dtype)
+    loc = 0.5 + torch.randn(batch, channels, components, 1, 1, dtype=dtype)
+    exponent = 5 * torch.rand(batch, channels, components, 1, 1, dtype=dtype)
+    scale = 0.01 / (levels - 1) * 10**exponent
+    coefficients = torch.tanh(3 * torch.randn(batch, pairs, components, 1, 1, dtype=dtype))
+    return DiscretizedLogisticMixture(logits, loc, scale, coefficients, levels)
+
+
+@pytest.mark.parametrize(("channels", "levels"), [(1, 17), (2, 6), (3, 4), (4, 2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
+def test_the_mixture_sums_to_one_over_all_channels(
+    channels: int, levels: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    assert_sums_to_one(mixture(channels, 3, levels, dtype), every_image(levels, channels, dtype), tolerance)
+
+
+def test_the_mixture_is_that_of_pixelcnn_pp() -> None:
+    """Number by number, in the paper's units, where a pixel is 2 x - 1."""
+    px, levels = mixture(3, 2, 4), 4
+    for image, log_p in zip(every_image(levels, 3), log_probabilities(px, every_image(levels, 3)), strict=True):
+        red, green, blue = (2 * image.flatten() - 1).tolist()
+        for index in range(0, 40, 7):
+            total = 0.0
+            weights = px.logits[index].flatten().softmax(0).tolist()
+            for k, weight in enumerate(weights):
+                loc = (2 * px.loc[index, :, k].flatten() - 1).tolist()
+                scale = (2 * px.scale[index, :, k].flatten()).tolist()
+                alpha, beta, gamma = px.coefficients[index, :, k].flatten().tolist()
+                means = (loc[0], loc[1] + alpha * red, loc[2] + beta * red + gamma * green)
+                for value, mean, spread in zip((red, green, blue), means, scale, strict=True):
+                    upper = 1.0 if value > 0.99 else logistic((value + 1 / 3 - mean) / spread)
+                    lower = 0.0 if value < -0.99 else logistic((value - 1 / 3 - mean) / spread)
+                    weight *= upper - lower
+                total += weight
+            assert log_p[index].exp().item() == pytest.approx(total, rel=1e-9, abs=1e-14)
+
+
+def logistic(value: float) -> float:
+    return 1 / (1 + math.exp(-value)) if value > -700 else 0.0
+
+
+def test_the_mixture_sums_over_pixels_and_broadcasts_over_samples() -> None:
+    x = torch.randint(4, (5, 3, 2, 3)).double() / 3
+    logits, loc = torch.randn(2, 5, 2, 2, 3).double(), torch.rand(2, 5, 3, 2, 2, 3).double()
+    scale, coefficients = torch.rand(2, 5, 3, 2, 2, 3).double(), torch.rand(2, 5, 3, 2, 2, 3).double()
+    px = DiscretizedLogisticMixture(logits, loc, scale, coefficients, 4)
+    assert px.batch_shape == (2, 5) and px.event_shape == (3, 2, 3) and px.mean.shape == (2, 5, 3, 2, 3)
+    total = torch.zeros(2, 5).double()
+    for row, column in product(range(2), range(3)):
+        here = (..., slice(row, row + 1), slice(column, column + 1))
+        pixel = DiscretizedLogisticMixture(logits[here], loc[here], scale[here], coefficients[here], 4)
+        total += pixel.log_prob(x[here])
+    torch.testing.assert_close(px.log_prob(x), total)
+    torch.testing.assert_close(px.expand((7, 2, 5)).log_prob(x)[3], total)
+    assert px.expand((7, 2, 5)).sample((2,)).shape == (2, 7, 2, 5, 3, 2, 3)
+
+
+def test_one_component_and_one_channel_are_a_discretized_logistic() -> None:
+    px, x = mixture(1, 1, 17), every_image(17)
+    plain = DiscretizedLogistic(px.loc.squeeze(1), px.scale.squeeze(1), 17)
+    torch.testing.assert_close(log_probabilities(px, x), log_probabilities(plain, x))
+    torch.testing.assert_close(px.mean, plain.mean)
+
+
+@pytest.mark.parametrize(("channels", "levels"), [(1, 17), (3, 3)])
+def test_samples_of_the_mixture_match_its_probabilities(channels: int, levels: int) -> None:
+    assert_samples_follow(mixture(channels, 3, levels), every_image(levels, channels))
+
+
+def test_the_mean_of_the_mixture_is_exact_in_its_first_channel_and_near_in_others() -> None:
+    px, x = mixture(3, 3, 5), every_image(5, 3)
+    exact = torch.einsum("nb,nc->bc", log_probabilities(px, x).exp(), x.flatten(1))
+    mean = px.mean.flatten(1)
+    torch.testing.assert_close(mean[:, 0], exact[:, 0], rtol=1e-9, atol=1e-12)
+    assert (mean - exact).abs().mean() < 0.03
+    # Within the range, and at scales that straddle levels, m_kc is all that counts, and it is linear.
+    loc, coefficients = 0.5 + 0.02 * px.loc[:, :2], px.coefficients[:, :1] / 10
+    narrow, x = (
+        DiscretizedLogisticMixture(px.logits, loc, torch.full_like(loc, 0.03), coefficients, 33),
+        every_image(33, 2),
+    )
+    exact = torch.einsum("nb,nc->bc", log_probabilities(narrow, x).exp(), x.flatten(1))
+    torch.testing.assert_close(narrow.mean.flatten(1), exact, rtol=0, atol=1e-4)
+
+
+def test_the_mixture_has_finite_values_and_gradients_far_away() -> None:
+    parts = torch.randn(1, 2, 1, 1), torch.full((1, 3, 2, 1, 1), 40.0), torch.full((1, 3, 2, 1, 1), 0.01 / 255)
+    parameters = [part.requires_grad_() for part in (*parts, torch.full((1, 3, 2, 1, 1), 0.9))]
+    x = torch.tensor([0.0, 0.5, 1.0]).reshape(3, 1, 1)
+    log_p = DiscretizedLogisticMixture(*parameters, 256).log_prob(x)
+    assert log_p.isfinite().all() and log_p < -1e5
+    log_p.sum().backward()
+    assert all(part.grad is not None and part.grad.isfinite().all() for part in parameters)
+    assert parameters[1].grad is not None and parameters[1].grad[0, 0].sum().item() == pytest.approx(-25500, rel=1e-3)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_the_categorical_is_a_softmax(levels: int, dtype: torch.dtype, tolerance: float) -> None:
+    logits = torch.randn(6, levels, 1, 1, 1, dtype=dtype) * torch.tensor([0, 1, 3, 10, 30, 100]).reshape(-1, 1, 1, 1, 1)
+    px, x = CategoricalPixels(logits), every_image(levels, dtype=dtype)
+    assert_sums_to_one(px, x, tolerance)
+    p = logits.flatten(1).softmax(1).T
+    torch.testing.assert_close(log_probabilities(px, x).exp(), p)
+    torch.testing.assert_close(px.mean.flatten(), (p * x.flatten(1)).sum(0))
+    if levels == 17:
+        assert_samples_follow(px, x)
+
+
+def test_the_categorical_sums_over_pixels_and_broadcasts_over_samples() -> None:
+    logits, level = torch.randn(2, 5, 4, 3, 2, 3), torch.randint(4, (5, 3, 2, 3))
+    px = CategoricalPixels(logits)
+    assert px.batch_shape == (2, 5) and px.event_shape == (3, 2, 3)
+    chosen = logits.log_softmax(2).gather(2, level.expand(2, 1, 5, 3, 2, 3).movedim(1, 2)).sum((2, 3, 4, 5))
+    torch.testing.assert_close(px.log_prob(level / 3), chosen)
+    torch.testing.assert_close(px.expand((7, 2, 5)).log_prob(level / 3)[3], chosen)
+    assert px.expand((7, 2, 5)).sample((2,)).shape == (2, 7, 2, 5, 3, 2, 3)
+    last = CategoricalPixels(logits.permute(0, 1, 4, 5, 3, 2).contiguous().permute(0, 1, 5, 4, 2, 3))
+    torch.testing.assert_close(last.log_prob(level / 3), chosen)  # as convolutions on channels-last features leave it
+
+
+def beta_pixels(levels: int) -> BetaPixels:
+    """Means from 0.1 to 0.9 at concentrations from a U to a peak."""
+    means, concentrations = torch.tensor([0.1, 0.4, 0.9]).double(), torch.tensor([5.5, 6.0, 300.0]).double()
+    grid = torch.meshgrid(means, concentrations, indexing="ij")
+    mean, concentration = (part.reshape(-1, 1, 1, 1) for part in grid)
+    return BetaPixels(torch.logit(mean), concentration, levels)
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_beta_integrates_to_one_over_pixels_and_has_its_mean(levels: int) -> None:
+    px, half = beta_pixels(levels), 0.5 / (levels - 1)
+    t = torch.linspace(-36, 36, 40_001).double()  # x = sigmoid(t), stretched: smooth where a density has a pole
+    width = 1 + 2 * half
+    x, slope = width * torch.sigmoid(t) - half, width * torch.sigmoid(t) * torch.sigmoid(-t)
+    density = log_probabilities(px, x.reshape(-1, 1, 1, 1)).exp() * slope.unsqueeze(1)
+    torch.testing.assert_close(torch.trapezoid(density, t, dim=0), torch.ones(9).double(), rtol=1e-7, atol=0)
+    mean = torch.trapezoid(density * x.unsqueeze(1), t, dim=0)
+    torch.testing.assert_close(px.mean.flatten(), mean, rtol=1e-6, atol=1e-7)
+
+
+def test_beta_is_torchs_beta_of_mapped_pixels_and_samples_follow_it() -> None:
+    px, x = beta_pixels(17), torch.rand(5, 9, 1, 1, 1).double()
+    mean = torch.sigmoid(px.logits)
+    theirs = TorchBeta(mean * px.concentration, (1 - mean) * px.concentration)
+    expected = theirs.log_prob((x * 16 + 0.5) / 17) + math.log(16 / 17)
+    torch.testing.assert_close(px.log_prob(x), expected.sum((-3, -2, -1)))
+    drawn = px.sample((100_000,))
+    assert px.support.check(drawn).all()
+    assert_moments(drawn, px.mean, theirs.variance * (17 / 16) ** 2)
+    assert px.support.check(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)).all() and not px.support.is_discrete
+    assert not px.support.check(torch.tensor([-0.04, 1.04]).reshape(2, 1, 1, 1)).any()
+    torch.testing.assert_close(px.expand((4, 9)).log_prob(x[0])[3], px.log_prob(x[0]))
+
+
+SCALES = [(), (3, 1, 1), (3, 2, 4)]
+
+
+@pytest.mark.parametrize("shape", SCALES)
+@pytest.mark.parametrize(("kind", "theirs"), [(NormalPixels, Normal), (LaplacePixels, Laplace)])
+def test_pixels_with_shared_scales_are_torchs_own(kind: type, theirs: type, shape: tuple[int, ...]) -> None:
+    loc, scale, x = (
+        torch.rand(6, 5, 3, 2, 4).double(),
+        0.1 + torch.rand(shape).double(),
+        torch.rand(5, 3, 2, 4).double(),
+    )
+    px, plain = kind(loc, scale), Independent(theirs(loc, scale), 3)
+    torch.testing.assert_close(px.log_prob(x), plain.log_prob(x))
+    torch.testing.assert_close(px.expand((2, 6, 5)).log_prob(x), plain.expand((2, 6, 5)).log_prob(x))
+    assert_moments(kind(loc[0, 0], scale).sample((20_000,)), loc[0, 0], theirs(loc[0, 0], scale).variance)
+
+
+def test_laplace_integrates_to_one() -> None:
+    x = torch.linspace(-5, 5, 100_001).double()
+    density = LaplacePixels(torch.full(PIXEL, 0.3).double(), torch.tensor(0.1).double()).log_prob(
+        x.reshape(-1, 1, 1, 1)
+    )
+    assert torch.trapezoid(density.exp(), x).item() == pytest.approx(1, abs=1e-6)
