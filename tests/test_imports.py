@@ -21,6 +21,7 @@ ROOMS = {
     "models": {"models", "trace", "distributions", "heads", "nets", "priors"},
     "objectives": {"objectives", "trace", "distributions", "schedules"},
     "metrics": {"metrics", "trace", "distributions", "schedules"},
+    "evaluation": {"evaluation", "models", "metrics", "trace", "distributions"},
     "data": {"data"},
     "build": set[str](),
     "loading": {"build", "models"},

@@ -137,6 +137,7 @@ def test_cells_at_the_optimum_deviate_by_nothing_and_the_page_says_so(tmp_path: 
 def test_only_what_has_an_exact_answer_is_given_one() -> None:
     assert is_linear(linear_config())
     assert not is_linear(linear_config(protocol="dynamic"))
+    assert not is_linear(linear_config(sigma={"linear": {"steps": 5}}))  # type: ignore[arg-type]
     assert not is_linear(linear_config(augment={"flip": True}))
     for slot, value in (("encoder", {"_target_": "nelbo.nets.MLP", "hidden": [8]}), ("likelihood", {"_target_": "x"})):
         config = linear_config()

@@ -73,7 +73,7 @@ def is_linear(config: Mapping[str, Any]) -> bool:
         "model.likelihood": ("nelbo.heads.FixedGaussian", "nelbo.heads.LearnedGaussian"),
         "objective": ("nelbo.objectives.NegativeELBO",),
     }
-    beta = select(config, "objective.beta")
+    beta, sigma = select(config, "objective.beta"), select(config, "model.likelihood.sigma")
     augment = {key: value for key, value in (select(config, "data.augment") or {}).items() if key != "_target_"}
     return (
         all(select(config, f"{key}._target_") in allowed for key, allowed in targets.items())
@@ -81,6 +81,7 @@ def is_linear(config: Mapping[str, Any]) -> bool:
         and not select(config, "model.decoder.hidden")
         and is_number(beta)
         and beta > 0
+        and (sigma is None or is_number(sigma))
         and select(config, "data.protocol") == "raw"
         and not any(augment.values())
     )

@@ -1,0 +1,57 @@
+"""The importance-weighted likelihood against exact ones."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Distribution, MultivariateNormal
+
+from nelbo.errors import ConfigError
+from nelbo.evaluation import log_likelihood
+from nelbo.models import VAE
+from tests.factors import POSTERIORS, images, make_vae
+
+DENSITIES = [name for name in POSTERIORS if name != "deterministic"]
+
+
+def exact(model: VAE, x: torch.Tensor) -> torch.Tensor:
+    """log N(x; W m + b, W diag(s^2) W^T + sigma^2 I), (B,), of a linear decoder and a Gaussian prior."""
+    zero, unit = torch.zeros(3).double(), torch.eye(3).double()
+    offset = model.decode(zero).mean.flatten()
+    weights = torch.stack([model.decode(row).mean.flatten() - offset for row in unit], dim=1)
+    prior = model.prior(model.encode)
+    sigma = model.decode(zero).base_dist.scale.flatten()  # type: ignore[attr-defined]
+    covariance = weights @ torch.diag(prior.variance) @ weights.T + torch.diag(sigma.square())
+    marginal: Distribution = MultivariateNormal(offset + weights @ prior.mean, covariance)
+    return marginal.log_prob(x.flatten(1))
+
+
+@pytest.mark.parametrize("posterior", DENSITIES)
+@pytest.mark.parametrize("prior", ["standard_normal", "diagonal_normal"])
+def test_weights_average_to_the_likelihood_of_linear_models(posterior: str, prior: str) -> None:
+    """exp(log p^ - log p) has mean 1 whatever q is: over many repetitions, within its standard error."""
+    model = make_vae("linear", posterior, prior, "gaussian_scheduled").double().eval()
+    with torch.no_grad():
+        for parameter in model.prior.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+        x = images(count=1).double().expand(2000, -1, -1, -1)
+        ratio = (log_likelihood(model, x, 50, chunk_size=20) - exact(model, x)).exp()
+    assert abs(ratio.mean() - 1) < 4 * ratio.std() / math.sqrt(len(ratio))
+    assert ratio.std() / math.sqrt(len(ratio)) < 0.05
+
+
+def test_more_samples_come_closer_from_below() -> None:
+    model = make_vae("linear", likelihood="gaussian_scheduled").double().eval()
+    x = images(count=1).double().expand(500, -1, -1, -1)
+    with torch.no_grad():
+        gaps = [(exact(model, x) - log_likelihood(model, x, samples)).mean().item() for samples in (1, 10, 100)]
+    assert gaps[0] > gaps[1] > gaps[2] > -0.01 and gaps[2] < 0.1 * gaps[0]
+
+
+def test_bad_numbers_and_models_without_a_density() -> None:
+    with pytest.raises(ConfigError, match="num_samples=0"):
+        log_likelihood(make_vae(), images(), 0)
+    with pytest.raises(NotImplementedError, match="no log q"):
+        log_likelihood(make_vae(posterior="deterministic"), images(), 2)
