@@ -46,21 +46,27 @@ class Flow(Distribution):
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Samples, (*sample_shape, ..., D)."""
-        z: Tensor = self.transform(self.base.rsample(sample_shape))
-        return z
+        with self._full_precision():
+            return self.transform(self.base.rsample(sample_shape))
 
     def rsample_and_log_prob(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         """Samples, (*sample_shape, ..., D), and log p of each, (*sample_shape, ...), in nats: nothing is inverted."""
         e = self.base.rsample(sample_shape)
-        z, log_det = self.transform.call_and_ladj(e)
+        with self._full_precision():
+            z, log_det = self.transform.call_and_ladj(e)
         return z, self._base_log_prob(e) - log_det
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log p(z), (...), in nats."""
         # Coupling layers do not broadcast their input against their context.
         value = value.expand(torch.broadcast_shapes(value.shape, self.base.loc.shape))
-        e, log_det = self.transform.inv.call_and_ladj(value)
+        with self._full_precision():
+            e, log_det = self.transform.inv.call_and_ladj(value)
         return self._base_log_prob(e) + log_det
+
+    def _full_precision(self) -> torch.autocast:
+        """Under autocast too: the nets of the layers run only now, and a sum of log-determinants needs its digits."""
+        return torch.autocast(self.base.loc.device.type, enabled=False)
 
     def _base_log_prob(self, e: Tensor) -> Tensor:
         log_p: Tensor = self.base.log_prob(e)  # type: ignore[no-untyped-call]
