@@ -11,10 +11,10 @@ from nelbo.heads import (
     Bernoulli,
     ContinuousBernoulli,
     DiagonalNormalPosterior,
-    DiscretizedLogistic,
     FixedGaussian,
     LearnedGaussian,
     OptimalGaussian,
+    PerChannelGaussian,
     PerPixelGaussian,
 )
 from nelbo.heads.bernoulli import CONTINUOUS_LOGIT_BOUND
@@ -23,7 +23,13 @@ from nelbo.heads.posterior import LOG_SCALE_BOUND
 
 PIXEL = (1, 1, 1)
 FEATURES = torch.linspace(-60, 60, 41).unsqueeze(1)
-GAUSSIANS = [lambda f, s: FixedGaussian(f, s, sigma=0.2), LearnedGaussian, PerPixelGaussian, OptimalGaussian]
+GAUSSIANS = [
+    lambda f, s: FixedGaussian(f, s, sigma=0.2),
+    LearnedGaussian,
+    PerChannelGaussian,
+    PerPixelGaussian,
+    OptimalGaussian,
+]
 
 
 def test_bernoulli_sums_to_one() -> None:
@@ -119,25 +125,3 @@ def test_a_saturated_posterior_has_a_finite_kl_and_a_gradient() -> None:
     q = posterior(features)
     torch.testing.assert_close(q.scale, torch.full((2, 2), math.exp(LOG_SCALE_BOUND)))
     assert kl_divergence(q, StandardNormal(2, PIXEL)(posterior)).isfinite().all()  # type: ignore[arg-type]
-
-
-def test_discretized_logistic_has_one_scale_a_channel_that_starts_at_the_data_and_stops_at_its_floor() -> None:
-    head = DiscretizedLogistic((3,), (2, 4, 4), levels=256)
-    x = torch.rand(2000, 2, 4, 4) * torch.tensor([1.0, 0.1]).reshape(2, 1, 1)
-    head.initialize((x * 255).round() / 255)
-    px = head(torch.zeros(1, 3))
-    # The standard deviation of a logistic is scale * pi / sqrt(3).
-    deviation = px.scale.flatten() * math.pi / math.sqrt(3)
-    torch.testing.assert_close(deviation, torch.tensor([1.0, 0.1]) / math.sqrt(12), rtol=0.02, atol=0)
-    torch.testing.assert_close(px.loc[0], x.mean(0), rtol=0, atol=2e-3)
-    head.initialize(torch.full((10, 2, 4, 4), 0.2))
-    with torch.no_grad():
-        head.log_scale.sub_(100)
-    assert head(torch.zeros(1, 3)).log_prob(torch.full((2, 4, 4), 0.2)).isfinite()
-    assert head(torch.zeros(1, 3)).scale.min().item() * 255 == pytest.approx(0.01)
-
-
-def test_discretized_logistic_needs_levels() -> None:
-    for levels in (1, 0, 2.5, "many"):
-        with pytest.raises(ConfigError, match="levels="):
-            DiscretizedLogistic((3,), PIXEL, levels=levels)  # type: ignore[arg-type]

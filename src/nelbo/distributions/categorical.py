@@ -5,17 +5,15 @@ Shapes: any batch shape, event (C, H, W).
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.distributions import Categorical, constraints
-from torch.nn import functional
 
 from nelbo.distributions.levels import LevelPixels
 from nelbo.distributions.pixels import EVENT_DIMENSIONS
 
-LEVEL = -EVENT_DIMENSIONS - 1
+LEVEL = -3
 """Where the levels stand among the dimensions of the logits."""
 
 
@@ -23,26 +21,23 @@ class CategoricalPixels(LevelPixels):
     """P(k) = softmax(logits)_k for each pixel and channel (van den Oord et al. 2016, section 2.2).
 
     Args:
-        logits: (..., L, C, H, W).
+        logits: (..., C, L, H, W).
     """
 
     arg_constraints = {"logits": constraints.real}
 
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits
-        event_shape = logits.shape[-EVENT_DIMENSIONS:]
-        super().__init__(logits.shape[LEVEL], logits.shape[:LEVEL], event_shape)
+        channels, levels, height, width = logits.shape[-4:]
+        super().__init__(levels, logits.shape[:-4], torch.Size((channels, height, width)))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-probability of images, (...), in nats."""
-        batch_shape = torch.broadcast_shapes(self.batch_shape, value.shape[:-EVENT_DIMENSIONS])
-        logits = self.logits.expand(*batch_shape, self.levels, *self.event_shape)
-        level = self.nearest(value).long().expand(*batch_shape, *self.event_shape)
-        # One leading dimension, then the levels, is how cross-entropy wants it: nothing is moved.
-        size = math.prod(batch_shape)
-        logits, level = logits.reshape(size, *logits.shape[LEVEL:]), level.reshape(size, *self.event_shape)
-        loss = functional.cross_entropy(logits, level, reduction="none")
-        return -loss.flatten(1).sum(-1).reshape(batch_shape)
+        level = self.nearest(value).long().unsqueeze(LEVEL)
+        shape = torch.broadcast_shapes(self.logits.shape[:-4], level.shape[:-4])
+        logits, level = self.logits.expand(*shape, *self.logits.shape[-4:]), level.expand(*shape, *level.shape[-4:])
+        log_p: Tensor = LogProbability.apply(logits, level)  # type: ignore[no-untyped-call]
+        return log_p.flatten(-EVENT_DIMENSIONS).sum(-1)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Levels, (*sample_shape, ..., C, H, W)."""
@@ -54,10 +49,34 @@ class CategoricalPixels(LevelPixels):
     def mean(self) -> Tensor:
         """The exact mean of the levels, (..., C, H, W)."""
         values = torch.arange(self.levels, dtype=self.logits.dtype, device=self.logits.device) / self.top
-        return torch.einsum("...lchw,l->...chw", self.logits.softmax(LEVEL), values)
+        return (self.logits.softmax(LEVEL) * values.reshape(-1, 1, 1)).sum(LEVEL)
 
     def expand(
         self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None
     ) -> CategoricalPixels:
         """The same distribution with a larger batch shape."""
-        return CategoricalPixels(self.logits.expand((*batch_shape, self.levels, *self.event_shape)))
+        return CategoricalPixels(self.logits.expand(*batch_shape, *self.logits.shape[-4:]))
+
+
+class LogProbability(torch.autograd.Function):
+    """Log softmax(logits) at `level`, (..., C, H, W), of logits (..., C, L, H, W) in any memory layout.
+
+    Logits of L = 256 levels are most of a model's memory. Cross-entropy makes five tensors of their size and moves the
+    levels to where it wants them; this makes one in each direction.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, logits: Tensor, level: Tensor) -> Tensor:
+        """Level: (..., C, 1, H, W)."""
+        total = logits.logsumexp(LEVEL, keepdim=True)
+        ctx.save_for_backward(logits, level, total)
+        return (logits.gather(LEVEL, level) - total).squeeze(LEVEL)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        """One-hot minus softmax."""
+        logits, level, total = ctx.saved_tensors  # type: ignore[attr-defined]
+        gradient = gradient.unsqueeze(LEVEL)
+        of_logits = (logits - total).exp_().mul_(-gradient)
+        return of_logits.scatter_add_(LEVEL, level, gradient), None

@@ -18,6 +18,9 @@ from nelbo.distributions.pixels import EVENT_DIMENSIONS
 
 SQRT_HALF = math.sqrt(0.5)
 
+FAR = 1e30
+"""An open edge, in levels: no scale reaches it, and unlike infinity it gives zero times it a value."""
+
 
 class Discretized(LevelPixels):
     """P(k) = F(x_k + h) - F(x_k - h), h = 1 / (2 (L - 1)), F(0 level - h) = 0 and F(top level + h) = 1: it sums to one.
@@ -90,10 +93,14 @@ class DiscretizedLogistic(Discretized):
     def log_mass(level: Tensor, top: int, loc: Tensor, scale: Tensor) -> Tensor:
         """F(b) - F(a) = F(b) F(-a) (1 - exp(-(b - a))), whose logarithm is exact far out in the tails too."""
         below_top, above_bottom = level < top, level > 0
-        up = torch.where(below_top, functional.logsigmoid((level + 0.5 - loc) / scale), 0)
-        down = torch.where(above_bottom, functional.logsigmoid((loc - (level - 0.5)) / scale), 0)
-        width = torch.log(-torch.expm1(-1 / scale))
-        return up + down + torch.where(below_top & above_bottom, width, 0)
+        # What depends on the level alone is small where it meets many components.
+        upper = torch.where(below_top, level + 0.5, FAR)
+        lower = torch.where(above_bottom, level - 0.5, -FAR)
+        closed = (below_top & above_bottom).to(level.dtype)
+        steepness = 1 / scale
+        up = functional.logsigmoid((upper - loc) * steepness)
+        down = functional.logsigmoid((loc - lower) * steepness)
+        return up + down + closed * torch.log(-torch.expm1(-steepness))
 
     @staticmethod
     def distribution_function(value: Tensor) -> Tensor:

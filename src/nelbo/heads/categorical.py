@@ -37,11 +37,11 @@ class Categorical(Discrete):
     def __init__(self, feature_shape: Sequence[int], shape: Sequence[int], *, levels: int) -> None:
         super().__init__(levels)
         self.channels = shape[0]
-        self.project = Projection(feature_shape, (levels * shape[0], *shape[1:]))
+        self.project = Projection(feature_shape, (shape[0] * levels, *shape[1:]))
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """p(x|z)."""
-        return CategoricalPixels(self.project(features).unflatten(-3, (self.levels, self.channels)))
+        return CategoricalPixels(self.project(features).unflatten(-3, (self.channels, self.levels)))
 
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:
@@ -51,7 +51,8 @@ class Categorical(Discrete):
         for part in pixels.split(CHUNK):
             level = (part * (self.levels - 1)).round().long()
             counts.scatter_add_(0, level, torch.ones_like(part))
-        share = (counts / (len(images) + self.levels)).reshape(-1, *images.shape[2:])
+        counts = counts.unflatten(1, images.shape[1:]).transpose(0, 1).flatten(0, 1)  # (C L, H, W)
+        share = counts / (len(images) + self.levels)
         # A convolution has one bias for all pixels. It is to be the logarithm of the mean share, not the mean of
         # logarithms, which would give next to nothing to what pixels at the border never show.
         self.project.set_bias(share)
