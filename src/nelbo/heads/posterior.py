@@ -70,7 +70,9 @@ class LaplacePosterior(LocationScale):
 class FullNormalPosterior(Posterior):
     """q(z|x) = N(mu(x), L(x) L(x)^T), L lower triangular (Kingma & Welling 2019, section 2.5.1).
 
-    The logarithm of L's diagonal is bounded smoothly by `LOG_SCALE_BOUND`.
+    L = diag(sigma) (I + U), U strictly lower triangular and 0 at the start: as entries of L itself, those of a row would
+    have to be as small as its sigma, which an optimiser with one step size for all is slow to find. log sigma is bounded
+    smoothly by `LOG_SCALE_BOUND`.
 
     Args:
         feature_shape: shape of the encoder's features.
@@ -84,13 +86,17 @@ class FullNormalPosterior(Posterior):
         self.project = Projection(feature_shape, (2 * latent_dim + self.below,))
         self.register_buffer("places", torch.tril_indices(latent_dim, latent_dim, offset=-1), persistent=False)
         self.places: Tensor
+        with torch.no_grad():
+            for parameter in self.project.parameters():
+                parameter[2 * latent_dim :] = 0
 
     def forward(self, features: Tensor) -> MultivariateNormal:
         """q(z|x)."""
         sizes = [self.latent_dim, self.latent_dim, self.below]
-        loc, log_diagonal, below = self.project(features).split(sizes, dim=-1)
-        factor = torch.diag_embed(soft_bound(log_diagonal, LOG_SCALE_BOUND).exp())
-        factor[..., self.places[0], self.places[1]] = below
+        loc, log_scale, below = self.project(features).split(sizes, dim=-1)
+        scale = soft_bound(log_scale, LOG_SCALE_BOUND).exp()
+        factor = torch.diag_embed(scale)
+        factor[..., self.places[0], self.places[1]] = below * scale[..., self.places[0]]
         return MultivariateNormal(loc, scale_tril=factor, validate_args=False)
 
 
