@@ -43,6 +43,17 @@ CASES = {
     "likelihood=bernoulli": "likelihood=bernoulli: digits (raw) has pixels outside its support: binarise the pixels "
     "(data=binarized_mnist) or use a density (likelihood=gaussian or continuous_bernoulli)",
     "posterior=deterministic": "objective=elbo: posterior=deterministic has no log q(z|x)",
+    "posterior=deterministic objective=reconstruction prior=mixture": "objective=reconstruction: has no KL, so nothing "
+    "would train the prior: use prior=standard_normal, or objective=elbo",
+    "posterior=flow prior=vamp": "prior=vamp: is a mixture of q(z|u), whose density",
+    "posterior=flow model.posterior.kind=planar": "model.posterior.kind=planar: must be one of autoregressive, coupling",
+    "prior=mixture model.prior.components=0": "model.prior.components=0: must be a whole number of at least 1",
+    "likelihood=gaussian_fixed model.likelihood.sigma=1e-5": "model.likelihood.sigma=1e-05: must be a finite number of "
+    "at least 0.00113206, or a schedule such as {linear:{steps:2000}}",
+    "objective.beta={linear:{step:5}}": "objective.beta.linear.step=5: is not an option of linear, which has: steps, "
+    "start, end",
+    "objective.beta={linnear:{steps:5}}": "objective.beta={'linnear': {'steps': 5}}: must be one schedule with its "
+    "options, such as {linear:{steps:2000}}; there are constant, linear, cosine, cyclical",
     "model.latent_dim=2,8": "model.latent_dim=2,8: several values are a sweep, which needs -m",
     "model.latent_dim=${nothing}": "model.latent_dim: Interpolation key 'nothing' not found",
     "seed=4294967296": "seed=4294967296: must be at most 4294967295",

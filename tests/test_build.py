@@ -16,7 +16,7 @@ def test_nested_targets_partials_and_lists() -> None:
         "plain": [1, {"a": "b"}],
     }
     built = build(spec)
-    assert built["beta"] == Linear(0, 1, 3) and built["plain"] == [1, {"a": "b"}]
+    assert built["beta"] == Linear(start=0, end=1, steps=3) and built["plain"] == [1, {"a": "b"}]
     assert isinstance(built["net"], Factory) and isinstance(built["net"]((4,)), MLP)
 
 

@@ -48,15 +48,20 @@ def test_numbers_names_and_objects_are_schedules() -> None:
     assert as_schedule("beta", own, minimum=0) is own
 
 
+@pytest.mark.parametrize("value", ["abc", -1, math.nan, math.inf, None, True, [1]])
+def test_weights_are_numbers_or_schedules(value: object) -> None:
+    with pytest.raises(ConfigError, match="^beta=.*: must be a finite number of at least 0, or a schedule such as"):
+        as_schedule("beta", value, minimum=0)
+
+
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("linear", "beta=linear: must be a finite number of at least 0, or a schedule such as {linear:{steps:2000}}"),
-        (-1, "beta=-1: must be a finite number of at least 0, or a schedule"),
         (
             {},
             "beta={}: must be one schedule with its options, such as .*; there are constant, linear, cosine, cyclical",
         ),
+        ({"a": 1}, "beta={'a': 1}: must be one schedule with its options"),
         ({"linnear": {"steps": 3}}, "beta={'linnear': .*: must be one schedule"),
         ({"linear": 3}, "beta={'linear': 3}: must be one schedule with its options"),
         ({"linear": {}}, "beta.linear.steps=: has no default; such as {linear:{steps:2000}}"),
