@@ -46,7 +46,7 @@ CASES = {
     "posterior=deterministic objective=reconstruction prior=mixture": "objective=reconstruction: has no KL, so nothing "
     "would train the prior: use prior=standard_normal, or objective=elbo",
     "posterior=flow prior=vamp": "prior=vamp: is a mixture of q(z|u), whose density",
-    "posterior=flow model.posterior.kind=planar": "model.posterior.kind=planar: must be one of autoregressive, coupling",
+    "posterior=flow model.posterior.kind=planar": "model.posterior.kind=planar: must be one of autoregressive",
     "prior=mixture model.prior.components=0": "model.prior.components=0: must be a whole number of at least 1",
     "likelihood=gaussian_fixed model.likelihood.sigma=1e-5": "model.likelihood.sigma=1e-05: must be a finite number of "
     "at least 0.00113206, or a schedule such as {linear:{steps:2000}}",

@@ -18,7 +18,7 @@ from nelbo.models import VAE
 from tests.sweeps import sweep
 from tests.test_linear import LINEAR, elbo_terms, pixels, spectrum
 
-# With this sigma the levels theta = beta sigma^2 lie in gaps of the spectrum: 30, 18, 10, 4 and 3 eigenvalues are above.
+# With this sigma the levels theta = beta sigma^2 lie in gaps of the spectrum: 30, 18, 10, 4, 3 eigenvalues are above.
 # A unit at the level gains nothing by being on or off, and no budget would settle it.
 SIGMA = 0.225
 GAP = 1.08

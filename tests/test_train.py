@@ -113,6 +113,24 @@ def test_best_is_the_epoch_with_the_lowest_validation_objective(train: Train, tm
     assert best["epoch"] == values.index(min(values))
 
 
+def test_a_scheduled_sigma_trains_step_by_step_and_is_judged_and_saved_at_its_end(train: Train, tmp_path: Path) -> None:
+    sigma = "model.likelihood.sigma={linear:{steps:50,start:1,end:0.3}}"
+    done = train("model=mlp_vae", "data=digits", "likelihood=gaussian_fixed", sigma, "trainer=smoke", "logger=csv")
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "run" / "csv" / "metrics.csv").read_text().splitlines()
+    column = rows[0].split(",").index("train/sigma")
+    logged = [float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]]
+    assert logged == pytest.approx([1 - 0.7 * step / 50 for step in range(5)])
+    for name in ("best", "last"):
+        assert nelbo.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt").likelihood.sigma.item() == pytest.approx(
+            0.3
+        )
+    # What validation and test saw: the constant of -log p(x|z) at sigma = 0.3.
+    metrics = metrics_of(tmp_path / "run")
+    constant = 32 * math.log(2 * math.pi * 0.3**2)
+    assert constant < metrics["test/reconstruction"] < constant + 64 / (2 * 0.3**2)
+
+
 @pytest.mark.parametrize("logger", ["csv", "none"])
 def test_other_loggers_work(train: Train, logger: str) -> None:
     done = train("model=mlp_vae", "data=digits", "trainer=smoke", f"logger={logger}")
