@@ -1,7 +1,6 @@
-"""Runs train.py many times, each in a fork of a process that has imported everything: `python -m tests.forks JSON`.
+"""Runs train.py many times, each in a fork of a process that has imported everything: `python -m tests.forks JSON DIR`.
 
-The JSON maps a name to overrides; what NAME said and its exit status go to NAME.log and NAME.status in the directory
-that is the second argument.
+The JSON maps a name to overrides; DIR gets NAME.out, NAME.err and NAME.status.
 """
 
 from __future__ import annotations
@@ -11,21 +10,45 @@ import os
 import runpy
 import sys
 import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import nelbo.run  # noqa: F401  # imported once, for all
+from tests.conftest import python
 
 
-def child(overrides: list[str], log: Path) -> int:
-    """Become a run of train.py that writes to `log`."""
-    target = os.open(log, os.O_WRONLY | os.O_CREAT)
-    for stream in (1, 2):
-        os.dup2(target, stream)
+@dataclass(frozen=True)
+class Done:
+    """What a run said and how it ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def train_all(runs: Mapping[str, list[str]], folder: Path) -> dict[str, Done]:
+    """Run all of them, one after another."""
+    driver = python("-m", "tests.forks", json.dumps(runs), str(folder))
+    assert driver.returncode == 0, driver.stderr
+    return {
+        name: Done(
+            int((folder / f"{name}.status").read_text()),
+            (folder / f"{name}.out").read_text(),
+            (folder / f"{name}.err").read_text(),
+        )
+        for name in runs
+    }
+
+
+def become(overrides: list[str], out: Path, err: Path) -> int:
+    """Be a run of train.py, as a shell would start it with its output sent to files."""
+    for stream, file in ((1, out), (2, err)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream)
     sys.argv = ["train.py", *overrides]
     try:
         runpy.run_path("train.py", run_name="__main__")
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
         return 1
@@ -33,11 +56,13 @@ def child(overrides: list[str], log: Path) -> int:
 
 
 def main() -> None:
+    import nelbo.run  # noqa: F401  # once, for all
+
     folder = Path(sys.argv[2])
     for name, overrides in json.loads(sys.argv[1]).items():
         process = os.fork()
         if process == 0:
-            status = child(overrides, folder / f"{name}.log")
+            status = become(overrides, folder / f"{name}.out", folder / f"{name}.err")
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)

@@ -10,6 +10,7 @@ import pytest
 from nelbo.data.fetch import cache_directory
 from nelbo.data.sets.mnist import MNIST_FILES
 from tests.conftest import Train, python
+from tests.forks import Done, train_all
 
 CASES = {
     "model=conv_vea": "model=conv_vea: there is no such option; choose from autoencoder, conv_vae, linear_vae, mlp_vae",
@@ -64,12 +65,27 @@ CASES = {
 }
 
 
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
+    """What each of `CASES` ended with."""
+    folder = tmp_path_factory.mktemp("bad")
+    shared = ["model=mlp_vae", "data=digits", "trainer=smoke", f"hydra.run.dir={folder / 'run'}"]
+    ended = train_all({str(index): [*shared, *case.split()] for index, case in enumerate(CASES)}, folder)
+    return dict(zip(CASES, ended.values(), strict=True))
+
+
 @pytest.mark.parametrize("override", CASES)
-def test_bad_overrides(train: Train, override: str) -> None:
-    done = train("model=mlp_vae", "data=digits", "trainer=smoke", *override.split())
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith(f"error: {CASES[override]}"), done.stderr
-    assert len(done.stderr.splitlines()) == 1 and done.stdout == ""
+def test_bad_overrides(done: dict[str, Done], override: str) -> None:
+    said = done[override]
+    assert said.returncode == 2, said.stderr
+    assert said.stderr.startswith(f"error: {CASES[override]}"), said.stderr
+    assert len(said.stderr.splitlines()) == 1 and said.stdout == ""
+
+
+@pytest.mark.parametrize("override", ["model.latent_dim=0", "posterior=deterministic"])
+def test_a_process_of_its_own_says_the_same(train: Train, done: dict[str, Done], override: str) -> None:
+    alone = train("model=mlp_vae", "data=digits", "trainer=smoke", override)
+    assert (alone.returncode, alone.stdout, alone.stderr) == (2, "", done[override].stderr)
 
 
 def test_a_missing_gpu(train: Train) -> None:

@@ -14,8 +14,9 @@ import torch
 
 import nelbo
 from nelbo.nets.flows import KINDS
-from tests.conftest import ROOT, python
+from tests.conftest import ROOT
 from tests.factors import refusal
+from tests.forks import Done, train_all
 from tests.test_train import MENDABLE
 
 COUNT = 30
@@ -73,19 +74,21 @@ def test_the_draw_covers_every_factor_and_every_data_set_with_every_net() -> Non
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all of them have run."""
-    home = tmp_path_factory.mktemp("combinations")
-    runs = {name: [*parts, f"hydra.run.dir={home / name}", "threads=1"] for name, parts in DRAWN.items()}
-    done = python("-m", "tests.forks", json.dumps(runs), str(home))
-    assert done.returncode == 0, done.stderr
-    return home
+    return tmp_path_factory.mktemp("combinations")
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> dict[str, Done]:
+    return train_all(
+        {name: [*parts, f"hydra.run.dir={folder / name}", "threads=1"] for name, parts in DRAWN.items()}, folder
+    )
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_combination_trains_and_loads(folder: Path, name: str) -> None:
-    log = (folder / f"{name}.log").read_text()
-    assert (folder / f"{name}.status").read_text() == "0", log
-    assert not [word for word in MENDABLE if word in log.lower()], log
+def test_a_combination_trains_and_loads(done: dict[str, Done], folder: Path, name: str) -> None:
+    said = done[name].stderr
+    assert done[name].returncode == 0, said
+    assert not [word for word in MENDABLE if word in said.lower()], said
     metrics = json.loads((folder / name / "metrics.json").read_text())
     assert math.isfinite(metrics["test/reconstruction"])
     assert ("test/nelbo" in metrics) == ("-deterministic-" not in name)
