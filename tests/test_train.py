@@ -131,6 +131,17 @@ def test_a_scheduled_sigma_trains_step_by_step_and_is_judged_and_saved_at_its_en
     assert constant < metrics["test/reconstruction"] < constant + 64 / (2 * 0.3**2)
 
 
+def test_looking_does_not_change_the_training_of_a_flow(train: Train, tmp_path: Path) -> None:
+    found = []
+    for every in (1, 5):
+        done = train(
+            "model=mlp_vae", "data=digits", "posterior=flow", "trainer=smoke", f"trainer.log_every_n_steps={every}"
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+    assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
+
+
 @pytest.mark.parametrize("logger", ["csv", "none"])
 def test_other_loggers_work(train: Train, logger: str) -> None:
     done = train("model=mlp_vae", "data=digits", "trainer=smoke", f"logger={logger}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -116,7 +117,8 @@ class TrainingScalars(pl.Callback):
         assert trace is not None
         if self._active_units is None:
             self._active_units = ActiveUnits(trace).to(trace.x.device)
-        self._active_units.update(trace)
+        with isolate_rng():  # a flow's means are averages of samples, and looking must not change the training
+            self._active_units.update(trace)
 
 
 def _log(trainer: pl.Trainer, values: dict[str, float]) -> None:
