@@ -19,8 +19,8 @@ from nelbo.models import VAE
 def log_likelihood(model: VAE, x: Tensor, num_samples: int, chunk_size: int = 50) -> Tensor:
     """Log 1/S sum over s of p(x, z_s) / q(z_s|x), z_s ~ q(z|x), (B,), in nats (Burda et al. 2016, eq. 8).
 
-    In expectation a lower bound of log p(x), which it approaches as S grows. Images are encoded once; weights are summed
-    a chunk of samples at a time, so that memory does not grow with S.
+    In expectation a lower bound of log p(x), which it approaches as S grows. Images are encoded once; weights are
+    summed a chunk of samples at a time, so that memory does not grow with S.
 
     Args:
         model: in eval mode.

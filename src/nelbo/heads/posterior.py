@@ -70,9 +70,9 @@ class LaplacePosterior(LocationScale):
 class FullNormalPosterior(Posterior):
     """q(z|x) = N(mu(x), L(x) L(x)^T), L lower triangular (Kingma & Welling 2019, section 2.5.1).
 
-    L = diag(sigma) (I + U), U strictly lower triangular and 0 at the start: as entries of L itself, those of a row would
-    have to be as small as its sigma, which an optimiser with one step size for all is slow to find. log sigma is bounded
-    smoothly by `LOG_SCALE_BOUND`.
+    L = diag(sigma) (I + U), U strictly lower triangular and 0 at the start: as entries of L itself, those of a row
+    would have to be as small as its sigma, which an optimiser with one step size for all is slow to find. log sigma is
+    bounded smoothly by `LOG_SCALE_BOUND`.
 
     Args:
         feature_shape: shape of the encoder's features.
