@@ -16,9 +16,9 @@ $(STAMP): pyproject.toml constraints.txt
 train: setup
 	$(BIN)/python train.py model=conv_vae data=mnist
 
-# Without the tests that train for minutes each: those are `make test-slow`.
+# Without the tests that train for minutes each: those are `make test-slow`. A core and a thread for each worker.
 test: setup
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
@@ -32,7 +32,7 @@ $(OLD_HYDRA)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 test-hydra-1.3: $(OLD_HYDRA)/.installed
-	$(OLD_HYDRA)/bin/python -m pytest --quiet -m "not slow" -n 2 --dist loadfile \
+	OMP_NUM_THREADS=1 $(OLD_HYDRA)/bin/python -m pytest --quiet -m "not slow" -n 2 --dist loadfile \
 		tests/test_configs.py tests/test_train.py tests/test_bad_input.py tests/test_sweep.py
 
 lint: setup
