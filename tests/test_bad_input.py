@@ -50,11 +50,13 @@ CASES = {
     "posterior=flow model.posterior.kind=planar": "model.posterior.kind=planar: must be one of autoregressive",
     "prior=mixture model.prior.components=0": "model.prior.components=0: must be a whole number of at least 1",
     "likelihood=gaussian_fixed model.likelihood.sigma=1e-5": "model.likelihood.sigma=1e-05: must be a finite number of "
-    "at least 0.00113206, or a schedule such as {linear:{steps:2000}}",
+    "at least 0.00113206, or a schedule such as {linear:{steps:2000,start:1,end:0.1}}",
     "objective.beta={linear:{step:5}}": "objective.beta.linear.step=5: is not an option of linear, which has: steps, "
     "start, end",
+    "experiment=warm_up data=digits objective.beta={cosine:{steps:9}}": "objective.beta={cosine:{steps:9}}: there is "
+    "another schedule already; replace it with ~objective.beta '+objective.beta={cosine:{steps:9}}'",
     "objective.beta={linnear:{steps:5}}": "objective.beta={'linnear': {'steps': 5}}: must be one schedule with its "
-    "options, such as {linear:{steps:2000}}; there are constant, linear, cosine, cyclical",
+    "options, such as {linear:{steps:2000}}; there are linear, cosine, cyclical",
     "model.latent_dim=2,8": "model.latent_dim=2,8: several values are a sweep, which needs -m",
     "model.latent_dim=${nothing}": "model.latent_dim: Interpolation key 'nothing' not found",
     "seed=4294967296": "seed=4294967296: must be at most 4294967295",

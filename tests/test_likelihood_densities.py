@@ -78,3 +78,15 @@ def test_laplace_integrates_to_one() -> None:
         x.reshape(-1, 1, 1, 1)
     )
     assert torch.trapezoid(density.exp(), x).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_beta_in_float32_has_the_digits_of_float64() -> None:
+    """At a concentration near its ceiling, terms of 1e4 a pixel cancel: whole nats of an image, if all is float32."""
+    logits = 3 * torch.randn(20, 3, 32, 32)
+    for concentration in (10.0, 1500.0):
+        n = torch.full((3, 1, 1), concentration)
+        x = BetaPixels(logits, n, 256).sample().clamp(0, 1)
+        single = BetaPixels(logits, n, 256).log_prob(x)
+        double = BetaPixels(logits.double(), n.double(), 256).log_prob(x.double())
+        assert single.dtype == torch.float32
+        torch.testing.assert_close(single.double(), double, rtol=2e-6, atol=0.05)

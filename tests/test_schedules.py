@@ -59,7 +59,7 @@ def test_weights_are_numbers_or_schedules(value: object) -> None:
     [
         (
             {},
-            "beta={}: must be one schedule with its options, such as .*; there are constant, linear, cosine, cyclical",
+            "beta={}: must be one schedule with its options, such as .*; there are linear, cosine, cyclical",
         ),
         ({"a": 1}, "beta={'a': 1}: must be one schedule with its options"),
         ({"linnear": {"steps": 3}}, "beta={'linnear': .*: must be one schedule"),

@@ -144,6 +144,8 @@ def explain(error: Exception) -> str:
         suggestion = re.search(r"Did you mean:? '([^']+)'", text + cause)
         near = [known for known in TYPED_KEYS if difflib.get_close_matches(key.split(".")[-1], [known.split(".")[-1]])]
         meant = suggestion[1] if suggestion else " or ".join(near)
+        if meant == key:  # Hydra merges mappings, and the one that stands there has other keys
+            return f"{_typed(key)}: there is another schedule already; replace it with ~{key} '+{_typed(key)}'"
         question = f"did you mean {meant}? " if meant else ""
         return f"{_typed(key)}: there is no such key; {question}python train.py --cfg job lists them"
     if match := re.match(r"Ambiguous value for argument '([^']+)'", text):

@@ -98,7 +98,11 @@ class Cyclical(Ramp):
         return min(progress * self.cycles % 1 / self.ramp, 1.0)
 
 
-SCHEDULES = {"constant": Constant, "linear": Linear, "cosine": Cosine, "cyclical": Cyclical}
+SCHEDULES = {"linear": Linear, "cosine": Cosine, "cyclical": Cyclical}
+
+EXAMPLE = "{linear:{steps:2000}}"
+ABOVE_ZERO = "{linear:{steps:2000,start:1,end:0.1}}"
+"""What may not be 0 needs other ends than the defaults."""
 
 
 def as_schedule(key: str, value: object, *, minimum: float) -> Schedule:
@@ -130,7 +134,7 @@ def _number(key: str, value: object, minimum: float) -> float:
     try:
         return number(key, value, minimum=minimum)
     except ConfigError as error:
-        mend = f"{error.mend}, or a schedule such as {{linear:{{steps:2000}}}}"
+        mend = f"{error.mend}, or a schedule such as {EXAMPLE if minimum <= 0 else ABOVE_ZERO}"
         raise ConfigError(key, value, mend) from None
 
 
@@ -140,7 +144,7 @@ def _named(key: str, value: Mapping[str, object]) -> Schedule:
     options = value.get(name)
     if len(value) != 1 or name not in SCHEDULES or not isinstance(options, Mapping):
         names = ", ".join(SCHEDULES)
-        mend = f"must be one schedule with its options, such as {{linear:{{steps:2000}}}}; there are {names}"
+        mend = f"must be one schedule with its options, such as {EXAMPLE}; there are {names}"
         raise ConfigError(key, dict(value), mend)
     schedule = SCHEDULES[name]
     known = {field.name: field for field in dataclasses.fields(schedule)}

@@ -8,7 +8,7 @@ from nelbo.distributions.discretized import DiscretizedGaussian, DiscretizedLogi
 from nelbo.distributions.discretized_mixture import DiscretizedLogisticMixture
 from nelbo.distributions.flow import Flow
 from nelbo.distributions.mixture import NormalMixture, even_mixture
-from nelbo.distributions.normal import DiagonalNormal, StandardNormal
+from nelbo.distributions.normal import DiagonalNormal, FullNormal, StandardNormal
 from nelbo.distributions.pixels import BernoulliPixels, LaplacePixels, NormalPixels
 from nelbo.distributions.sampling import mean_of, sample_with_density, two_means
 from nelbo.distributions.tempering import temper
@@ -24,6 +24,7 @@ __all__ = [
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "Flow",
+    "FullNormal",
     "LaplacePixels",
     "NormalMixture",
     "NormalPixels",

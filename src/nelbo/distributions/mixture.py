@@ -5,20 +5,25 @@ Shapes: K components, D dimensions, any leading shape.
 
 from __future__ import annotations
 
+import math
 from functools import singledispatch
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily
 
-from nelbo.distributions.normal import DiagonalNormal
+from nelbo.distributions.normal import DiagonalNormal, FullNormal
+from nelbo.distributions.precision import finest
+
+LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
+"""Of the density of N(0, 1)."""
 
 
 class NormalMixture(MixtureSameFamily):
     """Sum over k of softmax(logits)_k N(loc_k, diag(scale_k^2)), batch shape (), event shape (D,).
 
-    log_prob goes through products of matrices: no tensor has the size (..., K, D). What cancels there is done in
-    float64, where the device has it.
+    log_prob goes through products of matrices in float64, for they cancel: no tensor has the size (..., K, D). A device
+    without float64 takes torch's own way, which has such tensors.
 
     Args:
         logits: (K,).
@@ -33,16 +38,14 @@ class NormalMixture(MixtureSameFamily):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log p(value), (...), in nats, of vectors (..., D)."""
-        dtype = torch.float32 if value.device.type == "mps" else torch.float64
-        z, loc, scale = value.to(dtype), self.loc.to(dtype), self.scale.to(dtype)
+        z, loc, scale = finest(value), finest(self.loc), finest(self.scale)
+        if z.dtype != torch.float64:
+            return super().log_prob(value)  # type: ignore[no-any-return, no-untyped-call]
         precision = scale.reciprocal().square()
         squares = z.square() @ precision.T - 2 * z @ (loc * precision).T + (loc.square() * precision).sum(-1)
-        constant = self.mixture_distribution.logits.to(dtype) - (scale.log() + LOG_SQRT_TWO_PI).sum(-1)
+        constant = finest(self.mixture_distribution.logits) - (scale.log() + LOG_SQRT_TWO_PI).sum(-1)
         log_p: Tensor = torch.logsumexp(constant - 0.5 * squares, dim=-1).to(value.dtype)
         return log_p
-
-
-LOG_SQRT_TWO_PI = 0.9189385332046727
 
 
 @singledispatch
@@ -61,7 +64,7 @@ def _(components: DiagonalNormal) -> Distribution:
 
 
 @even_mixture.register(Independent)
-@even_mixture.register(MultivariateNormal)
+@even_mixture.register(FullNormal)
 def _(components: Distribution) -> Distribution:
     weights = Categorical(logits=torch.zeros_like(components.mean[:, 0]), validate_args=False)
     return MixtureSameFamily(weights, components, validate_args=False)

@@ -5,9 +5,13 @@ Shapes: any batch shape, event (D,).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, register_kl
+
+from nelbo.distributions.precision import finest
 
 
 class DiagonalNormal(Independent[Normal]):
@@ -72,6 +76,35 @@ class StandardNormal(DiagonalNormal):
 @register_kl(DiagonalNormal, DiagonalNormal)  # type: ignore[untyped-decorator]
 def _kl_diagonal_normal(p: DiagonalNormal, q: DiagonalNormal) -> Tensor:
     return p.kl_per_unit(q).sum(-1)
+
+
+class FullNormal(MultivariateNormal):
+    """N(loc, L L^T) over vectors.
+
+    Args:
+        loc: mean, (..., D).
+        scale_tril: L, lower triangular with a positive diagonal, (..., D, D).
+    """
+
+    def __init__(self, loc: Tensor, scale_tril: Tensor) -> None:
+        super().__init__(loc, scale_tril=scale_tril, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log p(value), (...), in nats. In float64: errors of a triangular solve grow with 2^D where L is not small."""
+        factor, distance = finest(self.scale_tril), finest(value) - finest(self.loc)
+        shape = torch.broadcast_shapes(distance.shape[:-1], factor.shape[:-2])
+        factor, distance = factor.expand(*shape, *factor.shape[-2:]), distance.expand(*shape, distance.shape[-1])
+        e = torch.linalg.solve_triangular(factor, distance.unsqueeze(-1), upper=False).squeeze(-1)
+        return self._log_density(e.to(value.dtype))
+
+    def rsample_and_log_prob(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+        """Loc + L e, (*sample_shape, ..., D), and log p of each, (*sample_shape, ...), in nats, from e: no solve."""
+        e = torch.randn((*sample_shape, *self.loc.shape), dtype=self.loc.dtype, device=self.loc.device)
+        return self.loc + (self.scale_tril @ e.unsqueeze(-1)).squeeze(-1), self._log_density(e)
+
+    def _log_density(self, e: Tensor) -> Tensor:
+        log_determinant = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return -0.5 * (e.square().sum(-1) + e.shape[-1] * math.log(2 * math.pi)) - log_determinant
 
 
 @register_kl(MultivariateNormal, DiagonalNormal)  # type: ignore[untyped-decorator]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from nelbo.distributions.flow import Flow
+from nelbo.distributions.normal import FullNormal
 
 MEAN_SAMPLES = 32
 """A mean without a closed form is an average of so many samples."""
@@ -20,8 +21,9 @@ def sample_with_density(distribution: Distribution, num_samples: int) -> tuple[T
     return distribution.rsample(torch.Size((num_samples,))), None
 
 
-@sample_with_density.register
-def _(distribution: Flow, num_samples: int) -> tuple[Tensor, Tensor]:
+@sample_with_density.register(Flow)
+@sample_with_density.register(FullNormal)
+def _(distribution: Flow | FullNormal, num_samples: int) -> tuple[Tensor, Tensor]:
     return distribution.rsample_and_log_prob((num_samples,))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
-from torch.distributions import Distribution, Independent, MixtureSameFamily, MultivariateNormal
+from torch.distributions import Distribution, Independent, MixtureSameFamily
 
 from nelbo.distributions.flow import Flow
 from nelbo.distributions.mixture import NormalMixture
-from nelbo.distributions.normal import DiagonalNormal
+from nelbo.distributions.normal import DiagonalNormal, FullNormal
 
 
 @singledispatch
@@ -37,8 +37,8 @@ def _(distribution: Independent[Any], temperature: float) -> Independent[Any]:
 
 
 @temper.register
-def _(distribution: MultivariateNormal, temperature: float) -> MultivariateNormal:
-    return MultivariateNormal(distribution.loc, scale_tril=distribution.scale_tril * temperature, validate_args=False)
+def _(distribution: FullNormal, temperature: float) -> FullNormal:
+    return FullNormal(distribution.loc, distribution.scale_tril * temperature)
 
 
 @temper.register

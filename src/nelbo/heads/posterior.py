@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Laplace, MultivariateNormal
+from torch.distributions import Distribution, Independent, Laplace
 
-from nelbo.distributions import Delta, DiagonalNormal, Flow
+from nelbo.distributions import Delta, DiagonalNormal, Flow, FullNormal
 from nelbo.errors import positive_integer
 from nelbo.heads.bounds import soft_bound
 from nelbo.heads.scheduled import Scheduled
@@ -90,14 +90,14 @@ class FullNormalPosterior(Posterior):
             for parameter in self.project.parameters():
                 parameter[2 * latent_dim :] = 0
 
-    def forward(self, features: Tensor) -> MultivariateNormal:
+    def forward(self, features: Tensor) -> FullNormal:
         """q(z|x)."""
         sizes = [self.latent_dim, self.latent_dim, self.below]
         loc, log_scale, below = self.project(features).split(sizes, dim=-1)
         scale = soft_bound(log_scale, LOG_SCALE_BOUND).exp()
         factor = torch.diag_embed(scale)
         factor[..., self.places[0], self.places[1]] = below * scale[..., self.places[0]]
-        return MultivariateNormal(loc, scale_tril=factor, validate_args=False)
+        return FullNormal(loc, factor)
 
 
 class FlowPosterior(LocationScale):

@@ -22,7 +22,7 @@ class Scheduled(nn.Module):
             ConfigError: if it is neither, or goes below `minimum`.
         """
         schedule = as_schedule(name, value, minimum=minimum)
-        self.register_buffer(name, torch.tensor(schedule(0)))
+        self.register_buffer(name, torch.tensor(float(schedule(0))))
         if not isinstance(schedule, Constant):
             self.schedules[name] = schedule
 

@@ -75,7 +75,13 @@ class KLPerUnit(TraceMetric):
     @staticmethod
     def applies(trace: Trace) -> bool:
         """Both q and p are independent over units, at every level, with a closed KL."""
-        return all(isinstance(side, Independent) for latent in trace.latents for side in (latent.q, latent.p))
+        if not all(isinstance(side, Independent) for latent in trace.latents for side in (latent.q, latent.p)):
+            return False
+        try:
+            kl_per_unit(trace)
+        except NotImplementedError:
+            return False
+        return True
 
     def update(self, trace: Trace) -> None:
         """Count the examples of a trace."""

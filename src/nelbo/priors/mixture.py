@@ -21,7 +21,7 @@ STARTING_SPREAD = 0.5
 
 
 class Mixture(Prior):
-    """p(z) = sum over k of pi_k N(mu_k, diag(sigma_k^2)), all learned (Tomczak & Welling 2018, section 3.1).
+    """p(z) = sum over k of pi_k N(mu_k, diag(sigma_k^2)), all learned (Dilokthanakul et al. 2016).
 
     Args:
         latent_dim: D.

@@ -19,7 +19,7 @@ PIXEL_RANGE = 0.02
 """Starting pixels are kept this far from 0 and 1, where the sigmoid has no gradient."""
 
 STARTING_NOISE = 0.5
-"""Of pseudo-inputs that do not start at images: the deviation of their logits about those of the mean image."""
+"""Deviation of the logits of pseudo-inputs about those of the mean image, or of an image that another one has."""
 
 
 class VampPrior(Prior):
@@ -53,8 +53,9 @@ class VampPrior(Prior):
         Raises:
             ConfigError: for posteriors that have no density, or one that inverts a flow.
         """
+        components = encode(self.pseudo_inputs)
         try:
-            return even_mixture(encode(self.pseudo_inputs))
+            return even_mixture(components)
         except NotImplementedError as error:
             mend = (
                 "is a mixture of q(z|u), whose density at other points posterior=deterministic does not have and "
@@ -71,5 +72,8 @@ class VampPrior(Prior):
             rounds = -(-count // len(images))  # no image twice before all have come once
             order = torch.cat([torch.randperm(len(images)) for _ in range(rounds)])[:count]
             self.logits.copy_(torch.logit(images[order].clamp(PIXEL_RANGE, 1 - PIXEL_RANGE)))
+            # Equal pseudo-inputs have equal gradients, and would stay one.
+            again = self.logits[len(images) :]
+            again += STARTING_NOISE * torch.randn_like(again)
         else:
             self.logits.add_(torch.logit(images.mean(dim=0).clamp(PIXEL_RANGE, 1 - PIXEL_RANGE)))
