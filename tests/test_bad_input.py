@@ -55,6 +55,7 @@ CASES = {
     "start, end",
     "experiment=warm_up data=digits objective.beta={cosine:{steps:9}}": "objective.beta={cosine:{steps:9}}: there is "
     "another schedule already; replace it with ~objective.beta '+objective.beta={cosine:{steps:9}}'",
+    "model=autoencoder objective.beta=4": "objective.beta=4: there is no such key; python train.py --cfg job lists",
     "objective.beta={linnear:{steps:5}}": "objective.beta={'linnear': {'steps': 5}}: must be one schedule with its "
     "options, such as {linear:{steps:2000}}; there are linear, cosine, cyclical",
     "model.latent_dim=2,8": "model.latent_dim=2,8: several values are a sweep, which needs -m",

@@ -142,9 +142,13 @@ def explain(error: Exception) -> str:
         key = match[1]
         # Hydra 1.4 suggests keys beside the misspelt one; the key without its group is the other common slip.
         suggestion = re.search(r"Did you mean:? '([^']+)'", text + cause)
-        near = [known for known in TYPED_KEYS if difflib.get_close_matches(key.split(".")[-1], [known.split(".")[-1]])]
+        near = [
+            known
+            for known in TYPED_KEYS
+            if known != key and difflib.get_close_matches(key.split(".")[-1], [known.split(".")[-1]])
+        ]
         meant = suggestion[1] if suggestion else " or ".join(near)
-        if meant == key:  # Hydra merges mappings, and the one that stands there has other keys
+        if f"full_key: {key}." in cause:  # Hydra merges mappings, and the one that stands there has other keys
             return f"{_typed(key)}: there is another schedule already; replace it with ~{key} '+{_typed(key)}'"
         question = f"did you mean {meant}? " if meant else ""
         return f"{_typed(key)}: there is no such key; {question}python train.py --cfg job lists them"

@@ -54,13 +54,6 @@ class DiagonalNormal(Independent[Normal]):
         shape = (*sample_shape, *self.batch_shape, *self.event_shape)
         return self.loc + self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
 
-    def kl_per_unit(self, other: DiagonalNormal) -> Tensor:
-        """KL of each coordinate to that of `other`, (..., D), in nats (Kingma & Welling 2014, B)."""
-        if isinstance(other, StandardNormal):
-            return 0.5 * (self.loc.square() + self.scale.square() - 1) - self.log_scale
-        ratio, distance = self.scale / other.scale, (self.loc - other.loc) / other.scale
-        return 0.5 * (ratio.square() + distance.square() - 1) - ratio.log()
-
 
 class StandardNormal(DiagonalNormal):
     """N(0, I) over vectors.
@@ -75,7 +68,11 @@ class StandardNormal(DiagonalNormal):
 
 @register_kl(DiagonalNormal, DiagonalNormal)  # type: ignore[untyped-decorator]
 def _kl_diagonal_normal(p: DiagonalNormal, q: DiagonalNormal) -> Tensor:
-    return p.kl_per_unit(q).sum(-1)
+    """In nats (Kingma & Welling 2014, B)."""
+    if isinstance(q, StandardNormal):
+        return (0.5 * (p.loc.square() + p.scale.square() - 1) - p.log_scale).sum(-1)
+    ratio, distance = p.scale / q.scale, (p.loc - q.loc) / q.scale
+    return (0.5 * (ratio.square() + distance.square() - 1) - ratio.log()).sum(-1)
 
 
 class FullNormal(MultivariateNormal):
