@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import nelbo
-from nelbo.training.callbacks.grids import grid
+from nelbo.pictures.grids import grid
 
 COLUMNS = 14
 

@@ -24,8 +24,8 @@ from nelbo.data.protocols import PROTOCOLS
 from nelbo.errors import NelboError
 from nelbo.loading import provenance
 from nelbo.models import VAE
-from nelbo.training.callbacks.grids import square
-from nelbo.training.callbacks.scatter import draw_codes
+from nelbo.pictures.grids import square
+from nelbo.pictures.scatter import draw_codes
 
 KEYS = ("vae", "autoencoder", "out")
 EXAMPLES, SIDE = 5000, 10

@@ -32,6 +32,7 @@ from nelbo.data.fetch import cache_directory
 from nelbo.data.protocols import PROTOCOLS
 from nelbo.data.store import damage, stores
 from nelbo.errors import ConfigError, NelboError, first_line
+from nelbo.pictures.grids import square
 
 if TYPE_CHECKING:
     from nelbo.data.module import ImageData
@@ -149,8 +150,6 @@ def show_set(names: list[str]) -> None:
 
 def draw(data: ImageData) -> Figure:
     """The sheet."""
-    from nelbo.training.callbacks.grids import square  # brings Lightning, which the other verbs can do without
-
     train = data.splits["train"]
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(train), generator=generator)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from nelbo.distributions import mean_of
 from nelbo.errors import positive_integer
+from nelbo.pictures.grids import grid
 from nelbo.training.callbacks.board import data_of, model_of
-from nelbo.training.callbacks.grids import grid
 
 STRIPS = ("samples", "reconstructions")
 SEED = 0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.patches import Circle
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MASS = 0.95
 
@@ -19,6 +21,8 @@ def draw_codes(
 
     That is shown by its samples (M, 2) in grey; without them it is N(0, I), and a circle holds 95% of it.
     """
+    from matplotlib.patches import Circle
+
     if prior_samples is not None:
         axes.scatter(prior_samples[:, 0], prior_samples[:, 1], c="lightgrey", s=4, linewidths=0)
     points = axes.scatter(codes[:, 0], codes[:, 1], c=labels, cmap="tab10", s=4, alpha=0.6, linewidths=0)

@@ -1,0 +1,22 @@
+"""What a person looks at: pictures of a model and of what it sees, without Lightning or data modules."""
+
+from nelbo.pictures.interpolation import Interpolation
+from nelbo.pictures.manifold import Manifold
+from nelbo.pictures.picture import Drawing, Images, Picture, Scene
+from nelbo.pictures.posterior import Posterior
+from nelbo.pictures.reconstructions import Reconstructions
+from nelbo.pictures.samples import Samples
+from nelbo.pictures.traversal import Traversal
+
+__all__ = [
+    "Drawing",
+    "Images",
+    "Interpolation",
+    "Manifold",
+    "Picture",
+    "Posterior",
+    "Reconstructions",
+    "Samples",
+    "Scene",
+    "Traversal",
+]

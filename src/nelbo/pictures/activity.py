@@ -1,0 +1,70 @@
+"""Which units carry something, and how much.
+
+Shapes: B images, D latent dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, kl_divergence
+
+from nelbo.distributions import mean_of
+from nelbo.pictures.latent import by_activity, prior_quantiles
+from nelbo.pictures.picture import Scene
+
+EXAMPLES = 512
+
+
+@dataclass(frozen=True)
+class Base:
+    """A code to start from, and the units of the model.
+
+    Args:
+        z: the code, (D,).
+        told: what code that is, for titles.
+        order: the units (D,), those first whose means E_q[z] vary most over images.
+        kl: the KL of each unit (D,) in nats, averaged over images; None where q or p does not factorise.
+    """
+
+    z: Tensor
+    told: str
+    order: Tensor
+    kl: Tensor | None
+
+
+def base(scene: Scene, image: int | None) -> Base:
+    """The code of an image, with units judged by images of its split.
+
+    Without an image, the median of the prior, with units judged by the model's own samples: no data are needed.
+
+    Raises:
+        ConfigError: if the split has no such image.
+    """
+    model = scene.model
+    if image is None:
+        sizes = [len(part) for part in torch.arange(EXAMPLES).split(scene.batch_size)]
+        batches = [model.generate(size).mean.clamp(0, 1) for size in sizes]
+        z, told = prior_quantiles(model, 3)[1], "the median of the prior"
+    else:
+        z = scene.means(scene.position(image))[0]
+        told = f"the code of {scene.split} image {image}"
+        batches = list(scene.batches(scene.spread(EXAMPLES)))
+    posteriors = [model.encode(x) for x in batches]
+    prior = model.prior(model.encode)
+    kls = [unit_kl(q, prior) for q in posteriors]
+    known = [kl for kl in kls if kl is not None]
+    order = by_activity(torch.cat([mean_of(q) for q in posteriors]))
+    return Base(z, told, order, torch.cat(known).mean(dim=0) if known else None)
+
+
+def unit_kl(q: Distribution, p: Distribution) -> Tensor | None:
+    """KL(q_i || p_i) of each unit, (B, D), in nats; None where one of them does not factorise over units."""
+    if not (isinstance(q, Independent) and isinstance(p, Independent)):
+        return None
+    try:
+        return kl_divergence(q.base_dist, p.base_dist)
+    except NotImplementedError:  # no closed form
+        return None

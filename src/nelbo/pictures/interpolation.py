@@ -1,0 +1,87 @@
+"""From one image to another.
+
+Shapes: R pairs, K steps, D latent dimensions, C H W image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nelbo.errors import ConfigError, choice, integer, positive_integer
+from nelbo.pictures.grids import grid, joined
+from nelbo.pictures.picture import Drawing, Picture, Scene
+from nelbo.pictures.sheet import Sheet
+from nelbo.pictures.traversal import STEPS, back_and_forth, decode
+
+PATHS = ("linear", "spherical")
+SMALLEST_ANGLE = 1e-3
+
+
+class Interpolation(Picture):
+    """p(x|z).mean on the way between the codes of pairs of images, which stand at both ends.
+
+    In a moving picture every pair goes back and forth at once. Arrays x (R, K, C, H, W), z (R, K, D), inputs
+    (R, 2, C, H, W), labels (R, 2).
+
+    Args:
+        rows: pairs, evenly spread over the split.
+        columns: steps, both ends included.
+        path: `linear`, or `spherical`: turning about the origin at an even pace.
+    """
+
+    moves = True
+
+    def __init__(self, *, rows: int, columns: int, path: str) -> None:
+        self.rows = positive_integer("rows", rows)
+        self.columns = integer("columns", columns, minimum=2)
+        self.path = choice("path", path, PATHS)
+
+    def __call__(self, scene: Scene) -> Drawing:
+        """Draw."""
+        if len(scene.images) < 2:
+            raise ConfigError("split", scene.split, "holds one image; an interpolation needs two")
+        rows = min(self.rows, len(scene.images) // 2)
+        positions = scene.spread(2 * rows)
+        inputs = torch.cat(list(scene.batches(positions))).unflatten(0, (rows, 2))
+        ends = scene.means(positions).unflatten(0, (rows, 2))
+        z = between(ends[:, 0], ends[:, 1], self.columns, self.path)
+        x = decode(scene, z)
+        picture = joined([grid(inputs[:, :1]), grid(x), grid(inputs[:, 1:])], dim=2)
+        title = f"{scene.name}: {self.path} interpolation between the codes of {scene.split} images"
+        labels = ["input", *[""] * self.columns, "input"]
+        sheet = Sheet((picture.shape[1], picture.shape[2]), title, columns=labels)
+        arrays = {"x": x, "z": z, "inputs": inputs, "labels": scene.images.labels[positions].unflatten(0, (rows, 2))}
+        return Drawing(sheet(picture), arrays, lambda: self._frames(scene, inputs, ends, title))
+
+    def _frames(self, scene: Scene, inputs: Tensor, ends: Tensor, title: str) -> Iterator[Image.Image]:
+        x = decode(scene, between(ends[:, 0], ends[:, 1], STEPS, self.path))
+
+        def picture(step: int) -> Tensor:
+            return joined([grid(part) for part in (inputs[:, :1], x[:, step : step + 1], inputs[:, 1:])], dim=2)
+
+        _, height, width = picture(0).shape
+        sheet = Sheet((height, width), title, columns=["input", "", "input"])
+        for step in back_and_forth(STEPS):
+            yield sheet(picture(step))
+
+
+def between(first: Tensor, last: Tensor, steps: int, path: str) -> Tensor:
+    """`steps` codes from each of `first` to each of `last`, (R, D) both, (R, steps, D).
+
+    Linear: (1 - t) a + t b. Spherical, with w the angle between a and b: (sin((1 - t) w) a + sin(t w) b) / sin w
+    (Shoemake 1985), the linear one where they point the same way or exactly apart.
+    """
+    a, b = first.unsqueeze(1), last.unsqueeze(1)
+    t = torch.linspace(0, 1, steps, dtype=first.dtype, device=first.device).unsqueeze(-1)
+    linear = (1 - t) * a + t * b
+    if path == "linear":
+        return linear
+    cosine = torch.nn.functional.cosine_similarity(a, b, dim=-1).clamp(-1, 1).unsqueeze(-1)
+    angle = cosine.acos()
+    sine = angle.sin()
+    spherical = (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / sine.clamp(min=SMALLEST_ANGLE)
+    return torch.where(sine > SMALLEST_ANGLE, spherical, linear)

@@ -1,0 +1,136 @@
+"""What every picture is: a model, and images where it needs them, to a drawing.
+
+Shapes: N images of a split, B batch, C H W image, D latent dimensions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nelbo.distributions import mean_of
+from nelbo.errors import ConfigError, integer
+from nelbo.models import VAE
+
+
+class Images(Protocol):
+    """The images of a split, as the model sees them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, positions: Tensor) -> Tensor:
+        """The images at `positions` (B,): (B, C, H, W) in [0, 1]."""
+
+    @property
+    def labels(self) -> Tensor:
+        """All labels, (N,); -1 where there are none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What is drawn.
+
+    Args:
+        name: of the model, for titles.
+        model: in eval mode, on `device`.
+        device: of the model.
+        split: of the images, for titles.
+        open_images: called when a picture first asks for images, with the names of their classes: the prior needs none.
+        batch_size: images that are encoded at once.
+    """
+
+    name: str
+    model: VAE
+    device: torch.device
+    split: str
+    open_images: Callable[[], tuple[Images, Sequence[str]]]
+    batch_size: int
+
+    @cached_property
+    def _opened(self) -> tuple[Images, Sequence[str]]:
+        return self.open_images()
+
+    @property
+    def images(self) -> Images:
+        """Those of the split."""
+        return self._opened[0]
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """What the labels mean; empty where nobody says."""
+        return self._opened[1]
+
+    def spread(self, count: int) -> Tensor:
+        """At most `count` positions, evenly spread over the split."""
+        total = len(self.images)
+        count = min(count, total)
+        return torch.arange(count) * total // count
+
+    def take(self, positions: Tensor) -> Tensor:
+        """The images at `positions`, on the model's device."""
+        return self.images[positions].to(self.device)
+
+    def batches(self, positions: Tensor) -> Iterator[Tensor]:
+        """The images at `positions`, `batch_size` at a time."""
+        for part in positions.split(self.batch_size):
+            yield self.take(part)
+
+    def means(self, positions: Tensor) -> Tensor:
+        """E_q[z] of the images at `positions`, (B, D)."""
+        return torch.cat([mean_of(self.model.encode(x)) for x in self.batches(positions)])
+
+    def position(self, image: int) -> Tensor:
+        """`image` as a position (1,).
+
+        Raises:
+            ConfigError: if the split has no such image.
+        """
+        if image >= (total := len(self.images)):
+            raise ConfigError("image", image, f"the {self.split} split has images 0 to {total - 1}")
+        return torch.tensor([image])
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a picture shows.
+
+    Args:
+        still: as one image.
+        arrays: the same as tensors.
+        frames: as a moving image, drawn when asked; None where nothing moves.
+    """
+
+    still: Image.Image
+    arrays: Mapping[str, Tensor]
+    frames: Callable[[], Iterator[Image.Image]] | None = None
+
+
+class Picture(ABC):
+    """One kind of `scripts/draw.py`."""
+
+    moves = False
+    """Whether there is a moving image of it."""
+
+    @abstractmethod
+    def __call__(self, scene: Scene) -> Drawing:
+        """Draw.
+
+        Raises:
+            ConfigError: for what this model or these images do not have.
+        """
+
+
+def image_index(image: int | None) -> int | None:
+    """`image`, if it is null or may be a position.
+
+    Raises:
+        ConfigError: if it is neither.
+    """
+    return None if image is None else integer("image", image, minimum=0)

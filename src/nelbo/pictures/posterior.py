@@ -1,0 +1,125 @@
+"""Where the images of a data set lie in latent space.
+
+Shapes: N images, M samples of the prior, D latent dimensions.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nelbo.errors import ConfigError, choice, positive_integer
+from nelbo.pictures.latent import PRIOR_SAMPLES
+from nelbo.pictures.picture import Drawing, Picture, Scene
+from nelbo.pictures.projections import METHODS, Projection
+from nelbo.pictures.sheet import rendered
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+AUTO = "auto"
+CODES = ("mean", "sample")
+NAMED = 18
+"""Up to so many classes have colours that can be told apart, and a legend."""
+
+GREY, BLACK = "lightgrey", (0.1, 0.1, 0.1, 1.0)
+
+
+class Posterior(Picture):
+    """The aggregate posterior: codes of images on a plane, coloured by label, over samples of the prior in grey.
+
+    Arrays z (N, D), points (N, 2), labels (N,), and prior (M, 2) where the method can place it.
+
+    Args:
+        method: `none`, `pca`, `tsne`, `umap`; `auto` is `none` for two latents, else `pca`.
+        codes: the `mean` of q(z|x), or a `sample`.
+        limit: images, evenly spread over the split.
+
+    Raises:
+        ConfigError: if the method's package is not installed.
+    """
+
+    def __init__(self, *, method: str, codes: str, limit: int) -> None:
+        self.method = choice("method", method, (AUTO, *METHODS))
+        self.codes = choice("codes", codes, CODES)
+        self.limit = positive_integer("limit", limit)
+        if method == "umap" and importlib.util.find_spec("umap") is None:  # said before minutes of work
+            raise ConfigError("method", method, "needs another package: pip install 'nelbo[umap]'")
+
+    def __call__(self, scene: Scene) -> Drawing:
+        """Draw."""
+        model = scene.model
+        method = ("none" if model.latent_dim == 2 else "pca") if self.method == AUTO else self.method
+        positions = scene.spread(self.limit)
+        if len(positions) < 3:
+            raise ConfigError("limit", self.limit, "too few images for a picture of the posterior")
+        labels = scene.images.labels[positions]
+        if self.codes == "mean":
+            z = scene.means(positions).cpu()
+        else:
+            z = torch.cat([model.encode(x).sample() for x in scene.batches(positions)]).cpu()
+        prior = model.prior(model.encode).sample(torch.Size((PRIOR_SAMPLES,))).cpu()
+        found = METHODS[method](z, prior, torch.initial_seed() % 2**32)
+        shown = "means" if self.codes == "mean" else "samples"
+        title = f"{scene.name}: {shown} of q(z|x) of {len(z):,} {scene.split} images"
+        arrays = {"z": z, "points": found.codes, "labels": labels}
+        if found.prior is not None:
+            arrays["prior"] = found.prior
+        return Drawing(rendered(_figure(found, labels, scene.classes, title)), arrays)
+
+
+def _figure(found: Projection, labels: Tensor, classes: Sequence[str], title: str) -> Figure:
+    from matplotlib.collections import PathCollection
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 7), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    if found.prior is not None:
+        axes.scatter(found.prior[:, 0], found.prior[:, 1], c=GREY, s=5, linewidths=0, label="prior")
+    _scatter(axes, found.codes, labels, classes)
+    told = f"{title}\n{found.told}" if found.told else title
+    axes.set(xlabel=found.axes[0], ylabel=found.axes[1], aspect="equal", title=told)
+    if not any(found.axes):  # coordinates that mean nothing
+        axes.set(xticks=[], yticks=[])
+    _, names = axes.get_legend_handles_labels()
+    if names:
+        legend = axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handletextpad=0.2)
+        for handle in legend.legend_handles:
+            if isinstance(handle, PathCollection):
+                handle.set_sizes([40])
+    return figure
+
+
+def _scatter(axes: Axes, points: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
+    """Points (N, 2) in the colours of their labels, in their own order, so that no class lies over the others."""
+    values, index = labels.unique(return_inverse=True)
+    size = min(30, max(6, 8000 / len(points)))
+    if bool((values < 0).any()):
+        axes.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.7, label="images")
+        return
+    colours = _colours(len(values))
+    shades = [colours[number] for number in index.tolist()]
+    axes.scatter(points[:, 0], points[:, 1], c=shades, s=size, linewidths=0, alpha=0.7)
+    if len(values) <= NAMED:
+        for colour, value in zip(colours, values.tolist(), strict=True):
+            axes.scatter([], [], color=colour, s=size, label=classes[value] if classes else str(value))
+
+
+def _colours(count: int) -> list[tuple[float, ...]]:
+    """As many as there are classes; none is grey, which is the prior's."""
+    from matplotlib import colormaps
+
+    if count > NAMED:
+        return [tuple(colormaps["hsv"](number / count)) for number in range(count)]
+    few = count <= 10
+    palette = colormaps["tab10" if few else "tab20"]
+    colours = [tuple(palette(number)) for number in range(palette.N)]
+    coloured = [max(colour[:3]) - min(colour[:3]) > 0.1 for colour in colours]
+    if few:
+        return [colour if kept else BLACK for colour, kept in zip(colours, coloured, strict=True)][:count]
+    return [colour for colour, kept in zip(colours, coloured, strict=True) if kept][:count]

@@ -1,0 +1,43 @@
+"""What the model keeps of an image.
+
+Shapes: N images, R rows, K columns, D latent dimensions, C H W image.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from nelbo.distributions import mean_of
+from nelbo.errors import positive_integer
+from nelbo.pictures.grids import grid, joined
+from nelbo.pictures.picture import Drawing, Picture, Scene
+from nelbo.pictures.sheet import Sheet
+
+
+class Reconstructions(Picture):
+    """Images, evenly spread over a split, above the mean of p(x|z) at the mean of q(z|x).
+
+    Arrays x and means (N, C, H, W), z (N, D), labels (N,).
+
+    Args:
+        rows: of pairs.
+        columns: of the grid.
+    """
+
+    def __init__(self, *, rows: int, columns: int) -> None:
+        self.rows = positive_integer("rows", rows)
+        self.columns = positive_integer("columns", columns)
+
+    def __call__(self, scene: Scene) -> Drawing:
+        """Draw."""
+        columns = min(self.columns, len(scene.images))
+        rows = min(self.rows, len(scene.images) // columns)
+        positions = scene.spread(rows * columns)
+        x = torch.cat(list(scene.batches(positions)))
+        z = torch.cat([mean_of(scene.model.encode(part)) for part in x.split(scene.batch_size)])
+        means = torch.cat([scene.model.decode(part).mean for part in z.split(scene.batch_size)])
+        pairs = zip(x.split(columns), means.split(columns), strict=True)
+        picture = joined([grid(torch.stack(pair)) for pair in pairs], dim=1)
+        title = f"{scene.name}: {scene.split} images above their reconstructions"
+        sheet = Sheet((picture.shape[1], picture.shape[2]), title)
+        return Drawing(sheet(picture), {"x": x, "means": means, "z": z, "labels": scene.images.labels[positions]})

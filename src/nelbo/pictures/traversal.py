@@ -1,0 +1,105 @@
+"""What each unit does.
+
+Shapes: U units, K steps, D latent dimensions, C H W image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from nelbo.errors import at_most, positive_integer
+from nelbo.pictures.activity import base
+from nelbo.pictures.grids import grid
+from nelbo.pictures.latent import moved, prior_quantiles
+from nelbo.pictures.picture import Drawing, Picture, Scene, image_index
+from nelbo.pictures.sheet import Sheet, stacked
+
+STEPS = 24
+"""Of a sweep in one direction."""
+
+LARGE, FEW = 112, 12
+"""The size of a tile of a moving picture, in pixels, where there are no more than so many."""
+
+
+class Traversal(Picture):
+    """From one code, each of the most active units moved over the quantiles of its prior, 2.5% to 97.5%.
+
+    In a moving picture all units go back and forth at once, a tile each. Arrays x (U, K, C, H, W), z (U, K, D),
+    units (U,), and kl (U,) in nats where q(z|x) and p(z) factorise.
+
+    Args:
+        rows: units, most active first; None for all.
+        columns: quantiles.
+        image: whose code; None starts from the median of the prior, and needs no data.
+    """
+
+    moves = True
+
+    def __init__(self, *, rows: int | None, columns: int, image: int | None) -> None:
+        self.rows = at_most("rows", rows)
+        self.columns = positive_integer("columns", columns)
+        self.image = image_index(image)
+
+    def __call__(self, scene: Scene) -> Drawing:
+        """Draw."""
+        start = base(scene, self.image)
+        units = start.order[: self.rows]
+        kl = None if start.kl is None else start.kl[units]
+        z = moved(start.z, units, prior_quantiles(scene.model, self.columns))
+        x = decode(scene, z)
+        picture = grid(x)
+        told = f"{scene.name}: units moved over the quantiles of their prior, from {start.told}"
+        share = torch.linspace(2.5, 97.5, self.columns).tolist()
+        sheet = Sheet(
+            (picture.shape[1], picture.shape[2]),
+            told,
+            rows=_names(units, kl),
+            columns=[f"{quantile:.3g}%" for quantile in share],
+        )
+        arrays = {"x": x, "z": z, "units": units, **({} if kl is None else {"kl": kl})}
+        return Drawing(sheet(picture), arrays, lambda: _frames(scene, start.z, units, told))
+
+
+def decode(scene: Scene, z: Tensor) -> Tensor:
+    """p(x|z).mean at codes (..., D), (..., C, H, W)."""
+    flat = z.reshape(-1, z.shape[-1]).split(scene.batch_size)
+    x = torch.cat([scene.model.decode(part).mean for part in flat])
+    return x.reshape(*z.shape[:-1], *x.shape[1:])
+
+
+def back_and_forth(steps: int) -> Iterator[int]:
+    """0, 1, ..., steps - 1, steps - 2, ..., 1."""
+    yield from range(steps)
+    yield from range(steps - 2, 0, -1)
+
+
+def _names(units: Tensor, kl: Tensor | None) -> list[str]:
+    names = [f"unit {unit}" for unit in units.tolist()]
+    if kl is None:
+        return names
+    return [f"{name}\nKL {value:.2f} nats" for name, value in zip(names, kl.tolist(), strict=True)]
+
+
+def _frames(scene: Scene, z: Tensor, units: Tensor, title: str) -> Iterator[Image.Image]:
+    x = decode(scene, moved(z, units, prior_quantiles(scene.model, STEPS))).cpu()
+    columns = math.ceil(math.sqrt(2 * len(units)))
+    size = LARGE if len(units) <= FEW else LARGE // 2
+    missing = -len(units) % columns
+    # White tiles fill the last row: (R, columns, K, C, H, W).
+    tiles = functional.pad(x.flatten(1), (0, 0, 0, missing), value=1.0).unflatten(1, x.shape[1:])
+    rows = tiles.unflatten(0, (-1, columns))
+    names = [f"unit {unit}" for unit in units.tolist()] + [""] * missing
+    _, height, width = grid(rows[0, :, 0].unsqueeze(0), size).shape
+    sheets = [
+        Sheet((height, width), "" if row else title, columns=names[row * columns : (row + 1) * columns])
+        for row in range(len(rows))
+    ]
+    for step in back_and_forth(STEPS):
+        pictures = [grid(row[:, step].unsqueeze(0), size) for row in rows]
+        yield stacked([sheet(picture) for sheet, picture in zip(sheets, pictures, strict=True)])
