@@ -60,6 +60,15 @@ def positive_integer(key: str, value: object) -> int:
     return integer(key, value, minimum=1)
 
 
+def at_most(key: str, value: object) -> int | None:
+    """`value`, if it is a whole number of at least 1, or None for no limit.
+
+    Raises:
+        ConfigError: if it is neither.
+    """
+    return None if value is None else positive_integer(key, value)
+
+
 def choice(key: str, value: object, options: Sequence[str]) -> str:
     """`value`, if it is one of `options`.
 

@@ -6,6 +6,8 @@ Shapes: S samples, B batch, C H W image.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,29 +16,69 @@ from nelbo.distributions import sample_with_density
 from nelbo.errors import positive_integer
 from nelbo.models import VAE
 
+CHUNK_PIXELS = 800_000
+"""Images x samples x pixels that are decoded at once: 3 MB, which stays in a processor's cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Importance:
+    """What S importance samples of each image say.
+
+    Args:
+        log_likelihood: log 1/S sum_s w_s, (B,), in nats.
+        effective_samples: (sum_s w_s)^2 / sum_s w_s^2, (B,): between 1 and S (Kong 1992).
+        curve: the same as `log_likelihood` from the first K samples, by K.
+        log_weights: log w, (S, B), if they were asked for.
+    """
+
+    log_likelihood: Tensor
+    effective_samples: Tensor
+    curve: dict[int, Tensor]
+    log_weights: Tensor | None
+
 
 @torch.no_grad()
-def log_likelihood(model: VAE, x: Tensor, num_samples: int, chunk_size: int = 50) -> Tensor:
-    """Log 1/S sum over s of p(x, z_s) / q(z_s|x), z_s ~ q(z|x), (B,), in nats (Burda et al. 2016, eq. 8).
+def importance(
+    model: VAE, x: Tensor, num_samples: int, *, counts: Sequence[int] = (), keep_log_weights: bool = False
+) -> Importance:
+    """Weights w_s = p(x, z_s) / q(z_s|x), z_s ~ q(z|x) (Burda et al. 2016, eq. 8), of S = `num_samples` samples.
 
-    In expectation a lower bound of log p(x), which it approaches as S grows. Images are encoded once; weights are
-    summed a chunk of samples at a time, so that memory does not grow with S.
+    The log of their mean is in expectation a lower bound of log p(x), which it approaches as S grows. Images are
+    encoded once, and weights are summed as they come, in float64, so that memory does not grow with S.
 
     Args:
         model: in eval mode.
         x: images, (B, C, H, W) in [0, 1].
         num_samples: S.
-        chunk_size: samples that are decoded at once.
+        counts: at which K <= S the bound is noted too.
+        keep_log_weights: whether to return all weights, S x B numbers.
 
     Raises:
-        ConfigError: if a number is not a positive whole one.
+        ConfigError: if `num_samples` is not a positive whole number.
         NotImplementedError: if the model has no log q(z|x).
     """
     positive_integer("num_samples", num_samples)
-    q = model.encode(x)
-    total = x.new_full((len(x),), -math.inf)
-    for start in range(0, num_samples, positive_integer("chunk_size", chunk_size)):
-        z, log_q = sample_with_density(q, min(chunk_size, num_samples - start))
-        log_weight = model.log_joint(x, [z]) - (q.log_prob(z) if log_q is None else log_q)
-        total = torch.logaddexp(total, log_weight.logsumexp(dim=0))
-    return total - math.log(num_samples)
+    q, p = model.encode(x), model.prior(model.encode)
+    chunk = max(1, CHUNK_PIXELS // x.numel())
+    total = x.new_full((len(x),), -math.inf, dtype=torch.float64)
+    squares = total.clone()
+    curve, kept, done = {}, [], 0
+    for stop in sorted({*(count for count in counts if count < num_samples), num_samples}):
+        while done < stop:
+            z, log_q = sample_with_density(q, min(chunk, stop - done))
+            log_weight = model.decode(z).log_prob(x) + p.log_prob(z) - (q.log_prob(z) if log_q is None else log_q)
+            log_weight = log_weight.double()
+            total = torch.logaddexp(total, log_weight.logsumexp(dim=0))
+            squares = torch.logaddexp(squares, (2 * log_weight).logsumexp(dim=0))
+            done += len(z)
+            if keep_log_weights:
+                kept.append(log_weight.float())
+        curve[stop] = total - math.log(stop)
+    return Importance(
+        curve[num_samples], (2 * total - squares).exp(), curve, torch.cat(kept) if keep_log_weights else None
+    )
+
+
+def log_likelihood(model: VAE, x: Tensor, num_samples: int) -> Tensor:
+    """The importance-weighted bound of log p(x) with S = `num_samples` samples, (B,), in nats; see `importance`."""
+    return importance(model, x, num_samples).log_likelihood

@@ -1,7 +1,18 @@
 """Metrics: a Trace to a sum-reduced state, each example counted once."""
 
 from nelbo.metrics.base import TraceMetric
-from nelbo.metrics.examples import BitsPerDim, ExampleMean, standard_metrics
+from nelbo.metrics.examples import BitsPerDim, ExampleMean, bits_per_dim, is_discrete, standard_metrics
+from nelbo.metrics.information import MutualInformation
 from nelbo.metrics.units import ActiveUnits, KLPerUnit
 
-__all__ = ["ActiveUnits", "BitsPerDim", "ExampleMean", "KLPerUnit", "TraceMetric", "standard_metrics"]
+__all__ = [
+    "ActiveUnits",
+    "BitsPerDim",
+    "ExampleMean",
+    "KLPerUnit",
+    "MutualInformation",
+    "TraceMetric",
+    "bits_per_dim",
+    "is_discrete",
+    "standard_metrics",
+]

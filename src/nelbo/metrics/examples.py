@@ -6,7 +6,7 @@ Shapes: S Monte Carlo samples, B batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 from torchmetrics import MetricCollection
@@ -69,8 +69,13 @@ class BitsPerDim(ExampleMean):
     """
 
     def __init__(self, dequantized_levels: int | None) -> None:
-        bits = math.log2(dequantized_levels) if dequantized_levels else 0.0
-        super().__init__(lambda trace: bits + nelbo(trace) / (math.prod(trace.x.shape[1:]) * math.log(2)))
+        super().__init__(lambda trace: bits_per_dim(nelbo(trace), trace.x.shape[1:], dequantized_levels))
+
+
+def bits_per_dim(nats: Tensor, shape: Sequence[int], dequantized_levels: int | None) -> Tensor:
+    """Nats an image (C, H, W) as bits a pixel and channel; see `BitsPerDim`."""
+    bits = math.log2(dequantized_levels) if dequantized_levels else 0.0
+    return bits + nats / (math.prod(shape) * math.log(2))
 
 
 def is_discrete(trace: Trace) -> bool:

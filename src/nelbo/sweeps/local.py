@@ -24,7 +24,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nelbo.errors import first_line, positive_integer
+from nelbo.errors import at_most, first_line
 from nelbo.sweeps.cells import RECORD, SweepError, read_json, update_record
 from nelbo.sweeps.job import needs_processes
 from nelbo.sweeps.machine import FORK, cores, visible_gpus
@@ -58,8 +58,8 @@ class LocalPool:
     """
 
     def __init__(self, n_jobs: int | None, threads: int | None) -> None:
-        self.n_jobs = None if n_jobs is None else positive_integer("hydra.launcher.n_jobs", n_jobs)
-        self.threads = None if threads is None else positive_integer("hydra.launcher.threads", threads)
+        self.n_jobs = at_most("hydra.launcher.n_jobs", n_jobs)
+        self.threads = at_most("hydra.launcher.threads", threads)
 
     def launch(
         self,

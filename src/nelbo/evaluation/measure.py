@@ -1,0 +1,198 @@
+"""What every measure is: a finished model and its data to numbers.
+
+Shapes: N images of the split that is evaluated, B batch, C H W image.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from nelbo.errors import NelboError
+from nelbo.evaluation.processes import Processes
+from nelbo.models import VAE
+from nelbo.trace import Trace
+
+Scalar = float | int | str
+
+
+class NoMeaning(NelboError):
+    """A measure that has no meaning for this model or data: it is left out, and said to be."""
+
+
+class Split(Protocol):
+    """The images of a split, as the model sees them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, positions: Tensor) -> Tensor:
+        """The images at `positions` (B,): (B, C, H, W) in [0, 1]."""
+
+    @property
+    def labels(self) -> Tensor:
+        """All labels, (N,); -1 where there are none."""
+
+    @property
+    def factors(self) -> Tensor | None:
+        """All known factors of variation, (N, F), where there are any."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a model in eval mode, and the splits of the data that it was trained on.
+
+    Args:
+        name: for people.
+        model: in eval mode, on `device`.
+        splits: train, val, test.
+        split: the one that is evaluated.
+        device: of the model.
+        seed: of everything random.
+        batch_size: images that are taken at once.
+        data: the data's provenance: name, protocol, SHA-256, ...
+        classes: what the labels mean.
+        dequantized_levels: how many levels uniform noise has filled, if the pixels are such.
+        config: the run's, in plain containers; empty where only a checkpoint is left.
+        unit_kl_history: KL of each unit (D,) on the validation set by epoch, where the run wrote it.
+        cache: where what is made once for a data set is kept.
+        processes: this one and those that share the work.
+        watch: called with what is done, how much of it, and out of how much.
+    """
+
+    name: str
+    model: VAE
+    splits: Mapping[str, Split]
+    split: str = "test"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seed: int = 0
+    batch_size: int = 100
+    data: Mapping[str, Scalar] = field(default_factory=dict)
+    classes: Sequence[str] = ()
+    dequantized_levels: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    unit_kl_history: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    cache: Path | None = None
+    processes: Processes = field(default_factory=Processes)
+    watch: Callable[[str, int, int], None] = lambda task, done, total: None
+
+    @property
+    def images(self) -> Split:
+        """Those of the split that is evaluated."""
+        return self.splits[self.split]
+
+    @cached_property
+    def example(self) -> Trace:
+        """A trace of one image, to ask what has a meaning for such traces."""
+        with torch.no_grad(), self.random_state(0):
+            return self.model.trace(self.images[torch.arange(1)].to(self.device))
+
+    @contextmanager
+    def random_state(self, number: int) -> Iterator[None]:
+        """A random state from the seed and a number; the one from outside comes back at the end."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed((self.seed * 1_000_003 + number) % 2**63)
+            yield
+
+    def map(
+        self,
+        task: str,
+        function: Callable[[Tensor], Mapping[str, Tensor]],
+        *,
+        split: str | None = None,
+        limit: int | None = None,
+        batch_size: int | None = None,
+    ) -> dict[str, Tensor]:
+        """`function` of every batch of a split, its values (B, ...) joined in the order of the images, on the CPU.
+
+        Processes take turns at batches. Each batch has a random state of its own, from the seed and its number, so the
+        values do not depend on how many processes there are.
+
+        Args:
+            task: for people.
+            function: images (B, C, H, W) on the model's device to named values, (B, ...) each.
+            split: another one than that which is evaluated.
+            limit: no more than so many images, evenly spread over the split.
+            batch_size: another one than the subject's.
+        """
+        images = self.splits[split or self.split]
+        batches = spread(len(images), limit).split(batch_size or self.batch_size)
+        found: list[dict[str, Tensor]] = []
+        for number in range(self.processes.rank, len(batches), self.processes.count):
+            with self.random_state(number):
+                values = function(images[batches[number]].to(self.device))
+            found.append({key: value.detach().cpu() for key, value in values.items()})
+            self.watch(task, min(number + self.processes.count, len(batches)), len(batches))
+        return {
+            key: torch.cat(self.processes.join([values[key] for values in found], len(batches)))
+            for key in self.processes.same(list(found[0]) if found else [])
+        }
+
+
+def spread(total: int, limit: int | None) -> Tensor:
+    """At most `limit` of `total` positions, evenly spread: sets are often sorted by difficulty."""
+    if limit is None or limit >= total:
+        return torch.arange(total)
+    return torch.arange(limit) * total // limit
+
+
+def mean_and_error(values: Tensor) -> tuple[float, float]:
+    """The mean over images (N,), and its standard error, in float64."""
+    values = values.double()
+    return values.mean().item(), (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else math.nan
+
+
+@dataclass
+class Findings:
+    """What a measure found.
+
+    Args:
+        values: by flat names; they become `test/NAME`. How it was measured stands among them: `nll_samples`.
+        per_image: (N, ...) each, in the order of the images, for paired comparisons.
+        pictures: (C, height, width) in [0, 1] each.
+        warnings: what a reader of the numbers must know, a line each.
+        recipe: what must be equal for these values to be compared between runs.
+    """
+
+    values: dict[str, Scalar] = field(default_factory=dict)
+    per_image: dict[str, Tensor] = field(default_factory=dict)
+    pictures: dict[str, Tensor] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    recipe: dict[str, Scalar] = field(default_factory=dict)
+
+    def add_mean(self, name: str, per_image: Tensor) -> None:
+        """The mean of values (N,) as NAME, its standard error over images as NAME_se, and the values themselves."""
+        self.values[name], self.values[f"{name}_se"] = mean_and_error(per_image)
+        self.per_image[name] = per_image
+
+
+class Measure(ABC):
+    """One entry of `metrics=[...]`."""
+
+    @abstractmethod
+    def __call__(self, subject: Subject) -> Findings:
+        """Measure.
+
+        Raises:
+            NoMeaning: if the model or the data have no such thing.
+        """
+
+
+class JointMeasure(ABC):
+    """One that needs several runs."""
+
+    @abstractmethod
+    def __call__(self, subjects: Sequence[Subject]) -> list[Findings]:
+        """What was found of each subject, in their order.
+
+        Raises:
+            NoMeaning: if the models or the data have no such thing.
+        """

@@ -1,0 +1,78 @@
+"""What one pass over the images tells.
+
+Shapes: N images, B batch, D latent dimensions of all levels together.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nelbo.distributions import two_means
+from nelbo.errors import at_most, positive_integer
+from nelbo.evaluation.likelihood import add_bits_per_dim
+from nelbo.evaluation.measure import Findings, Measure, Subject
+from nelbo.metrics.units import ACTIVE_VARIANCE
+
+
+class ELBO(Measure):
+    """Rate, distortion and their sum, the negative ELBO at beta = 1, in nats an image; a plain code has no rate.
+
+    Args:
+        num_samples: Monte Carlo samples of q(z|x) an image.
+        limit: no more than so many images; None for all.
+    """
+
+    def __init__(self, *, num_samples: int, limit: int | None) -> None:
+        self.num_samples = positive_integer("num_samples", num_samples)
+        self.limit = at_most("limit", limit)
+
+    def __call__(self, subject: Subject) -> Findings:
+        """Measure."""
+        density = subject.example.has_density
+
+        @torch.no_grad()
+        def measure(x: Tensor) -> dict[str, Tensor]:
+            trace = subject.model.trace(x, self.num_samples)
+            values = {"distortion": -trace.log_px.double().mean(dim=0)}
+            if density:
+                values["rate"] = trace.kl.double().mean(dim=0)
+                values["nelbo"] = values["distortion"] + values["rate"]
+            return values
+
+        findings = Findings(recipe={"elbo_samples": self.num_samples})
+        for key, per_image in subject.map("elbo", measure, limit=self.limit).items():
+            findings.add_mean(key, per_image)
+        findings.values["elbo_samples"] = self.num_samples
+        if density:
+            add_bits_per_dim(findings, "bits_per_dim", subject, findings.per_image["nelbo"])
+        return findings
+
+
+class ActiveUnits(Measure):
+    """How many units have Var_x(E_q(z|x)[z]) > 0.01 (Burda et al. 2016, section 5.2), of how many.
+
+    Args:
+        limit: no more than so many images; None for all.
+    """
+
+    def __init__(self, *, limit: int | None) -> None:
+        self.limit = at_most("limit", limit)
+
+    def __call__(self, subject: Subject) -> Findings:
+        """Measure."""
+        variances = mean_variances(subject, self.limit)
+        return Findings({"active_units": int((variances > ACTIVE_VARIANCE).sum()), "units": len(variances)})
+
+
+def mean_variances(subject: Subject, limit: int | None) -> Tensor:
+    """Var_x(E_q(z|x)[z]) of each unit, (D,), in float64; see `metrics.ActiveUnits`."""
+
+    @torch.no_grad()
+    def means(x: Tensor) -> dict[str, Tensor]:
+        first, second = two_means(subject.model.encode(x))
+        return {"first": first.double(), "second": second.double()}
+
+    found = subject.map("active units", means, limit=limit)
+    first, second = found["first"], found["second"]
+    return (first * second).mean(dim=0) - first.mean(dim=0) * second.mean(dim=0)

@@ -1,0 +1,47 @@
+"""Subjects of an evaluation without files: a model and tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nelbo.evaluation.measure import Subject
+from nelbo.models import VAE
+
+
+@dataclass(frozen=True)
+class TensorSplit:
+    """Images in memory, (N, C, H, W) in [0, 1]."""
+
+    images: Tensor
+    labels: Tensor
+    factors: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, positions: Tensor) -> Tensor:
+        return self.images[positions]
+
+
+def make_subject(
+    model: VAE,
+    test: Tensor,
+    train: Tensor | None = None,
+    *,
+    labels: Tensor | None = None,
+    train_labels: Tensor | None = None,
+    factors: Tensor | None = None,
+    **rest: Any,
+) -> Subject:
+    train = test if train is None else train
+    unlabelled = torch.full((len(test),), -1)
+    splits = {
+        "test": TensorSplit(test, unlabelled if labels is None else labels, factors),
+        "train": TensorSplit(train, torch.full((len(train),), -1) if train_labels is None else train_labels),
+        "val": TensorSplit(train[:0], torch.zeros(0, dtype=torch.long)),
+    }
+    return Subject("subject", model.eval(), splits, **rest)

@@ -1,0 +1,178 @@
+"""The NLL with its error bars: exact cases, convergence, processes, memory."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from nelbo.evaluation import ELBO, NLL, ActiveUnits, importance
+from nelbo.evaluation.measure import NoMeaning, Subject, spread
+from nelbo.evaluation.processes import Processes
+from nelbo.metrics import ActiveUnits as ActiveUnitsMetric
+from nelbo.models import VAE
+from tests.factors import images, make_vae
+from tests.subjects import make_subject
+from tests.test_importance import exact
+
+SIX_SIGMAS, POINTS = 8.0, 401
+
+
+def nll(num_samples: int, *, limit: int | None = None, log_weights: bool = False) -> NLL:
+    return NLL(num_samples=num_samples, limit=limit, log_weights=log_weights)
+
+
+def on_a_grid(model: VAE, x: Tensor) -> Tensor:
+    """log of the integral of p(z) p(x|z) over a square, by the trapezoidal rule, (B,)."""
+    axis = torch.linspace(-SIX_SIGMAS, SIX_SIGMAS, POINTS, dtype=torch.float64)
+    dimensions = [axis] * model.latent_dim
+    z = torch.cartesian_prod(*dimensions).reshape(-1, 1, model.latent_dim)
+    step = axis[1] - axis[0]
+    parts = [model.log_joint(x, [part.expand(-1, len(x), -1)]) for part in z.split(20_000)]
+    return torch.cat(parts).logsumexp(dim=0) + model.latent_dim * step.log()
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_a_nonlinear_decoder_matches_numerical_integration(latent_dim: int, likelihood: str) -> None:
+    model = make_vae("mlp", likelihood=likelihood, latent_dim=latent_dim, shape=(1, 3, 3)).double()
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter *= 3  # far from linear
+        x = images(likelihood, 5, (1, 3, 3)).double()
+        integral = on_a_grid(model, x)
+        found = importance(model.eval(), x, 200_000)
+    assert (found.log_likelihood - integral).abs().max() < 0.01
+
+
+def test_ten_seeds_lie_around_the_exact_likelihood_of_a_linear_model() -> None:
+    model = make_vae("linear", likelihood="gaussian_scheduled").double()
+    x = images(count=20).double()
+    with torch.no_grad():
+        truth = -exact(model, x).mean().item()
+    found = [nll(5000)(make_subject(model, x, seed=seed)).values["nll"] for seed in range(10)]
+    values = torch.tensor(found)
+    assert abs(values.mean() - truth) < 3 * values.std() / math.sqrt(10)
+
+
+def test_the_sampling_error_is_the_spread_between_seeds() -> None:
+    model = make_vae("linear", likelihood="gaussian_scheduled").double()
+    x = images(count=10).double()
+    found = [nll(500)(make_subject(model, x, seed=seed)).values for seed in range(40)]
+    spread_of = torch.tensor([values["nll"] for values in found]).std()
+    told = torch.tensor([values["nll_sampling_se"] for values in found]).mean()
+    assert 0.7 < told / spread_of < 1.4  # a standard deviation of 40 values is known to 11%
+
+
+def test_the_curve_and_the_warning_where_it_has_not_converged() -> None:
+    model = make_vae("linear", likelihood="gaussian_scheduled").double()
+    x = images(count=200).double()
+    found = nll(1000)(make_subject(model, x))
+    curve = [found.values[f"nll_at_{count}"] for count in (1, 10, 100)] + [found.values["nll"]]
+    assert curve == sorted(curve, reverse=True)
+    assert not any("converged" in warning for warning in found.warnings)
+    few = nll(2)(make_subject(model, torch.cat([x[:1] + 0.001 * i for i in range(50)])))  # alike, so a small error
+    assert any("nll has not converged" in warning and "num_samples=20" in warning for warning in few.warnings)
+    assert any("effective samples" in warning for warning in few.warnings)
+
+
+def test_effective_samples_by_hand() -> None:
+    model, x = make_vae().double().eval(), images(count=4).double()
+    found = importance(model, x, 30, keep_log_weights=True)
+    assert found.log_weights is not None and found.log_weights.shape == (30, 4)
+    weights = found.log_weights.double().softmax(dim=0)
+    torch.testing.assert_close(found.effective_samples, 1 / weights.square().sum(dim=0), rtol=1e-4, atol=1e-4)
+    likelihood = found.log_weights.double().logsumexp(dim=0) - math.log(30)
+    torch.testing.assert_close(found.log_likelihood, likelihood, rtol=1e-6, atol=1e-4)
+
+
+def test_log_weights_on_request() -> None:
+    found = nll(6, log_weights=True)(make_subject(make_vae(), images(count=7), batch_size=3))
+    assert found.per_image["log_weights"].shape == (7, 6)
+    assert "log_weights" not in nll(6)(make_subject(make_vae(), images(count=7))).per_image
+
+
+def test_bits_per_dim_only_where_there_are_such() -> None:
+    discrete = nll(20)(make_subject(make_vae(likelihood="categorical"), images("categorical")))
+    assert math.isclose(discrete.values["nll_bits_per_dim"], discrete.values["nll"] / (30 * math.log(2)), rel_tol=1e-6)
+    assert "nll_bits_per_dim" not in nll(20)(make_subject(make_vae(), images())).values
+    dequantized = nll(20)(make_subject(make_vae(), images(), dequantized_levels=256))
+    expected = 8 + dequantized.values["nll"] / (30 * math.log(2))
+    assert math.isclose(dequantized.values["nll_bits_per_dim"], expected, rel_tol=1e-6)
+
+
+def test_a_plain_code_has_no_nll_but_a_distortion() -> None:
+    subject = make_subject(make_vae(posterior="deterministic"), images())
+    with pytest.raises(NoMeaning, match="posterior=deterministic has no log q"):
+        nll(5)(subject)
+    assert set(ELBO(num_samples=1, limit=None)(subject).values) == {"distortion", "distortion_se", "elbo_samples"}
+
+
+def test_rate_and_distortion_are_those_of_traces() -> None:
+    model, x = make_vae().double(), images(count=9).double()
+    found = ELBO(num_samples=4000, limit=None)(make_subject(model, x, batch_size=4))
+    with torch.no_grad():
+        trace = model.trace(x, 4000)
+    assert math.isclose(found.values["rate"], trace.kl.mean(), rel_tol=1e-9)
+    assert abs(found.values["distortion"] + trace.log_px.mean()) < 0.1
+    assert math.isclose(found.values["nelbo"], found.values["rate"] + found.values["distortion"], rel_tol=1e-12)
+    errors = trace.kl[0].std() / 3
+    assert math.isclose(found.values["rate_se"], errors, rel_tol=1e-9)
+
+
+def test_active_units_are_those_of_the_metric() -> None:
+    model, x = make_vae(), images(count=50)
+    metric = ActiveUnitsMetric(model.trace(x))
+    metric.update(model.trace(x))
+    found = ActiveUnits(limit=None)(make_subject(model, x, batch_size=16))
+    assert found.values == {"active_units": int(metric.compute()), "units": 3}
+
+
+def test_limits_are_spread_evenly_and_every_image_counts_once() -> None:
+    assert spread(10, 4).tolist() == [0, 2, 5, 7] and spread(3, 5).tolist() == [0, 1, 2]
+    x = images(count=23)
+    subject = make_subject(make_vae(), x, batch_size=5)
+    seen = subject.map("", lambda batch: {"sum": batch.sum((1, 2, 3))})["sum"]
+    torch.testing.assert_close(seen, x.sum((1, 2, 3)))
+    some = subject.map("", lambda batch: {"sum": batch.sum((1, 2, 3))}, limit=7)["sum"]
+    torch.testing.assert_close(some, x[spread(23, 7)].sum((1, 2, 3)))
+
+
+def test_a_measure_leaves_the_random_state_alone() -> None:
+    subject = make_subject(make_vae(), images())
+    before = torch.get_rng_state()
+    nll(10)(subject)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Shared(Processes):
+    """Both processes in one, as a test can have them: each is asked in turn for its parts."""
+
+    def __init__(self, rank: int, parts: list[list[Tensor]]) -> None:
+        super().__init__(rank, 2)
+        object.__setattr__(self, "parts", parts)
+
+    def join(self, mine: list[Tensor], total: int) -> list[Tensor]:
+        self.parts.append(mine)  # type: ignore[attr-defined]
+        return mine
+
+    def same(self, value: object) -> object:  # type: ignore[override]
+        return value
+
+
+def test_two_processes_share_the_batches() -> None:
+    """What each computes is exactly its half of what one alone does; the exchange itself is tested with torchrun."""
+    x = images(count=23)
+    alone = make_subject(make_vae(), x, batch_size=5)
+
+    def noisy(batch: Tensor) -> dict[str, Tensor]:
+        return {"x": batch.sum((1, 2, 3)) + torch.randn(len(batch))}
+
+    whole = list(alone.map("", noisy)["x"].split(5))
+    for rank in (0, 1):
+        parts: list[list[Tensor]] = []
+        subject = Subject("", alone.model, alone.splits, batch_size=5, processes=Shared(rank, parts))
+        subject.map("", noisy)
+        assert all(map(torch.equal, parts[0], whole[rank::2]))
