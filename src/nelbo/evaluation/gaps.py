@@ -1,0 +1,132 @@
+"""What the ELBO loses, in two parts: the family of q(z|x), and the encoder that chooses from it.
+
+Shapes: S samples, B batch, C H W image.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from nelbo.distributions import sample_with_density
+from nelbo.errors import at_most, number, positive_integer
+from nelbo.evaluation.importance import CHUNK_PIXELS
+from nelbo.evaluation.likelihood import require_density
+from nelbo.evaluation.measure import Findings, Measure, Subject, mean_and_error
+from nelbo.evaluation.refinement import fit
+from nelbo.models import VAE
+from nelbo.trace import Latent
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Two lower bounds of log p(x) from the same S samples of q, (B,) each, in float64, in nats.
+
+    Args:
+        elbo: mean of log p(x|z), less the KL, in closed form where there is one.
+        importance: log of the mean of p(x, z) / q(z).
+    """
+
+    elbo: Tensor
+    importance: Tensor
+
+
+@torch.no_grad()
+def bounds(model: VAE, q: Distribution, x: Tensor, num_samples: int) -> Bounds:
+    """Both of any q with batch shape (B,), with S = `num_samples`.
+
+    Args:
+        model: in eval mode.
+        q: over z, for each image.
+        x: images, (B, C, H, W) in [0, 1].
+        num_samples: S.
+    """
+    p, chunk = model.prior(model.encode), max(1, CHUNK_PIXELS // x.numel())
+    elbo = x.new_zeros(len(x), dtype=torch.float64)
+    weight = torch.full_like(elbo, -math.inf)
+    for start in range(0, num_samples, chunk):
+        z, log_q = sample_with_density(q, min(chunk, num_samples - start))
+        latent, log_px = Latent(q, p, z, log_q), model.decode(z).log_prob(x)
+        elbo += (log_px - latent.kl).double().sum(dim=0)
+        weight = torch.logaddexp(weight, (log_px + latent.log_p - latent.log_q).double().logsumexp(dim=0))
+    return Bounds(elbo / num_samples, weight - math.log(num_samples))
+
+
+class Gaps(Measure):
+    """log p(x) - ELBO, in nats an image, as two parts (Cremer et al. 2018).
+
+    `approximation_gap` is log p(x) - L[q*], what the best member q* of the family of q(z|x) still loses; it asks for a
+    richer posterior. `amortisation_gap` is L[q*] - L[q(z|x)], what the encoder loses against it; it asks for a better
+    encoder. `inference_gap` is their sum, KL(q(z|x) || p(z|x)).
+
+    q* is found for each image by itself. log p(x) is the importance-weighted bound from samples of q*, the better
+    proposal: of the two bounds, from q and from q*, one is chosen here and not the larger for each image, whose mean
+    weight would be above p(x). Being a lower bound still, it makes `approximation_gap` too small, if anything; where
+    q* is much narrower than the posterior, a few weights decide, and metrics=[ais] is the check of `gaps_nll`.
+
+    Args:
+        num_steps: of Adam, an image.
+        lr: its learning rate at the start.
+        gradient_samples: of q, for each gradient.
+        num_samples: of q and of q*, for each ELBO and for log p(x).
+        limit: no more than so many images; None for all.
+    """
+
+    def __init__(
+        self, *, num_steps: int, lr: float, gradient_samples: int, num_samples: int, limit: int | None
+    ) -> None:
+        self.num_steps = positive_integer("num_steps", num_steps)
+        self.lr = number("lr", lr, positive=True)
+        self.gradient_samples = positive_integer("gradient_samples", gradient_samples)
+        self.num_samples = positive_integer("num_samples", num_samples)
+        self.limit = at_most("limit", limit)
+
+    def __call__(self, subject: Subject) -> Findings:
+        """Measure.
+
+        Raises:
+            NoMeaning: if the model has no log q(z|x).
+        """
+        require_density(subject, "gaps")
+        model = subject.model
+
+        def measure(x: Tensor) -> dict[str, Tensor]:
+            early, best = fit(model, x, num_steps=self.num_steps, lr=self.lr, gradient_samples=self.gradient_samples)
+            with torch.no_grad():
+                amortised = bounds(model, model.encode(x), x, self.num_samples).elbo
+            optimal = bounds(model, best, x, self.num_samples)
+            return {
+                "approximation_gap": optimal.importance - optimal.elbo,
+                "amortisation_gap": optimal.elbo - amortised,
+                "inference_gap": optimal.importance - amortised,
+                "gaps_nll": -optimal.importance,
+                "second_half": optimal.elbo - bounds(model, early, x, self.num_samples).elbo,
+            }
+
+        per_image = subject.map("gaps", measure, limit=self.limit)
+        second_half, second_half_error = mean_and_error(per_image.pop("second_half"))
+        findings = Findings()
+        for name, values in per_image.items():
+            findings.add_mean(name, values)
+        findings.recipe = {"gaps_steps": self.num_steps, "gaps_samples": self.num_samples}
+        findings.values |= findings.recipe | {
+            "gaps_images": len(per_image["inference_gap"]),
+            "gaps_second_half": second_half,
+        }
+        gap, error = mean_and_error(per_image["amortisation_gap"])
+        if gap < 0:
+            findings.warnings.append(
+                f"gaps: q* is {-gap:.2f} nats worse than q(z|x), so it was not found: smaller steps, "
+                f"metrics.gaps.lr={self.lr / 10:g}, or less noise, "
+                f"metrics.gaps.gradient_samples={10 * self.gradient_samples}"
+            )
+        elif second_half > max(error, 2 * second_half_error):
+            findings.warnings.append(
+                f"gaps: q* has not converged: the second half of the steps gained {second_half:.2f} nats, more than "
+                f"the standard error {error:.2f} of amortisation_gap; metrics.gaps.num_steps={4 * self.num_steps}"
+            )
+        return findings

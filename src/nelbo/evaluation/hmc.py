@@ -1,0 +1,122 @@
+"""Hamiltonian Monte Carlo on p(z) p(x|z)^beta, one chain for every sample and image at once (Neal 2011, section 3).
+
+Shapes: S chains, B images, D latent dimensions, C H W image. All log-densities are in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from nelbo.models import VAE
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where the chains are, with both parts of the density there, so that another beta costs no pass of the decoder.
+
+    Args:
+        z: (S, B, D).
+        log_prior: log p(z), (S, B).
+        log_likelihood: log p(x|z), (S, B).
+        prior_gradient: of log p(z), (S, B, D).
+        likelihood_gradient: of log p(x|z), (S, B, D).
+    """
+
+    z: Tensor
+    log_prior: Tensor
+    log_likelihood: Tensor
+    prior_gradient: Tensor
+    likelihood_gradient: Tensor
+
+    def log_density(self, beta: float) -> Tensor:
+        """Log p(z) + beta log p(x|z), (S, B)."""
+        return self.log_prior + beta * self.log_likelihood
+
+    def gradient(self, beta: float) -> Tensor:
+        """Its gradient with respect to z, (S, B, D)."""
+        return self.prior_gradient + beta * self.likelihood_gradient
+
+    def where(self, condition: Tensor, other: State) -> State:
+        """This state in the chains where `condition` (S, B) holds, `other` elsewhere."""
+        mine, others = ([getattr(state, field.name) for field in fields(State)] for state in (self, other))
+        chosen = (
+            torch.where(condition if new.ndim == condition.ndim else condition.unsqueeze(-1), new, old)
+            for new, old in zip(mine, others, strict=True)
+        )
+        return State(*chosen)
+
+
+Evaluate = Callable[[Tensor], State]
+
+
+@torch.no_grad()
+def evaluator(model: VAE, x: Tensor) -> Evaluate:
+    """A function of z (S, B, D) that gives both parts of log p(x, z), and their gradients with respect to z alone.
+
+    Args:
+        model: in eval mode.
+        x: images, (B, C, H, W) in [0, 1].
+    """
+    prior = model.prior(model.encode)
+
+    def evaluate(z: Tensor) -> State:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            log_prior, log_likelihood = prior.log_prob(z), model.decode(z).log_prob(x)
+            (prior_gradient,) = torch.autograd.grad(log_prior.sum(), z)
+            (likelihood_gradient,) = torch.autograd.grad(log_likelihood.sum(), z)
+        return State(z.detach(), log_prior.detach(), log_likelihood.detach(), prior_gradient, likelihood_gradient)
+
+    return evaluate
+
+
+def leapfrog(
+    state: State, momentum: Tensor, evaluate: Evaluate, beta: float, step_sizes: Tensor, num_steps: int
+) -> tuple[State, Tensor]:
+    """`num_steps` leapfrog steps (Neal 2011, section 2.3) with unit mass: the new state and momentum.
+
+    They conserve volume, and from the new state with the momentum reversed they lead back.
+
+    Args:
+        state: of the chains.
+        momentum: (S, B, D).
+        evaluate: the density.
+        beta: power of the likelihood.
+        step_sizes: (B,).
+        num_steps: at least 1.
+    """
+    step = step_sizes.unsqueeze(-1)
+    for _ in range(num_steps):
+        momentum = momentum + step / 2 * state.gradient(beta)
+        state = evaluate(state.z + step * momentum)
+        momentum = momentum + step / 2 * state.gradient(beta)
+    return state, momentum
+
+
+def transition(
+    state: State, evaluate: Evaluate, beta: float, step_sizes: Tensor, num_steps: int
+) -> tuple[State, Tensor]:
+    """One step of Hamiltonian Monte Carlo: the new state, and the probability of each chain to accept, (S, B).
+
+    It is reversible with respect to p(z) p(x|z)^beta, for momenta are drawn anew. A proposal whose density or energy is
+    not finite is rejected.
+
+    Args:
+        state: of the chains.
+        evaluate: the density.
+        beta: power of the likelihood.
+        step_sizes: (B,).
+        num_steps: of the leapfrog.
+    """
+    momentum = torch.randn_like(state.z)
+    proposal, end = leapfrog(state, momentum, evaluate, beta, step_sizes, num_steps)
+    kinetic = 0.5 * (momentum.square() - end.square()).sum(-1)
+    change = proposal.log_density(beta) - state.log_density(beta) + kinetic
+    possible = proposal.log_density(beta).isfinite() & ~change.isnan()
+    probability = torch.where(possible, change.clamp(max=0).exp(), 0)
+    accepted = torch.rand_like(probability) < probability
+    return proposal.where(accepted, state), probability
