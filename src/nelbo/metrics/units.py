@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, kl_divergence
+from torch.distributions import Distribution, Independent, kl_divergence
 
 from nelbo.distributions import two_means
 from nelbo.metrics.base import TraceMetric
@@ -95,11 +95,13 @@ class KLPerUnit(TraceMetric):
 
 def kl_per_unit(trace: Trace) -> Tensor:
     """KL of each unit of each example, (B, D), in nats."""
-    parts = []
-    for latent in trace.latents:
-        assert isinstance(latent.q, Independent) and isinstance(latent.p, Independent)
-        parts.append(kl_divergence(latent.q.base_dist, latent.p.base_dist))
-    return torch.cat(parts, dim=-1)
+    return torch.cat([unit_kl(latent.q, latent.p) for latent in trace.latents], dim=-1)
+
+
+def unit_kl(q: Distribution, p: Distribution) -> Tensor:
+    """KL(q(z_i|x) || p(z_i)), (B, D), in nats, of a level with independent units."""
+    assert isinstance(q, Independent) and isinstance(p, Independent)
+    return kl_divergence(q.base_dist, p.base_dist)
 
 
 def _units(trace: Trace) -> int:

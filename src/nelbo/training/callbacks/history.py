@@ -1,25 +1,31 @@
-"""Learning curves in a file that anything can read."""
+"""Learning curves in files that anything can read."""
 
 from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytorch_lightning as pl
+from torch import Tensor
 
 HISTORY = "history.csv"
+UNIT_HISTORY = "kl_per_unit.csv"
 
 
 class History(pl.Callback):
-    """Writes `history.csv`: a row after each validation, with epoch, step, seconds and every `val/` metric.
+    """Writes a row after each validation into `history.csv` and, where it has a meaning, into `kl_per_unit.csv`.
+
+    The first has epoch, step, seconds and every `val/` metric; the second epoch and the KL of each latent unit in nats,
+    averaged over the validation set: unit_0, unit_1, ...
 
     Args:
         folder: the run's directory.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.file = folder / HISTORY
+        self.file, self.unit_file = folder / HISTORY, folder / UNIT_HISTORY
         self._started = 0.0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -27,17 +33,27 @@ class History(pl.Callback):
         self._started = time.perf_counter()
         if trainer.is_global_zero:
             self.file.unlink(missing_ok=True)
+            self.unit_file.unlink(missing_ok=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write a row."""
+        """Write the rows."""
         if not trainer.is_global_zero:
             return
+        epoch = trainer.current_epoch + 1
         values = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
         seconds = round(time.perf_counter() - self._started, 3)
-        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "seconds": seconds, **values}
-        new = not self.file.exists()
-        with self.file.open("a", newline="") as stream:
-            writer = csv.DictWriter(stream, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        append(self.file, {"epoch": epoch, "step": trainer.global_step, "seconds": seconds, **values})
+        unit_kl: Tensor | None = getattr(pl_module, "unit_kl", None)
+        if unit_kl is not None:
+            nats = (float(f"{value:.6g}") for value in unit_kl.tolist())  # float32 has no more digits
+            append(self.unit_file, {"epoch": epoch} | {f"unit_{unit}": value for unit, value in enumerate(nats)})
+
+
+def append(file: Path, row: Mapping[str, float]) -> None:
+    """Add a row to a CSV file, below a header if it is the first."""
+    new = not file.exists()
+    with file.open("a", newline="") as stream:
+        writer = csv.DictWriter(stream, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
