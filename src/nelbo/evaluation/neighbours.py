@@ -1,0 +1,117 @@
+"""Whether a model's images are copies of training images.
+
+Shapes: Q images that are looked up, K neighbours, P = C H W pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nelbo.errors import at_most, choice, number, positive_integer
+from nelbo.evaluation.generated import PIXELS, generate
+from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Scalar, Subject
+from nelbo.pictures.grids import grid
+
+NEIGHBOURS, ROWS = 5, 10
+BLOCK = 1000
+"""Training images that are compared at once."""
+
+QUANTILE = 0.01
+
+
+class Neighbours(Measure):
+    """Distances from samples to the nearest training images, beside those of images that the model has never seen.
+
+    `neighbour_distance_ratio` is the median distance of samples over that of the split's images: near 0 for copies.
+    `copies` is the share of samples that are as near to a training image as the nearest 1% of the split's images, so
+    about 0.01 for samples that are like unseen images. Distances are Euclidean, over pixels. The noise of p(x|z) would
+    hide copies, so means are compared; smooth as they are, they are somewhat nearer to all images than real ones are.
+
+    Args:
+        num_generated: samples.
+        temperature: of p(z); 1 is the model itself.
+        pixels: the `mean` of p(x|z), or a `sample` of it.
+        limit: no more than so many images of the split; None for all.
+    """
+
+    def __init__(self, *, num_generated: int, temperature: float, pixels: str, limit: int | None) -> None:
+        self.num_generated = positive_integer("num_generated", num_generated)
+        self.temperature = number("temperature", temperature, positive=True)
+        self.pixels = choice("pixels", pixels, PIXELS)
+        self.limit = at_most("limit", limit)
+
+    def __call__(self, subject: Subject) -> Findings:
+        """Measure.
+
+        Raises:
+            NoMeaning: on the training images themselves.
+        """
+        if subject.split == "train":
+            raise NoMeaning("neighbours compares with training images, so split=train cannot be what is unlike them")
+        generated = generate(
+            subject, "samples", self.num_generated, lambda x: x, temperature=self.temperature, pixels=self.pixels
+        )
+        unseen = subject.map("images", lambda x: {"": x}, limit=self.limit)[""]
+        count = min(NEIGHBOURS, len(subject.splits["train"]))
+        distances, positions = nearest(subject, torch.cat([generated, unseen]).flatten(1), count)
+        ours, theirs = distances[: len(generated), 0], distances[len(generated) :, 0]
+        if not (median := theirs.median()):
+            raise NoMeaning(f"neighbours: most images of {subject.split} are training images themselves")
+        settings: dict[str, Scalar] = {
+            "neighbour_generated": len(generated),
+            "neighbour_images": len(unseen),
+            "neighbour_pixels": self.pixels,
+            "neighbour_temperature": self.temperature,
+        }
+        findings = Findings(recipe={**settings})
+        findings.values = {
+            "neighbour_distance_ratio": (ours.median() / median).item(),
+            "copies": (ours <= theirs.quantile(QUANTILE)).double().mean().item(),
+            **settings,
+        }
+        shown = generated[:ROWS]
+        found = subject.splits["train"][positions[: len(shown)].flatten()].unflatten(0, (len(shown), count))
+        findings.pictures["neighbours"] = grid(torch.cat([shown[:, None], found], dim=1))
+        return findings
+
+
+@torch.no_grad()
+def nearest(subject: Subject, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The K = `count` nearest training images of each query (Q, P): distances and positions, (Q, K), nearest first.
+
+    Processes share the training images. Neighbours are found by squared norms and products, which is fast but loses
+    small distances to rounding; those of the ones found are then computed from their differences.
+    """
+    train, processes = subject.splits["train"], subject.processes
+    blocks = torch.arange(len(train)).split(BLOCK)
+    queries = queries.to(subject.device)
+    best = queries.new_full((len(queries), count), torch.inf)
+    where = torch.zeros_like(best, dtype=torch.long)
+    for index in range(processes.rank, len(blocks), processes.count):
+        x = train[blocks[index]].flatten(1).to(queries)
+        # Without the query's own norm, which changes nothing in the order.
+        squared = torch.addmm(x.square().sum(dim=1), queries, x.T, alpha=-2)
+        near, chosen = squared.topk(min(count, len(x)), largest=False)
+        best, where = _nearer(
+            torch.cat([best, near], dim=1),
+            torch.cat([where, chosen + blocks[index][0].to(chosen.device)], dim=1),
+            count,
+        )
+        subject.watch("neighbours", min(index + processes.count, len(blocks)), len(blocks))
+    scores = processes.join([best.cpu()], processes.count)
+    places = processes.join([where.cpu()], processes.count)
+    _, positions = _nearer(torch.cat(scores, dim=1), torch.cat(places, dim=1), count)
+    distances = torch.cat(
+        [
+            (query[:, None] - train[near.flatten()].flatten(1).unflatten(0, near.shape)).double().norm(dim=2)
+            for query, near in zip(queries.cpu().split(BLOCK), positions.split(BLOCK), strict=True)
+        ]
+    )
+    return _nearer(distances, positions, count)
+
+
+def _nearer(distances: Tensor, positions: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` smallest of each row, and their positions."""
+    values, order = distances.topk(count, largest=False)
+    return values, positions.gather(1, order)
