@@ -1,6 +1,6 @@
-"""Runs train.py many times, each in a fork of a process that has imported everything: `python -m tests.forks JSON DIR`.
+"""Runs a script often, each time in a fork of one process that imported all: `python -m tests.forks JSON DIR SCRIPT`.
 
-The JSON maps a name to overrides; DIR gets NAME.out, NAME.err and NAME.status.
+The JSON maps a name to arguments; DIR gets NAME.out, NAME.err and NAME.status.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Done:
     stderr: str
 
 
-def train_all(runs: Mapping[str, list[str]], folder: Path) -> dict[str, Done]:
+def train_all(runs: Mapping[str, list[str]], folder: Path, script: str = "train.py") -> dict[str, Done]:
     """Run all of them, one after another."""
-    driver = python("-m", "tests.forks", json.dumps(runs), str(folder))
+    driver = python("-m", "tests.forks", json.dumps(runs), str(folder), script)
     assert driver.returncode == 0, driver.stderr
     return {
         name: Done(
@@ -40,13 +40,13 @@ def train_all(runs: Mapping[str, list[str]], folder: Path) -> dict[str, Done]:
     }
 
 
-def become(overrides: list[str], out: Path, err: Path) -> int:
-    """Be a run of train.py, as a shell would start it with its output sent to files."""
+def become(script: str, overrides: list[str], out: Path, err: Path) -> int:
+    """Be a run of a script, as a shell would start it with its output sent to files."""
     for stream, file in ((1, out), (2, err)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream)
-    sys.argv = ["train.py", *overrides]
+    sys.argv = [script, *overrides]
     try:
-        runpy.run_path("train.py", run_name="__main__")
+        runpy.run_path(script, run_name="__main__")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
@@ -56,13 +56,14 @@ def become(overrides: list[str], out: Path, err: Path) -> int:
 
 
 def main() -> None:
-    import nelbo.run  # noqa: F401  # once, for all
+    import nelbo.run  # once, for all
+    import nelbo.runs.evaluate  # noqa: F401
 
     folder = Path(sys.argv[2])
     for name, overrides in json.loads(sys.argv[1]).items():
         process = os.fork()
         if process == 0:
-            status = become(overrides, folder / f"{name}.out", folder / f"{name}.err")
+            status = become(sys.argv[3], overrides, folder / f"{name}.out", folder / f"{name}.err")
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)

@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from nelbo.build import Factory, build
 from nelbo.cli import TYPED_KEYS, hydra_options, register_resolvers
+from nelbo.evaluation.extractors import Extractor
+from nelbo.evaluation.measure import JointMeasure, Measure
+from nelbo.pictures import Picture
 from nelbo.run import CHECKS, resolve, select
 from tests.conftest import ROOT
 
@@ -23,6 +27,11 @@ OPTIONS = sorted(
 )
 if importlib.util.find_spec("optuna") is None:  # without the sweep extra: its sampler's config is the plugin's
     OPTIONS = [option for option in OPTIONS if option not in (("hydra/sweeper", "optuna"), ("sweep", "optuna_elbo"))]
+FINISHED = {"metrics": "evaluate", "extractor": "evaluate", "picture": "draw"}
+"""Groups of the primary configs that read finished runs."""
+
+READERS = [(group, option) for group, option in OPTIONS if group in FINISHED]
+OPTIONS = [(group, option) for group, option in OPTIONS if group not in FINISHED]
 MODELS = [option for group, option in OPTIONS if group == "model"]
 
 
@@ -35,6 +44,15 @@ def hydra_configs() -> Iterator[None]:
 
 def plain(*overrides: str) -> dict[str, Any]:
     return resolve(compose("config", overrides=list(overrides)))
+
+
+def reader(group: str, option: str) -> dict[str, Any]:
+    """A config of evaluate.py or draw.py with this option."""
+    chosen = f"{group}=[{option}]" if group == "metrics" else f"{group}={option}"
+    overrides = ["run=somewhere", chosen, *(["extractor.weights=file"] if option == "inception" else [])]
+    found = OmegaConf.to_container(compose(FINISHED[group], overrides=overrides), resolve=True, throw_on_missing=True)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
 
 
 NEEDED = {
@@ -66,10 +84,24 @@ def test_every_option_composes_and_builds(group: str, option: str) -> None:
     assert isinstance(build(config["trainer"], "trainer"), Factory)
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
+@pytest.mark.parametrize(("group", "option"), [option for option in READERS if option != ("extractor", "inception")])
+def test_every_measure_and_picture_composes_and_builds(group: str, option: str) -> None:
+    config = reader(group, option)
+    built = build(config[group], group, ("nelbo.evaluation.", "nelbo.pictures."))
+    assert isinstance(built[option] if group == "metrics" else built, Measure | JointMeasure | Extractor | Picture)
+
+
+def test_the_help_of_evaluate_names_every_metric() -> None:
+    told = (CONF / "evaluate.yaml").read_text()
+    for group, option in READERS:
+        assert group == "picture" or f"  {option} " in told, option
+
+
+@pytest.mark.parametrize(("group", "option"), [*OPTIONS, *READERS])
 def test_defaults_live_once(group: str, option: str) -> None:
     """A knob shown in YAML has no default in Python, except where the class is another library's."""
-    for path, spec in targets(plain(*override(group, option))):
+    config = reader(group, option) if group in FINISHED else plain(*override(group, option))
+    for path, spec in targets(config):
         module, _, name = spec["_target_"].rpartition(".")
         if not module.startswith("nelbo"):
             continue

@@ -10,6 +10,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -39,26 +40,34 @@ TYPED_KEYS = (
 )
 """The keys that people type: in `--help`, in suggestions and in TensorBoard's hparams tab."""
 
-Task = Callable[[DictConfig], float]
+Task = Callable[[DictConfig], Any]
 
 
-def command(config_path: str, config_name: str) -> Callable[[Task], Callable[[], None]]:
-    """`hydra.main` for a script; what the user can mend ends in one line on stderr and exit status 2."""
+def command(config_path: str, config_name: str, *, trains: bool = True) -> Callable[[Task], Callable[[], None]]:
+    """`hydra.main` for a script; what the user can mend ends in one line on stderr and exit status 2.
+
+    Args:
+        config_path: of the configs, from the script's folder.
+        config_name: of the primary one.
+        trains: whether it makes runs, and can make many of them; a script that reads them sweeps nothing.
+    """
 
     def decorate(task: Task) -> Callable[[], None]:
         script = os.path.abspath(task.__code__.co_filename)  # in a worker sys.argv is the worker's
+        told = functools.partial(explain, script=os.path.relpath(script))
 
         @functools.wraps(task)
-        def quiet(config: DictConfig) -> float:
+        def quiet(config: DictConfig) -> Any:
             register_resolvers()  # a worker may not have come through `entry`
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                return run_cell(task, config, script, explain)
+                return run_cell(task, config, script, told)
             try:
-                refuse_half_a_sweep()
-                refuse_scattered_processes()
+                if trains:
+                    refuse_half_a_sweep()
+                    refuse_scattered_processes()
                 return task(config)
             except (NelboError, OmegaConfBaseException) as error:
-                log.error("error: %s", explain(error))
+                log.error("error: %s", told(error))
                 sys.exit(USAGE_ERROR)
 
         main = hydra.main(config_path=config_path, config_name=config_name, **main_options())(quiet)
@@ -69,9 +78,11 @@ def command(config_path: str, config_name: str) -> Callable[[Task], Callable[[],
             logging.captureWarnings(True)
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions reach us instead of Hydra's own printer
             try:
+                if not trains and {"-m", "--multirun"} & set(sys.argv[1:]):
+                    raise NelboError("-m: is for training; several runs are a list: run=[a,b]")
                 main()
             except (NelboError, HydraException, OmegaConfBaseException) as error:
-                print(f"error: {explain(error)}", file=sys.stderr)
+                print(f"error: {told(error)}", file=sys.stderr)
                 sys.exit(USAGE_ERROR)
             except RuntimeError as error:
                 if not str(error).startswith("Unknown plugin class"):
@@ -129,7 +140,7 @@ def register_resolvers() -> None:
     register("directory_name", directory_name, replace=True)
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception, script: str = "train.py") -> str:
     """Any error of ours, Hydra's or OmegaConf's as one line that names the key, the value and the mend."""
     if isinstance(error, NelboError):
         return str(error)
@@ -137,6 +148,10 @@ def explain(error: Exception) -> str:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"{group}={option}: there is no such option; choose from {', '.join(error.options)}"
     text = str(error)
+    if match := re.search(r"Could not load '([^']+)/([^']+)'.*path=file://(\S+)", text, re.DOTALL):  # one of a list
+        group, option, home = match.groups()
+        options = sorted(file.stem for file in Path(home, group).glob("*.yaml"))
+        return f"{group}=[{option}]: there is no such option; choose from {', '.join(options)}"
     cause = str(error.__cause__ or "")
     if match := re.match(r"Could not override '([^']+)'", text):
         key = match[1]
@@ -151,7 +166,7 @@ def explain(error: Exception) -> str:
         if f"full_key: {key}." in cause:  # Hydra merges mappings, and the one that stands there has other keys
             return f"{_typed(key)}: there is another schedule already; replace it with ~{key} '+{_typed(key)}'"
         question = f"did you mean {meant}? " if meant else ""
-        return f"{_typed(key)}: there is no such key; {question}python train.py --cfg job lists them"
+        return f"{_typed(key)}: there is no such key; {question}python {script} --cfg job lists them"
     if match := re.match(r"Ambiguous value for argument '([^']+)'", text):
         return f"{match[1]}: several values are a sweep, which needs -m (python train.py -m ...); a list is key=[a,b]"
     if match := re.match(r"Error when parsing index: \d+, string: (.*) out of \[|Error parsing override '(.*)'", text):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,15 @@ def load(path: str | Path) -> VAE:
         CheckpointError: if there is none, or it was not written by nelbo, or it is damaged.
     """
     file = checkpoint_file(path)
-    checkpoint = read_checkpoint(file)
+    return build_model(read_checkpoint(file), file)
+
+
+def build_model(checkpoint: Mapping[str, Any], file: Path) -> VAE:
+    """The model of a checkpoint that was read from `file`, in eval mode, on the CPU.
+
+    Raises:
+        CheckpointError: if it cannot be built.
+    """
     try:
         model = build(checkpoint[RECORD]["model"], "model", MODEL_PREFIXES)
     except ConfigError as error:

@@ -1,5 +1,38 @@
 """Estimators that call a model again and again."""
 
-from nelbo.evaluation.importance import log_likelihood
+from nelbo.evaluation.ais import AIS
+from nelbo.evaluation.collapse import Collapse
+from nelbo.evaluation.disentanglement import Disentanglement
+from nelbo.evaluation.extractors import Classifier, Inception
+from nelbo.evaluation.gaps import Gaps
+from nelbo.evaluation.importance import importance, log_likelihood
+from nelbo.evaluation.information import Information
+from nelbo.evaluation.likelihood import NLL
+from nelbo.evaluation.neighbours import Neighbours
+from nelbo.evaluation.passes import ELBO, ActiveUnits
+from nelbo.evaluation.representation import KNN, Probe, Silhouette
+from nelbo.evaluation.sample_quality import FID, KID, PRDC
+from nelbo.evaluation.udr import UDR
 
-__all__ = ["log_likelihood"]
+__all__ = [
+    "AIS",
+    "ELBO",
+    "FID",
+    "KID",
+    "KNN",
+    "NLL",
+    "PRDC",
+    "UDR",
+    "ActiveUnits",
+    "Classifier",
+    "Collapse",
+    "Disentanglement",
+    "Gaps",
+    "Inception",
+    "Information",
+    "Neighbours",
+    "Probe",
+    "Silhouette",
+    "importance",
+    "log_likelihood",
+]

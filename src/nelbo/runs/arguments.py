@@ -1,0 +1,52 @@
+"""What is typed behind `run=`: names of directories, which may hold signs that mean something to Hydra."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+KEY = "run="
+PATTERN_SIGNS = frozenset("*?")
+
+
+def quote_runs(arguments: Sequence[str]) -> list[str]:
+    """The arguments with every path behind `run=` in quotes; patterns become the paths that they match.
+
+    The directories of a sweep's cells are named by what was swept, `0-latent_dim=2,beta=4`, so a list is split at those
+    commas only that end a path.
+    """
+    return [KEY + _quoted(argument[len(KEY) :]) if argument.startswith(KEY) else argument for argument in arguments]
+
+
+def _quoted(typed: str) -> str:
+    if not typed or typed[0] in "'\"" or _is_quoted_list(typed):
+        return typed
+    if typed.startswith("[") and typed.endswith("]"):
+        return f"[{','.join(map(_quote, _paths(typed[1:-1])))}]"
+    if Path(typed).exists():
+        return _quote(typed)
+    if PATTERN_SIGNS & set(typed) and (found := sorted(glob.glob(typed))):
+        return f"[{','.join(map(_quote, found))}]"
+    several = "," in typed and all(Path(piece).exists() for piece in typed.split(","))
+    return typed if several else _quote(typed)  # several without brackets: Hydra says how a list is written
+
+
+def _is_quoted_list(typed: str) -> bool:
+    return typed[:2] in ("['", '["')
+
+
+def _paths(typed: str) -> list[str]:
+    """The paths of a list: pieces are joined again as long as only that makes a path."""
+    pieces, paths = [piece.strip() for piece in typed.split(",") if piece.strip()], []
+    while pieces:
+        longest = next((n for n in range(len(pieces), 0, -1) if Path(",".join(pieces[:n])).exists()), 1)
+        path = ",".join(pieces[:longest])
+        paths += sorted(glob.glob(path)) if PATTERN_SIGNS & set(path) else [path]
+        pieces = pieces[longest:]
+    return paths
+
+
+def _quote(path: str) -> str:
+    escaped = path.replace("'", "\\'")
+    return f"'{escaped}'"

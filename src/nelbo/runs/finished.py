@@ -1,0 +1,183 @@
+"""A run's directory, or a checkpoint alone, back to a model and the data that it was trained on."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from nelbo.build import build
+from nelbo.data.fetch import cache_directory
+from nelbo.data.module import ImageData
+from nelbo.errors import CheckpointError, ConfigError, DataError, choice
+from nelbo.evaluation.measure import Subject
+from nelbo.loading import RECORD, build_model, checkpoint_file, read_checkpoint
+from nelbo.models import VAE
+
+DATA_PREFIXES = ("nelbo.data.",)
+SPLITS = ("test", "val", "train")
+DEVICES = ("auto", "cpu", "cuda")
+UNIT_HISTORY = "kl_per_unit.csv"
+SAME_DATA = ("data", "protocol", "data_sha256", "split_seed", "train_images", "val_images", "test_images")
+"""What the data must have in common with that of the training; all of it is in a checkpoint's provenance."""
+
+
+class ImageSplit:
+    """A split of a data module, as the model sees it (`nelbo.evaluation.measure.Split`)."""
+
+    def __init__(self, data: ImageData, split: str) -> None:
+        self._data, self._split, self._examples = data, split, data.splits[split]
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, positions: Tensor) -> Tensor:
+        x, _ = self._data.present(self._split, self._examples.__getitems__(positions))
+        return x
+
+    @property
+    def labels(self) -> Tensor:
+        """All labels, (N,); -1 where there are none."""
+        return self._chosen(self._examples.labels)
+
+    @property
+    def factors(self) -> Tensor | None:
+        """All known factors of variation, (N, F), where there are any."""
+        return None if self._examples.factors is None else self._chosen(self._examples.factors)
+
+    def _chosen(self, values: Tensor) -> Tensor:
+        return values if self._examples.indices is None else values[self._examples.indices]
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A checkpoint that was read.
+
+    Args:
+        file: where it lies.
+        record: what it says of itself: model, data, seed, provenance, in plain containers.
+        step: of training, at which it was written.
+        model: in eval mode, on the CPU.
+    """
+
+    file: Path
+    record: Mapping[str, Any]
+    step: int
+    model: VAE
+
+    @classmethod
+    def open(cls, path: str | Path) -> FinishedRun:
+        """Read a run directory (its best.ckpt) or a checkpoint.
+
+        Raises:
+            CheckpointError: if there is none, or it was not written by nelbo, or it is damaged.
+        """
+        file = checkpoint_file(path)
+        checkpoint = read_checkpoint(file)
+        record = checkpoint[RECORD]
+        if not all(isinstance(record.get(key), dict) for key in ("data", "provenance")):
+            raise CheckpointError(f"{file}: does not say what data it was trained on; train it again")
+        return cls(file, record, int(checkpoint.get("global_step", 0)), build_model(checkpoint, file))
+
+    @property
+    def folder(self) -> Path:
+        """The run's directory; of a checkpoint that lies elsewhere, the folder that it is in."""
+        return self.file.parent.parent if self.file.parent.name == "checkpoints" else self.file.parent
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Name, protocol, splits and SHA-256 of the data that it was trained on."""
+        provenance: Mapping[str, Any] = self.record["provenance"]
+        return provenance
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the checkpoint's file."""
+        with self.file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The run's config, in plain containers; without a run's directory, what the checkpoint has of it."""
+        file = self.folder / "config.yaml"
+        if not file.is_file():
+            return {key: value for key, value in self.record.items() if key != "provenance"}
+        found = OmegaConf.to_container(OmegaConf.load(file))
+        if not isinstance(found, dict):
+            raise CheckpointError(f"{file}: is not a run's config")
+        return {str(key): value for key, value in found.items()}
+
+    @cached_property
+    def data(self) -> ImageData:
+        """The data, set up.
+
+        Raises:
+            DataError: if it cannot be had, or is not what the model was trained on.
+            ConfigError: if the checkpoint asks for what this version does not have.
+        """
+        data: ImageData = build(self.record["data"], "data", DATA_PREFIXES)
+        try:
+            data.setup()
+        except ConfigError as error:
+            raise error.within("data") from error.__cause__
+        found = data.provenance()
+        for key in SAME_DATA:
+            if found[key] != self.provenance.get(key):
+                told = f"{key} was {self.provenance.get(key)} in training and is {found[key]} now"
+                raise DataError(f"{self.file}: {data.name} is not the data that it was trained on: {told}")
+        return data
+
+    @cached_property
+    def unit_kl_history(self) -> dict[int, list[float]]:
+        """KL of each unit on the validation set by epoch, where the run wrote it."""
+        file = self.folder / UNIT_HISTORY
+        if not file.is_file():
+            return {}
+        with file.open(newline="") as stream:
+            rows = list(csv.reader(stream))[1:]
+        return {int(epoch): [float(value) for value in values] for epoch, *values in rows}
+
+    def subject(self, *, split: str, device: str, name: str = "", **rest: Any) -> Subject:
+        """The model and its data, to be measured; `rest` goes to `Subject`.
+
+        Raises:
+            ConfigError: for a split or device that there is not.
+            DataError: as `data` does.
+        """
+        if not len(self.data.splits[choice("split", split, SPLITS)]):
+            raise ConfigError("split", split, "holds no images; the run was trained with data.validation_size=0")
+        place = torch_device(device)
+        return Subject(
+            name=name or self.folder.name,
+            model=self.model.to(place),
+            splits={name: ImageSplit(self.data, name) for name in SPLITS},
+            split=split,
+            device=place,
+            data=self.data.provenance(),
+            classes=self.data.classes,
+            dequantized_levels=self.data.dequantized_levels,
+            config=self.config,
+            unit_kl_history=self.unit_kl_history,
+            cache=cache_directory() / "extractors",
+            **rest,
+        )
+
+
+def torch_device(device: str, index: int = 0) -> torch.device:
+    """`auto` is a GPU where there is one.
+
+    Raises:
+        ConfigError: if it is not one of `DEVICES`, or there is no GPU.
+    """
+    cuda = torch.cuda.is_available()
+    if choice("device", device, DEVICES) == "cuda" and not cuda:
+        raise ConfigError("device", device, "there is no GPU that torch can use: device=cpu")
+    return torch.device("cuda", index) if cuda and device != "cpu" else torch.device("cpu")

@@ -1,0 +1,245 @@
+"""scripts/evaluate.py on real runs: what it writes, what it keeps, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import python
+from tests.forks import Done, train_all
+
+SCRIPT = "scripts/evaluate.py"
+DEFAULT = {"nll", "elbo", "active_units"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, smoke_run: Path) -> Path:
+    """Copies of the smoke run: `a`, `b,beta=2` under a cell's name, and a checkpoint alone; a run on binary pixels."""
+    home = tmp_path_factory.mktemp("evaluate")
+    for name in ("a", "b,beta=2", "torn", "interrupted", "damaged", "other"):
+        shutil.copytree(smoke_run, home / name)
+    (home / "alone").mkdir()
+    shutil.copy(smoke_run / "checkpoints" / "last.ckpt", home / "alone" / "model.ckpt")
+    file = home / "torn" / "checkpoints" / "best.ckpt"
+    file.write_bytes(file.read_bytes()[:2000])
+    (home / "damaged" / "evaluation.json").write_text("{")
+    runs = {
+        "binary": ["model=mlp_vae", "data=digits", "data.protocol=threshold", "likelihood=bernoulli", "trainer=smoke"],
+        "plain": ["model=autoencoder", "data=digits", "trainer=smoke"],
+    }
+    done = train_all({name: [*run, f"hydra.run.dir={home / name}"] for name, run in runs.items()}, home)
+    assert all(run.returncode == 0 for run in done.values()), done
+    return home
+
+
+@pytest.fixture(scope="module")
+def done(home: Path) -> dict[str, Done]:
+    """All calls, one after another, in forks of one process."""
+    few = ["num_samples=20", "limit=50"]
+    calls = {
+        "whole": [f"run={home / 'a'}", "num_samples=20", "batch_size=64"],
+        "more": [f"run={home / 'a'}", "metrics=[elbo]", "metrics.elbo.num_samples=3"],
+        "alone": [f"run={home / 'alone' / 'model.ckpt'}", *few, "metrics=[nll]", "metrics.nll.log_weights=true"],
+        "pair": [f"run=[{home / 'a'},{home / 'b,beta=2'}]", *few, f"out={home / 'pair.json'}"],
+        "pattern": [f"run={home}/b,*", *few, "metrics=[active_units]"],
+        "strangers": [f"run=[{home / 'a'},{home / 'binary'}]", *few, f"out={home / 'strangers.json'}"],
+        "plain": [f"run={home / 'plain'}", *few],
+        "other_seed": [f"run={home / 'other'}", *few, "metrics=[nll]", "seed=1"],
+        "other_seed_again": [f"run={home / 'other'}", *few, "metrics=[nll]", "seed=2"],
+        "val": [f"run={home / 'other'}", *few, "metrics=[elbo]", "split=val"],
+        **{name: arguments for name, (arguments, _) in refused(home).items()},
+    }
+    return train_all(calls, home, SCRIPT)
+
+
+def refused(home: Path) -> dict[str, tuple[list[str], str]]:
+    """Arguments, and the line that answers them."""
+    run = f"run={home / 'a'}"
+    return {
+        "nothing": ([], "run: has no default; type run=..."),
+        "nowhere": ([f"run={home}/x=1,y"], f"{home}/x=1,y: no such checkpoint; give a run directory or a .ckpt file"),
+        "torn": ([f"run={home / 'torn'}"], "not a readable checkpoint"),
+        "damaged": ([f"run={home / 'damaged'}", "metrics=[elbo]"], "evaluation.json: cannot be read"),
+        "unknown": ([run, "metrics=[fidd]"], "metrics=[fidd]: there is no such option; choose from active_units"),
+        "empty": ([run, "metrics=[]"], "metrics=[]: asks for nothing"),
+        "typo": ([run, "num_sample=3"], "did you mean num_samples? python scripts/evaluate.py --cfg job lists them"),
+        "zero": ([run, "num_samples=0"], "metrics.nll.num_samples=0: must be a whole number of at least 1"),
+        "word": ([run, "limit=all"], "metrics.nll.limit=all: must be a whole number of at least 1"),
+        "split": ([run, "split=tset"], "split=tset: must be one of test, val, train"),
+        "device": ([run, "device=tpu"], "device=tpu: must be one of auto, cpu, cuda"),
+        "seed": ([run, "seed=-1"], "seed=-1: must be a whole number of at least 0"),
+        "list": (["run=[]"], "run=[]: must be a run's directory or checkpoint, or a list"),
+        "sweep": (["-m", run, "num_samples=1,2"], "-m: is for training; several runs are a list: run=[a,b]"),
+        "target": (
+            [run, "metrics.nll._target_=nelbo.evaluation.importance"],
+            "metrics.nll.limit=None: is not an option of importance",
+        ),
+        "hostile": ([run, "metrics.nll._target_=os.system"], "is not among the packages whose objects a config may"),
+        "code": ([f"run={home / 'plain'}", "metrics=[nll]"], "nothing was measured: nll: posterior=deterministic has"),
+    }
+
+
+@pytest.mark.parametrize("name", refused(Path()))
+def test_bad_input_is_one_line(done: dict[str, Done], home: Path, name: str) -> None:
+    lines = done[name].stderr.strip().splitlines()
+    assert done[name].returncode == 2 and len(lines) == 1, done[name].stderr
+    assert lines[0].startswith("error: ") and refused(home)[name][1] in lines[0]
+
+
+def read(home: Path, run: str) -> dict[str, object]:
+    return json.loads((home / run / "evaluation.json").read_text())
+
+
+def test_the_default_measures_everything_that_papers_quote(done: dict[str, Done], home: Path) -> None:
+    assert done["whole"].returncode == 0, done["whole"].stderr
+    for told in ("nll", "rate", "distortion", "active_units", "ess", "written", "± "):
+        assert told in done["whole"].stdout
+
+
+def test_results_are_flat_and_say_what_they_are_of(done: dict[str, Done], home: Path) -> None:
+    found = read(home, "alone")
+    assert found["protocol"] == "raw" and found["data"] == "digits" and found["split"] == "test"
+    assert found["checkpoint"] == "model.ckpt" and len(str(found["checkpoint_sha256"])) == 64
+    assert found["test/nll_samples"] == 20 and found["test/nll_images"] == 50 and found["evaluation_seed"] == 0
+    assert isinstance(found["test/nll"], float) and math.isfinite(found["test/nll"])
+    arrays = np.load(home / "alone" / "evaluation.npz")
+    assert arrays["test/nll"].shape == (50,) and arrays["test/log_weights"].shape == (50, 20)
+    assert math.isclose(arrays["test/nll"].mean(), found["test/nll"], rel_tol=1e-6)
+    assert not (home / "alone" / "tensorboard").exists()
+
+
+def test_a_later_call_replaces_its_own_values_and_keeps_the_others(done: dict[str, Done], home: Path) -> None:
+    assert done["more"].returncode == done["pair"].returncode == 0, done["more"].stderr
+    found = read(home, "a")
+    assert set(found["measures"]) == DEFAULT  # type: ignore[call-overload]
+    assert found["test/nll_images"] == 50  # the last call of three
+    assert done["whole"].stdout.count("297") and "10" in done["pair"].stdout
+
+
+def test_another_seed_or_split_sets_the_earlier_file_aside(done: dict[str, Done], home: Path) -> None:
+    seeds = [json.loads((home / "other" / f"evaluation-{n}.json").read_text())["evaluation_seed"] for n in (1, 2)]
+    assert seeds == [1, 2]
+    now = read(home, "other")
+    assert now["split"] == "val" and "val/nelbo" in now and "test/nll" not in now
+    assert sorted(np.load(home / "other" / "evaluation-1.npz").files) == ["test/ess", "test/nll"]
+
+
+def test_the_same_call_gives_the_same_numbers(done: dict[str, Done], home: Path) -> None:
+    """`a` and `b` hold the same checkpoint."""
+    compared = json.loads((home / "pair.json").read_text())
+    assert compared["runs"] == ["a", "b,beta=2"] and not compared["notes"]
+    ours, theirs = (compared["values"]["test/nll"][run] for run in compared["runs"])
+    assert ours["value"] == theirs["value"] and theirs["difference"] == theirs["difference_error"] == 0
+
+
+def test_paired_differences_are_of_the_same_images(done: dict[str, Done], home: Path) -> None:
+    from nelbo.runs.compare import compare
+    from nelbo.runs.results import Results
+
+    facts = {key: read(home, "a")[key] for key in ("checkpoint_sha256", "data_sha256", "protocol", "split")}
+    results = {name: Results(home / name, {**facts, "evaluation_seed": 0}) for name in ("a", "b,beta=2")}  # type: ignore[dict-item]
+    second = results["b,beta=2"]
+    second.arrays["test/nll"] = second.arrays["test/nll"] + torch.linspace(0, 1, 50)
+    cell = compare(results).rows["test/nll"][1]
+    assert cell is not None and cell.difference is not None and cell.difference_error is not None
+    assert math.isclose(cell.difference, 0.5, abs_tol=1e-6)
+    assert math.isclose(cell.difference_error, np.linspace(0, 1, 50).std(ddof=1) / math.sqrt(50), rel_tol=1e-6)
+    second.measures["nll"]["recipe"] = {"nll_samples": 50}
+    other = compare(results)
+    assert other.rows["test/nll"][1].difference is None  # type: ignore[union-attr]
+    assert other.notes == [
+        "no differences in nll: measured in different ways: a nll_samples=20; b,beta=2 nll_samples=50"
+    ]
+
+
+def test_different_protocols_are_named_and_not_subtracted(done: dict[str, Done], home: Path) -> None:
+    assert done["strangers"].returncode == 0, done["strangers"].stderr
+    compared = json.loads((home / "strangers.json").read_text())
+    assert compared["values"]["test/nelbo"]["binary"]["difference"] is None
+    assert "different protocol" in compared["notes"][0] and "threshold" in compared["notes"][0]
+    assert "different protocol" in done["strangers"].stdout
+
+
+def test_a_pattern_finds_cells(done: dict[str, Done], home: Path) -> None:
+    assert done["pattern"].returncode == 0, done["pattern"].stderr
+    assert "active_units" in done["pattern"].stdout
+
+
+def test_what_has_no_meaning_is_left_out_and_said(done: dict[str, Done], home: Path) -> None:
+    assert done["plain"].returncode == 0, done["plain"].stderr
+    assert "left out   nll: posterior=deterministic has no log q(z|x)" in done["plain"].stdout
+    assert {"test/distortion", "test/active_units"} < read(home, "plain").keys()
+    assert "test/nelbo" not in read(home, "plain")
+
+
+def test_tensorboard_shows_it_beside_the_training(done: dict[str, Done], home: Path) -> None:
+    events = EventAccumulator(str(home / "a" / "tensorboard"))
+    events.Reload()
+    (first, *_) = events.Scalars("test/nll")
+    assert first.step == read(home, "a")["checkpoint_step"] > 0
+
+
+def test_changed_data_are_refused(tmp_path: Path) -> None:
+    """A checkpoint whose provenance names other images."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 6, 6), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", images)
+    run = tmp_path / "run"
+    overrides = ["model=mlp_vae", "data=arrays", f"data.path={tmp_path / 'x.npy'}", "trainer=smoke"]
+    assert python("train.py", *overrides, f"hydra.run.dir={run}").returncode == 0
+    np.save(tmp_path / "x.npy", images[::-1])
+    done = python(SCRIPT, f"run={run}")
+    assert done.returncode == 2 and "is not the data that it was trained on: data_sha256 was" in done.stderr
+
+
+def test_two_processes_say_what_one_says(home: Path, smoke_run: Path) -> None:
+    """With a batch size that does not divide the 297 images, and the exchange through gloo."""
+    for name in ("one", "two"):
+        shutil.copytree(smoke_run, home / name)
+    options = ["num_samples=30", "batch_size=13", "metrics=[nll,elbo,active_units]"]
+    alone = python(SCRIPT, f"run={home / 'one'}", *options)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", SCRIPT]
+    shared = python(*torchrun, f"run={home / 'two'}", *options)
+    assert alone.returncode == shared.returncode == 0, shared.stderr
+    one, two = (np.load(home / name / "evaluation.npz") for name in ("one", "two"))
+    assert one.files == two.files and all(np.array_equal(one[key], two[key]) for key in one.files)
+    assert one["test/nll"].shape == (297,)
+    assert shared.stdout.count("written") == 1
+
+
+def test_memory_does_not_grow_with_the_samples(smoke_run: Path) -> None:
+    code = (
+        "import resource, torch, nelbo\n"
+        "from nelbo.evaluation import importance\n"
+        f"vae, x = nelbo.load({str(smoke_run)!r}), torch.rand(100, 1, 8, 8)\n"
+        "def peak(samples):\n"
+        "    importance(vae, x, samples)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "print(peak(200), peak(5000))\n"
+    )
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    few, many = map(float, done.stdout.split())
+    assert many - few < 20  # 100 x 4,800 x 64 more pixels are 117 MiB
+
+
+def test_interrupted_evaluations_keep_what_they_measured(home: Path) -> None:
+    code = (
+        "import sys\n"
+        "from nelbo.runs import evaluate as module\n"
+        "from nelbo.evaluation import ActiveUnits\n"
+        "def interrupt(self, subject): raise KeyboardInterrupt\n"
+        "ActiveUnits.__call__ = interrupt\n"
+        "import runpy\n"
+        f"sys.argv = ['scripts/evaluate.py', 'run={home / 'interrupted'}', 'num_samples=5', 'limit=20']\n"
+        "runpy.run_path('scripts/evaluate.py', run_name='__main__')\n"
+    )
+    done = python("-c", code)
+    assert done.returncode == 130 and "interrupted" in done.stderr
+    assert set(read(home, "interrupted")["measures"]) == {"nll", "elbo"}  # type: ignore[call-overload]
