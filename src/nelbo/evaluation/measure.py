@@ -20,6 +20,7 @@ from torch import Tensor
 from nelbo.errors import NelboError
 from nelbo.evaluation.processes import Processes
 from nelbo.models import VAE
+from nelbo.pictures.picture import Images
 from nelbo.trace import Trace
 
 Scalar = float | int | str
@@ -29,17 +30,8 @@ class NoMeaning(NelboError):
     """A measure that has no meaning for this model or data: it is left out, and said to be."""
 
 
-class Split(Protocol):
-    """The images of a split, as the model sees them."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, positions: Tensor) -> Tensor:
-        """The images at `positions` (B,): (B, C, H, W) in [0, 1]."""
-
-    @property
-    def labels(self) -> Tensor:
-        """All labels, (N,); -1 where there are none."""
+class Split(Images, Protocol):
+    """The images of a split, as the model sees them, with what is known of them."""
 
     @property
     def factors(self) -> Tensor | None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
+
+from nelbo.pictures.figures import as_picture
 
 MOST_UNITS = 32
 BRIGHT = 0.6
@@ -30,7 +30,6 @@ def draw_information(shares: Tensor, units: Sequence[int], factors: Sequence[int
     """
     drawn = shares.amax(dim=1).argsort(descending=True, stable=True)[:MOST_UNITS].sort().values.tolist()
     figure = Figure(figsize=(3 + 0.7 * len(factors), 1.6 + 0.34 * len(drawn)), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.imshow(shares[drawn].numpy(), cmap="viridis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     for row, unit in enumerate(drawn):
@@ -43,7 +42,4 @@ def draw_information(shares: Tensor, units: Sequence[int], factors: Sequence[int
     most = f"{len(drawn)} of {len(units)} active units" if len(drawn) < len(units) else "active unit"
     axes.set(xlabel="factor", ylabel=most)
     axes.set_title("mutual information of unit and factor,\nas a share of the factor's entropy", fontsize=10)
-    canvas.draw()
-    image = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
-    width, height = canvas.get_width_height()
-    return image.reshape(height, width, 4)[..., :3].permute(2, 0, 1).float() / 255
+    return as_picture(figure)

@@ -6,8 +6,10 @@ Shapes: R rows, K columns, C H W image.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,6 +33,14 @@ def grid(images: Tensor, pixels: int = PIXELS) -> Tensor:
 def square(images: Tensor, columns: int) -> Tensor:
     """Images (R * K, C, H, W) as a picture with `columns` columns."""
     return grid(images.reshape(-1, columns, *images.shape[1:]))
+
+
+def save_png(picture: Tensor, file: Path) -> Path:
+    """A picture (C, height, width) in [0, 1] as a file; where it lies."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file)
+    return file
 
 
 def normal_quantiles(count: int, device: torch.device) -> Tensor:

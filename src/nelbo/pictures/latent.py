@@ -44,19 +44,16 @@ def manifold(model: VAE, side: int) -> Tensor:
 
 def aggregate_posterior(model: VAE, images: Tensor, labels: Tensor, classes: Sequence[str]) -> Tensor:
     """Means of q(z|x) coloured by label, and the prior: the circle that holds 95% of N(0, I), or samples of another."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from nelbo.pictures.figures import as_picture
+
     figure = Figure(figsize=(6.4, 6), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     prior = model.prior(model.encode)
     samples = None if isinstance(prior, StandardNormal) else prior.sample(torch.Size((PRIOR_SAMPLES,))).cpu()
     draw_codes(axes, mean_of(model.encode(images)).cpu(), labels, classes, samples)
-    canvas.draw()
-    image = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
-    width, height = canvas.get_width_height()
-    return image.reshape(height, width, 4)[..., :3].permute(2, 0, 1).float() / 255
+    return as_picture(figure)
 
 
 def prior_quantiles(model: VAE, count: int) -> Tensor:

@@ -6,12 +6,12 @@ Shapes: D latent dimensions, P pixels.
 from __future__ import annotations
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
+
+from nelbo.pictures.figures import as_picture
 
 ACTIVE, INACTIVE, DATA, LINE = "#3b6ea8", "#e08a3c", "#b9bdc4", "#222222"
 NAMED = 64
@@ -40,7 +40,6 @@ def draw_units(
     active = variances[order] > threshold
     count = 1 + (kl is not None) + (eigenvalues is not None)
     figure = Figure(figsize=(9, 0.3 + 2.6 * count), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     panels = list(figure.subplots(count, 1, squeeze=False).flat)
     if kl is not None:
         bars(panels[0], order, kl.clamp(min=0), active)
@@ -66,10 +65,7 @@ def draw_units(
         panel.legend(
             loc="lower right", bbox_to_anchor=(1.01, 0.98), fontsize=8.5, frameon=False, ncols=4, columnspacing=1.4
         )
-    canvas.draw()
-    image = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
-    width, height = canvas.get_width_height()
-    return image.reshape(height, width, 4)[..., :3].permute(2, 0, 1).float() / 255
+    return as_picture(figure)
 
 
 def bars(panel: Axes, order: Tensor, values: Tensor, active: Tensor) -> None:

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from PIL import Image
-from torch import Tensor
 
 from nelbo.distributions import mean_of
 from nelbo.errors import positive_integer
-from nelbo.pictures.grids import grid
+from nelbo.pictures.grids import grid, save_png
 from nelbo.training.callbacks.board import data_of, model_of
 
 STRIPS = ("samples", "reconstructions")
@@ -42,11 +40,5 @@ class Strips(pl.Callback):
             x = data_of(trainer).examples(self.num_images)[0].to(pl_module.device)
             pairs = torch.stack([x, model.decode(mean_of(model.encode(x))).mean])
         folder = Path(trainer.default_root_dir) / "pictures"
-        folder.mkdir(exist_ok=True)
         for name, images in zip(STRIPS, (samples.unsqueeze(0), pairs), strict=True):
-            _save(grid(images), folder / f"{name}.png")
-
-
-def _save(picture: Tensor, file: Path) -> None:
-    pixels = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file)
+            save_png(grid(images), folder / f"{name}.png")
