@@ -75,6 +75,7 @@ class Subject:
     cache: Path | None = None
     processes: Processes = field(default_factory=Processes)
     watch: Callable[[str, int, int], None] = lambda task, done, total: None
+    _found: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False)
 
     @property
     def images(self) -> Split:
@@ -86,6 +87,12 @@ class Subject:
         """A trace of one image, to ask what has a meaning for such traces."""
         with torch.no_grad(), self.random_state(0):
             return self.model.trace(self.images[torch.arange(1)].to(self.device))
+
+    def once(self, key: tuple[object, ...], compute: Callable[[], Any]) -> Any:
+        """`compute()`, or what it gave to an earlier measure under the same key."""
+        if key not in self._found:
+            self._found[key] = compute()
+        return self._found[key]
 
     @contextmanager
     def random_state(self, number: int) -> Iterator[None]:

@@ -5,10 +5,8 @@ Shapes: N images, M generated images, F features, C H W image.
 
 from __future__ import annotations
 
-import weakref
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -18,25 +16,6 @@ from nelbo.evaluation.feature_distances import frechet_distance, kernel_distance
 from nelbo.evaluation.generated import PIXELS, generate
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, spread
 from nelbo.evaluation.prdc import prdc
-
-
-class Shared:
-    """What the measures of one subject have in common, computed once: kept until another subject comes."""
-
-    def __init__(self) -> None:
-        self._subject: Callable[[], Subject | None] = lambda: None
-        self._found: dict[tuple[object, ...], Any] = {}
-
-    def __call__(self, subject: Subject, key: tuple[object, ...], compute: Callable[[], Any]) -> Any:
-        """`compute()`, or what it was before for the same key of the same subject."""
-        if self._subject() is not subject:
-            self._subject, self._found = weakref.ref(subject), {}
-        if key not in self._found:
-            self._found[key] = compute()
-        return self._found[key]
-
-
-_shared = Shared()
 
 
 class SampleQuality(Measure):
@@ -94,7 +73,7 @@ class SampleQuality(Measure):
     def extraction(self, subject: Subject) -> Extraction:
         """The function from images to features."""
         key = ("extraction", self.extractor.identity)
-        extraction: Extraction = _shared(subject, key, lambda: self.extractor.prepare(subject))
+        extraction: Extraction = subject.once(key, lambda: self.extractor.prepare(subject))
         return extraction
 
     def features(self, subject: Subject, split: str, limit: int | None) -> Tensor:
@@ -105,7 +84,7 @@ class SampleQuality(Measure):
             found = subject.map(f"features of {split}", lambda x: {"": function(x)}, split=split, limit=limit)
             return found[""]
 
-        features: Tensor = _shared(subject, ("images", self.extractor.identity, split, limit), compute)
+        features: Tensor = subject.once(("images", self.extractor.identity, split, limit), compute)
         return features
 
     def generated_features(self, subject: Subject) -> Tensor:
@@ -123,7 +102,7 @@ class SampleQuality(Measure):
                 pixels=self.pixels,
             )
 
-        features: Tensor = _shared(subject, key, compute)
+        features: Tensor = subject.once(key, compute)
         return features
 
 
