@@ -49,6 +49,7 @@ def room(file: Path) -> str:
 def test_rooms_import_only_their_neighbours(file: Path) -> None:
     ours = {name.split(".")[1] for name in imports(file) if name.startswith("nelbo.")} - {"errors"}
     assert ours <= ROOMS.get(room(file), ours), f"{file} imports {ours - ROOMS[room(file)]}"
+    assert "runs" not in ours or room(file) == "runs", f"{file} imports what only scripts may"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))

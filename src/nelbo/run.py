@@ -46,6 +46,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "trainer.log_every_n_steps": positive_integer,
 }
 PROBE = 2
+RESULTS = ("metrics.json", "evaluation.json", "evaluation.npz")
 
 
 def run(config: DictConfig) -> float:
@@ -237,7 +238,8 @@ def make_trainer(
 def write_configs(plain: Mapping[str, Any], overrides: list[str], folder: Path) -> None:
     """config.yaml, resolved, and overrides.yaml."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").unlink(missing_ok=True)  # of an earlier run: this one has not finished
+    for earlier in RESULTS:  # of an earlier run in this directory, and its checkpoint
+        (folder / earlier).unlink(missing_ok=True)
     OmegaConf.save(OmegaConf.create(dict(plain)), folder / "config.yaml")
     OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
 

@@ -155,14 +155,15 @@ def read_table(sweep: Path) -> SweepTable:
     cells = read_cells(sweep)
     keys = list(dict.fromkeys(key for cell in cells for key in typed(cell) if is_axis(key)))
     rows = tuple(
-        Row(cell, {key: value_of(cell, key) for key in keys}, cell.metrics | evaluation(cell)) for cell in cells
+        Row(cell, {key: value_of(cell, key) for key in keys}, evaluation(cell) | cell.metrics) for cell in cells
     )
     return SweepTable(sweep, rows, axes_of(rows, keys))
 
 
 def evaluation(cell: Cell) -> dict[str, Any]:
-    """What a later evaluation found, of a cell that is done."""
-    return read_json(cell.folder / EVALUATION) if cell.metrics else {}
+    """The numbers that a later evaluation found on the test images of a cell that is done."""
+    found = read_json(cell.folder / EVALUATION) if cell.metrics else {}
+    return {key: value for key, value in found.items() if key.startswith("test/") and is_number(value)}
 
 
 def axes_of(rows: Sequence[Row], keys: Iterable[str]) -> tuple[Axis, ...]:
