@@ -12,6 +12,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from nelbo.runs.compare import compare
+from nelbo.runs.finished import FinishedRun
+from nelbo.runs.results import Results
 from tests.conftest import python
 from tests.forks import Done, train_all
 
@@ -23,8 +26,14 @@ DEFAULT = {"nll", "elbo", "active_units"}
 def home(tmp_path_factory: pytest.TempPathFactory, smoke_run: Path) -> Path:
     """Copies of the smoke run: `a`, `b,beta=2` under a cell's name, and a checkpoint alone; a run on binary pixels."""
     home = tmp_path_factory.mktemp("evaluate")
-    for name in ("a", "b,beta=2", "torn", "interrupted", "damaged", "other"):
+    for name in ("a", "b,beta=2", "torn", "interrupted", "damaged", "other", "csv", "config", "npz", "sweep/0-beta=2"):
         shutil.copytree(smoke_run, home / name)
+    (home / "sweep" / "multirun.yaml").write_text("{}\n")  # what else stands in a sweep's directory
+    (home / "text.txt").write_text("hello")
+    (home / "csv" / "kl_per_unit.csv").write_text("epoch,unit_0\n1,0.5\n")
+    (home / "config" / "config.yaml").write_text("a: [")
+    (home / "npz" / "evaluation.json").write_text(json.dumps(facts_of(home / "npz")))
+    (home / "npz" / "evaluation.npz").write_bytes(b"PK")
     (home / "alone").mkdir()
     shutil.copy(smoke_run / "checkpoints" / "last.ckpt", home / "alone" / "model.ckpt")
     file = home / "torn" / "checkpoints" / "best.ckpt"
@@ -39,6 +48,13 @@ def home(tmp_path_factory: pytest.TempPathFactory, smoke_run: Path) -> Path:
     return home
 
 
+def facts_of(run: Path) -> dict[str, object]:
+    """The identity of an evaluation of a run's test images."""
+    finished = FinishedRun.open(run)
+    facts = {key: finished.provenance[key] for key in ("data_sha256", "protocol")}
+    return {**facts, "checkpoint_sha256": finished.sha256, "split": "test", "evaluation_seed": 0}
+
+
 @pytest.fixture(scope="module")
 def done(home: Path) -> dict[str, Done]:
     """All calls, one after another, in forks of one process."""
@@ -48,7 +64,8 @@ def done(home: Path) -> dict[str, Done]:
         "more": [f"run={home / 'a'}", "metrics=[elbo]", "metrics.elbo.num_samples=3"],
         "alone": [f"run={home / 'alone' / 'model.ckpt'}", *few, "metrics=[nll]", "metrics.nll.log_weights=true"],
         "pair": [f"run=[{home / 'a'},{home / 'b,beta=2'}]", *few, f"out={home / 'pair.json'}"],
-        "pattern": [f"run={home}/b,*", *few, "metrics=[active_units]"],
+        "pattern": [f"run={home}/sweep/*", *few, "metrics=[active_units]"],
+        "single": [f"run={home / 'sweep' / '0-beta=2'}", "num_samples=2", "limit=1", "metrics=[nll,elbo]"],
         "strangers": [f"run=[{home / 'a'},{home / 'binary'}]", *few, f"out={home / 'strangers.json'}"],
         "plain": [f"run={home / 'plain'}", *few],
         "other_seed": [f"run={home / 'other'}", *few, "metrics=[nll]", "seed=1"],
@@ -66,6 +83,18 @@ def refused(home: Path) -> dict[str, tuple[list[str], str]]:
         "nothing": ([], "run: has no default; type run=..."),
         "nowhere": ([f"run={home}/x=1,y"], f"{home}/x=1,y: no such checkpoint; give a run directory or a .ckpt file"),
         "torn": ([f"run={home / 'torn'}"], "not a readable checkpoint"),
+        "text": ([f"run={home / 'text.txt'}"], "text.txt: not a readable checkpoint"),
+        "yaml": ([f"run={home / 'a' / 'config.yaml'}"], "config.yaml: not a readable checkpoint"),
+        "csv": ([f"run={home / 'csv'}", "metrics=[elbo]"], "kl_per_unit.csv: has not 2 units in each row"),
+        "config": ([f"run={home / 'config'}", "metrics=[elbo]"], "config.yaml: cannot be read"),
+        "npz": ([f"run={home / 'npz'}", "metrics=[elbo]"], "evaluation.npz: cannot be read"),
+        "out": (
+            [f"run=[{home / 'a'},{home / 'other'}]", "out=/nowhere/x.json"],
+            "/nowhere/x.json: cannot be written",
+        ),
+        "out_number": ([f"run=[{home / 'a'},{home / 'other'}]", "out=5"], "out=5: must be a path"),
+        "out_alone": ([run, "out=x.json"], "out=x.json: is for the comparison of several runs: run=[a,b]"),
+        "list_without_brackets": ([f"run={home / 'a'},{home / 'a'}"], "several values are a list: key=[a,b]"),
         "damaged": ([f"run={home / 'damaged'}", "metrics=[elbo]"], "evaluation.json: cannot be read"),
         "unknown": ([run, "metrics=[fidd]"], "metrics=[fidd]: there is no such option; choose from active_units"),
         "empty": ([run, "metrics=[]"], "metrics=[]: asks for nothing"),
@@ -140,22 +169,21 @@ def test_the_same_call_gives_the_same_numbers(done: dict[str, Done], home: Path)
 
 
 def test_paired_differences_are_of_the_same_images(done: dict[str, Done], home: Path) -> None:
-    from nelbo.runs.compare import compare
-    from nelbo.runs.results import Results
-
-    facts = {key: read(home, "a")[key] for key in ("checkpoint_sha256", "data_sha256", "protocol", "split")}
-    results = {name: Results(home / name, {**facts, "evaluation_seed": 0}) for name in ("a", "b,beta=2")}  # type: ignore[dict-item]
+    results = {name: Results(home / name, facts_of(home / name)) for name in ("a", "b,beta=2")}  # type: ignore[arg-type]
     second = results["b,beta=2"]
     second.arrays["test/nll"] = second.arrays["test/nll"] + torch.linspace(0, 1, 50)
     cell = compare(results).rows["test/nll"][1]
     assert cell is not None and cell.difference is not None and cell.difference_error is not None
     assert math.isclose(cell.difference, 0.5, abs_tol=1e-6)
     assert math.isclose(cell.difference_error, np.linspace(0, 1, 50).std(ddof=1) / math.sqrt(50), rel_tol=1e-6)
-    second.measures["nll"]["recipe"] = {"nll_samples": 50}
+    assert compare(results).rows["test/active_units"][1].difference == 0  # type: ignore[union-attr]
+    second.measures["nll"]["settings"] = {**second.measures["nll"]["settings"], "limit": 40}
+    second.measures["elbo"]["recipe"] = {"elbo_samples": 50}
     other = compare(results)
     assert other.rows["test/nll"][1].difference is None  # type: ignore[union-attr]
     assert other.notes == [
-        "no differences in nll: measured in different ways: a nll_samples=20; b,beta=2 nll_samples=50"
+        "no differences in nll: measured in different ways: a limit=50; b,beta=2 limit=40",
+        "no differences in elbo: measured in different ways: a elbo_samples=10; b,beta=2 elbo_samples=50",
     ]
 
 
@@ -170,6 +198,17 @@ def test_different_protocols_are_named_and_not_subtracted(done: dict[str, Done],
 def test_a_pattern_finds_cells(done: dict[str, Done], home: Path) -> None:
     assert done["pattern"].returncode == 0, done["pattern"].stderr
     assert "active_units" in done["pattern"].stdout
+
+
+def test_one_image_has_no_standard_error_and_the_file_is_json(done: dict[str, Done], home: Path) -> None:
+    assert done["single"].returncode == 0, done["single"].stderr
+    file = home / "sweep" / "0-beta=2" / "evaluation.json"
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    found = json.loads(file.read_text(), parse_constant=refuse)
+    assert "test/nll" in found and "test/nll_se" not in found and "nan" not in done["single"].stdout
 
 
 def test_what_has_no_meaning_is_left_out_and_said(done: dict[str, Done], home: Path) -> None:

@@ -190,7 +190,7 @@ def test_the_metric_is_the_measure() -> None:
         model.posterior.project.layers[-1].weight[:LATENT_DIM] *= 10  # type: ignore[union-attr, index]
     subject = make_subject(model, x, batch_size=60)
     measured = number(Information(num_samples=2, limit=None, flow_limit=1)(subject), "mutual_information")
-    with torch.no_grad(), subject.random_state(0):
+    with torch.no_grad(), subject.random_state("information: codes", 0):
         q = model.encode(x)
         z, _ = sample_with_density(q, 2)
     assert isinstance(q, DiagonalNormal)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import genpareto
 from torch import Tensor
 
+from nelbo.distributions import DiagonalNormal
 from nelbo.evaluation import ELBO, NLL, ActiveUnits, importance
-from nelbo.evaluation.measure import NoMeaning, Subject, spread
+from nelbo.evaluation.measure import Findings, NoMeaning, Subject, spread
+from nelbo.evaluation.pareto import pareto_shape, tail_size
 from nelbo.evaluation.processes import Processes
 from nelbo.metrics import ActiveUnits as ActiveUnitsMetric
 from nelbo.models import VAE
-from tests.factors import images, make_vae
+from tests.factors import SHAPE, images, make_vae
 from tests.subjects import make_subject
 from tests.test_importance import exact
 
@@ -75,7 +79,66 @@ def test_the_curve_and_the_warning_where_it_has_not_converged() -> None:
     assert not any("converged" in warning for warning in found.warnings)
     few = nll(2)(make_subject(model, torch.cat([x[:1] + 0.001 * i for i in range(50)])))  # alike, so a small error
     assert any("nll has not converged" in warning and "num_samples=20" in warning for warning in few.warnings)
-    assert any("effective samples" in warning for warning in few.warnings)
+    assert "nll_gain" not in nll(1)(make_subject(model, x)).values
+
+
+def narrow_posterior(scale: float) -> VAE:
+    """A decoder that ignores z, so that the posterior is N(0, 1), and q = N(0, scale^2)."""
+    model = make_vae("linear", likelihood="gaussian_fixed", latent_dim=1).double()
+    with torch.no_grad():
+        for parameter in [*model.decoder.parameters(), *model.likelihood.parameters()]:
+            parameter.zero_()
+    zeros = torch.zeros(100, 1).double()
+    model.encode = lambda x: DiagonalNormal(zeros[: len(x)], zeros[: len(x)] + scale)  # type: ignore[method-assign]
+    return model
+
+
+@pytest.mark.parametrize(("scale", "trusted"), [(0.3, False), (0.9, True)])
+def test_heavy_tails_are_found_where_the_gain_sees_nothing(scale: float, trusted: bool) -> None:
+    """Weights of N(0, 1) under N(0, s^2) have a tail of shape 1 - s^2, up to logarithms that still count."""
+    model, x = narrow_posterior(scale), images(count=100).double()
+    found = nll(5000)(make_subject(model, x))
+    shape = found.values["nll_pareto_k"]
+    assert isinstance(shape, float) and abs(shape - (1 - scale**2)) < 0.12
+    assert any("Pareto" in warning for warning in found.warnings) != trusted
+    assert found.values["nll_untrusted"] < 0.05 if trusted else found.values["nll_untrusted"] > 0.7
+
+
+@pytest.mark.parametrize("shape", [0.1, 0.5, 0.9])
+def test_the_shape_of_pareto_samples(shape: float) -> None:
+    """Of scipy's generalised Pareto distribution, the prior of the estimate undone."""
+    drawn = genpareto.rvs(shape, size=(200, 400), random_state=0)
+    log_weights = torch.from_numpy(np.log(np.vstack([np.sort(drawn, axis=0)[::-1], np.full(400, 1e-12)])))
+    estimate = (210 * pareto_shape(log_weights) - 5) / 200
+    assert abs(estimate.mean() - shape) < 0.02
+    assert pareto_shape(torch.zeros(30, 2)).tolist() == [0, 0]
+
+
+def test_the_tail_is_that_of_all_weights_however_they_are_streamed() -> None:
+    model, x = make_vae().double().eval(), images(count=4).double()
+    found = importance(model, x, 3000, keep_log_weights=True)
+    assert found.log_weights is not None and found.shape is not None
+    largest = found.log_weights.sort(dim=0, descending=True).values[: tail_size(3000) + 1]
+    torch.testing.assert_close(found.shape, pareto_shape(largest), atol=1e-3, rtol=0)
+
+
+def test_what_is_not_finite_is_said() -> None:
+    findings = Findings()
+    findings.add_mean("nll", torch.tensor([1.0, math.inf, math.nan]))
+    assert findings.warnings == ["nll is not finite for 2 of 3 images"]
+    single = Findings()
+    single.add_mean("nll", torch.tensor([1.0]))
+    assert single.values == {"nll": 1.0}  # one image has no standard error
+
+
+def test_impossible_images_have_no_effective_samples() -> None:
+    """All weights are 0: half of a binary image's pixels are certain, and wrong."""
+    model = make_vae(likelihood="bernoulli")
+    with torch.no_grad():
+        model.likelihood.project.set_bias(torch.full(SHAPE, math.inf))
+    found = nll(200)(make_subject(model, torch.zeros(3, *SHAPE)))
+    assert found.values["nll"] == math.inf and found.values["ess"] == 0
+    assert "nll is not finite for 3 of 3 images" in found.warnings
 
 
 def test_effective_samples_by_hand() -> None:

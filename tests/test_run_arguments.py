@@ -16,7 +16,10 @@ CELLS = ("a", "0-latent_dim=2,beta=0.5", "1-latent_dim=2,beta=1", "it's (here) [
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in CELLS:
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "checkpoints" / "best.ckpt").touch()
+    (tmp_path / "2-not-a-run").mkdir()
+    (tmp_path / "3-results.csv").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -52,4 +55,4 @@ def test_what_is_quoted_or_no_run_stays(home: Path) -> None:
 def test_runs_are_called_by_what_differs() -> None:
     assert names(["outputs/x/first"]) == ["first"]
     assert names(["outputs/x/first", "outputs/y/first"]) == ["x/first", "y/first"]
-    assert names(["outputs/x", "outputs/x"]) == [". (1)", ". (2)"]
+    assert names(["outputs/x", "outputs/x"]) == ["x (1)", "x (2)"]

@@ -168,6 +168,8 @@ def explain(error: Exception, script: str = "train.py") -> str:
         question = f"did you mean {meant}? " if meant else ""
         return f"{_typed(key)}: there is no such key; {question}python {script} --cfg job lists them"
     if match := re.match(r"Ambiguous value for argument '([^']+)'", text):
+        if Path(script).name != "train.py":
+            return f"{match[1]}: several values are a list: key=[a,b]"
         return f"{match[1]}: several values are a sweep, which needs -m (python train.py -m ...); a list is key=[a,b]"
     if match := re.match(r"Error when parsing index: \d+, string: (.*) out of \[|Error parsing override '(.*)'", text):
         return f"{match[1] or match[2]}: not an override; write key=value, and quote values with special characters"

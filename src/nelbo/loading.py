@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,7 +91,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     """
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever the bytes of a stranger's file happen to mean to an unpickler
         raise CheckpointError(f"{file}: not a readable checkpoint: {first_line(error)}") from error
     record = checkpoint.get(RECORD) if isinstance(checkpoint, dict) else None
     if not isinstance(record, dict) or "state_dict" not in checkpoint:

@@ -116,7 +116,7 @@ class AIS(Measure):
         counts = [len(part) for part in torch.arange(self.num_simulated).split(size)]
         processes, found = subject.processes, []
         for number in range(processes.rank, len(counts), processes.count):
-            with subject.random_state(-1 - number):  # 0, 1, ... are those of the images of the split
+            with subject.random_state("ais, simulated", number):
                 found.append(self.bounds(subject.model, counts[number]).cpu())
             subject.watch("ais, simulated", min(number + processes.count, len(counts)), len(counts))
         return torch.cat(processes.join(found, len(counts)))

@@ -5,55 +5,36 @@ Shapes: S samples, B batch, C H W image.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from nelbo.distributions import sample_with_density
 from nelbo.errors import at_most, number, positive_integer
-from nelbo.evaluation.importance import CHUNK_PIXELS
-from nelbo.evaluation.likelihood import require_density
+from nelbo.evaluation.importance import CHUNK_PIXELS, importance
+from nelbo.evaluation.likelihood import add_tail, require_density
 from nelbo.evaluation.measure import Findings, Measure, Subject, mean_and_error
 from nelbo.evaluation.refinement import fit
 from nelbo.models import VAE
 from nelbo.trace import Latent
 
 
-@dataclass(frozen=True, eq=False)
-class Bounds:
-    """Two lower bounds of log p(x) from the same S samples of q, (B,) each, in float64, in nats.
-
-    Args:
-        elbo: mean of log p(x|z), less the KL, in closed form where there is one.
-        importance: log of the mean of p(x, z) / q(z).
-    """
-
-    elbo: Tensor
-    importance: Tensor
-
-
 @torch.no_grad()
-def bounds(model: VAE, q: Distribution, x: Tensor, num_samples: int) -> Bounds:
-    """Both of any q with batch shape (B,), with S = `num_samples`.
+def elbo(model: VAE, q: Distribution, x: Tensor, num_samples: int) -> Tensor:
+    """Mean of log p(x|z), less the KL, in closed form where there is one, (B,), in float64, in nats.
 
     Args:
         model: in eval mode.
-        q: over z, for each image.
+        q: over z, for each image, batch shape (B,).
         x: images, (B, C, H, W) in [0, 1].
         num_samples: S.
     """
     p, chunk = model.prior(model.encode), max(1, CHUNK_PIXELS // x.numel())
-    elbo = x.new_zeros(len(x), dtype=torch.float64)
-    weight = torch.full_like(elbo, -math.inf)
+    total = x.new_zeros(len(x), dtype=torch.float64)
     for start in range(0, num_samples, chunk):
         z, log_q = sample_with_density(q, min(chunk, num_samples - start))
-        latent, log_px = Latent(q, p, z, log_q), model.decode(z).log_prob(x)
-        elbo += (log_px - latent.kl).double().sum(dim=0)
-        weight = torch.logaddexp(weight, (log_px + latent.log_p - latent.log_q).double().logsumexp(dim=0))
-    return Bounds(elbo / num_samples, weight - math.log(num_samples))
+        total += (model.decode(z).log_prob(x) - Latent(q, p, z, log_q).kl).double().sum(dim=0)
+    return total / num_samples
 
 
 class Gaps(Measure):
@@ -65,8 +46,8 @@ class Gaps(Measure):
 
     q* is found for each image by itself. log p(x) is the importance-weighted bound from samples of q*, the better
     proposal: of the two bounds, from q and from q*, one is chosen here and not the larger for each image, whose mean
-    weight would be above p(x). Being a lower bound still, it makes `approximation_gap` too small, if anything; where
-    q* is much narrower than the posterior, a few weights decide, and metrics=[ais] is the check of `gaps_nll`.
+    weight would be above p(x). Being a lower bound still, it makes `approximation_gap` too small, if anything. Where
+    q* is much narrower than the posterior, a few weights decide: `gaps_nll_untrusted` is the share of such images.
 
     Args:
         num_steps: of Adam, an image.
@@ -97,18 +78,21 @@ class Gaps(Measure):
         def measure(x: Tensor) -> dict[str, Tensor]:
             early, best = fit(model, x, num_steps=self.num_steps, lr=self.lr, gradient_samples=self.gradient_samples)
             with torch.no_grad():
-                amortised = bounds(model, model.encode(x), x, self.num_samples).elbo
-            optimal = bounds(model, best, x, self.num_samples)
-            return {
-                "approximation_gap": optimal.importance - optimal.elbo,
-                "amortisation_gap": optimal.elbo - amortised,
-                "inference_gap": optimal.importance - amortised,
-                "gaps_nll": -optimal.importance,
-                "second_half": optimal.elbo - bounds(model, early, x, self.num_samples).elbo,
+                amortised = elbo(model, model.encode(x), x, self.num_samples)
+            optimal = elbo(model, best, x, self.num_samples)
+            likelihood = importance(model, x, self.num_samples, q=best)
+            values = {
+                "approximation_gap": likelihood.log_likelihood - optimal,
+                "amortisation_gap": optimal - amortised,
+                "inference_gap": likelihood.log_likelihood - amortised,
+                "gaps_nll": -likelihood.log_likelihood,
+                "second_half": optimal - elbo(model, early, x, self.num_samples),
             }
+            return values | ({} if likelihood.shape is None else {"shape": likelihood.shape})
 
         per_image = subject.map("gaps", measure, limit=self.limit)
         second_half, second_half_error = mean_and_error(per_image.pop("second_half"))
+        shapes = per_image.pop("shape", None)
         findings = Findings()
         for name, values in per_image.items():
             findings.add_mean(name, values)
@@ -117,6 +101,8 @@ class Gaps(Measure):
             "gaps_images": len(per_image["inference_gap"]),
             "gaps_second_half": second_half,
         }
+        if shapes is not None:
+            add_tail(findings, "gaps_nll", shapes, self.num_samples)
         gap, error = mean_and_error(per_image["amortisation_gap"])
         if gap < 0:
             findings.warnings.append(

@@ -37,7 +37,7 @@ def generate(
     sizes = [min(subject.batch_size, count - start) for start in range(0, count, subject.batch_size)]
     found = []
     for number in range(subject.processes.rank, len(sizes), subject.processes.count):
-        with subject.random_state(number):
+        with subject.random_state("generated", number):
             px = subject.model.generate(sizes[number], temperature)
             x = px.mean if pixels == "mean" else px.sample()
         found.append(function(x.clamp(0, 1)).cpu())

@@ -11,13 +11,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from nelbo.distributions import sample_with_density
 from nelbo.errors import positive_integer
+from nelbo.evaluation.pareto import FEWEST, pareto_shape, tail_size
 from nelbo.models import VAE
 
 CHUNK_PIXELS = 800_000
 """Images x samples x pixels that are decoded at once: 3 MB, which stays in a processor's cache."""
+
+FLUSH = 250
+"""Samples whose weights are summed at once: the sums cost next to nothing then."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,20 +31,28 @@ class Importance:
 
     Args:
         log_likelihood: log 1/S sum_s w_s, (B,), in nats.
-        effective_samples: (sum_s w_s)^2 / sum_s w_s^2, (B,): between 1 and S (Kong 1992).
+        effective_samples: (sum_s w_s)^2 / sum_s w_s^2, (B,): between 1 and S (Kong 1992); 0 if all weights are 0.
+        shape: k-hat of the tail of the weights, (B,), see `pareto`; None for fewer than 100 samples.
         curve: the same as `log_likelihood` from the first K samples, by K.
         log_weights: log w, (S, B), if they were asked for.
     """
 
     log_likelihood: Tensor
     effective_samples: Tensor
+    shape: Tensor | None
     curve: dict[int, Tensor]
     log_weights: Tensor | None
 
 
 @torch.no_grad()
 def importance(
-    model: VAE, x: Tensor, num_samples: int, *, counts: Sequence[int] = (), keep_log_weights: bool = False
+    model: VAE,
+    x: Tensor,
+    num_samples: int,
+    *,
+    q: Distribution | None = None,
+    counts: Sequence[int] = (),
+    keep_log_weights: bool = False,
 ) -> Importance:
     """Weights w_s = p(x, z_s) / q(z_s|x), z_s ~ q(z|x) (Burda et al. 2016, eq. 8), of S = `num_samples` samples.
 
@@ -50,6 +63,7 @@ def importance(
         model: in eval mode.
         x: images, (B, C, H, W) in [0, 1].
         num_samples: S.
+        q: another than the model's own, batch shape (B,).
         counts: at which K <= S the bound is noted too.
         keep_log_weights: whether to return all weights, S x B numbers.
 
@@ -58,24 +72,35 @@ def importance(
         NotImplementedError: if the model has no log q(z|x).
     """
     positive_integer("num_samples", num_samples)
-    q, p = model.encode(x), model.prior(model.encode)
+    q, p = model.encode(x) if q is None else q, model.prior(model.encode)
     chunk = max(1, CHUNK_PIXELS // x.numel())
     total = x.new_full((len(x),), -math.inf, dtype=torch.float64)
-    squares = total.clone()
-    curve, kept, done = {}, [], 0
+    squares, tail = total.clone(), tail_size(num_samples) + 1
+    largest = total.unsqueeze(0)
+    curve, kept, pending, done = {}, [], [], 0
     for stop in sorted({*(count for count in counts if count < num_samples), num_samples}):
         while done < stop:
             z, log_q = sample_with_density(q, min(chunk, stop - done))
-            log_weight = model.decode(z).log_prob(x) + p.log_prob(z) - (q.log_prob(z) if log_q is None else log_q)
-            log_weight = log_weight.double()
+            pending.append(model.decode(z).log_prob(x) + p.log_prob(z) - (q.log_prob(z) if log_q is None else log_q))
+            done += len(z)
+            if done < stop and sum(map(len, pending)) < FLUSH:
+                continue
+            log_weight = torch.cat(pending).double()
+            pending.clear()
             total = torch.logaddexp(total, log_weight.logsumexp(dim=0))
             squares = torch.logaddexp(squares, (2 * log_weight).logsumexp(dim=0))
-            done += len(z)
+            candidates = torch.cat([largest, log_weight])
+            largest = candidates.topk(min(tail, len(candidates)), dim=0).values
             if keep_log_weights:
                 kept.append(log_weight.float())
         curve[stop] = total - math.log(stop)
+    enough = num_samples >= FEWEST
     return Importance(
-        curve[num_samples], (2 * total - squares).exp(), curve, torch.cat(kept) if keep_log_weights else None
+        log_likelihood=curve[num_samples],
+        effective_samples=(2 * total - squares).exp().where(total > -math.inf, 0),
+        shape=pareto_shape(largest) if enough else None,
+        curve=curve,
+        log_weights=torch.cat(kept) if keep_log_weights else None,
     )
 
 

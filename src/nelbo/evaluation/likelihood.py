@@ -10,19 +10,22 @@ from torch import Tensor
 from nelbo.errors import at_most, boolean, positive_integer
 from nelbo.evaluation.importance import importance
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, mean_and_error
+from nelbo.evaluation.pareto import trusted_below
 from nelbo.metrics import bits_per_dim, is_discrete
 
 COUNTS = (1, 10, 100, 1000, 5000)
-FEW_EFFECTIVE_SAMPLES = 10
+FEW_UNTRUSTED = 0.05
+"""The share of images whose weights may have too heavy a tail before that is said."""
 
 
 class NLL(Measure):
     """-log p(x) by importance sampling (Burda et al. 2016, eq. 8), in nats an image: an upper bound that falls with S.
 
     `nll_se` is the standard error over images; `nll_sampling_se` the part that the S samples of each image have in it.
-    `nll_at_K` are the bounds from the first K samples. The bias of the bound falls as 1/S, so half of the samples have
-    twice of it, and what the second half gained, `nll_bias`, estimates what is left (Nowozin 2018): where that is
-    more than the standard error, the number is not converged, and that is said.
+    `nll_at_K` are the bounds from the first K samples, and `nll_gain` is what the second half of the samples gained.
+    Once S is large the bias falls as 1/S, and then as much is still missing; before, more is. Whether S is large, the
+    tail of the weights says: `nll_pareto_k`, its shape, median over images, and `nll_untrusted`, the share of images
+    where it exceeds what S samples can be trusted with (Vehtari et al. 2024). For these nobody knows what is missing.
 
     Args:
         num_samples: S.
@@ -42,52 +45,64 @@ class NLL(Measure):
             NoMeaning: if the model has no log q(z|x).
         """
         require_density(subject, "nll")
-        half = max(1, self.num_samples // 2)
+        half = self.num_samples // 2
         counts = [count for count in COUNTS if count < self.num_samples]
 
         def measure(x: Tensor) -> dict[str, Tensor]:
-            found = importance(
-                subject.model, x, self.num_samples, counts=[*counts, half], keep_log_weights=self.log_weights
-            )
+            noted = [*counts, *([half] if half else [])]
+            found = importance(subject.model, x, self.num_samples, counts=noted, keep_log_weights=self.log_weights)
             values = {f"nll_at_{count}": -found.curve[count] for count in counts}
-            values |= {"nll": -found.log_likelihood, "half": -found.curve[half], "ess": found.effective_samples}
-            return values | ({} if found.log_weights is None else {"log_weights": found.log_weights.T})
+            values |= {"nll": -found.log_likelihood, "ess": found.effective_samples}
+            values |= {"nll_gain": found.log_likelihood - found.curve[half]} if half else {}
+            values |= {"nll_pareto_k": found.shape} if found.shape is not None else {}
+            return values | ({"log_weights": found.log_weights.T} if found.log_weights is not None else {})
 
         per_image = subject.map("nll", measure, limit=self.limit)
-        findings = Findings()
+        findings = Findings(recipe={"nll_samples": self.num_samples})
         findings.add_mean("nll", per_image["nll"])
         ess = per_image["ess"]
         # Delta method: the relative variance of a mean of S weights is (1 / ESS - 1 / S).
         variance = (1 / ess - 1 / self.num_samples).clamp(min=0)
-        bias, bias_error = mean_and_error(per_image["half"] - per_image["nll"])
         findings.values |= {
             "nll_samples": self.num_samples,
-            "nll_sampling_se": (variance.sum().sqrt() / len(ess)).item(),
-            "nll_bias": bias,
             "nll_images": len(ess),
+            "nll_sampling_se": (variance.sum().sqrt() / len(ess)).item(),
             "ess": ess.mean().item(),
             "ess_median": ess.median().item(),
             "ess_min": ess.min().item(),
             **{key: values.mean().item() for key, values in per_image.items() if key.startswith("nll_at_")},
         }
         add_bits_per_dim(findings, "nll_bits_per_dim", subject, per_image["nll"])
-        findings.per_image["ess"] = ess
-        if self.log_weights:
-            findings.per_image["log_weights"] = per_image["log_weights"]
-        findings.recipe["nll_samples"] = self.num_samples
-        error = findings.values["nll_se"]
+        if half:
+            self.add_gain(findings, per_image["nll_gain"])
+        if "nll_pareto_k" in per_image:
+            add_tail(findings, "nll", per_image["nll_pareto_k"], self.num_samples)
+        kept = ("ess", "nll_pareto_k", *(["log_weights"] if self.log_weights else []))
+        findings.per_image |= {key: per_image[key] for key in kept if key in per_image}
+        return findings
+
+    def add_gain(self, findings: Findings, gains: Tensor) -> None:
+        """What the second half of the samples gained, (N,), and whether that is too much."""
+        gain, gain_error = mean_and_error(gains)
+        findings.values["nll_gain"] = gain
+        error = findings.values.get("nll_se", 0.0)
         assert isinstance(error, float)
-        if bias > max(error, 2 * bias_error):
+        if gain > max(error, 2 * gain_error):
             findings.warnings.append(
-                f"nll has not converged: the second half of {self.num_samples} samples still gained {bias:.2f} nats, "
+                f"nll has not converged: the second half of {self.num_samples} samples still gained {gain:.2f} nats, "
                 f"more than its standard error of {error:.2f}: num_samples={10 * self.num_samples}, or metrics=[ais]"
             )
-        if (few := int((ess < FEW_EFFECTIVE_SAMPLES).sum())) > len(ess) / 2:
-            findings.warnings.append(
-                f"nll: {few} of {len(ess)} images have fewer than {FEW_EFFECTIVE_SAMPLES} effective samples of "
-                f"{self.num_samples}: q(z|x) is far from p(z|x), and few samples decide; metrics=[ais] brackets it"
-            )
-        return findings
+
+
+def add_tail(findings: Findings, name: str, shapes: Tensor, num_samples: int) -> None:
+    """The median shape of the weights' tails (N,), the share that is too heavy, and what that means if it is large."""
+    untrusted = (shapes > trusted_below(num_samples)).double().mean().item()
+    findings.values |= {f"{name}_pareto_k": shapes.median().item(), f"{name}_untrusted": untrusted}
+    if untrusted > FEW_UNTRUSTED:
+        findings.warnings.append(
+            f"{name}: for {untrusted:.0%} of images a few of {num_samples} weights decide (Pareto k above "
+            f"{trusted_below(num_samples):.2f}), so more may be missing than its errors say; metrics=[ais] needs no q"
+        )
 
 
 def require_density(subject: Subject, measure: str) -> None:

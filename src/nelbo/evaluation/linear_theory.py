@@ -73,7 +73,7 @@ def eigenvalues(x: Tensor) -> Tensor:
 
 def final_beta(config: Mapping[str, Any]) -> float | None:
     """The weight on the KL at the end of training: a number, or where its schedule, {name: options}, ends."""
-    beta = config.get("objective", {}).get("beta")
+    beta = (config.get("objective") or {}).get("beta")
     if isinstance(beta, Mapping):
         (options,) = beta.values()
         beta = options.get("end", 1.0)  # where a schedule that does not say ends

@@ -5,6 +5,7 @@ Shapes: N images of the split that is evaluated, B batch, C H W image.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +52,7 @@ class Subject:
         seed: of everything random.
         batch_size: images that are taken at once.
         data: the data's provenance: name, protocol, SHA-256, ...
+        checkpoint: the SHA-256 of the model's file, where there is one.
         classes: what the labels mean.
         dequantized_levels: how many levels uniform noise has filled, if the pixels are such.
         config: the run's, in plain containers; empty where only a checkpoint is left.
@@ -68,6 +70,7 @@ class Subject:
     seed: int = 0
     batch_size: int = 100
     data: Mapping[str, Scalar] = field(default_factory=dict)
+    checkpoint: str = ""
     classes: Sequence[str] = ()
     dequantized_levels: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -85,7 +88,7 @@ class Subject:
     @cached_property
     def example(self) -> Trace:
         """A trace of one image, to ask what has a meaning for such traces."""
-        with torch.no_grad(), self.random_state(0):
+        with torch.no_grad(), self.random_state("example", 0):
             return self.model.trace(self.images[torch.arange(1)].to(self.device))
 
     def once(self, key: tuple[object, ...], compute: Callable[[], Any]) -> Any:
@@ -95,10 +98,11 @@ class Subject:
         return self._found[key]
 
     @contextmanager
-    def random_state(self, number: int) -> Iterator[None]:
-        """A random state from the seed and a number; the one from outside comes back at the end."""
+    def random_state(self, task: str, number: int) -> Iterator[None]:
+        """A random state of its own for each seed, task and number; the one from outside comes back at the end."""
+        digest = hashlib.sha256(f"{self.seed} {task} {number}".encode()).digest()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed((self.seed * 1_000_003 + number) % 2**63)
+            torch.manual_seed(int.from_bytes(digest[:8]) // 2)
             yield
 
     def map(
@@ -116,7 +120,7 @@ class Subject:
         values do not depend on how many processes there are.
 
         Args:
-            task: for people.
+            task: for people, and for the random states.
             function: images (B, C, H, W) on the model's device to named values, (B, ...) each.
             split: another one than that which is evaluated.
             limit: no more than so many images, evenly spread over the split.
@@ -126,7 +130,7 @@ class Subject:
         batches = spread(len(images), limit).split(batch_size or self.batch_size)
         found: list[dict[str, Tensor]] = []
         for number in range(self.processes.rank, len(batches), self.processes.count):
-            with self.random_state(number):
+            with self.random_state(task, number):
                 values = function(images[batches[number]].to(self.device))
             found.append({key: value.detach().cpu() for key, value in values.items()})
             self.watch(task, min(number + self.processes.count, len(batches)), len(batches))
@@ -169,8 +173,11 @@ class Findings:
 
     def add_mean(self, name: str, per_image: Tensor) -> None:
         """The mean of values (N,) as NAME, its standard error over images as NAME_se, and the values themselves."""
-        self.values[name], self.values[f"{name}_se"] = mean_and_error(per_image)
+        mean, error = mean_and_error(per_image)
+        self.values |= {name: mean} | ({f"{name}_se": error} if len(per_image) > 1 else {})
         self.per_image[name] = per_image
+        if infinite := int((~per_image.isfinite()).sum()):
+            self.warnings.append(f"{name} is not finite for {infinite} of {len(per_image)} images")
 
 
 class Measure(ABC):

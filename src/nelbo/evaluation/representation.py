@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nelbo.errors import ConfigError, at_most, number, positive_integer
+from nelbo.errors import at_most, number, positive_integer
 from nelbo.evaluation.codes import Floats, Integers, codes_of, fit, linear_classifier
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, spread
 
@@ -67,13 +67,14 @@ class KNN(Measure):
         """Measure.
 
         Raises:
-            ConfigError: if there are fewer than k training images.
-            NoMeaning: if images have no labels, or all the same.
+            NoMeaning: if images have no labels, or all the same, or there are fewer than k to train on.
         """
         from sklearn.neighbors import KNeighborsClassifier
 
         if self.k > (found := len(spread(len(subject.splits["train"]), self.train_limit))):
-            raise ConfigError("k", self.k, f"must be at most the number of training images, {found}")
+            raise NoMeaning(
+                f"knn: there are {found} training images, and no {self.k} neighbours: metrics.knn.k={found}"
+            )
         findings = classified(subject, "knn", KNeighborsClassifier(self.k), self.limit, self.train_limit)
         findings.recipe["knn_k"] = self.k
         return findings

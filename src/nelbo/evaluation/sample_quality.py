@@ -175,7 +175,7 @@ class KID(SampleQuality):
             raise NoMeaning(
                 "kid needs subsets of two images or more, and so four images, both generated and of the split"
             )
-        with subject.random_state(0):
+        with subject.random_state("kid", 0):
             kid, deviation = kernel_distance(real, generated, self.subsets, size)
         sizes = {"kid_subsets": self.subsets, "kid_subset_size": size}
         findings.values |= {"kid": kid, "kid_subset_std": deviation, **sizes}

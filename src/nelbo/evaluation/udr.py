@@ -77,6 +77,9 @@ def refuse_what_cannot_be_compared(subjects: Sequence[Subject]) -> None:
     """
     if len(subjects) < 2:
         raise NoMeaning("udr: compares runs that differ in their seed, and there is one: run=[a,b,...]")
+    files = [subject.checkpoint for subject in subjects if subject.checkpoint]
+    if len(set(files)) < len(files):
+        raise NoMeaning("udr: two of the runs have the same checkpoint, which agrees with itself; give different ones")
     for key in SAME:
         if len({subject.data.get(key) for subject in subjects}) > 1:
             told = ", ".join(f"{subject.name} {str(subject.data.get(key))[:12]}" for subject in subjects)

@@ -36,6 +36,8 @@ class Manifold(Picture):
         model = scene.model
         if model.latent_dim < 2:
             raise ConfigError("run", scene.name, "has one latent, and a manifold needs two: draw its traversal")
+        if model.latent_dim == 2 and self.image is not None:
+            raise ConfigError("image", self.image, "is for the other units, and this model has two")
         start = base(scene, None if model.latent_dim == 2 else self.image)
         units = start.order[:2].sort().values
         first, second = units.tolist()

@@ -26,7 +26,7 @@ def _quoted(typed: str) -> str:
         return f"[{','.join(map(_quote, _paths(typed[1:-1])))}]"
     if Path(typed).exists():
         return _quote(typed)
-    if PATTERN_SIGNS & set(typed) and (found := sorted(glob.glob(typed))):
+    if PATTERN_SIGNS & set(typed) and (found := matches(typed)):
         return f"[{','.join(map(_quote, found))}]"
     several = "," in typed and all(Path(piece).exists() for piece in typed.split(","))
     return typed if several else _quote(typed)  # several without brackets: Hydra says how a list is written
@@ -42,9 +42,15 @@ def _paths(typed: str) -> list[str]:
     while pieces:
         longest = next((n for n in range(len(pieces), 0, -1) if Path(",".join(pieces[:n])).exists()), 1)
         path = ",".join(pieces[:longest])
-        paths += sorted(glob.glob(path)) if PATTERN_SIGNS & set(path) else [path]
+        paths += (matches(path) or [path]) if PATTERN_SIGNS & set(path) else [path]
         pieces = pieces[longest:]
     return paths
+
+
+def matches(pattern: str) -> list[str]:
+    """Run directories and checkpoints that a pattern matches: a sweep's directory holds other things too."""
+    found = sorted(glob.glob(pattern))
+    return [path for path in found if path.endswith(".ckpt") or (Path(path) / "checkpoints" / "best.ckpt").is_file()]
 
 
 def _quote(path: str) -> str:

@@ -10,8 +10,11 @@ from nelbo.comparison import incomparable
 from nelbo.evaluation.measure import mean_and_error
 from nelbo.runs.results import Results
 
-DETAILS = ("_se", "_images", "_samples", "_bias")
+DETAILS = ("_se", "_images", "_samples", "_gain")
 """Endings of keys that say how something was measured."""
+
+NO_MATTER = ("extractor", "log_weights")
+"""Settings that change no value, or of which the recipe says more."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def compare(results: Mapping[str, Results]) -> Comparison:
     every = list(results.values())
     for measure in merged(result.measures for result in every):
         having = {name: result for name, result in results.items() if measure in result.measures}
-        recipes = {name: result.measures[measure]["recipe"] for name, result in having.items()}
+        recipes = {name: how(result.measures[measure]) for name, result in having.items()}
         differing = [key for key in merged(recipes.values()) if len({str(r.get(key)) for r in recipes.values()}) > 1]
         if differing:
             told = "; ".join(
@@ -94,6 +97,12 @@ def cell(key: str, result: Results, first: Results, *, paired: bool) -> Cell | N
     if ours.shape != theirs.shape:  # of different images: the differences would not be paired
         return Cell(value, error)
     return Cell(value, error, *mean_and_error(ours.double() - theirs.double()))
+
+
+def how(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """All that must be equal between values that are compared: settings, and what else a measure says."""
+    settings, recipe = measured["settings"], measured["recipe"]
+    return {**{key: value for key, value in settings.items() if key not in NO_MATTER}, **recipe}
 
 
 def merged(parts: Iterable[Iterable[str]]) -> list[str]:

@@ -17,7 +17,7 @@ from torch import distributed
 
 from nelbo import __version__
 from nelbo.build import build
-from nelbo.errors import ConfigError, NelboError, integer, positive_integer
+from nelbo.errors import ConfigError, NelboError, integer, path, positive_integer
 from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NoMeaning, Subject
 from nelbo.evaluation.processes import Processes
 from nelbo.runs.board import show
@@ -40,10 +40,13 @@ def evaluate(plain: Mapping[str, Any]) -> None:
         torch.set_num_threads(positive_integer("threads", plain["threads"]))
     measures = build(plain["metrics"], "metrics", MEASURE_PREFIXES)
     check_measures(measures, plain)
+    out = check_out(plain["out"])
     paths = [plain["run"]] if isinstance(plain["run"], str) else plain["run"]
-    if not isinstance(paths, list) or not paths or not all(isinstance(path, str) for path in paths):
+    if not isinstance(paths, list) or not paths or not all(isinstance(run, str) for run in paths):
         raise ConfigError("run", paths, "must be a run's directory or checkpoint, or a list: run=[a,b]", located=True)
-    runs = [FinishedRun.open(path) for path in paths]
+    if out and len(paths) == 1:
+        raise ConfigError("out", out, "is for the comparison of several runs: run=[a,b]", located=True)
+    runs = [FinishedRun.open(run) for run in paths]
     with joined_processes() as processes, watched(processes) as watch:
         given = {"split": plain["split"], "device": plain["device"], "processes": processes, "watch": watch}
         given |= {
@@ -56,7 +59,7 @@ def evaluate(plain: Mapping[str, Any]) -> None:
             for evaluation in evaluations:
                 for name, measure in measures.items():
                     if isinstance(measure, Measure):
-                        evaluation.take(name, lambda subject, measure=measure: measure(subject))
+                        evaluation.take(name, measure)
             for name, measure in measures.items():
                 if isinstance(measure, JointMeasure):
                     take_jointly(name, measure, evaluations)
@@ -65,13 +68,13 @@ def evaluate(plain: Mapping[str, Any]) -> None:
             sys.exit(INTERRUPTED)
     if processes.rank:
         return
+    if not any(evaluation.found for evaluation in evaluations):
+        raise NelboError(f"nothing was measured: {'; '.join(dict.fromkeys(evaluations[0].left_out))}")
     for evaluation in evaluations:
         print_results(evaluation)
     if len(evaluations) > 1:
         comparison = compare({item.subject.name: item.results for item in evaluations})
-        print_comparison(comparison, plain["out"])
-    if not any(evaluation.found for evaluation in evaluations):
-        raise NelboError(f"nothing was measured: {'; '.join(evaluations[0].left_out)}")
+        print_comparison(comparison, out)
 
 
 class Evaluation:
@@ -92,14 +95,14 @@ class Evaluation:
             **subject.data,
             "split": subject.split,
             "checkpoint": run.file.name,
-            "checkpoint_sha256": run.sha256,
+            "checkpoint_sha256": subject.checkpoint,
             "checkpoint_step": run.step,
             "evaluation_seed": subject.seed,
             "nelbo_version": __version__,
         }
         self.results = Results(run.folder, facts)
 
-    def take(self, name: str, measure: Any) -> None:
+    def take(self, name: str, measure: Measure) -> None:
         """Measure, and write what was found at once: a later measure may take hours, and may fail."""
         started = time.perf_counter()
         try:
@@ -107,21 +110,42 @@ class Evaluation:
         except NoMeaning as reason:
             self.left_out.append(str(reason))
             return
+        self.keep(name, findings, time.perf_counter() - started)
+
+    def keep(self, name: str, findings: Findings, seconds: float) -> None:
+        """Write what a measure found."""
         self.found[name] = findings
         if self.subject.processes.rank == 0:
-            self.results.add(name, findings, self.plain["metrics"][name], time.perf_counter() - started)
+            self.results.add(name, findings, self.plain["metrics"][name], seconds)
             self.pictures += show(self.run.folder, self.subject.split, findings, self.run.step)
 
 
 def take_jointly(name: str, measure: JointMeasure, evaluations: Sequence[Evaluation]) -> None:
     """What needs several runs."""
+    started = time.perf_counter()
     try:
         found = measure([evaluation.subject for evaluation in evaluations])
     except NoMeaning as reason:
         evaluations[0].left_out.append(str(reason))
         return
     for evaluation, findings in zip(evaluations, found, strict=True):
-        evaluation.take(name, lambda subject, findings=findings: findings)
+        evaluation.keep(name, findings, time.perf_counter() - started)
+
+
+def check_out(out: object) -> Path | None:
+    """Where the comparison goes, if anywhere: asked before hours of measuring.
+
+    Raises:
+        ConfigError: if nothing can be written there.
+    """
+    if out is None:
+        return None
+    file = path("out", out)
+    if file.suffix != ".json":
+        raise ConfigError("out", file, "must end in .json", located=True)
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ConfigError("out", file, "cannot be written", located=True)
+    return file
 
 
 def check_measures(measures: object, plain: Mapping[str, Any]) -> None:
@@ -140,11 +164,11 @@ def check_measures(measures: object, plain: Mapping[str, Any]) -> None:
 
 def names(paths: Sequence[str]) -> list[str]:
     """What to call runs: their directories, without what all paths have in common."""
-    folders = [str(Path(os.path.abspath(path))) for path in paths]
+    folders = [os.path.abspath(run) for run in paths]
     if len(folders) == 1:
         return [Path(folders[0]).name]
     common = os.path.commonpath(folders)
-    found = [os.path.relpath(folder, common) for folder in folders]
+    found = [os.path.relpath(folder, common) if folder != common else Path(folder).name for folder in folders]
     return [name if found.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(found, 1)]
 
 

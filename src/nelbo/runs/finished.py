@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +14,12 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor
+from yaml import YAMLError
 
 from nelbo.build import build
 from nelbo.data.fetch import cache_directory
 from nelbo.data.module import ImageData
-from nelbo.errors import CheckpointError, ConfigError, DataError, choice
+from nelbo.errors import CheckpointError, ConfigError, DataError, choice, first_line
 from nelbo.evaluation.measure import Subject
 from nelbo.loading import RECORD, build_model, checkpoint_file, read_checkpoint
 from nelbo.models import VAE
@@ -110,7 +112,10 @@ class FinishedRun:
         file = self.folder / "config.yaml"
         if not file.is_file():
             return {key: value for key, value in self.record.items() if key != "provenance"}
-        found = OmegaConf.to_container(OmegaConf.load(file))
+        try:
+            found = OmegaConf.to_container(OmegaConf.load(file))
+        except (OSError, ValueError, YAMLError) as error:
+            raise CheckpointError(f"{file}: cannot be read: {first_line(error)}") from error
         if not isinstance(found, dict):
             raise CheckpointError(f"{file}: is not a run's config")
         return {str(key): value for key, value in found.items()}
@@ -128,6 +133,8 @@ class FinishedRun:
             data.setup()
         except ConfigError as error:
             raise error.within("data") from error.__cause__
+        except DataError as error:
+            raise DataError(f"{self.file}: its data cannot be had: {error}") from error
         found = data.provenance()
         for key in SAME_DATA:
             if found[key] != self.provenance.get(key):
@@ -143,7 +150,13 @@ class FinishedRun:
             return {}
         with file.open(newline="") as stream:
             rows = list(csv.reader(stream))[1:]
-        return {int(epoch): [float(value) for value in values] for epoch, *values in rows}
+        try:
+            history = {int(epoch): [float(value) for value in values] for epoch, *values in rows}
+        except ValueError as error:
+            raise CheckpointError(f"{file}: is damaged ({first_line(error)}); move it away") from error
+        if any(len(values) != self.model.latent_dim for values in history.values()):
+            raise CheckpointError(f"{file}: has not {self.model.latent_dim} units in each row; move it away")
+        return history
 
     def subject(self, *, split: str, device: str, name: str = "", **rest: Any) -> Subject:
         """The model and its data, to be measured; `rest` goes to `Subject`.
@@ -162,6 +175,7 @@ class FinishedRun:
             split=split,
             device=place,
             data=self.data.provenance(),
+            checkpoint=self.sha256,
             classes=self.data.classes,
             dequantized_levels=self.data.dequantized_levels,
             config=self.config,
@@ -171,8 +185,8 @@ class FinishedRun:
         )
 
 
-def torch_device(device: str, index: int = 0) -> torch.device:
-    """`auto` is a GPU where there is one.
+def torch_device(device: str) -> torch.device:
+    """`auto` is a GPU where there is one; processes that torchrun started take turns at them.
 
     Raises:
         ConfigError: if it is not one of `DEVICES`, or there is no GPU.
@@ -180,4 +194,6 @@ def torch_device(device: str, index: int = 0) -> torch.device:
     cuda = torch.cuda.is_available()
     if choice("device", device, DEVICES) == "cuda" and not cuda:
         raise ConfigError("device", device, "there is no GPU that torch can use: device=cpu")
-    return torch.device("cuda", index) if cuda and device != "cpu" else torch.device("cpu")
+    if not cuda or device == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())

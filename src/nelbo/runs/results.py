@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from nelbo.errors import ConfigError, DataError, first_line
 from nelbo.evaluation.measure import Findings, Scalar
 
-JSON, ARRAYS = "evaluation.json", "evaluation.npz"
+JSON, ARRAYS, LOCK = "evaluation.json", "evaluation.npz", ".evaluation.lock"
 MEASURES = "measures"
 IDENTITY = ("checkpoint_sha256", "data_sha256", "protocol", "split", "evaluation_seed")
 """Numbers that differ in one of these do not stand in one file."""
@@ -38,48 +41,88 @@ class Results:
 
     def __init__(self, folder: Path, facts: Mapping[str, Scalar]) -> None:
         self.folder, self.facts = folder, dict(facts)
-        self.file = folder / JSON
-        if not os.access(folder, os.W_OK):
-            raise ConfigError("run", folder, "cannot be written to, so evaluation.json has no place", located=True)
-        known = read_evaluation(self.file)
-        same = all(known.get(key) == facts[key] for key in IDENTITY)
-        self.replaces = bool(known) and not same
-        self.values: dict[str, Any] = known if known and same else {}
-        self.values |= self.facts
-        self.measures: dict[str, dict[str, Any]] = self.values.pop(MEASURES, {})
-        self.arrays: dict[str, Tensor] = read_arrays(folder / ARRAYS) if same else {}
+        self.values: dict[str, Any] = dict(facts)
+        self.measures: dict[str, dict[str, Any]] = {}
+        self.arrays: dict[str, Tensor] = {}
+        try:
+            with self._locked():
+                self._read()
+        except OSError as error:
+            told = f"cannot be written to ({first_line(error)}), so evaluation.json has no place"
+            raise ConfigError("run", folder, told, located=True) from error
 
     def add(self, measure: str, findings: Findings, settings: Mapping[str, Any], seconds: float) -> None:
-        """Take what a measure found, in place of what it found before, and write."""
+        """Take what a measure found, in place of what it found before, and write: whole, and with what others wrote."""
         split = self.facts["split"]
-        for key in self.measures.get(measure, {}).get("keys", ()):
-            self.values.pop(key, None)
-            self.arrays.pop(key, None)
         found = {f"{split}/{key}": value for key, value in findings.values.items()}
         arrays = {f"{split}/{key}": values for key, values in findings.per_image.items()}
-        self.values |= found
-        self.arrays |= arrays
-        self.measures[measure] = {
-            "keys": list(found | arrays),
-            "settings": {key: value for key, value in settings.items() if key != "_target_"},
-            "recipe": findings.recipe,
-            "warnings": findings.warnings,
-            "seconds": round(seconds, 1),
-        }
-        self.write()
+        with self._locked():
+            self._read()
+            for key in self.measures.get(measure, {}).get("keys", ()):
+                self.values.pop(key, None)
+                self.arrays.pop(key, None)
+            self.values |= found
+            self.arrays |= arrays
+            self.measures[measure] = {
+                "keys": list(found | arrays),
+                "settings": {key: value for key, value in settings.items() if key != "_target_"},
+                "recipe": findings.recipe,
+                "warnings": findings.warnings,
+                "seconds": round(seconds, 1),
+            }
+            self._write()
 
-    def write(self) -> None:
+    def _locked(self) -> FileLock:
+        return FileLock(self.folder / LOCK)
+
+    def _read(self) -> None:
+        """Take over what the files say of the same numbers, those that were set aside too."""
+        if file := next(filter(self._is_ours, evaluations(self.folder)), None):
+            known = read_evaluation(file)
+            self.measures = known.pop(MEASURES, {})
+            self.values = known | self.facts
+            self.arrays = read_arrays(file.with_suffix(".npz"))
+
+    def _is_ours(self, file: Path) -> bool:
+        known = read_evaluation(file)
+        return all(known.get(key) == self.facts[key] for key in IDENTITY)
+
+    def _write(self) -> None:
         """Both files; what is there of another checkpoint, split or seed is kept under a free name."""
-        if self.replaces:
+        if (self.folder / JSON).exists() and not self._is_ours(self.folder / JSON):
             set_aside(self.folder)
-            self.replaces = False
         if self.arrays:
             partial = self.folder / f".{ARRAYS}.{os.getpid()}.npz"
             np.savez(partial, **{key: values.numpy() for key, values in self.arrays.items()})  # type: ignore[arg-type]
             os.replace(partial, self.folder / ARRAYS)
-        partial = self.folder / f".{JSON}.{os.getpid()}"
-        partial.write_text(json.dumps({**self.values, MEASURES: self.measures}, indent=2) + "\n")
-        os.replace(partial, self.file)
+        else:
+            (self.folder / ARRAYS).unlink(missing_ok=True)
+        write_json(self.folder / JSON, {**self.values, MEASURES: self.measures})
+        for file in evaluations(self.folder)[1:]:
+            if self._is_ours(file):  # what had been set aside is in the first again
+                file.with_suffix(".npz").unlink(missing_ok=True)
+                file.unlink()
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Whole or not at all; numbers that are not finite, which JSON does not have, as null."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial.write_text(json.dumps(without_infinities(content), indent=2, allow_nan=False) + "\n")
+    os.replace(partial, file)
+
+
+def without_infinities(content: Any) -> Any:
+    """The same with None for what is not finite."""
+    if isinstance(content, Mapping):
+        return {key: without_infinities(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [without_infinities(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def evaluations(folder: Path) -> list[Path]:
+    """evaluation.json, and those that were set aside."""
+    return [file for file in (folder / JSON, *sorted(folder.glob("evaluation-*.json"))) if file.is_file()]
 
 
 def set_aside(folder: Path) -> None:
@@ -118,5 +161,5 @@ def read_arrays(file: Path) -> dict[str, Tensor]:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{file}: cannot be read ({first_line(error)}); move it away") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from nelbo.errors import ConfigError, first_line
 from nelbo.runs.compare import Cell, Comparison
-from nelbo.runs.results import JSON
+from nelbo.runs.results import JSON, write_json
 
 if TYPE_CHECKING:
     from nelbo.runs.evaluate import Evaluation
@@ -50,12 +48,8 @@ def print_results(evaluation: Evaluation) -> None:
         console.print(f"see        {os.path.relpath(picture)}", highlight=False, markup=False)
 
 
-def print_comparison(comparison: Comparison, out: str | None) -> None:
-    """Runs side by side; written to `out` too, if that is a path.
-
-    Raises:
-        ConfigError: if it cannot be written.
-    """
+def print_comparison(comparison: Comparison, out: Path | None) -> None:
+    """Runs side by side; written to `out` too, if that is a path."""
     console = Console(soft_wrap=True)
     table = Table(title=f"values; differences to {comparison.runs[0]} on the same images", title_justify="left")
     table.add_column("")
@@ -67,10 +61,7 @@ def print_comparison(comparison: Comparison, out: str | None) -> None:
     for note in comparison.notes:
         console.print(f"note       {note}", highlight=False, markup=False)
     if out is not None:
-        try:
-            Path(out).write_text(json.dumps(comparison.plain(), indent=2) + "\n")
-        except OSError as error:
-            raise ConfigError("out", out, f"cannot be written: {first_line(error)}", located=True) from error
+        write_json(out, comparison.plain())
         console.print(f"written    {out}", highlight=False, markup=False)
 
 

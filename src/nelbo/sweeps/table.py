@@ -17,7 +17,7 @@ from nelbo.sweeps.values import Value, ascending, is_axis, is_number, typed, val
 SEED = "seed"
 """The axis of replicates."""
 
-EVALUATION = "evaluation.json"
+EVALUATION, BEST = "evaluation.json", "best.ckpt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +161,10 @@ def read_table(sweep: Path) -> SweepTable:
 
 
 def evaluation(cell: Cell) -> dict[str, Any]:
-    """The numbers that a later evaluation found on the test images of a cell that is done."""
+    """The numbers that a later evaluation of its best checkpoint found on the test images of a cell that is done."""
     found = read_json(cell.folder / EVALUATION) if cell.metrics else {}
+    if found.get("checkpoint", BEST) != BEST:
+        return {}
     return {key: value for key, value in found.items() if key.startswith("test/") and is_number(value)}
 
 

@@ -60,7 +60,7 @@ def array_file(path: str, test_size: float, seed: int) -> Arrays:
     if file.suffix not in readers:
         raise ConfigError("path", path, f"must end in {', '.join(readers)}")
     if not file.is_file():
-        raise ConfigError("path", path, "is not a file")
+        raise ConfigError("path", path, "is not a file" if file.is_absolute() else f"is not a file in {Path.cwd()}")
     first, *rest = readers[file.suffix](file)
     return Arrays(first, rest[0]) if rest else split_off_test(first, test_size, seed)
 
