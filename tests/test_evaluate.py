@@ -10,15 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from nelbo.cli import hydra_options
+from nelbo.evaluation import ActiveUnits
 from nelbo.runs.compare import compare
+from nelbo.runs.evaluate import evaluate
 from nelbo.runs.finished import FinishedRun
 from nelbo.runs.results import Results
-from tests.conftest import python
+from tests.conftest import ROOT, python
 from tests.forks import Done, train_all
 
 SCRIPT = "scripts/evaluate.py"
+UNEVEN = ["num_samples=30", "batch_size=13", "metrics=[nll,elbo,active_units]"]
 DEFAULT = {"nll", "elbo", "active_units"}
 
 
@@ -26,7 +32,7 @@ DEFAULT = {"nll", "elbo", "active_units"}
 def home(tmp_path_factory: pytest.TempPathFactory, smoke_run: Path) -> Path:
     """Copies of the smoke run: `a`, `b,beta=2` under a cell's name, and a checkpoint alone; a run on binary pixels."""
     home = tmp_path_factory.mktemp("evaluate")
-    for name in ("a", "b,beta=2", "torn", "interrupted", "damaged", "other", "csv", "config", "npz", "sweep/0-beta=2"):
+    for name in "a b,beta=2 torn interrupted damaged other csv config npz one sweep/0-beta=2".split():
         shutil.copytree(smoke_run, home / name)
     (home / "sweep" / "multirun.yaml").write_text("{}\n")  # what else stands in a sweep's directory
     (home / "text.txt").write_text("hello")
@@ -35,6 +41,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, smoke_run: Path) -> Path:
     (home / "npz" / "evaluation.json").write_text(json.dumps(facts_of(home / "npz")))
     (home / "npz" / "evaluation.npz").write_bytes(b"PK")
     (home / "alone").mkdir()
+    (home / "logs").mkdir()
     shutil.copy(smoke_run / "checkpoints" / "last.ckpt", home / "alone" / "model.ckpt")
     file = home / "torn" / "checkpoints" / "best.ckpt"
     file.write_bytes(file.read_bytes()[:2000])
@@ -42,9 +49,13 @@ def home(tmp_path_factory: pytest.TempPathFactory, smoke_run: Path) -> Path:
     runs = {
         "binary": ["model=mlp_vae", "data=digits", "data.protocol=threshold", "likelihood=bernoulli", "trainer=smoke"],
         "plain": ["model=autoencoder", "data=digits", "trainer=smoke"],
+        "changed": ["model=mlp_vae", "data=arrays", f"data.path={home / 'x.npy'}", "trainer=smoke"],
     }
-    done = train_all({name: [*run, f"hydra.run.dir={home / name}"] for name, run in runs.items()}, home)
+    images = np.random.default_rng(0).integers(0, 256, (40, 6, 6), dtype=np.uint8)
+    np.save(home / "x.npy", images)
+    done = train_all({name: [*run, f"hydra.run.dir={home / name}"] for name, run in runs.items()}, home / "logs")
     assert all(run.returncode == 0 for run in done.values()), done
+    np.save(home / "x.npy", images[::-1])
     return home
 
 
@@ -70,6 +81,7 @@ def done(home: Path) -> dict[str, Done]:
         "plain": [f"run={home / 'plain'}", *few],
         "other_seed": [f"run={home / 'other'}", *few, "metrics=[nll]", "seed=1"],
         "other_seed_again": [f"run={home / 'other'}", *few, "metrics=[nll]", "seed=2"],
+        "one": [f"run={home / 'one'}", *UNEVEN],
         "val": [f"run={home / 'other'}", *few, "metrics=[elbo]", "split=val"],
         **{name: arguments for name, (arguments, _) in refused(home).items()},
     }
@@ -95,6 +107,7 @@ def refused(home: Path) -> dict[str, tuple[list[str], str]]:
         "out_number": ([f"run=[{home / 'a'},{home / 'other'}]", "out=5"], "out=5: must be a path"),
         "out_alone": ([run, "out=x.json"], "out=x.json: is for the comparison of several runs: run=[a,b]"),
         "list_without_brackets": ([f"run={home / 'a'},{home / 'a'}"], "several values are a list: key=[a,b]"),
+        "changed": ([f"run={home / 'changed'}"], "is not the data that it was trained on: data_sha256 was"),
         "damaged": ([f"run={home / 'damaged'}", "metrics=[elbo]"], "evaluation.json: cannot be read"),
         "unknown": ([run, "metrics=[fidd]"], "metrics=[fidd]: there is no such option; choose from active_units"),
         "empty": ([run, "metrics=[]"], "metrics=[]: asks for nothing"),
@@ -225,27 +238,12 @@ def test_tensorboard_shows_it_beside_the_training(done: dict[str, Done], home: P
     assert first.step == read(home, "a")["checkpoint_step"] > 0
 
 
-def test_changed_data_are_refused(tmp_path: Path) -> None:
-    """A checkpoint whose provenance names other images."""
-    images = np.random.default_rng(0).integers(0, 256, (40, 6, 6), dtype=np.uint8)
-    np.save(tmp_path / "x.npy", images)
-    run = tmp_path / "run"
-    overrides = ["model=mlp_vae", "data=arrays", f"data.path={tmp_path / 'x.npy'}", "trainer=smoke"]
-    assert python("train.py", *overrides, f"hydra.run.dir={run}").returncode == 0
-    np.save(tmp_path / "x.npy", images[::-1])
-    done = python(SCRIPT, f"run={run}")
-    assert done.returncode == 2 and "is not the data that it was trained on: data_sha256 was" in done.stderr
-
-
-def test_two_processes_say_what_one_says(home: Path, smoke_run: Path) -> None:
+def test_two_processes_say_what_one_says(done: dict[str, Done], home: Path, smoke_run: Path) -> None:
     """With a batch size that does not divide the 297 images, and the exchange through gloo."""
-    for name in ("one", "two"):
-        shutil.copytree(smoke_run, home / name)
-    options = ["num_samples=30", "batch_size=13", "metrics=[nll,elbo,active_units]"]
-    alone = python(SCRIPT, f"run={home / 'one'}", *options)
+    shutil.copytree(smoke_run, home / "two")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", SCRIPT]
-    shared = python(*torchrun, f"run={home / 'two'}", *options)
-    assert alone.returncode == shared.returncode == 0, shared.stderr
+    shared = python(*torchrun, f"run={home / 'two'}", *UNEVEN)
+    assert done["one"].returncode == shared.returncode == 0, shared.stderr
     one, two = (np.load(home / name / "evaluation.npz") for name in ("one", "two"))
     assert one.files == two.files and all(np.array_equal(one[key], two[key]) for key in one.files)
     assert one["test/nll"].shape == (297,)
@@ -268,17 +266,16 @@ def test_memory_does_not_grow_with_the_samples(smoke_run: Path) -> None:
     assert many - few < 20  # 100 x 4,800 x 64 more pixels are 117 MiB
 
 
-def test_interrupted_evaluations_keep_what_they_measured(home: Path) -> None:
-    code = (
-        "import sys\n"
-        "from nelbo.runs import evaluate as module\n"
-        "from nelbo.evaluation import ActiveUnits\n"
-        "def interrupt(self, subject): raise KeyboardInterrupt\n"
-        "ActiveUnits.__call__ = interrupt\n"
-        "import runpy\n"
-        f"sys.argv = ['scripts/evaluate.py', 'run={home / 'interrupted'}', 'num_samples=5', 'limit=20']\n"
-        "runpy.run_path('scripts/evaluate.py', run_name='__main__')\n"
-    )
-    done = python("-c", code)
-    assert done.returncode == 130 and "interrupted" in done.stderr
+def test_interrupted_evaluations_keep_what_they_measured(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(self: ActiveUnits, subject: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ActiveUnits, "__call__", interrupt)
+    with initialize_config_dir(str(ROOT / "conf"), **hydra_options()):
+        config = compose("evaluate", overrides=[f"run={home / 'interrupted'}", "num_samples=5", "limit=20"])
+    with pytest.raises(SystemExit) as ended:
+        evaluate(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    assert ended.value.code == 130 and "interrupted" in capsys.readouterr().err
     assert set(read(home, "interrupted")["measures"]) == {"nll", "elbo"}  # type: ignore[call-overload]
