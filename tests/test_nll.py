@@ -80,6 +80,7 @@ def test_the_curve_and_the_warning_where_it_has_not_converged() -> None:
     few = nll(2)(make_subject(model, torch.cat([x[:1] + 0.001 * i for i in range(50)])))  # alike, so a small error
     assert any("nll has not converged" in warning and "num_samples=20" in warning for warning in few.warnings)
     assert "nll_gain" not in nll(1)(make_subject(model, x)).values
+    assert any("too few to judge the tail" in warning for warning in few.warnings)
 
 
 def narrow_posterior(scale: float) -> VAE:

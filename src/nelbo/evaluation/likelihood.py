@@ -10,7 +10,7 @@ from torch import Tensor
 from nelbo.errors import at_most, boolean, positive_integer
 from nelbo.evaluation.importance import importance
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, mean_and_error
-from nelbo.evaluation.pareto import trusted_below
+from nelbo.evaluation.pareto import FEWEST, trusted_below
 from nelbo.metrics import bits_per_dim, is_discrete
 
 COUNTS = (1, 10, 100, 1000, 5000)
@@ -77,6 +77,10 @@ class NLL(Measure):
             self.add_gain(findings, per_image["nll_gain"])
         if "nll_pareto_k" in per_image:
             add_tail(findings, "nll", per_image["nll_pareto_k"], self.num_samples)
+        else:
+            findings.warnings.append(
+                f"nll: {self.num_samples} samples are too few to judge the tail of weights; num_samples={10 * FEWEST}"
+            )
         kept = ("ess", "nll_pareto_k", *(["log_weights"] if self.log_weights else []))
         findings.per_image |= {key: per_image[key] for key in kept if key in per_image}
         return findings
