@@ -22,6 +22,7 @@ from nelbo.errors import NelboError
 from nelbo.evaluation.processes import Processes
 from nelbo.models import VAE
 from nelbo.pictures.picture import Images
+from nelbo.pictures.picture import spread as spread
 from nelbo.trace import Trace
 
 Scalar = float | int | str
@@ -138,13 +139,6 @@ class Subject:
             key: torch.cat(self.processes.join([values[key] for values in found], len(batches)))
             for key in self.processes.same(list(found[0]) if found else [])
         }
-
-
-def spread(total: int, limit: int | None) -> Tensor:
-    """At most `limit` of `total` positions, evenly spread: sets are often sorted by difficulty."""
-    if limit is None or limit >= total:
-        return torch.arange(total)
-    return torch.arange(limit) * total // limit
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:

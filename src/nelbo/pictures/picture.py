@@ -69,9 +69,7 @@ class Scene:
 
     def spread(self, count: int) -> Tensor:
         """At most `count` positions, evenly spread over the split."""
-        total = len(self.images)
-        count = min(count, total)
-        return torch.arange(count) * total // count
+        return spread(len(self.images), count)
 
     def take(self, positions: Tensor) -> Tensor:
         """The images at `positions`, on the model's device."""
@@ -125,6 +123,13 @@ class Picture(ABC):
         Raises:
             ConfigError: for what this model or these images do not have.
         """
+
+
+def spread(total: int, limit: int | None) -> Tensor:
+    """At most `limit` of `total` positions, evenly spread: sets are often sorted by difficulty."""
+    if limit is None or limit >= total:
+        return torch.arange(total)
+    return torch.arange(limit) * total // limit
 
 
 def image_index(image: int | None) -> int | None:
