@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.forks import ROOT, Done, forked
 from tests.server import running_server
 
-ROOT = Path(__file__).parents[1]
-Train = Callable[..., subprocess.CompletedProcess[str]]
+Train = Callable[..., Done]
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def python(*arguments: str, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a script of the repository as a user would."""
+    """Run a script of the repository as a user would, its imports included; `forks.forked` is seconds faster."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -50,10 +50,10 @@ def python(*arguments: str, timeout: float = 600, **environment: str) -> subproc
 
 @pytest.fixture
 def train(tmp_path: Path) -> Train:
-    """`train(*overrides)` runs train.py in a process of its own, into tmp_path/run."""
+    """`train(*overrides)` runs train.py in a fork, into tmp_path/run."""
 
-    def run(*overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return python("train.py", *overrides, f"hydra.run.dir={tmp_path / 'run'}", **environment)
+    def run(*overrides: str, **environment: str) -> Done:
+        return forked("train.py", *overrides, f"hydra.run.dir={tmp_path / 'run'}", **environment)
 
     return run
 
@@ -62,7 +62,7 @@ def train(tmp_path: Path) -> Train:
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a one-epoch run on the digits, with two latents so that every picture is drawn."""
     folder = tmp_path_factory.mktemp("smoke") / "run"
-    done = python(
+    done = forked(
         "train.py", "model=mlp_vae", "data=digits", "model.latent_dim=2", "trainer=smoke", f"hydra.run.dir={folder}"
     )
     assert done.returncode == 0, done.stderr

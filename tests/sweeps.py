@@ -12,16 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import ROOT, python
+from tests.forks import Done, forked
 
 SMALL = ("model=mlp_vae", "data=digits", "trainer=smoke", "callbacks=none", "logger=none")
 """Cells of a second or less."""
 
 
-def sweep(
-    folder: Path, *overrides: str, script: str = "train.py", **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """`python train.py -m` in a directory."""
-    return python(script, "-m", *overrides, f"hydra.sweep.dir={folder}", **environment)
+def sweep(folder: Path, *overrides: str, script: str = "train.py", **environment: str) -> Done:
+    """`python train.py -m` in a directory, in a fork."""
+    return forked(script, "-m", *overrides, f"hydra.sweep.dir={folder}", **environment)
+
+
+def sweep_apart(folder: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own, whose cells `processes_in` finds."""
+    return python("train.py", "-m", *overrides, f"hydra.sweep.dir={folder}", **environment)
 
 
 def begin(folder: Path, *overrides: str, script: str = "train.py", **environment: str) -> subprocess.Popen[str]:

@@ -1,9 +1,11 @@
 """The builder builds what is allowed, and nothing else."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from nelbo.build import MODEL_PREFIXES, Factory, build
+from nelbo.build import MODEL_PREFIXES, RUN_PREFIXES, Factory, build, check_targets, user_prefixes
 from nelbo.errors import ConfigError
 from nelbo.nets import MLP
 from nelbo.schedules import Linear
@@ -56,6 +58,12 @@ def test_errors_name_where_the_value_stands() -> None:
         "nelbo.data.store.Store",
         "nelbo.nets.nothing",
         "nelbo.nothing.Nothing",
+        "torch.optim.swa_utils.update_bn",
+        "torch.optim.lr_scheduler.Tensor",
+        "torchmetrics.text.SacreBLEUScore",
+        "torchmetrics.MeanMetric",
+        "zuko.utils.bisection",
+        "zuko.flows.core.torch.save",
         "nelbo",
         "",
         7,
@@ -71,3 +79,49 @@ def test_hostile_and_missing_targets_are_refused(target: object) -> None:
 def test_a_checkpoint_may_build_less_than_a_run() -> None:
     with pytest.raises(ConfigError, match="_target_=torch.optim.Adam"):
         build({"_target_": "torch.optim.Adam", "_partial_": True}, "model", MODEL_PREFIXES)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.optim.SGD",
+        "torch.optim.lr_scheduler.StepLR",
+        "pytorch_lightning.Trainer",
+        "pytorch_lightning.callbacks.EarlyStopping",
+        "pytorch_lightning.loggers.CSVLogger",
+        "pytorch_lightning.profilers.SimpleProfiler",
+        "torchmetrics.aggregation.MeanMetric",
+        "torchmetrics.regression.MeanSquaredError",
+        "zuko.flows.NSF",
+        "zuko.distributions.DiagNormal",
+    ],
+)
+def test_classes_of_other_packages(target: str) -> None:
+    check_targets({"a": {"_target_": target}})
+    made = build({"_target_": target, "_partial_": True})
+    assert made.target.__name__ == target.rpartition(".")[2]
+
+
+def test_packages_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text("from os import getcwd\ndef count(steps):\n    return steps + 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = {"_target_": "mine.count", "steps": 3}
+    with pytest.raises(ConfigError, match="_target_=mine.count: is not among"):
+        build(spec)
+    allowed = (*RUN_PREFIXES, *user_prefixes("allow_targets", ["mine."]))
+    assert build({"a": spec, "b": {"_target_": "nelbo.schedules.Linear", "steps": 3}}, "", allowed)["a"] == 4
+    for name, told in (("mine.getcwd", "is not a class or a function of mine"), ("mine.nothing", "does not exist")):
+        with pytest.raises(ConfigError, match=f"_target_={name}: {told}"):
+            build({"_target_": name}, "", allowed)
+    for prefix in ("mine", "", ".", "..", " mine.", "mine..", "m/.", "_mine.", 7, None):
+        with pytest.raises(ConfigError, match="^allow_targets=.*must be a package's name with a dot"):
+            user_prefixes("allow_targets", ["mine.", prefix])
+    for value in ("mine.", None, {"mine.": 1}):
+        with pytest.raises(ConfigError, match="^allow_targets=.*must be a list"):
+            user_prefixes("allow_targets", value)
+
+
+def test_a_config_that_is_no_tree_of_plain_values() -> None:
+    for spec in ({"a": object()}, {7: 1}, {"_args_": [1]}, {"_partial_": True}):
+        with pytest.raises(ConfigError, match=r"^model\..*: "):
+            build(spec, "model")

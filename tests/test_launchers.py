@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm import install
-from tests.sweeps import SMALL, processes_in, records, results, sweep
+from tests.sweeps import SMALL, processes_in, records, results, sweep, sweep_apart
 
 GRID = ("model.latent_dim=2,4,8", "objective.beta=0.5,1,4", "seed=1,2", "threads=1")
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "callbacks=none", "logger=none", "data=digits")
@@ -54,7 +54,7 @@ def test_every_gpu_has_its_cell(tmp_path: Path, launcher: str) -> None:
 def test_cells_of_several_processes(tmp_path: Path) -> None:
     """2 cells x 2 gloo ranks: an autoencoder draws no noise, so it is the run of one process with twice the batch."""
     train = ("model=autoencoder", "seed=0,1", "trainer.max_epochs=2")
-    ddp = sweep(tmp_path / "ddp", *DDP, *train, "data.batch_size=64", "hydra.launcher.n_jobs=2")
+    ddp = sweep_apart(tmp_path / "ddp", *DDP, *train, "data.batch_size=64", "hydra.launcher.n_jobs=2")
     assert ddp.returncode == 0, ddp.stderr
     assert not processes_in(tmp_path / "ddp")
     alone = sweep(tmp_path / "one", *DDP, *train, "data.batch_size=128", "trainer.devices=1", "trainer.strategy=auto")
@@ -80,7 +80,7 @@ def test_a_vae_of_several_processes_agrees_within_its_noise(tmp_path: Path) -> N
 
 
 def test_a_cell_of_several_processes_that_fails_says_why(tmp_path: Path) -> None:
-    done = sweep(tmp_path, *DDP, "model=mlp_vae", "model.latent_dim=0,2", "trainer.max_epochs=1")
+    done = sweep_apart(tmp_path, *DDP, "model=mlp_vae", "model.latent_dim=0,2", "trainer.max_epochs=1")
     assert done.returncode == 2
     assert "error: model.latent_dim=0: must be a whole number of at least 1" in done.stderr
     assert len(results(tmp_path)) == 1 and not processes_in(tmp_path)
@@ -153,6 +153,6 @@ def test_a_launcher_without_its_package_says_what_to_install(tmp_path: Path) -> 
     blocker = tmp_path / "sitecustomize.py"
     blocker.write_text("import sys\nsys.modules['submitit'] = None\n")
     hidden = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
-    done = sweep(tmp_path / "sweep", *SMALL, "seed=1,2", "hydra/launcher=submitit_slurm", **hidden)
+    done = sweep_apart(tmp_path / "sweep", *SMALL, "seed=1,2", "hydra/launcher=submitit_slurm", **hidden)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith("pip install 'nelbo[sweep]'"), done.stderr
     assert "Traceback" not in done.stderr

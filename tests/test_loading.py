@@ -6,6 +6,9 @@ import json
 import pickle
 import subprocess
 import sys
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,12 @@ from torch.distributions import Distribution, Independent, Normal
 
 import nelbo
 from nelbo.data import digits
-from nelbo.errors import CheckpointError
+from nelbo.errors import CheckpointError, ConfigError
+from nelbo.loading import read_plain
+from nelbo.models import VAE
+from tests.forks import ROOT
+
+CHECKPOINT = ROOT / "tests" / "checkpoints" / "format-1" / "mlp_vae.ckpt"
 
 
 def test_a_run_loads_without_hydra_trainer_or_data(smoke_run: Path) -> None:
@@ -84,14 +92,44 @@ def test_what_is_no_checkpoint_of_ours_is_one_line(smoke_run: Path, tmp_path: Pa
         (tmp_path / "written.ckpt").write_bytes(content)
         return tmp_path / "written.ckpt"
 
+    def model(**slots: Any) -> Path:
+        return saved({**record, "nelbo": {**record["nelbo"], "model": {**slots}}})
+
+    itself: dict[str, Any] = {}
+    itself["again"] = itself
+    deep: Any = []
+    for _ in range(400):
+        deep = [deep]
     cases = [
         ("no such checkpoint", lambda: tmp_path / "nothing"),
+        ("no such checkpoint", lambda: tmp_path / ("x" * 300)),
         ("local files only", lambda: "http://127.0.0.1:9/best.ckpt"),
         ("not a readable checkpoint", lambda: written(whole[: len(whole) // 2])),
         ("not a readable checkpoint", lambda: written(b"")),
         ("not a readable checkpoint", lambda: written(pickle.dumps(Payload(marker), protocol=2))),
         ("not a readable checkpoint", lambda: saved({"state_dict": Payload(marker)})),
         ("not written by nelbo", lambda: saved({"state_dict": {}})),
+        ("not written by nelbo", lambda: saved([record])),
+        ("not written by nelbo", lambda: saved(torch.zeros(3))),
+        ("not written by nelbo", lambda: saved({**record, "nelbo": OrderedDict(record["nelbo"])})),
+        ("state_dict is not names", lambda: saved({**record, "state_dict": [1]})),
+        ("state_dict is not names", lambda: saved({**record, "state_dict": {3: torch.zeros(1)}})),
+        ("state_dict is not names", lambda: saved({**record, "state_dict": {"model.x": 3}})),
+        ("holds a set, not only plain", lambda: saved({**record, "more": [{"a": {1, 2}}]})),
+        ("holds a bytearray, not only", lambda: saved({**record, "more": bytearray(3)})),
+        ("holds a Tensor, not only", lambda: saved({**record, "more": torch.zeros(3, device="meta")})),
+        ("holds a Tensor, not only", lambda: saved({**record, "more": torch.eye(3).to_sparse()})),
+        ("not a model but a NoneType", lambda: saved({**record, "nelbo": {"format": 2}})),
+        ("not a model but a dict", lambda: model()),
+        (
+            "not a model but a MLP",
+            lambda: model(_target_="nelbo.nets.MLP", in_shape=[3], hidden=[2], activation="ReLU"),
+        ),
+        ("not a model but a Factory", lambda: model(**record["nelbo"]["model"], _partial_=True)),
+        ("levels deep", lambda: model(**record["nelbo"]["model"], more=itself)),
+        ("levels deep", lambda: model(**record["nelbo"]["model"], more=deep)),
+        ("cannot be built: RuntimeError", lambda: changed(latent_dim=10**13)),
+        ("cannot be built: model.shape=3", lambda: changed(shape=3)),
         ("has format 99", lambda: saved({**record, "nelbo": {**record["nelbo"], "format": 99}})),
         ("its model cannot be built: model._target_=os.system", lambda: changed(_target_="os.system")),
         ("cannot be built: model.latent_dim=0", lambda: changed(latent_dim=0)),
@@ -102,3 +140,61 @@ def test_what_is_no_checkpoint_of_ours_is_one_line(smoke_run: Path, tmp_path: Pa
             nelbo.load(make())
         assert "\n" not in str(caught.value)
     assert not marker.exists()
+
+
+def test_only_whole_archives_are_read(tmp_path: Path) -> None:
+    """As torch writes them: torch itself compares no checksum and unpacks what is packed."""
+    file = tmp_path / "other.ckpt"
+    with zipfile.ZipFile(CHECKPOINT) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+
+    def zipped(compression: int = zipfile.ZIP_STORED, comment: bytes = b"", **more: bytes) -> bytes:
+        with zipfile.ZipFile(file, "w", compression) as archive:
+            for name, content in {**entries, **more}.items():
+                archive.writestr(name, content)
+            archive.comment = comment
+        return file.read_bytes()
+
+    def twice() -> bytes:
+        with zipfile.ZipFile(file, "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+            for name, content in [*entries.items(), *entries.items()]:
+                archive.writestr(name, content)
+        return file.read_bytes()
+
+    def flipped() -> bytes:
+        """One bit of a weight."""
+        content = bytearray(CHECKPOINT.read_bytes())
+        weights = max((entry for name, entry in entries.items() if "/data/" in name), key=len)
+        content[content.index(weights) + len(weights) // 2] ^= 1
+        return bytes(content)
+
+    assert torch.load(CHECKPOINT, weights_only=True).keys() == read_plain(CHECKPOINT).keys()
+    file.write_bytes(zipped())
+    nelbo.load(file)  # what the others are changes of
+    bad: list[tuple[str, Callable[[], bytes]]] = [
+        ("it is damaged: the checksum of archive/data/", flipped),
+        ("its entries are compressed", lambda: zipped(zipfile.ZIP_DEFLATED)),
+        ("its entries are compressed", lambda: zipped(zipfile.ZIP_LZMA)),
+        ("its entries are compressed", lambda: zipped(comment=b"PK")),
+        ("it holds two entries of one name", twice),
+        ("it is not an archive", lambda: b"x" + zipped()),
+        ("TorchScript", lambda: zipped(**{"archive/constants.pkl": b""})),
+    ]
+    for message, make in bad:
+        file.write_bytes(make())
+        with pytest.raises(CheckpointError, match=rf"^[^\n]+: not a readable checkpoint: {message}[^\n]*$|{message}"):
+            nelbo.load(file)
+
+
+def test_classes_of_ones_own_load_by_ones_own_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mypackage.py").write_text("from nelbo.models import VAE\nclass Mine(VAE):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    checkpoint = read_plain(CHECKPOINT)
+    checkpoint["nelbo"]["model"]["_target_"] = "mypackage.Mine"
+    torch.save(checkpoint, tmp_path / "mine.ckpt")
+    assert type(nelbo.load(tmp_path / "mine.ckpt", allow=("mypackage.",))).__mro__[1] is VAE
+    with pytest.raises(CheckpointError, match="_target_=mypackage.Mine: is not among"):
+        nelbo.load(tmp_path / "mine.ckpt")
+    for bad in ("mypackage.", ("mypackage",), (7,), [""], ["."], ["../x."], ["my package."], None):
+        with pytest.raises(ConfigError, match="^allow=[^\n]+: must be a"):
+            nelbo.load(tmp_path / "mine.ckpt", allow=bad)  # type: ignore[arg-type]

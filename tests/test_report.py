@@ -22,6 +22,7 @@ from nelbo.sweeps.scales import digits
 from nelbo.sweeps.table import pareto, read_table
 from nelbo.sweeps.values import parse
 from tests.conftest import ROOT, python
+from tests.forks import forked
 from tests.sweep_directories import scores, write_sweep
 
 VOID = {"meta", "img", "br"}
@@ -251,7 +252,7 @@ def test_the_script_says_where_and_refuses_what_is_no_sweep(tmp_path: Path) -> N
     sweep = write_sweep(tmp_path / "sweep", SMALL[:2])
     done = python("scripts/report.py", f"sweep={sweep}", "watch=true")
     assert done.returncode == 0 and f"report: {sweep / 'report.html'}" in done.stdout, done.stderr
-    done = python("scripts/report.py", f"sweep={tmp_path}")
+    done = forked("scripts/report.py", f"sweep={tmp_path}")
     assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
 
 

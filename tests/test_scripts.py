@@ -7,13 +7,14 @@ from pathlib import Path
 from PIL import Image
 
 from tests.conftest import python
+from tests.forks import forked
 
 TWO = ("model.latent_dim=2", "data=mnist", "trainer=smoke", "callbacks=none", "logger=none")
 
 
 def test_the_contrast_is_drawn_from_two_runs(tmp_path: Path) -> None:
     for model in ("conv_vae", "autoencoder"):
-        done = python("train.py", f"model={model}", *TWO, f"hydra.run.dir={tmp_path / model}")
+        done = forked("train.py", f"model={model}", *TWO, f"hydra.run.dir={tmp_path / model}")
         assert done.returncode == 0, done.stderr
     runs = [f"vae={tmp_path / 'conv_vae'}", f"autoencoder={tmp_path / 'autoencoder'}"]
     done = python("scripts/contrast.py", *runs, f"out={tmp_path / 'picture.png'}")
@@ -24,5 +25,5 @@ def test_the_contrast_is_drawn_from_two_runs(tmp_path: Path) -> None:
 
 def test_bad_arguments_are_one_line(tmp_path: Path) -> None:
     for arguments in ([], [f"vae={tmp_path}", f"autoencoder={tmp_path}", "out=x.png"], ["vea=1"]):
-        done = python("scripts/contrast.py", *arguments)
+        done = forked("scripts/contrast.py", *arguments)
         assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import forked
 from tests.sweeps import SMALL, begin, processes_in, records, results, stop, sweep, wait_for
 
 LONG = ("model=mlp_vae", "data=digits", "callbacks=none", "logger=none", "trainer.max_epochs=100000")
@@ -124,9 +125,7 @@ def test_the_directory_of_a_cell_tells_everything_about_it(tmp_path: Path) -> No
 
 
 def test_a_sweep_without_m_is_refused(tmp_path: Path) -> None:
-    from tests.conftest import python
-
-    done = python("train.py", "sweep=latent_beta", *SMALL, f"hydra.run.dir={tmp_path}")
+    done = forked("train.py", "sweep=latent_beta", *SMALL, f"hydra.run.dir={tmp_path}")
     assert done.returncode == 2 and done.stderr.startswith("error: sweep=latent_beta: is for many runs, which needs -m")
 
 

@@ -2,14 +2,16 @@
 
 A mapping with `_target_` becomes a call of that class or function; `_partial_: true` makes it a `Factory`, to be called
 later with what only the caller knows (a shape, a parameter list). Nothing outside the allowed prefixes is ever imported
-or called, so neither a config nor a checkpoint can run a stranger's code.
+or called, so neither a config nor a checkpoint can run a stranger's code; and nothing at all is, before the whole tree
+has been looked through.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nelbo.errors import ConfigError, first_line
@@ -26,7 +28,26 @@ RUN_PREFIXES = (
     "pytorch_lightning.loggers.",
     "pytorch_lightning.profilers.",
     "optuna.pruners.",
+    # Those of its packages that compute and nothing else: image, text and audio download weights and tokenizers.
+    "torchmetrics.aggregation.",
+    "torchmetrics.classification.",
+    "torchmetrics.clustering.",
+    "torchmetrics.nominal.",
+    "torchmetrics.regression.",
+    "torchmetrics.retrieval.",
+    "zuko.",
 )
+OTHERS = {prefix.partition(".")[0] for prefix in RUN_PREFIXES} - {"nelbo"}
+REFUSALS = (TypeError, ValueError, AttributeError, ArithmeticError, ImportError, RuntimeError)
+"""How constructors of other packages say that they were given nonsense."""
+
+NAME = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", re.ASCII)
+"""A dotted name without private parts: no `..`, no `__init__`, no letter that only looks like a Latin one."""
+
+PREFIX = re.compile(r"([A-Za-z]\w*\.)+", re.ASCII)
+PLAIN = (str, int, float, bool, type(None))
+MAX_DEPTH = 32
+MAX_VALUES = 100_000  # a list that holds another one twice, and so on, is short to write and endless to read
 
 
 class Factory:
@@ -47,8 +68,11 @@ class Factory:
             return self.target(*args, **arguments)
         except ConfigError as error:
             raise error.within(self.path) from error.__cause__
-        except (TypeError, ValueError) as error:
-            if self.target.__module__.startswith("nelbo."):
+        except REFUSALS as error:
+            if "allocate memory" in str(error) or "out of memory" in str(error):
+                mend = "needs more memory than there is; make it smaller"
+                raise ConfigError(self.path, self.target.__name__, mend, located=True) from error
+            if self.target.__module__.partition(".")[0] not in OTHERS:
                 raise
             raise ConfigError(self.path, self.target.__name__, first_line(error), located=True) from error
 
@@ -62,42 +86,130 @@ def build(spec: object, path: str = "", allowed: Sequence[str] = RUN_PREFIXES) -
     Raises:
         ConfigError: for a target outside `allowed`, one that does not exist, or arguments that it refuses.
     """
-    if isinstance(spec, Mapping):
+    check_targets(spec, allowed, path)
+    for key, name in _targets(spec, path):  # all of them before the first object is made
+        _resolve(str(name), key, allowed)
+    return _build(spec, path, allowed)
+
+
+def check_targets(plain: object, allowed: Sequence[str] = RUN_PREFIXES, path: str = "") -> None:
+    """Refuse a tree that is not plain or names a target outside `allowed`; nothing is imported for that.
+
+    Raises:
+        ConfigError: naming the place.
+    """
+    for key, name in _targets(plain, path):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise ConfigError(key, _shown(name), "is not the dotted name of a class or a function", located=True)
+        if not _matches(name, allowed):
+            raise ConfigError(key, name, "is not among the packages whose objects a config may build", located=True)
+
+
+def user_prefixes(key: str, value: object) -> tuple[str, ...]:
+    """The packages that a user trusts beyond `RUN_PREFIXES`, such as [mypackage.].
+
+    Whoever names one lets a config import and call anything in it. Only the form is checked.
+
+    Raises:
+        ConfigError: if it is not a list of dotted prefixes that end in a dot.
+    """
+    if not isinstance(value, list | tuple):
+        raise ConfigError(key, _shown(value), "must be a list of packages, such as [mypackage.]", located=True)
+    for prefix in value:
+        if not isinstance(prefix, str) or not PREFIX.fullmatch(prefix):
+            mend = "must be a package's name with a dot at its end, such as mypackage."
+            raise ConfigError(key, _shown(prefix), mend, located=True)
+    return tuple(value)
+
+
+def _build(spec: object, path: str, allowed: Sequence[str]) -> Any:
+    if isinstance(spec, dict):
         children = {
-            key: build(value, f"{path}.{key}" if path else str(key), allowed)
+            key: _build(value, f"{path}.{key}" if path else key, allowed)
             for key, value in spec.items()
             if key not in ("_target_", "_partial_")
         }
         if "_target_" not in spec:
             return children
-        factory = Factory(_resolve(spec["_target_"], path, allowed), children, path)
+        factory = Factory(_resolve(spec["_target_"], f"{path}._target_", allowed), children, path)
         if not spec.get("_partial_", False):
             return factory()
         _check_known(factory.target, children, path)  # now: the rest of the arguments may be minutes away
         return factory
     if isinstance(spec, list | tuple):
-        return [build(value, f"{path}[{index}]", allowed) for index, value in enumerate(spec)]
+        return [_build(value, f"{path}[{index}]", allowed) for index, value in enumerate(spec)]
     return spec
 
 
-def _resolve(name: object, path: str, allowed: Sequence[str]) -> Callable[..., Any]:
-    """The class or function called `name`, if it may be built."""
-    key = f"{path}._target_" if path else "_target_"
-    if not isinstance(name, str) or not name.startswith(tuple(allowed)):
-        raise ConfigError(key, name, "is not among the packages whose objects a config may build", located=True)
+def _targets(plain: object, path: str) -> Iterator[tuple[str, object]]:
+    """Every `_target_` in the tree and where it stands; a stack, because a stranger's tree may be deeper than ours.
+
+    Raises:
+        ConfigError: for what is not plain, or has no meaning in a mapping that is to be built.
+    """
+    stack: list[tuple[object, str, int]] = [(plain, path, 0)]
+    seen = 0
+    while stack:
+        value, place, depth = stack.pop()
+        seen += 1
+        if depth > MAX_DEPTH or seen > MAX_VALUES:
+            mend = f"a config is at most {MAX_DEPTH} levels deep and holds at most {MAX_VALUES} values"
+            raise ConfigError(place, "...", mend, located=True)
+        children: list[tuple[object, str, int]] = []
+        if isinstance(value, dict) and type(value) is dict:
+            dot = f"{place}." if place else ""
+            for key in value:
+                if type(key) is not str or not key.isprintable():
+                    raise ConfigError(f"{dot}{_shown(key)}", "...", "keys must be plain text", located=True)
+                if key.startswith("_") and key not in ("_target_", "_partial_"):
+                    mend = "only _target_ and _partial_ may begin with an underscore"
+                    raise ConfigError(f"{dot}{key}", _shown(value[key]), mend, located=True)
+            if type(value.get("_partial_", False)) is not bool or ("_partial_" in value and "_target_" not in value):
+                mend = "must be true or false, beside a _target_"
+                raise ConfigError(f"{dot}_partial_", _shown(value["_partial_"]), mend, located=True)
+            if "_target_" in value:
+                yield f"{dot}_target_", value["_target_"]
+            children = [(child, f"{dot}{key}", depth + 1) for key, child in value.items() if key != "_target_"]
+        elif isinstance(value, list | tuple) and type(value) in (list, tuple):
+            children = [(child, f"{place}[{index}]", depth + 1) for index, child in enumerate(value)]
+        elif type(value) not in PLAIN:
+            raise ConfigError(place, type(value).__name__, "must be text, numbers, lists and mappings", located=True)
+        stack += reversed(children)
+
+
+def _shown(value: object) -> str:
+    """A stranger's value in an error: one line of ASCII, not too long, and never the whole of a container."""
+    return ascii(value)[:80] if type(value) in PLAIN else type(value).__name__
+
+
+def _matches(name: str, allowed: Sequence[str]) -> bool:
+    """Whether one of the prefixes covers it; one without a dot at its end covers itself alone."""
+    return any(name.startswith(prefix) if prefix.endswith(".") else name == prefix for prefix in allowed)
+
+
+def _resolve(name: str, key: str, allowed: Sequence[str]) -> Callable[..., Any]:
+    """The class or function called `name`, if it may be built; `check_targets` has looked at the name."""
     module_name, _, attribute = name.rpartition(".")
     try:
         module = importlib.import_module(module_name)
         target = getattr(module, attribute)
-    except (ImportError, AttributeError) as error:
+    except AttributeError as error:
         raise ConfigError(key, name, "does not exist", located=True) from error
-    # Of ours, what a module offers: a helper that copies or downloads files is no part of a run.
-    if name.startswith("nelbo.") and attribute not in getattr(module, "__all__", ()):
-        raise ConfigError(key, name, f"is not one of what {module_name} exports", located=True)
+    except ImportError as error:
+        raise ConfigError(key, name, f"does not exist: {first_line(error)}", located=True) from error
+    if name.startswith("nelbo."):
+        home = "nelbo"  # and of ours, what a module offers: a helper that copies or downloads files is no part of a run
+        if attribute not in getattr(module, "__all__", ()):
+            raise ConfigError(key, name, f"is not one of what {module_name} exports", located=True)
+    elif _matches(name, RUN_PREFIXES):
+        home = module_name
+        if not inspect.isclass(target):
+            raise ConfigError(key, name, "is not a class, and of other packages only those are built", located=True)
+    else:  # the user's own
+        home = name.partition(".")[0]
     # A module's own imports are attributes too (nelbo.data.fetch.subprocess): what counts is where the object was made.
-    home = getattr(target, "__module__", "") or ""
-    if not callable(target) or home.split(".")[0] != name.split(".")[0]:
-        raise ConfigError(key, name, "is not a class or a function of that package", located=True)
+    if not callable(target) or not f"{getattr(target, '__module__', '')}.".startswith(f"{home}."):
+        raise ConfigError(key, name, f"is not a class or a function of {home}", located=True)
     return target  # type: ignore[no-any-return]
 
 

@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from nelbo.errors import ConfigError, NelboError
-from nelbo.sweeps.job import run_cell, world_size_from_outside
+from nelbo.directory import run_directory
+from nelbo.errors import ConfigError, NelboError, Stopped
+from nelbo.files import DISK_ERRORS
+from nelbo.sweeps.job import plain_config, run_cell, world_size_from_outside
 from nelbo.sweeps.names import directory_name
 
 log = logging.getLogger(__name__)
@@ -84,6 +86,13 @@ def command(config_path: str, config_name: str, *, trains: bool = True) -> Calla
             except (NelboError, HydraException, OmegaConfBaseException) as error:
                 print(f"error: {told(error)}", file=sys.stderr)
                 sys.exit(USAGE_ERROR)
+            except OSError as error:
+                if error.errno not in DISK_ERRORS:
+                    raise
+                print(f"error: {error.filename or 'disk'}: cannot be written ({error.strerror})", file=sys.stderr)
+                sys.exit(USAGE_ERROR)
+            except Stopped as stopped:
+                sys.exit(128 + stopped.signum)  # what a shell says of a process that the signal ended
             except RuntimeError as error:
                 if not str(error).startswith("Unknown plugin class"):
                     raise
@@ -138,31 +147,34 @@ def register_resolvers() -> None:
     # Runs that start in the same second must not share a directory.
     register("token", lambda: secrets.token_hex(3), use_cache=True, replace=True)
     register("directory_name", directory_name, replace=True)
+    register("run_directory", _run_directory, replace=True)
+
+
+def _run_directory(outputs: str, resume: str | None, fresh: str, *, _root_: DictConfig) -> str:
+    """What the config needs to go on in the directory of a run."""
+    return str(run_directory(Path(outputs), resume, fresh, lambda: plain_config(_root_)))
 
 
 def explain(error: Exception, script: str = "train.py") -> str:
     """Any error of ours, Hydra's or OmegaConf's as one line that names the key, the value and the mend."""
     if isinstance(error, NelboError):
-        return str(error)
+        return " ".join(str(error).splitlines())  # a value may hold line breaks
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        return f"{group}={option}: there is no such option; choose from {', '.join(error.options)}"
+        return _no_option(group, option, option, error.options)
     text = str(error)
     if match := re.search(r"Could not load '([^']+)/([^']+)'.*path=file://(\S+)", text, re.DOTALL):  # one of a list
         group, option, home = match.groups()
         options = sorted(file.stem for file in Path(home, group).glob("*.yaml"))
-        return f"{group}=[{option}]: there is no such option; choose from {', '.join(options)}"
+        return _no_option(group, f"[{option}]", option, options)
     cause = str(error.__cause__ or "")
+    if text.startswith("Config group override must be"):
+        typed = next((argument for argument in sys.argv[1:] if argument.endswith("=null")), "a group")
+        return f"{typed}: a group needs the name of one of its options; python {script} --help lists them"
     if match := re.match(r"Could not override '([^']+)'", text):
         key = match[1]
-        # Hydra 1.4 suggests keys beside the misspelt one; the key without its group is the other common slip.
         suggestion = re.search(r"Did you mean:? '([^']+)'", text + cause)
-        near = [
-            known
-            for known in TYPED_KEYS
-            if known != key and difflib.get_close_matches(key.split(".")[-1], [known.split(".")[-1]])
-        ]
-        meant = suggestion[1] if suggestion else " or ".join(near)
+        meant = _meant(key, suggestion[1] if suggestion else "")
         if f"full_key: {key}." in cause:  # Hydra merges mappings, and the one that stands there has other keys
             return f"{_typed(key)}: there is another schedule already; replace it with ~{key} '+{_typed(key)}'"
         question = f"did you mean {meant}? " if meant else ""
@@ -178,6 +190,24 @@ def explain(error: Exception, script: str = "train.py") -> str:
     if isinstance(error, OmegaConfBaseException) and getattr(error, "full_key", None):
         return f"{error.full_key}: {text.splitlines()[0]}"
     return "; ".join(line.strip() for line in f"{text}\n{cause}".splitlines() if line.strip())
+
+
+def _no_option(group: str, value: str, option: str, options: Sequence[str]) -> str:
+    near = difflib.get_close_matches(option, options, 1, 0.75)
+    question = f"did you mean {near[0]}? " if near else ""
+    return f"{group}={value}: there is no such option; {question}choose from {', '.join(options)}"
+
+
+def _meant(key: str, suggestion: str) -> str:
+    """The key that was meant, if one can be guessed; Hydra 1.4 suggests a part of one, where a part is misspelt."""
+    *parents, last = key.split(".")
+    if not parents and (whole := [known for known in TYPED_KEYS if known.endswith(f".{last}")]):
+        return " or ".join(whole)  # the key without its group is a common slip
+    if suggestion:
+        wrong = difflib.get_close_matches(suggestion, key.split("."), 1)
+        return ".".join(suggestion if [part] == wrong else part for part in key.split("."))
+    near = [known for known in TYPED_KEYS if difflib.get_close_matches(last, [known.split(".")[-1]])]
+    return " or ".join(known for known in near if known != key)
 
 
 def _typed(key: str) -> str:

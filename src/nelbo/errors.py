@@ -24,8 +24,20 @@ class CheckpointError(NelboError):
     """A run directory or a checkpoint that cannot be loaded."""
 
 
+class Diverged(NelboError):
+    """Training met a number that is not finite, and stopped before it could spread."""
+
+
 class Pruned(NelboError):
     """A search gave this run up: it is over, but nothing is wrong."""
+
+
+class Stopped(BaseException):
+    """A run or a sweep was told to stop, by this signal. No error: nothing may catch it and go on."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
 
 
 class ConfigError(NelboError):

@@ -8,8 +8,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-MACHINE_FACTS = ("trainer.accelerator", "trainer.strategy", "data.num_workers", "threads", "trial")
-"""What may differ between machines, or between a search and a grid, without another result being meant."""
+MACHINE_FACTS = (
+    "trainer.accelerator",
+    "trainer.strategy",
+    "data.num_workers",
+    "threads",
+    "trial",
+    "resume",
+    "resume_changes",
+    "allow_targets",
+)
+"""What may differ between machines, searches and grids, or starts of a run, without another result being meant."""
 
 LENGTH = 16
 

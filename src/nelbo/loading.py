@@ -3,45 +3,66 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+import re
+import textwrap
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
+from torch import Tensor, nn
 
-from nelbo.build import MODEL_PREFIXES, build
+from nelbo.build import MODEL_PREFIXES, build, user_prefixes
 from nelbo.errors import CheckpointError, ConfigError, first_line
 from nelbo.models import VAE
 
 RECORD = "nelbo"
 """The checkpoint's key for what a model needs to be built again, in plain containers."""
 
-FORMAT = 1
+FORMAT = 2
+"""Of new checkpoints. 2 has, beside what 1 had, what is needed to resume exactly."""
+
+FORMATS = (1, 2)
+"""Those that load."""
+
+PLAIN = (str, int, float, bool, bytes, type(None), torch.dtype, torch.device)
+LONGEST = 300  # characters of what is wrong with a stranger's file
 
 
-def load(path: str | Path) -> VAE:
+def load(path: str | Path, *, allow: Sequence[str] = ()) -> VAE:
     """The model of a run directory (its best.ckpt) or of a checkpoint, in eval mode, on the CPU.
 
     Args:
         path: a run directory, or a checkpoint in it.
+        allow: packages of your own whose classes the model is made of, such as `("mypackage.",)`. A checkpoint can then
+            import and call anything in them, with arguments of its choice: name only what you would let a stranger run.
 
     Raises:
         CheckpointError: if there is none, or it was not written by nelbo, or it is damaged.
+        ConfigError: if `allow` is not a list of packages.
     """
     file = checkpoint_file(path)
-    return build_model(read_checkpoint(file), file)
+    return build_model(read_checkpoint(file), file, allow)
 
 
-def build_model(checkpoint: Mapping[str, Any], file: Path) -> VAE:
+def build_model(checkpoint: Mapping[str, Any], file: Path, allow: Sequence[str] = ()) -> VAE:
     """The model of a checkpoint that was read from `file`, in eval mode, on the CPU.
 
     Raises:
         CheckpointError: if it cannot be built.
     """
+    allowed = (*MODEL_PREFIXES, *user_prefixes("allow", allow))
     try:
-        model = build(checkpoint[RECORD]["model"], "model", MODEL_PREFIXES)
+        model = build(checkpoint[RECORD].get("model"), "model", allowed)
     except ConfigError as error:
-        raise CheckpointError(f"{file}: its model cannot be built: {error}") from error
+        raise CheckpointError(f"{file}: its model cannot be built: {_short(error)}") from error
+    except Exception as error:  # whatever a stranger's numbers mean to torch
+        raise CheckpointError(f"{file}: its model cannot be built: {type(error).__name__}: {_short(error)}") from error
+    if not isinstance(model, VAE):
+        raise CheckpointError(f"{file}: what it holds is not a model but a {type(model).__name__}")
     prefix = "model."
     state = {
         key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)
@@ -51,7 +72,7 @@ def build_model(checkpoint: Mapping[str, Any], file: Path) -> VAE:
     except RuntimeError as error:
         raise CheckpointError(f"{file}: its tensors do not fit its model: {first_line(error)}") from error
     model.advance(math.inf)  # a schedule that training did not finish: its figures are for the final values too
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()
 
 
 def provenance(path: str | Path) -> dict[str, Any]:
@@ -73,29 +94,116 @@ def checkpoint_file(path: str | Path) -> Path:
     Raises:
         CheckpointError: if there is no such file.
     """
-    if "://" in str(path):
-        raise CheckpointError(f"{path}: checkpoints are read from local files only; download it first")
-    file = Path(path)
-    if file.is_dir():
-        file = file / "checkpoints" / "best.ckpt"
-    if not file.is_file():
-        raise CheckpointError(f"{file}: no such checkpoint; give a run directory or a .ckpt file")
+    file = _local(path)
+    try:
+        if file.is_dir():
+            file = file / "checkpoints" / "best.ckpt"
+        if not file.is_file():
+            raise CheckpointError(f"{file}: no such checkpoint; give a run directory or a .ckpt file")
+    except OSError as error:  # too long a name, or a directory that one may not look into
+        raise CheckpointError(f"{file}: no such checkpoint: {error.strerror}") from error
     return file
 
 
-def read_checkpoint(file: Path) -> dict[str, Any]:
-    """The plain containers and tensors of a checkpoint, on the CPU.
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint: the one way in which any is read.
 
     Raises:
-        CheckpointError: if it is damaged or was not written by nelbo.
+        CheckpointError: as `read_plain` does, or if it was not written by nelbo, or by a later version.
     """
+    checkpoint = read_plain(path)
+    if type(checkpoint) is not dict or type(checkpoint.get(RECORD)) is not dict or "state_dict" not in checkpoint:
+        raise CheckpointError(f"{path}: not written by nelbo (it holds no {RECORD!r} record)")
+    record, state = checkpoint[RECORD], checkpoint["state_dict"]
+    if type(found := record.get("format")) is not int or found not in FORMATS:
+        readable = " and ".join(map(str, FORMATS))
+        raise CheckpointError(
+            f"{path}: has format {_short(found)}, this nelbo reads {readable}; a later one may read it"
+        )
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise CheckpointError(f"{path}: its state_dict is not names and tensors")
+    return checkpoint
+
+
+def read_plain(path: str | Path) -> Any:
+    """What `torch.save` wrote, on the CPU: plain containers and tensors, never an object of another class.
+
+    Raises:
+        CheckpointError: if it is not a local file, is damaged, or holds anything else.
+    """
+    file = _local(path)
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        with file.open("rb") as stream:  # once: what was checked is what is read
+            _check_archive(stream)
+            stream.seek(0)
+            # True, said here: without it TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD decides.
+            content = torch.load(stream, map_location="cpu", weights_only=True, mmap=False)
     except Exception as error:  # whatever the bytes of a stranger's file happen to mean to an unpickler
-        raise CheckpointError(f"{file}: not a readable checkpoint: {first_line(error)}") from error
-    record = checkpoint.get(RECORD) if isinstance(checkpoint, dict) else None
-    if not isinstance(record, dict) or "state_dict" not in checkpoint:
-        raise CheckpointError(f"{file}: not written by nelbo (it holds no {RECORD!r} record)")
-    if record.get("format") != FORMAT:
-        raise CheckpointError(f"{file}: has format {record.get('format')}, this nelbo reads {FORMAT}")
-    return checkpoint  # type: ignore[no-any-return]
+        raise CheckpointError(f"{file}: not a readable checkpoint: {_short(first_line(error))}") from error
+    check_plain(content, file)
+    return content
+
+
+def check_plain(content: object, file: Path) -> None:
+    """What passes reads back as it was written; `weights_only` alone lets through more than plain data.
+
+    Raises:
+        CheckpointError: for anything but dicts, lists, tuples, scalars and dense tensors.
+    """
+    left, seen = [content], set[int]()
+    while left:
+        value = left.pop()
+        kind = type(value)
+        if id(value) in seen or kind in PLAIN:
+            continue
+        seen.add(id(value))  # a container may hold itself
+        if isinstance(value, dict) and kind in (dict, OrderedDict):
+            left += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple) and kind in (list, tuple, torch.Size):
+            left += value
+        elif not (isinstance(value, Tensor) and kind in (Tensor, nn.Parameter) and _is_dense(value)):
+            raise CheckpointError(f"{file}: holds a {kind.__name__}, not only plain containers and tensors")
+
+
+def _is_dense(value: Tensor) -> bool:
+    return value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_nested)
+
+
+def _local(path: str | Path) -> Path:
+    """`path`, if it is no address: pathlib makes http:/x of http://x, which other readers would still fetch.
+
+    Raises:
+        CheckpointError: for an address of any scheme.
+    """
+    if "://" in str(path) or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise CheckpointError(f"{path}: checkpoints are read from local files only; download it first")
+    return Path(path)
+
+
+def _check_archive(stream: IO[bytes]) -> None:
+    """What torch leaves out: it compares no checksum, unpacks whatever it finds, and reads bare pickles too.
+
+    Raises:
+        ValueError: if it is not a whole archive as `torch.save` writes it.
+        zipfile.BadZipFile: if it is no archive.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    if stream.read(4) != b"PK\x03\x04":
+        raise ValueError("it is not an archive as torch.save writes it")
+    with zipfile.ZipFile(stream) as archive:
+        entries = archive.infolist()
+        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        if not stored or archive.comment or sum(entry.file_size for entry in entries) > size:
+            raise ValueError("its entries are compressed, or larger than the file")
+        if len({entry.filename for entry in entries}) < len(entries):
+            raise ValueError("it holds two entries of one name")
+        if damaged := archive.testzip():
+            raise ValueError(f"it is damaged: the checksum of {damaged} is wrong")
+
+
+def _short(told: object) -> str:
+    """Whatever a stranger's file makes an error say, in one line."""
+    return textwrap.shorten(str(told), LONGEST)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import math
-import os
-import warnings
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,25 +13,46 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from nelbo import directory
 from nelbo.build import build
 from nelbo.cli import TYPED_KEYS
 from nelbo.data.module import ImageData
-from nelbo.errors import ConfigError, NelboError, choice, first_line, integer, number, positive_integer
+from nelbo.errors import (
+    CheckpointError,
+    ConfigError,
+    NelboError,
+    Stopped,
+    choice,
+    first_line,
+    integer,
+    number,
+    positive_integer,
+)
+from nelbo.files import write_json
 from nelbo.identity import identity
+from nelbo.loading import read_checkpoint
 from nelbo.models import VAE
 from nelbo.objectives import Objective
 from nelbo.report import headline, print_report
 from nelbo.trace import Trace
 from nelbo.training import VAEModule
-from nelbo.training.callbacks import BestMetrics, Dashboard, EpochLines, History, Pruning, Throughput
-from nelbo.training.callbacks.best import MONITOR
-from nelbo.training.hooks import leave_out_idle_hooks
+from nelbo.training.callbacks import (
+    Checkpoints,
+    Dashboard,
+    EpochLines,
+    History,
+    Pruning,
+    RandomStates,
+    Throughput,
+)
+from nelbo.training.signals import Signals, requeue
+from nelbo.training.trainer import checkpoint_bytes, make_trainer, validation_interval
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +66,10 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "trainer.log_every_n_steps": positive_integer,
 }
 PROBE = 2
-RESULTS = ("metrics.json", "evaluation.json", "evaluation.npz")
 
 
 def run(config: DictConfig) -> float:
-    """Train and test what `config` says, in Hydra's run directory.
+    """Train and test what `config` says, in Hydra's run directory; or go on with what stands there.
 
     Returns:
         `val/nelbo` of the best checkpoint, or `test/nelbo` without a validation set; the reconstruction of a model that
@@ -58,12 +77,56 @@ def run(config: DictConfig) -> float:
 
     Raises:
         NelboError: for anything that the user can mend.
+        Stopped: when a signal asks, once a checkpoint is written.
     """
     plain = resolve(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    overrides = list(HydraConfig.get().overrides.task)
-    write_configs(plain, overrides, folder)
-    same = identity(plain)
+    # A cell's directory is that of its config, and a job that Slurm starts again goes on.
+    cell = HydraConfig.get().mode == RunMode.MULTIRUN
+    resume = plain["resume"] or (directory.AUTO if cell or directory.is_requeued() else None)
+    # Of several processes one writes.
+    owner = rank_zero_only.rank == 0  # type: ignore[attr-defined] # set when it is imported
+    if not owner:
+        logging.getLogger("nelbo").setLevel(logging.ERROR)  # what there is to say, the owner says
+    if plain["resume"] not in (None, directory.AUTO) and Path(plain["resume"]).resolve() != folder.resolve():
+        raise ConfigError("resume", plain["resume"], f"is not hydra.run.dir={folder}: leave that out")
+    with directory.locked(folder) if owner else contextlib.nullcontext(), Signals() as signals:
+        ended = directory.finished(folder, plain)
+        if ended and resume:
+            log.info("this run has ended already; a larger trainer.max_epochs goes on with it")
+            print_report(ended, folder)
+            return headline(ended)
+        found = directory.find(folder, plain, resume)
+        try:
+            metrics = fit_and_test(config, plain, folder, found, signals, owner=owner)
+        except Stopped as stopped:
+            if owner:
+                name = signal.Signals(stopped.signum).name
+                log.warning("stopped by %s; resume=%s goes on", name, folder)
+                if stopped.signum == signal.SIGUSR1:
+                    requeue()
+            raise
+        if owner:
+            write_json(folder / directory.METRICS, metrics)  # last: it says that the run has ended
+            print_report(metrics, folder)
+    return headline(metrics)
+
+
+def fit_and_test(
+    config: DictConfig,
+    plain: dict[str, Any],
+    folder: Path,
+    found: directory.Found | None,
+    signals: Signals,
+    *,
+    owner: bool,
+) -> dict[str, Any]:
+    """Build what `plain` says, train it, from where `found` left it if that is one, and test its best checkpoint.
+
+    Returns:
+        What goes into metrics.json.
+    """
+    same, mark = identity(plain), directory.mark(plain)
     if plain["threads"] is not None:
         torch.set_num_threads(positive_integer("threads", plain["threads"]))
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
@@ -74,10 +137,14 @@ def run(config: DictConfig) -> float:
         data.setup()
     except ConfigError as error:
         raise error.within("data") from error.__cause__
+    if found:
+        if found.provenance != data.provenance():
+            mend = f"is not what {found.file} was trained on; train anew, in another directory"
+            raise ConfigError("data", data.name, mend)
+        data.position = (found.epochs, found.batches)
     if plain["data"]["shape"] is None:  # a file's images say themselves what they are
         OmegaConf.update(config, "data.shape", list(data.shape or ()))
         plain = resolve(config)
-        write_configs(plain, overrides, folder)
     model: VAE = build(plain["model"], "model")
     images = data.starting_images()
     example = probe(model, objective, images, f"{data.name} ({data.protocol})")
@@ -86,32 +153,47 @@ def run(config: DictConfig) -> float:
     record = {"model": plain["model"], "data": plain["data"], "seed": plain["seed"], "provenance": data.provenance()}
     optimizer, scheduler = build(plain["optimizer"], "optimizer"), build(plain["scheduler"], "scheduler")
     module = VAEModule(model, objective, optimizer, scheduler, example, data.dequantized_levels, record)
-    best, throughput = BestMetrics(), Throughput()
+    if found:
+        refuse_other_tensors(found.file, module)
+    overrides = list(HydraConfig.get().overrides.task)
     hyperparameters = {key: select(plain, key) for key in (*TYPED_KEYS, "data.protocol")} | choices(plain, overrides)
-    validates = bool(len(data.splits["val"]) and plain["trainer"]["limit_val_batches"])
-    every = validation_interval(plain["trainer"])
-    checkpoint = checkpoints(folder, every, validated=validates)
-    watchers = [throughput, best, History(folder), EpochLines(throughput), Dashboard(hyperparameters), checkpoint]
+    validated = bool(len(data.splits["val"]) and plain["trainer"]["limit_val_batches"])
+    checkpoints = Checkpoints(
+        folder / directory.CHECKPOINTS,
+        signals,
+        every_n_epochs=validation_interval(plain["trainer"]),
+        validated=validated,
+    )
+    throughput = Throughput()
+    watchers: list[pl.Callback] = [
+        throughput,
+        History(folder),
+        EpochLines(throughput),
+        Dashboard(hyperparameters),
+        RandomStates(),
+        checkpoints,
+    ]
     if plain["trial"] is not None:
         watchers.append(Pruning(**build(plain["trial"], "trial")))
-    trainer = make_trainer(plain, folder, watchers, every, validated=validates)
-    leave_out_idle_hooks(module, trainer.callbacks)  # type: ignore[attr-defined] # set by Lightning's connector
-    if trainer.is_global_zero:
+    trainer = make_trainer(plain, folder, module, watchers, validated=validated)
+    if owner:
+        texts = {
+            directory.CONFIG: OmegaConf.to_yaml(OmegaConf.create(plain)),
+            directory.OVERRIDES: OmegaConf.to_yaml(OmegaConf.create(overrides)),
+            directory.MARK: mark,
+        }
+        directory.begin(folder, found, checkpoint_bytes(module), texts)
         log.info("training in %s", folder)
     try:
-        trainer.fit(module, datamodule=data)
+        trainer.fit(module, datamodule=data, ckpt_path=found.file if found else None)
         # Read before testing: that restores the callbacks to where the best checkpoint was written.
-        epochs, seconds, rate, validated = trainer.current_epoch, throughput.seconds, throughput.rate, dict(best.values)
-        if not checkpoint.best_model_path:
-            raise NelboError(
-                "trainer: ended before its first validation, so there is no checkpoint; give it more epochs"
-            )
-        (tested,) = trainer.test(module, datamodule=data, ckpt_path=checkpoint.best_model_path, verbose=False)
+        epochs, seconds, rate, best = trainer.current_epoch, throughput.seconds, throughput.rate, checkpoints.values
+        (tested,) = trainer.test(module, datamodule=data, ckpt_path=checkpoints.best, verbose=False)
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
 
     metrics: dict[str, Any] = {
-        **validated,
+        **best,
         **{key: float(value) for key, value in tested.items()},
         **data.provenance(),
         "identity": same,
@@ -127,10 +209,19 @@ def run(config: DictConfig) -> float:
     diverged = [key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]
     if diverged:
         raise NelboError(f"training diverged: {diverged[0]} is {metrics[diverged[0]]}; lower optimizer.lr")
-    write_metrics(metrics, folder)
-    if trainer.is_global_zero:
-        print_report(metrics, folder)
-    return headline(metrics)
+    return metrics
+
+
+def refuse_other_tensors(file: Path, module: VAEModule) -> None:
+    """What a run goes on from must fit its model, whatever `resume_changes` allows.
+
+    Raises:
+        CheckpointError: if it does not.
+    """
+    try:
+        module.load_state_dict(read_checkpoint(file)["state_dict"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{file}: its tensors are not those of this config's model") from error
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -175,78 +266,3 @@ def probe(model: VAE, objective: Objective, x: Tensor, origin: str) -> Trace:
         mend = f"{origin} has pixels outside its support: {model.likelihood.mend}"
         raise ConfigError("likelihood", HydraConfig.get().runtime.choices["likelihood"], mend, located=True)
     return trace
-
-
-def validation_interval(trainer: Mapping[str, Any]) -> int:
-    """Epochs between validations: at most what the config says, and such that the last epoch is validated too."""
-    epochs, most = trainer["max_epochs"], trainer["check_val_every_n_epoch"]
-    return max(interval for interval in range(1, most + 1) if epochs % interval == 0)
-
-
-def checkpoints(folder: Path, every_n_epochs: int, *, validated: bool) -> ModelCheckpoint:
-    """last.ckpt, and best.ckpt by the objective on the validation set; without one the last is the best."""
-    return ModelCheckpoint(
-        dirpath=folder / "checkpoints",
-        filename="best",
-        monitor=MONITOR if validated else None,
-        save_last=True,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-        every_n_epochs=every_n_epochs,
-        save_on_train_epoch_end=not validated,
-    )
-
-
-def quiet_lightning() -> None:
-    """Leave out what Lightning says that is no news here."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    # Batches are slices of memory: workers would only copy them.
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # TrainingScalars writes the first step too, so that no run is without scalars.
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    # Between Lightning and torch; nothing of ours.
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-
-
-def make_trainer(
-    plain: Mapping[str, Any], folder: Path, watchers: list[pl.Callback], every: int, *, validated: bool
-) -> pl.Trainer:
-    """The Trainer of the config with its logger and callbacks.
-
-    Raises:
-        NelboError: if Lightning refuses it, for want of a GPU for instance.
-    """
-    quiet_lightning()
-    make_logger = build(plain["logger"], "logger")
-    callbacks = [callback for callback in build(plain["callbacks"], "callbacks").values() if callback]
-    options = {} if validated else {"limit_val_batches": 0}
-    options["check_val_every_n_epoch"] = every
-    try:
-        trainer: pl.Trainer = build(plain["trainer"], "trainer")(
-            logger=make_logger(save_dir=folder) if make_logger else False,
-            callbacks=callbacks + watchers,
-            default_root_dir=folder,
-            enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
-            **options,
-        )
-    except MisconfigurationException as error:
-        raise NelboError(f"trainer: {first_line(error)}") from error
-    return trainer
-
-
-@rank_zero_only
-def write_configs(plain: Mapping[str, Any], overrides: list[str], folder: Path) -> None:
-    """config.yaml, resolved, and overrides.yaml."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for earlier in RESULTS:  # of an earlier run in this directory, and its checkpoint
-        (folder / earlier).unlink(missing_ok=True)
-    OmegaConf.save(OmegaConf.create(dict(plain)), folder / "config.yaml")
-    OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
-
-
-@rank_zero_only
-def write_metrics(metrics: Mapping[str, Any], folder: Path) -> None:
-    """metrics.json, whole or not at all."""
-    partial = folder / ".metrics.json.partial"
-    partial.write_text(json.dumps(metrics, indent=2) + "\n")
-    os.replace(partial, folder / "metrics.json")

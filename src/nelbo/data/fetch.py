@@ -6,11 +6,10 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import shutil
 import subprocess
-import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pooch
 from filelock import FileLock
 
 from nelbo.data.origins import Origin
+from nelbo.data.readable import readable
 from nelbo.errors import DataError, first_line
 
 log = logging.getLogger(__name__)
@@ -70,8 +70,7 @@ def fetch(files: Sequence[RemoteFile], folder: str) -> list[Path]:
         if problem := mismatch(file, path, record(path)):
             raise DataError(f"{path}: corrupt data file, {problem}; delete it to fetch it anew")
         if not file.digest and not record(path).exists():
-            with workspace(home):
-                record(path).write_text(f"sha256:{_digest(path, 'sha256')}\n")
+            _keep_digest(path)
     return [home / file.name for file in files]
 
 
@@ -112,7 +111,9 @@ def _fetch_from_origins(file: RemoteFile, path: Path, scratch: Path) -> None:
         try:
             origin.write(unpacked, scratch, LARGEST if file.size is None else file.size)
             problem = mismatch(file, unpacked, record(path))
-        except (OSError, ValueError, EOFError, zlib.error, tarfile.TarError, subprocess.SubprocessError) as error:
+        except Exception as error:  # a server may send anything, and decoders fail on it in every way
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                raise  # no other origin would help
             problem = _reason(error)
         if not problem:
             os.replace(unpacked, path)
@@ -138,7 +139,7 @@ def mismatch(file: RemoteFile, path: Path, seen: Path) -> str:
         return f"{size} bytes where {file.size} are expected"
     if size > LARGEST:
         return f"more than {LARGEST} bytes"
-    expected = file.digest or (seen.read_text().strip() if seen.exists() else "")
+    expected = file.digest or _recorded(seen)
     if not expected:
         return ""
     algorithm, _, value = expected.partition(":")
@@ -149,6 +150,25 @@ def mismatch(file: RemoteFile, path: Path, seen: Path) -> str:
 def record(path: Path) -> Path:
     """Where the digest of the first fetch of `path` is kept; it outlives the file."""
     return path.with_name(f"{path.name}.digest")
+
+
+def _recorded(seen: Path) -> str:
+    if not seen.exists():
+        return ""
+    with readable(seen, "digest", "delete it if you trust the file beside it"):
+        if not re.fullmatch("sha256:[0-9a-f]{64}", text := seen.read_text().strip()):
+            raise ValueError("needs sha256: and 64 digits")
+        return text
+
+
+def _keep_digest(path: Path) -> None:
+    try:
+        with workspace(path.parent) as scratch:
+            kept = scratch / "digest"
+            kept.write_text(f"sha256:{_digest(path, 'sha256')}\n")
+            os.replace(kept, record(path))
+    except DataError as error:  # the file itself is at hand
+        log.warning("%s will not be checked by the next run: %s", path, error)
 
 
 def _digest(path: Path, algorithm: str) -> str:

@@ -87,6 +87,11 @@ class ImageData(pl.LightningDataModule):
         self.splits: dict[str, Examples] = {}
         self.classes: tuple[str, ...] = ()
         self.sha256 = ""
+        self.position = (0, 0)
+        """The epoch that training begins in, and how many of its batches are over: elsewhere in a run that goes on.
+
+        Set before the first iterator exists: workers fetch from it before Lightning sets the sampler's epoch.
+        """
 
     def setup(self, stage: str | None = None) -> None:
         """Load and split, once.
@@ -198,6 +203,7 @@ class ImageData(pl.LightningDataModule):
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         examples = self.splits[split]
+        epoch, start = self.position if split == "train" else (0, 0)
         batches = Batches(
             len(examples),
             self.batch_size,
@@ -205,6 +211,8 @@ class ImageData(pl.LightningDataModule):
             seed=self.order_seed,
             rank=rank,
             world_size=world_size,
+            epoch=epoch,
+            start=start,
         )
         if world_size > 1 and (self.batch_size == 1 or len(examples) < world_size):
             mend = f"{world_size} processes need batches of at least 2, and {len(examples)} {split} images to share"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -87,14 +88,20 @@ class Store:
             os.fsync(file.fileno())
         if not labels:
             raise DataError(f"{self.place.name}: the data set is empty")
-        np.save(made / "labels.npy", np.concatenate(labels).astype(np.int64))
+        _save(made / "labels.npy", labels)
         if factors:
-            np.save(made / "factors.npy", np.concatenate(factors).astype(np.int64))
+            _save(made / "factors.npy", factors)
         manifest = {"shape": [sum(map(len, labels)), *shape], "sha256": digest.hexdigest(), "factors": bool(factors)}
         (made / MANIFEST).write_text(json.dumps(manifest))
         for number, old in enumerate(self.folder.parent.glob(f"{glob.escape(self.place.name)}-*")):
             os.rename(old, scratch / f"old{number}")  # removed with the scratch folder; who reads it keeps its files
         os.rename(made, self.folder)
+
+
+def _save(path: Path, parts: Sequence[np.ndarray]) -> None:
+    buffer = io.BytesIO()  # straight to a full disk, np.save fails with an error that does not say why
+    np.save(buffer, np.concatenate(parts).astype(np.int64))
+    path.write_bytes(buffer.getbuffer())
 
 
 def read_store(folder: Path) -> Examples:
@@ -106,14 +113,17 @@ def read_store(folder: Path) -> Examples:
     mend = f"delete {folder} to make it anew"
     with readable(folder / MANIFEST, "manifest", mend):
         manifest = json.loads((folder / MANIFEST).read_text())
-        shape, sha256, has_factors = manifest["shape"], manifest["sha256"], manifest["factors"]
-    images = MemoryMap(folder / IMAGES, shape, sha256, mend=mend)
+        count, channels, height, width = (int(size) for size in manifest["shape"])
+        shape, sha256, names = (count, channels, height, width), str(manifest["sha256"]), ["labels"]
+        if manifest["factors"]:
+            names.append("factors")
+        images = MemoryMap(folder / IMAGES, shape, sha256, mend=mend)
     arrays = []
-    for name in ("labels", "factors") if has_factors else ("labels",):
+    for name in names:
         with readable(folder / f"{name}.npy", "array", mend):
             arrays.append(torch.from_numpy(np.load(folder / f"{name}.npy", allow_pickle=False)))
-            if len(arrays[-1]) != len(images):
-                raise ValueError(f"{len(arrays[-1])} rows for {len(images)} images")
+            if len(arrays[-1]) != len(images) or arrays[-1].dtype != torch.int64:
+                raise ValueError(f"{len(arrays[-1])} rows of {arrays[-1].dtype} for {len(images)} images")
     return Examples(images, *arrays)
 
 
@@ -133,6 +143,15 @@ def damage(folder: Path) -> str:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     same = found == recorded.sha256
     return "" if same else f"{folder / IMAGES}: its SHA-256 is {found}, recorded was {recorded.sha256}; delete {folder}"
+
+
+def version(path: Path) -> list[object]:
+    """Plain values that change when a file does, without reading it.
+
+    The time of the last change of its inode is among them, for what copies or unpacks files may set the other back.
+    """
+    status = path.stat()
+    return [str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def fingerprint(*parts: object) -> str:

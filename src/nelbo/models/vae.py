@@ -49,8 +49,8 @@ class VAE(nn.Module):
         likelihood: Callable[..., Likelihood],
     ) -> None:
         super().__init__()
-        if len(shape) != 3:
-            raise ConfigError("shape", list(shape), "must be [channels, height, width]")
+        if not isinstance(shape, list | tuple) or len(shape) != 3:
+            raise ConfigError("shape", shape, "must be [channels, height, width]")
         self.shape = tuple(positive_integer(f"shape[{index}]", size) for index, size in enumerate(shape))
         self.latent_dim = positive_integer("latent_dim", latent_dim)
         self.encoder = encoder(self.shape)

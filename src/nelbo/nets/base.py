@@ -38,7 +38,7 @@ def activation_class(name: str) -> type[nn.Module]:
         ConfigError: if torch.nn has no such activation.
     """
     activations = {"Identity": nn.Identity} | vars(nn.modules.activation)
-    candidate = activations.get(name)
+    candidate = activations.get(name) if isinstance(name, str) else None
     if not (isinstance(candidate, type) and issubclass(candidate, nn.Module)):
         raise ConfigError("activation", name, "must be an activation class of torch.nn, such as ReLU, Tanh or Identity")
     return candidate

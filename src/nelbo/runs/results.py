@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nelbo.errors import ConfigError, DataError, first_line
 from nelbo.evaluation.measure import Findings, Scalar
+from nelbo.files import atomic, write_json
 
 JSON, ARRAYS, LOCK = "evaluation.json", "evaluation.npz", ".evaluation.lock"
 MEASURES = "measures"
@@ -92,27 +93,19 @@ class Results:
         if (self.folder / JSON).exists() and not self._is_ours(self.folder / JSON):
             set_aside(self.folder)
         if self.arrays:
-            partial = self.folder / f".{ARRAYS}.{os.getpid()}.npz"
-            np.savez(partial, **{key: values.numpy() for key, values in self.arrays.items()})  # type: ignore[arg-type]
-            os.replace(partial, self.folder / ARRAYS)
+            with atomic(self.folder / ARRAYS) as stream:
+                np.savez(stream, **{key: values.numpy() for key, values in self.arrays.items()})  # type: ignore[arg-type]
         else:
             (self.folder / ARRAYS).unlink(missing_ok=True)
-        write_json(self.folder / JSON, {**self.values, MEASURES: self.measures})
+        write_json(self.folder / JSON, without_infinities({**self.values, MEASURES: self.measures}))
         for file in evaluations(self.folder)[1:]:
             if self._is_ours(file):  # what had been set aside is in the first again
                 file.with_suffix(".npz").unlink(missing_ok=True)
                 file.unlink()
 
 
-def write_json(file: Path, content: Any) -> None:
-    """Whole or not at all; numbers that are not finite, which JSON does not have, as null."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(json.dumps(without_infinities(content), indent=2, allow_nan=False) + "\n")
-    os.replace(partial, file)
-
-
 def without_infinities(content: Any) -> Any:
-    """The same with None for what is not finite."""
+    """The same with None for what is not finite, which JSON does not have."""
     if isinstance(content, Mapping):
         return {key: without_infinities(value) for key, value in content.items()}
     if isinstance(content, list | tuple):

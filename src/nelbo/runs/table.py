@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from nelbo.files import write_json
 from nelbo.runs.compare import Cell, Comparison
-from nelbo.runs.results import JSON, write_json
+from nelbo.runs.results import JSON, without_infinities
 
 if TYPE_CHECKING:
     from nelbo.runs.evaluate import Evaluation
@@ -61,7 +62,7 @@ def print_comparison(comparison: Comparison, out: Path | None) -> None:
     for note in comparison.notes:
         console.print(f"note       {note}", highlight=False, markup=False)
     if out is not None:
-        write_json(out, comparison.plain())
+        write_json(out, without_infinities(comparison.plain()))
         console.print(f"written    {out}", highlight=False, markup=False)
 
 

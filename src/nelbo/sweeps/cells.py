@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from nelbo.errors import NelboError
+from nelbo.files import write_json
 
 PLAN, RECORD, LOCK, METRICS = "sweep.json", "cell.json", "cell.lock", "metrics.json"
 STATES = ("done", "running", "failed", "pruned", "stopped", "pending")
@@ -147,13 +147,6 @@ def read_json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Whole or not at all, also for readers in other processes."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=1, default=str) + "\n")
-    os.replace(partial, file)
 
 
 def cell_lock(folder: Path) -> FileLock:

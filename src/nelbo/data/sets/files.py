@@ -21,7 +21,7 @@ from nelbo.data.arrays import Arrays, Examples, split_off_test, unlabelled
 from nelbo.data.fetch import cache_directory, workspace
 from nelbo.data.memory_map import MemoryMap, channels_first
 from nelbo.data.readable import readable
-from nelbo.data.store import fingerprint
+from nelbo.data.store import fingerprint, version
 from nelbo.errors import ConfigError, DataError
 from nelbo.errors import path as as_path
 
@@ -133,18 +133,20 @@ def _examples(content: Mapping[str, np.ndarray], path: Path, names: list[str]) -
     alone = [one for one in (train, whole) if one is not None]
     if len(alone) == 1 and test is None:
         return alone
+    held = ", ".join(name if name.isprintable() else ascii(name) for name in names)
     wanted = "train_images and test_images, or images"
-    raise DataError(f"{path}: holds {', '.join(names) or 'nothing'}; needs {wanted}, with labels named alike")
+    raise DataError(f"{path}: holds {held or 'nothing'}; needs {wanted}, with labels named alike")
 
 
 def _layout(shape: tuple[int, ...], path: Path, name: str) -> str:
     """Where the channels are: "first", "last" or "none"."""
-    if len(shape) == 3:
-        return "none"
-    if len(shape) == 4 and shape[1] in (1, 3):
-        return "first"
-    if len(shape) == 4 and shape[3] in (1, 3):
-        return "last"
+    if 0 not in shape[1:]:
+        if len(shape) == 3:
+            return "none"
+        if len(shape) == 4 and shape[1] in (1, 3):
+            return "first"
+        if len(shape) == 4 and shape[3] in (1, 3):
+            return "last"
     raise DataError(f"{path}: {name} has shape {shape}; needs {LAYOUT}")
 
 
@@ -183,13 +185,12 @@ def _labels(array: np.ndarray, count: int, path: Path) -> Tensor:
 
 def _digest(path: Path) -> str:
     """The SHA-256 of a file; that of a large one is remembered in the cache for as long as the file is not changed."""
-    status = path.stat()
-    known = cache_directory() / "arrays" / fingerprint(str(path.resolve()), status.st_size, status.st_mtime_ns)
+    known = cache_directory() / "arrays" / fingerprint(*version(path.resolve()))
     if known.exists():
         return known.read_text()
     with open(path, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if status.st_size > SLOW_TO_HASH:
+    if path.stat().st_size > SLOW_TO_HASH:
         try:
             with workspace(known.parent) as scratch:
                 (scratch / "digest").write_text(digest)

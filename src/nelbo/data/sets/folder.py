@@ -19,7 +19,7 @@ from tqdm import tqdm
 from nelbo.data.arrays import UNLABELLED, Arrays, Examples, split_off_test
 from nelbo.data.fetch import cache_directory
 from nelbo.data.sets.pictures import check_pixels, chunk_size, read_picture, suffixes
-from nelbo.data.store import Chunk, Store, fingerprint
+from nelbo.data.store import Chunk, Store, fingerprint, version
 from nelbo.errors import ConfigError, DataError, path
 
 NAMED = 3
@@ -86,10 +86,9 @@ def _part(homes: list[Path], image_size: int, channels: int) -> tuple[Examples, 
 
 def _version(file: Path) -> list[object]:
     try:
-        status = file.stat()
+        return version(file)
     except OSError:  # a link to nowhere: it is named when it is read
         return [str(file)]
-    return [str(file), status.st_size, status.st_mtime_ns]
 
 
 def _pictures(home: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from nelbo.data.arrays import UNLABELLED, Arrays, Examples, split_off_test
 from nelbo.data.fetch import cache_directory
 from nelbo.data.sets.pictures import check_pixels, chunk_size, read_picture
-from nelbo.data.store import Chunk, Store, fingerprint
+from nelbo.data.store import Chunk, Store, fingerprint, version
 from nelbo.errors import ConfigError, DataError, boolean, first_line
 
 
@@ -93,7 +93,7 @@ def _part(rows: Any, settings: list[Any]) -> tuple[Examples, list[str]]:
 def _listing(folder: Path) -> str:
     """Changes with the files of a local folder, which a stream does not tell."""
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    return fingerprint(*((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+    return fingerprint(*(version(file) for file in files))
 
 
 def _chunks(name: str, rows: Any, images: str, label: str | None, image_size: int, channels: int) -> Iterator[Chunk]:

@@ -26,6 +26,8 @@ def read_idx(path: Path) -> Tensor:
     if len(content) < start:
         raise DataError(f"{path}: truncated; delete it to fetch it anew")
     shape = struct.unpack(f">{dimensions}I", content[4:start])
+    if 0 in shape:
+        raise DataError(f"{path}: announces no values; delete it to fetch it anew")
     if len(content) - start != math.prod(shape):
         raise DataError(f"{path}: {len(content) - start} values where {math.prod(shape)} are announced; delete it")
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).reshape(shape)

@@ -15,8 +15,9 @@ from torch import Tensor
 from nelbo.data.arrays import Arrays, Examples, unlabelled
 from nelbo.data.fetch import RemoteFile, fetch
 from nelbo.data.origins import Debian, Https, Npm
+from nelbo.data.readable import readable
 from nelbo.data.sets.idx import read_idx
-from nelbo.errors import ConfigError
+from nelbo.errors import ConfigError, DataError
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 SIZES = (47040016, 60008, 7840016, 10008)
@@ -110,7 +111,7 @@ def static_binarized_mnist() -> Arrays:
     Raises:
         DataError: if the files cannot be had or are corrupt.
     """
-    train, validation, test = (_read_amat(path.read_bytes()) for path in fetch(STATIC_FILES, "binarized_mnist"))
+    train, validation, test = (read_amat(path) for path in fetch(STATIC_FILES, "binarized_mnist"))
     images = torch.cat([train, validation])
     return Arrays(
         Examples(images, unlabelled(len(images))),
@@ -136,15 +137,27 @@ def binarized_mnist(protocol: str) -> Arrays:
 
 
 def _from_idx(paths: Sequence[Path], classes: tuple[str, ...]) -> Arrays:
-    train_images, train_labels, test_images, test_labels = (read_idx(path) for path in paths)
-    return Arrays(
-        Examples(train_images.unsqueeze(1), train_labels.long()),
-        Examples(test_images.unsqueeze(1), test_labels.long()),
-        classes=classes,
-    )
+    train_images, train_labels, test_images, test_labels = paths
+    return Arrays(_examples(train_images, train_labels), _examples(test_images, test_labels), classes=classes)
 
 
-def _read_amat(content: bytes) -> Tensor:
-    """Rows of 784 zeros and ones with one separator behind each, as uint8 0 or 255, (N, 1, 28, 28)."""
-    text = np.frombuffer(content, dtype=np.uint8)
-    return torch.from_numpy((text[::2] == ord("1")).astype(np.uint8) * np.uint8(255)).reshape(-1, 1, 28, 28)
+def _examples(images_path: Path, labels_path: Path) -> Examples:
+    images, labels = read_idx(images_path), read_idx(labels_path)
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        shapes = f"{tuple(labels.shape)}, the images of {images_path} {tuple(images.shape)}"
+        raise DataError(f"{labels_path}: has labels of shape {shapes}; delete both to fetch them anew")
+    return Examples(images.unsqueeze(1), labels.long())
+
+
+def read_amat(path: Path) -> Tensor:
+    """Rows of 784 zeros and ones with one separator behind each, as uint8 0 or 255, (N, 1, 28, 28).
+
+    Raises:
+        DataError: if it is not that.
+    """
+    with readable(path, ".amat file"):
+        digits, separators = np.fromfile(path, dtype=np.uint8).reshape(-1, 784, 2).transpose(2, 0, 1)
+        ones = digits == ord("1")
+        if not ((ones | (digits == ord("0"))).all() and ((separators == ord(" ")) | (separators == ord("\n"))).all()):
+            raise ValueError("holds other characters than 0, 1, space and line feed")
+        return torch.from_numpy(ones.astype(np.uint8) * np.uint8(255)).reshape(-1, 1, 28, 28)

@@ -49,7 +49,8 @@ def to_pixels(picture: Image.Image, image_size: int, channels: int) -> np.ndarra
         ValueError: if its pixels have no 8-bit meaning.
         OSError: if it is truncated.
     """
-    upright = ImageOps.exif_transpose(picture)
+    ImageOps.exif_transpose(picture, in_place=True)  # a large picture is copied as seldom as can be
+    upright = picture
     if upright.mode.startswith("I;16"):
         upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))  # convert() would clip at 255
     elif upright.mode in ("I", "F"):
@@ -57,7 +58,9 @@ def to_pixels(picture: Image.Image, image_size: int, channels: int) -> np.ndarra
     if upright.has_transparency_data:
         opaque = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
-    fitted = ImageOps.fit(upright.convert(MODES[channels]), (image_size, image_size), Image.Resampling.LANCZOS)
+    if upright.mode != MODES[channels]:
+        upright = upright.convert(MODES[channels])
+    fitted = ImageOps.fit(upright, (image_size, image_size), Image.Resampling.LANCZOS)
     return np.asarray(fitted).reshape(image_size, image_size, channels).transpose(2, 0, 1)
 
 

@@ -8,7 +8,10 @@ Shapes: N examples, C H W image.
 
 from __future__ import annotations
 
+import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,9 @@ OMNIGLOT_FILES = (
         "chardata.mat", "", None, (Https("https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat"),)
     ),
 )
+OMNIGLOT_LIMIT = 512 << 20
+"""Bytes, unpacked; the published file has a third of that."""
+COMPRESSED, CHUNK_BYTES = 15, 1 << 20
 SVHN_FILES = tuple(
     RemoteFile(name, f"sha256:{sha256}", size, (Https(f"https://ufldl.stanford.edu/housenumbers/{name}"),))
     for name, size, sha256 in (
@@ -69,16 +75,40 @@ def read_omniglot(path: Path) -> Arrays:
     Raises:
         DataError: if it is not.
     """
+    with readable(path, "Omniglot file"):
+        _check_unpacked(path)
     content = _read_mat(path, "data", "target", "testdata", "testtarget")
 
     def part(data: str, target: str) -> Examples:
         greys, one_hot = content[data], content[target]
         if greys.shape[0] != 784 or greys.shape[1] != one_hot.shape[1] or not (greys.min() >= 0 and greys.max() <= 1):
-            raise DataError(f"{path}: {data} has shape {greys.shape}, {target} {one_hot.shape}; delete it")
+            raise ValueError(f"{data} has shape {greys.shape}, {target} {one_hot.shape}")
         images = np.round(greys.T.reshape(-1, 1, 28, 28) * 255).astype(np.uint8).swapaxes(2, 3)
         return Examples(torch.from_numpy(images.copy()), torch.from_numpy(one_hot.argmax(axis=0)).long())
 
-    return Arrays(part("data", "target"), part("testdata", "testtarget"))
+    with readable(path, "Omniglot file"):
+        return Arrays(part("data", "target"), part("testdata", "testtarget"))
+
+
+def _check_unpacked(path: Path) -> None:
+    """Its parts may be compressed, and no published digest vouches for them: a bomb is not to fill the memory.
+
+    A file has a header of 128 bytes, then parts: a kind, a size, content.
+    """
+    total = 0
+    with open(path, "rb") as file:
+        file.seek(128)
+        while len(tag := file.read(8)) == 8:
+            kind, size = struct.unpack("<2I", tag)
+            if kind != COMPRESSED:
+                file.seek(size, os.SEEK_CUR)
+                continue
+            unpack, packed = zlib.decompressobj(), file.read(size)
+            while packed and total <= OMNIGLOT_LIMIT:
+                total += len(unpack.decompress(packed, CHUNK_BYTES))
+                packed = unpack.unconsumed_tail
+    if total > OMNIGLOT_LIMIT:
+        raise ValueError(f"unpacks to more than {OMNIGLOT_LIMIT} bytes")
 
 
 def svhn() -> Arrays:
@@ -98,9 +128,12 @@ def read_svhn(path: Path) -> Examples:
         DataError: if it is not that.
     """
     content = _read_mat(path, "X", "y")
-    images, labels = content["X"], content["y"].reshape(-1)
-    if images.shape != (32, 32, 3, len(labels)) or images.dtype != np.uint8:
-        raise DataError(f"{path}: X has shape {images.shape}, y {labels.shape}; delete it to fetch it anew")
+    with readable(path, "SVHN file"):
+        images, labels = content["X"], content["y"].reshape(-1)
+        if images.shape != (32, 32, 3, len(labels)) or images.dtype != np.uint8:
+            raise ValueError(f"X has shape {images.shape} and type {images.dtype}, y {labels.shape}")
+        if not np.isin(labels, range(1, 11)).all():
+            raise ValueError("y holds other labels than 1 to 10")
     return Examples(
         torch.from_numpy(np.ascontiguousarray(images.transpose(3, 2, 0, 1))), torch.from_numpy(labels % 10).long()
     )

@@ -1,20 +1,23 @@
 """Callbacks: what a person watches while a model trains."""
 
-from nelbo.training.callbacks.best import BestMetrics
+from nelbo.training.callbacks.checkpoints import Checkpoints
 from nelbo.training.callbacks.dashboard import Dashboard
+from nelbo.training.callbacks.guard import Guard
 from nelbo.training.callbacks.history import History
 from nelbo.training.callbacks.latents import LatentUnits, Projector
 from nelbo.training.callbacks.pictures import Pictures
 from nelbo.training.callbacks.progress import EpochLines, ProgressBar
 from nelbo.training.callbacks.pruning import Pruning
+from nelbo.training.callbacks.random_states import RandomStates
 from nelbo.training.callbacks.scalars import Throughput, TrainingScalars
 from nelbo.training.callbacks.strips import Strips
 from nelbo.training.callbacks.summary import ModelTable
 
 __all__ = [
-    "BestMetrics",
+    "Checkpoints",
     "Dashboard",
     "EpochLines",
+    "Guard",
     "History",
     "LatentUnits",
     "ModelTable",
@@ -22,6 +25,7 @@ __all__ = [
     "ProgressBar",
     "Projector",
     "Pruning",
+    "RandomStates",
     "Strips",
     "Throughput",
     "TrainingScalars",

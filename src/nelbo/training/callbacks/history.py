@@ -6,6 +6,7 @@ import csv
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor
@@ -27,13 +28,22 @@ class History(pl.Callback):
     def __init__(self, folder: Path) -> None:
         self.file, self.unit_file = folder / HISTORY, folder / UNIT_HISTORY
         self._started = 0.0
+        self._before = 0.0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What an earlier run left is not of this one."""
+        """Start the clock."""
         self._started = time.perf_counter()
-        if trainer.is_global_zero:
-            self.file.unlink(missing_ok=True)
-            self.unit_file.unlink(missing_ok=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"seconds": self._seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self._before = state_dict["seconds"]
+
+    def _seconds(self) -> float:
+        return self._before + time.perf_counter() - self._started
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the rows."""
@@ -41,7 +51,7 @@ class History(pl.Callback):
             return
         epoch = trainer.current_epoch + 1
         values = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-        seconds = round(time.perf_counter() - self._started, 3)
+        seconds = round(self._seconds(), 3)
         append(self.file, {"epoch": epoch, "step": trainer.global_step, "seconds": seconds, **values})
         unit_kl: Tensor | None = getattr(pl_module, "unit_kl", None)
         if unit_kl is not None:

@@ -67,8 +67,18 @@ class TrainingScalars(pl.Callback):
 
     def __init__(self) -> None:
         self._active_units: ActiveUnits | None = None
+        self._restored: dict[str, Tensor] | None = None
         self._gradient_norm: Tensor | None = None
         self._mark = (0, 0.0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on counting, in the middle of an epoch."""
+        self._mark = (trainer.global_step, time.perf_counter())
+        if self._restored is not None:
+            assert isinstance(pl_module, VAEModule)
+            self._active_units = ActiveUnits(pl_module.example).to(pl_module.device)
+            for name, value in self._restored.items():
+                setattr(self._active_units, name, value.to(pl_module.device))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock for images/s."""
@@ -111,7 +121,15 @@ class TrainingScalars(pl.Callback):
         """Log the active units of the epoch."""
         if self._active_units is not None:
             _log(trainer, {"train/active_units": float(self._active_units.compute())})
-            self._active_units = None
+        self._active_units = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint: in the middle of an epoch, what the units did in it so far."""
+        return {"active_units": None if self._active_units is None else dict(self._active_units.metric_state)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self._restored = state_dict["active_units"]
 
     def _count_units(self, trace: Trace | None) -> None:
         assert trace is not None

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
+from nelbo.checks import CHECKS, check, select
+from nelbo.cli import hydra_options, register_resolvers
 from nelbo.data.fetch import cache_directory
 from nelbo.data.sets.mnist import MNIST_FILES
-from tests.conftest import Train, python
+from nelbo.errors import ConfigError
+from tests.conftest import ROOT, Train, python
 from tests.forks import Done, train_all
 
 CASES = {
-    "model=conv_vea": "model=conv_vea: there is no such option; choose from autoencoder, conv_vae, linear_vae, mlp_vae",
+    "model=conv_vea": "model=conv_vea: there is no such option; did you mean conv_vae? choose from autoencoder, "
+    "conv_vae, linear_vae, mlp_vae",
     "data=imagenet": "data=imagenet: there is no such option; choose from arrays, binarized_mnist, cifar10, "
     "cifar100, digits, dsprites, fashion_mnist, huggingface, image_folder, mnist, omniglot, svhn",
     "model.latent_dim=0": "model.latent_dim=0: must be a whole number of at least 1",
@@ -38,7 +47,7 @@ CASES = {
     "digits (dequantized) has pixels outside",
     "optimizer.lr=-1": "optimizer.lr=-1: must be a finite number above 0",
     "trainer.max_epochs=0": "trainer.max_epochs=0: must be a whole number of at least 1",
-    "objective.betta=1": "objective.betta=1: there is no such key",
+    "objective.betta=1": "objective.betta=1: there is no such key; did you mean objective.beta?",
     "latent_dim=3": "latent_dim=3: there is no such key; did you mean model.latent_dim?",
     "+optimizer.momentun=0.9": "optimizer.momentun=0.9: is not an option of Adam",
     "likelihood=bernoulli": "likelihood=bernoulli: digits (raw) has pixels outside its support: binarise the pixels "
@@ -62,6 +71,62 @@ CASES = {
     "model.latent_dim=${nothing}": "model.latent_dim: Interpolation key 'nothing' not found",
     "seed=4294967296": "seed=4294967296: must be at most 4294967295",
     "trainer.precision=16-mixed": "trainer.precision=16-mixed: must be one of 32-true, bf16-mixed",
+    "trainer.precision=16-mixed trainer.strategy=ddp": "trainer.precision=16-mixed: must be one of",
+    "trainer.max_epochs=2.5": "trainer.max_epochs=2.5: must be a whole number of at least 1",
+    "trainer.limit_train_batches=0": "trainer.limit_train_batches=0: must be a number of batches of at least 1, "
+    "or a share",
+    "trainer.limit_train_batches=1.5": "trainer.limit_train_batches=1.5: must be a number of batches",
+    "trainer.limit_val_batches=-3": "trainer.limit_val_batches=-3: must be a number of batches of at least 0",
+    "trainer.limit_val_batches=null": "trainer.limit_val_batches=None: must be a number of batches of at least 0",
+    "trainer.limit_test_batches=true": "trainer.limit_test_batches=True: must be a number of batches of at least 1",
+    "trainer.accelerator=tpuu": "trainer.accelerator=tpuu: must be one of auto, cpu, gpu",
+    "trainer.devices=0": "trainer.devices=0: must be a whole number of at least 1",
+    "trainer.devices=[]": "trainer.devices=[]: must be a whole number",
+    "trainer.devices=2 data.batch_size=1": "data.batch_size=1: 2 processes need batches of at least 2",
+    "trainer.strategy=dpp": "trainer.strategy=dpp: must be one of auto, ddp",
+    "trainer.gradient_clip_val=-1": "trainer.gradient_clip_val=-1: must be a finite number of at least 0",
+    "trainer.detect_anomaly=maybe": "trainer.detect_anomaly=maybe: must be true or false",
+    "trainer.use_distributed_sampler=true": "trainer.use_distributed_sampler=True: must be false",
+    "trainer.profiler=simpel": "trainer.profiler=simpel: must be one of simple, advanced, pytorch",
+    "trainer.max_epoch=3": "trainer.max_epoch=3: there is no such key; did you mean trainer.max_epochs?",
+    "+trainer.max_epoch=3": "trainer.max_epoch=3: is not an option of Trainer",
+    "+trainer.logger=true": "trainer.logger=True: a run's logger is a group of its own",
+    "trainer._partial_=false": "trainer._partial_=False: must be true",
+    "~optimizer": "optimizer._target_=None: a run needs one: choose with optimizer=...",
+    "~callbacks": "callbacks=None: must be a mapping; callbacks=none leaves it out",
+    "~threads": "threads=: a run needs it",
+    "~trainer.max_epochs": "trainer.max_epochs=: a run needs it",
+    "+trainer.val_check_interval=0": "trainer.val_check_interval=0: must be a number of batches",
+    "trainer.accelerator=tpu": "trainer=Trainer: ",
+    "+optimizer.foreach=true": "optimizer.foreach=True: is another way to do what optimizer.fused does",
+    "optimizer.betas=[0.9,1]": "optimizer.betas[1]=1: must be below 1",
+    "optimizer.betas=0.9": "optimizer.betas=0.9: must be two numbers, such as [0.9,0.999]",
+    "optimizer.eps=0": "optimizer.eps=0: must be a finite number above 0",
+    "optimizer.fused=3": "optimizer.fused=3: must be true or false",
+    "optimizer=adamw optimizer.weight_decay=-1": "optimizer.weight_decay=-1: must be a finite number of at least 0",
+    "optimizer._target_=torch.optim.swa_utils.update_bn": "optimizer._target_=torch.optim.swa_utils.update_bn: is not "
+    "a class",
+    "+optimizer._args_=[3]": "optimizer._args_=list: only _target_ and _partial_ may begin with an underscore",
+    "budget.epochs=-5": "budget.epochs=-5: must be a whole number of at least 1",
+    "budget.lr=much": "budget.lr=much: must be a finite number above 0",
+    "threads=0": "threads=0: must be a whole number of at least 1",
+    "seed=null": "seed=None: must be a whole number of at least 0",
+    "trial=3": "trial=3: must be null, or what a search gives: metric, number, pruner, storage, study",
+    "callbacks.units=5": "callbacks.units=5: must be a mapping with a _target_, or null",
+    "logger.name=3": "logger.name=3: must be text",
+    "scheduler._target_=nelbo.training.cosin": "scheduler._target_=nelbo.training.cosin: does not exist",
+    "+objectiv.beta=3": "objectiv=...: there is no such key; did you mean objective?",
+    "objective.num_samples=1000000000": "objective.num_samples=1000000000: with data.batch_size=256",
+    "data.name=null": "data.name=None: must be a name",
+    "data.shape=8": "data.shape=8: must be [channels, height, width]",
+    "data.levels=257": "data.levels=257: must be at most 256",
+    "data.batch_size=true": "data.batch_size=True: must be a whole number of at least 1",
+    "data.num_workers=-1": "data.num_workers=-1: must be a whole number of at least 0",
+    "model.shape=3": "model.shape=3: must be that of the data, [1, 8, 8]",
+    "model.latent_dim=10000000000000": "model.posterior=DiagonalNormalPosterior: needs more memory than there is",
+    "model.encoder.hidden=200": "model.encoder.hidden=200: must be a list of whole numbers",
+    "model.encoder.activation=[]": "model.encoder.activation=[]: must be an activation class",
+    "allow_targets=[mypackage]": "allow_targets='mypackage': must be a package's name with a dot at its end",
     "nonsense": "nonsense: not an override; write key=value",
     "optimizer._target_=os.system": "optimizer._target_=os.system: is not among the packages",
     "model.encoder.activation=Relu": "model.encoder.activation=Relu: must be an activation class of torch.nn",
@@ -83,6 +148,35 @@ def test_bad_overrides(done: dict[str, Done], override: str) -> None:
     assert said.returncode == 2, said.stderr
     assert said.stderr.startswith(f"error: {CASES[override]}"), said.stderr
     assert len(said.stderr.splitlines()) == 1 and said.stdout == ""
+
+
+def test_bad_config_every_check_is_of_a_key_that_there_is() -> None:
+    """A check of a key that was renamed would never be asked."""
+    register_resolvers()
+    with initialize_config_dir(config_dir=str(ROOT / "conf"), **hydra_options()):
+        plain = OmegaConf.to_container(compose("config", overrides=["optimizer=adamw"]), resolve=True)
+    assert isinstance(plain, dict)
+    check(plain)
+    options = {
+        "trainer": inspect.signature(pl.Trainer).parameters,
+        "optimizer": {
+            **inspect.signature(torch.optim.SGD).parameters,
+            **inspect.signature(torch.optim.Adam).parameters,
+        },
+        "logger": {
+            **inspect.signature(pl.loggers.TensorBoardLogger).parameters,
+            **inspect.signature(pl.loggers.CSVLogger).parameters,
+        },
+    }
+    for key in CHECKS:
+        parent, _, name = key.rpartition(".")
+        assert name in (select(plain, parent) if parent else plain) or name in options[parent], key
+
+
+def test_bad_config_a_tree_that_a_file_may_hold() -> None:
+    for plain in ({"a": {"_target_": "os.system"}}, {"a": {7: 1}}, {"a": object()}, {"allow_targets": "x"}):
+        with pytest.raises(ConfigError):
+            check(plain)
 
 
 @pytest.mark.parametrize("override", ["model.latent_dim=0", "posterior=deterministic"])

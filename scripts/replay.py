@@ -1,0 +1,35 @@
+"""The last step of a run that diverged, made again: its terms, its batch, and the first module that is not finite.
+
+python scripts/replay.py bundle=outputs/.../crash/step-000123.pt     exit status 0 if it fails again as it did, 1 if not
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from nelbo.cli import USAGE_ERROR
+from nelbo.errors import NelboError
+
+USAGE = "usage: python scripts/replay.py bundle=FILE"
+NOT_REPRODUCED = 1
+
+
+def main(typed: list[str]) -> None:
+    """Read `key=value` arguments; bad ones end in one line and exit status 2."""
+    given = dict(argument.removeprefix("--").partition("=")[::2] for argument in typed)
+    try:
+        if set(given) != {"bundle"} or not given["bundle"]:
+            raise NelboError(USAGE)
+        from nelbo.runs.replay import print_replay, replay  # seconds to import, and a usage needs none of it
+
+        done = replay(Path(given["bundle"]))
+    except NelboError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    print_replay(done)
+    sys.exit(0 if done.is_reproduced else NOT_REPRODUCED)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

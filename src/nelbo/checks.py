@@ -1,0 +1,265 @@
+"""A run's config, looked through before anything is built.
+
+What our own objects are given they check themselves. Here is what is given to other libraries, which would refuse it
+late, at length or not at all, and what only the whole shows.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nelbo.build import RUN_PREFIXES, check_targets, user_prefixes
+from nelbo.errors import ConfigError, at_most, boolean, choice, integer, number, positive_integer
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+PROFILERS = ("simple", "advanced", "pytorch")
+MOST_PROCESSES = 1024
+MOST_VALUES = 2**40  # in one tensor: four TiB
+
+PARTS = ("data", "model", "objective", "optimizer", "scheduler", "trainer")
+"""What a run cannot do without."""
+
+TRIAL = {"storage", "study", "number", "metric", "pruner"}
+NEEDED = (
+    *("seed", "threads", "trial", "data.shape"),
+    *("trainer.max_epochs", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches"),
+)
+CALLED_LATER = ("optimizer", "scheduler", "trainer", "logger")
+TOP_LEVEL = (
+    *PARTS,
+    *("budget", "logger", "callbacks", "experiment", "debug", "guard"),
+    *("seed", "threads", "trial", "resume", "resume_changes", "allow_targets"),
+)
+"""Keys near to one of these are slips; others may be there for the config's own use."""
+
+
+def _shares(key: str, value: object, minimum: int) -> None:
+    """Lightning's way to say how many batches: 5 is five of them, 0.5 half, 1.0 all."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+    share = isinstance(value, float) and (0 < value <= 1 or value == minimum == 0)
+    if not whole and not share:
+        mend = f"must be a number of batches of at least {minimum}, or a share of them such as 0.5; 1.0 is all"
+        raise ConfigError(key, value, mend)
+
+
+def _batches(key: str, value: object) -> None:
+    _shares(key, value, 1)
+
+
+def _batches_or_none(key: str, value: object) -> None:
+    _shares(key, value, 0)
+
+
+def _betas(key: str, value: object) -> None:
+    pair = value if isinstance(value, list) else []
+    for index, beta in enumerate(pair):
+        if number(f"{key}[{index}]", beta, minimum=0) >= 1:
+            raise ConfigError(f"{key}[{index}]", beta, "must be below 1")
+    if len(pair) != 2:
+        raise ConfigError(key, value, "must be two numbers, such as [0.9,0.999]")
+
+
+def _epsilon(key: str, value: object) -> None:
+    """Without it a gradient of 0 makes NaN; above 1 nothing moves."""
+    if number(key, value, positive=True) > 1:
+        raise ConfigError(key, value, "must be at most 1")
+
+
+def _devices(key: str, value: object) -> None:
+    """A number of them, all, or a list of their indices."""
+    if value in ("auto", -1) or (isinstance(value, str) and value.replace(",", "").isdigit()):
+        return
+    if isinstance(value, list) and value:
+        for index, device in enumerate(value):
+            integer(f"{key}[{index}]", device, minimum=0)
+    else:
+        integer(key, value, minimum=1, maximum=MOST_PROCESSES)
+
+
+def _profiler(key: str, value: object) -> None:
+    if value is not None and not isinstance(value, dict):
+        choice(key, value, PROFILERS)
+
+
+def _trial(key: str, value: object) -> None:
+    if not isinstance(value, dict) or set(value) != TRIAL:
+        raise ConfigError(key, value, f"must be null, or what a search gives: {', '.join(sorted(TRIAL))}")
+
+
+def _text(key: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise ConfigError(key, value, "must be text; a number needs quotes within quotes")
+
+
+def _name(key: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(key, value, "must be a name; a number needs quotes within quotes")
+
+
+def _shape(key: str, value: object) -> None:
+    if not isinstance(value, list) or len(value) != 3:
+        raise ConfigError(key, value, "must be [channels, height, width], or null for that of the images")
+    for index, size in enumerate(value):
+        positive_integer(f"{key}[{index}]", size)
+
+
+def _set_elsewhere(mend: str) -> Callable[[str, object], None]:
+    def refuse(key: str, value: object) -> None:
+        raise ConfigError(key, value, mend)
+
+    return refuse
+
+
+def _or_none(check: Callable[[str, object], object]) -> Callable[[str, object], object]:
+    return lambda key, value: None if value is None else check(key, value)
+
+
+def _positive(key: str, value: object) -> None:
+    number(key, value, positive=True)
+
+
+def _not_negative(key: str, value: object) -> None:
+    number(key, value, minimum=0)
+
+
+CHECKS: dict[str, Callable[[str, object], object]] = {
+    "seed": lambda key, value: integer(key, value, minimum=0, maximum=2**32 - 1),
+    "data.name": _name,
+    "data.shape": _or_none(_shape),
+    "data.levels": lambda key, value: integer(key, value, minimum=2, maximum=256),
+    "data.num_workers": lambda key, value: integer(key, value, minimum=0, maximum=MOST_PROCESSES),
+    "trial": _or_none(_trial),
+    "threads": _or_none(lambda key, value: integer(key, value, minimum=1, maximum=MOST_PROCESSES)),
+    # The budget first: others interpolate it, and the error should name what was typed.
+    "budget.epochs": positive_integer,
+    "budget.lr": _positive,
+    "budget.batch_size": positive_integer,
+    "budget.validate_every_n_epochs": positive_integer,
+    "budget.pictures_every_n_epochs": positive_integer,
+    "budget.betas": _betas,
+    "optimizer.lr": _positive,
+    "optimizer.betas": _betas,
+    "optimizer.eps": _epsilon,
+    "optimizer.weight_decay": _not_negative,
+    "optimizer.momentum": _not_negative,
+    **{f"optimizer.{name}": _or_none(boolean) for name in ("fused", "foreach")},
+    **{f"optimizer.{name}": boolean for name in ("amsgrad", "maximize", "capturable", "differentiable", "nesterov")},
+    "trainer.accelerator": lambda key, value: choice(key, value, ACCELERATORS),
+    "trainer.devices": _devices,
+    "trainer.num_nodes": lambda key, value: integer(key, value, minimum=1, maximum=MOST_PROCESSES),
+    "trainer.strategy": lambda key, value: choice(key, value, STRATEGIES),
+    "trainer.precision": lambda key, value: choice(key, value, ("32-true", "bf16-mixed")),
+    "trainer.max_epochs": positive_integer,
+    "trainer.min_epochs": at_most,
+    "trainer.check_val_every_n_epoch": positive_integer,
+    "trainer.log_every_n_steps": positive_integer,
+    "trainer.accumulate_grad_batches": positive_integer,
+    "trainer.gradient_clip_val": _or_none(_not_negative),
+    "trainer.gradient_clip_algorithm": _or_none(lambda key, value: choice(key, value, ("norm", "value"))),
+    "trainer.max_steps": lambda key, value: value == -1 or positive_integer(key, value),
+    "trainer.val_check_interval": _or_none(_batches),
+    "trainer.limit_train_batches": _batches,
+    "trainer.limit_val_batches": _batches_or_none,
+    "trainer.limit_test_batches": _batches,
+    "trainer.num_sanity_val_steps": lambda key, value: integer(key, value, minimum=-1),
+    "trainer.use_distributed_sampler": lambda key, value: (
+        value is False or _set_elsewhere("must be false: batches are shared between processes already")(key, value)
+    ),
+    **{f"trainer.{name}": boolean for name in ("detect_anomaly", "inference_mode", "sync_batchnorm")},
+    "trainer.benchmark": _or_none(boolean),
+    "trainer.deterministic": _or_none(lambda key, value: choice(key, value, (True, False, "warn"))),  # type: ignore[arg-type]
+    "trainer.enable_model_summary": boolean,
+    "trainer.profiler": _profiler,
+    "trainer.logger": _set_elsewhere("a run's logger is a group of its own: logger=none|tensorboard|csv"),
+    "trainer.callbacks": _set_elsewhere("a run's callbacks are a group of their own: +callbacks.NAME={_target_:...}"),
+    "trainer.plugins": _set_elsewhere("a run's checkpoints are written by a plugin of its own"),
+    "trainer.default_root_dir": _set_elsewhere("a run's directory is hydra.run.dir=..."),
+    "trainer.enable_progress_bar": _set_elsewhere("the progress bar is a callback: ~callbacks.progress leaves it out"),
+    "trainer.enable_checkpointing": _set_elsewhere("a run writes checkpoints, for its results are those of the best"),
+    "trainer.fast_dev_run": _set_elsewhere("it writes no checkpoint to test: trainer=smoke takes seconds"),
+    "logger.name": _text,
+    "logger.version": _text,
+    "logger.default_hp_metric": boolean,
+    "logger.flush_logs_every_n_steps": positive_integer,
+    "logger.save_dir": _set_elsewhere("a run's directory is hydra.run.dir=..."),
+}
+"""By key, where the config has it."""
+
+
+def check(plain: Mapping[str, Any]) -> None:
+    """Refuse a resolved config that cannot be run.
+
+    Raises:
+        ConfigError: for the first value that is no use: its key, the value and the mend.
+    """
+    check_targets(dict(plain), allowed_targets(plain))
+    _check_groups(plain)
+    for key, allows in CHECKS.items():
+        *parents, name = key.split(".")
+        holder = select(plain, ".".join(parents)) if parents else plain
+        if isinstance(holder, Mapping) and name in holder:
+            allows(key, holder[name])
+    _check_together(plain)
+
+
+def allowed_targets(plain: Mapping[str, Any]) -> tuple[str, ...]:
+    """What this run may build: the packages of every run and those that its user adds.
+
+    Raises:
+        ConfigError: if `allow_targets` is not a list of packages.
+    """
+    return (*RUN_PREFIXES, *user_prefixes("allow_targets", plain.get("allow_targets", [])))
+
+
+def select(plain: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key; None where there is none."""
+    value: Any = plain
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _check_groups(plain: Mapping[str, Any]) -> None:
+    for key in plain:
+        if key not in TOP_LEVEL and (near := difflib.get_close_matches(key, TOP_LEVEL, 1, 0.8)):
+            raise ConfigError(key, "...", f"there is no such key; did you mean {near[0]}?")
+    for key in PARTS:
+        if not isinstance(plain.get(key), Mapping) or "_target_" not in plain[key]:
+            mend = f"a run needs one: choose with {key}=..."
+            raise ConfigError(f"{key}._target_", select(plain, f"{key}._target_"), mend)
+    for key in ("logger", "callbacks"):
+        if not isinstance(plain.get(key), Mapping):
+            raise ConfigError(key, plain.get(key), f"must be a mapping; {key}=none leaves it out")
+    for key in NEEDED:
+        *parents, name = key.split(".")
+        if name not in (select(plain, parents[0]) if parents else plain):
+            raise ConfigError(key, "", "a run needs it: do not leave it out")
+    for key in CALLED_LATER:
+        if plain[key] and plain[key].get("_partial_") is not True:
+            mend = "must be true: the run gives it the rest of its arguments"
+            raise ConfigError(f"{key}._partial_", select(plain, f"{key}._partial_"), mend)
+    for key, callback in plain["callbacks"].items():
+        if callback and not (isinstance(callback, Mapping) and "_target_" in callback):
+            raise ConfigError(
+                f"callbacks.{key}", callback, "must be a mapping with a _target_, or null to leave it out"
+            )
+
+
+def _check_together(plain: Mapping[str, Any]) -> None:
+    devices, batch_size = select(plain, "trainer.devices"), select(plain, "data.batch_size")
+    several = len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) else 1
+    if several > 1 and batch_size == 1:
+        raise ConfigError("data.batch_size", batch_size, f"{several} processes need batches of at least 2 to share")
+    if select(plain, "optimizer.fused") and select(plain, "optimizer.foreach"):
+        raise ConfigError("optimizer.foreach", True, "is another way to do what optimizer.fused does: use one of them")
+    samples, shape = select(plain, "objective.num_samples"), select(plain, "data.shape") or [1]
+    if select(plain, "data.shape") and (model_shape := select(plain, "model.shape")) != shape:
+        raise ConfigError("model.shape", model_shape, f"must be that of the data, {shape}")
+    sizes = (samples, batch_size, *shape)
+    if all(isinstance(size, int) for size in sizes) and math.prod(sizes) > MOST_VALUES:
+        mend = f"with data.batch_size={batch_size} the pictures of one batch would fill {math.prod(sizes) >> 38} TiB"
+        raise ConfigError("objective.num_samples", samples, mend)

@@ -1,0 +1,86 @@
+"""Files that are whole or absent, whenever a process or its machine goes down.
+
+This module imports nothing of ours, so every other may import it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+PARTIAL = ".partial-"
+"""How names of files begin that are being written; what is left of them belongs to dead processes."""
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+"""What a full, read-only, forbidden or broken disk says."""
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file to write; `path` becomes it when the block ends without an exception, and is untouched otherwise.
+
+    Written beside `path` (a rename across file systems is a copy, which can tear), fsynced, renamed; then its
+    directory is fsynced, or the rename could be lost.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    partial = path.with_name(f"{PARTIAL}{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text, whole or not at all, also for readers in other processes."""
+    with atomic(path) as stream:
+        stream.write(text.encode())
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """An object as JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, default=str) + "\n")
+
+
+def sync_directory(folder: Path) -> None:
+    """Have the system keep the names in `folder`."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep_partial(folder: Path) -> list[Path]:
+    """Remove what killed processes left half written in `folder`; the caller holds the lock that says nobody writes."""
+    orphans = sorted(folder.glob(f"{PARTIAL}*"))
+    for orphan in orphans:
+        orphan.unlink()
+    return orphans
+
+
+def reserve(folder: Path, num_bytes: int) -> None:
+    """Find out now whether `num_bytes` can be written into `folder`: a file of that size is allocated and removed.
+
+    Raises:
+        OSError: if they cannot, for want of room, quota or permission.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f"{PARTIAL}probe.{os.getpid()}"
+    with probe.open("wb") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, max(1, num_bytes))
+        finally:
+            probe.unlink()

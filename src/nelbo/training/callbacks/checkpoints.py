@@ -1,0 +1,146 @@
+"""best.ckpt and last.ckpt: when they are written, and how a run stops so that it can go on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from nelbo.errors import Stopped
+from nelbo.training.signals import Signals
+
+MONITOR = "val/objective"
+BEST, LAST = "best.ckpt", "last.ckpt"
+SECONDS_BETWEEN_SAVES = 600.0
+"""Within an epoch too, so that the longest one loses no more to a crash than this."""
+
+# What the loop of a validation says in its first batch: Lightning then goes on with the validation.
+VALIDATION_BEGINS = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+
+
+class Checkpoints(Checkpoint):
+    """Writes last.ckpt before and after each validation and once a signal asks; best.ckpt where `val/objective` is lowest.
+
+    Without a validation set the last is the best. Lightning calls it after all other callbacks, so what they log and
+    draw in a step is part of the run that the checkpoint continues.
+
+    Args:
+        folder: where they are written.
+        signals: which says whether to stop.
+        every_n_epochs: how often, at the end of an epoch.
+        validated: whether there is a validation set.
+    """
+
+    def __init__(self, folder: Path, signals: Signals, *, every_n_epochs: int, validated: bool) -> None:
+        self.best, self.last = folder / BEST, folder / LAST
+        self.signals, self.every_n_epochs, self.validated = signals, every_n_epochs, validated
+        self.values: dict[str, float] = {}
+        """Every validation metric of best.ckpt."""
+        self._saved = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """From here on a signal waits for the step to end; Lightning has put its own handlers in place of ours."""
+        self.signals.catch(patient=True)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """From here on there is nothing to save."""
+        self.signals.catch(patient=False)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Stop where a signal asks; after an epoch's last batch its validation comes first.
+
+        Raises:
+            Stopped: once the checkpoint is written.
+        """
+        signum, due = self._asked(trainer)
+        if trainer.is_last_batch or not (signum or due):
+            return
+        self._save(trainer, self.last)
+        if signum:
+            raise Stopped(signum)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write, so that a run that ends during its validation goes on with that, from the first batch."""
+        if not trainer.sanity_checking:
+            self._save(trainer, self.last)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop where a signal asks.
+
+        Raises:
+            Stopped: the checkpoint is there.
+        """
+        signum, _ = self._asked(trainer)
+        if signum:
+            raise Stopped(signum)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write, when due.
+
+        Raises:
+            Stopped: once the checkpoint is written, if a signal asks.
+        """
+        signum, _ = self._asked(trainer)
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        # The best first: a run killed between the two goes on from the newer.
+        if due and self._is_best(trainer):
+            self._save(trainer, self.best)
+        if due or signum:
+            self._save(trainer, self.last)
+        if signum:
+            raise Stopped(signum)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say that a validation begins, where it does: Lightning has not counted its first batch yet."""
+        if trainer.validating:
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            progress["total"], progress["current"] = dict(VALIDATION_BEGINS), dict(VALIDATION_BEGINS)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"values": self.values}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.values = dict(state_dict["values"])
+
+    def _is_best(self, trainer: pl.Trainer) -> bool:
+        if not self.validated:
+            return True
+        values = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+        if self.values and not values[MONITOR] < self.values[MONITOR]:  # a NaN loses to every number
+            return False
+        self.values = values
+        return True
+
+    def _save(self, trainer: pl.Trainer, file: Path) -> None:
+        for logger in trainer.loggers:
+            logger.save()  # what is logged before a checkpoint is not logged again after it
+        trainer.save_checkpoint(file, weights_only=False)
+        self._saved = time.monotonic()
+
+    def _asked(self, trainer: pl.Trainer) -> tuple[int, bool]:
+        """The signal that asks to stop, or 0, and whether a save is due: the same answer in every process."""
+        asked = (self.signals.received, time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES)
+        if trainer.world_size == 1:
+            return asked
+        told = torch.tensor(asked, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
+        signum, due = told.tolist()
+        return signum, bool(due)

@@ -1,0 +1,81 @@
+"""Signals that ask a run to stop: while it trains it first ends its step and saves itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from nelbo.errors import NelboError, Stopped
+
+log = logging.getLogger(__name__)
+ASK_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Signals:
+    """A context in which SIGTERM, SIGINT (Ctrl-C), SIGHUP and, in a Slurm job, SIGUSR1 stop the run.
+
+    So does a SIGUSR2 that somebody waits for already (submitit, which requeues its job): it is handed on once the run
+    has saved itself.
+
+    Outside training, or when asked twice, `Stopped` is raised at once.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        """The signal that asks to stop; 0 if none does."""
+        self._patient = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Signals:
+        signums = list(ASK_TO_STOP)
+        if "SLURM_JOB_ID" in os.environ:
+            signums.append(signal.SIGUSR1)
+        if callable(signal.getsignal(signal.SIGUSR2)):
+            signums.append(signal.SIGUSR2)
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python lets nobody listen
+            self._previous = {signum: signal.getsignal(signum) for signum in signums}
+        self.catch(patient=False)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        for signum, handler in self._previous.items():
+            # None: it was not installed from Python, and cannot be put back.
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+        waiting: Callable[[int, None], Any] | None = self._previous.get(signal.SIGUSR2)
+        if isinstance(error, Stopped) and error.signum == signal.SIGUSR2 and waiting is not None:
+            waiting(signal.SIGUSR2, None)
+
+    def catch(self, *, patient: bool) -> None:
+        """Put the handlers in place, over whatever is there.
+
+        Args:
+            patient: whether the first signal is only noted, in `received`.
+        """
+        self._patient = patient
+        for signum in self._previous:
+            signal.signal(signum, self._handle)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self.received or not self._patient:
+            raise Stopped(signum)
+        self.received = signum
+
+
+def requeue() -> None:
+    """Ask Slurm to start this job again: it will go on in the directory that it has.
+
+    Raises:
+        NelboError: if Slurm refuses; the checkpoint is there all the same.
+    """
+    job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    name = f"{job}_{task}" if job else os.environ["SLURM_JOB_ID"]
+    done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True)
+    if done.returncode:
+        raise NelboError(f"scontrol requeue {name}: exit status {done.returncode}: {done.stderr.strip()}")
+    log.info("asked Slurm to start job %s again", name)

@@ -1,0 +1,75 @@
+"""The Trainer of a run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
+
+from nelbo.build import build
+from nelbo.errors import NelboError, first_line
+from nelbo.training.checkpoint_io import AtomicCheckpointIO
+from nelbo.training.hooks import leave_out_idle_hooks
+
+
+def make_trainer(
+    plain: Mapping[str, Any], folder: Path, module: pl.LightningModule, watchers: list[pl.Callback], *, validated: bool
+) -> pl.Trainer:
+    """The Trainer of the config with its logger and callbacks, for `module`.
+
+    Args:
+        plain: the config.
+        folder: the run's directory.
+        module: what it will train.
+        watchers: callbacks that every run has; called after those of the config.
+        validated: whether there is a validation set.
+
+    Raises:
+        NelboError: if Lightning refuses it, for want of a GPU for instance.
+    """
+    quiet_lightning()
+    make_logger = build(plain["logger"], "logger")
+    callbacks = [callback for callback in build(plain["callbacks"], "callbacks").values() if callback]
+    options = {} if validated else {"limit_val_batches": 0}
+    options["check_val_every_n_epoch"] = validation_interval(plain["trainer"])
+    try:
+        trainer: pl.Trainer = build(plain["trainer"], "trainer")(
+            logger=make_logger(save_dir=folder) if make_logger else False,
+            callbacks=callbacks + watchers,
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=folder,
+            enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
+            **options,
+        )
+    except MisconfigurationException as error:
+        raise NelboError(f"trainer: {first_line(error)}") from error
+    leave_out_idle_hooks(module, trainer.callbacks)  # type: ignore[attr-defined] # set by Lightning's connector
+    return trainer
+
+
+def validation_interval(trainer: Mapping[str, Any]) -> int:
+    """Epochs between validations: at most what the config says, and such that the last epoch is validated too."""
+    epochs, most = trainer["max_epochs"], trainer["check_val_every_n_epoch"]
+    return max(interval for interval in range(1, most + 1) if epochs % interval == 0)
+
+
+def checkpoint_bytes(module: nn.Module) -> int:
+    """About what a checkpoint will take: the weights, and two moments of each."""
+    return 3 * sum(parameter.numel() * parameter.element_size() for parameter in module.parameters()) + (1 << 16)
+
+
+def quiet_lightning() -> None:
+    """Leave out what Lightning says that is no news here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # Batches are slices of memory: workers would only copy them.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # TrainingScalars writes the first step too, so that no run is without scalars.
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    # Between Lightning and torch; nothing of ours.
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

@@ -1,0 +1,63 @@
+"""Checkpoints of every format that was ever written load, and give the numbers that they gave then.
+
+`tests/checkpoints/format-N` holds checkpoints of models of few parameters and, in `expected.json`, what `scores` returned
+for each in the version that wrote them. To add a format, before it is changed again: train a handful of small models on
+the digits (the overrides are in the `nelbo` record of those that are there), copy each best.ckpt to format-N/NAME.ckpt,
+and write `{NAME: scores(file)}` of them as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import nelbo
+from nelbo.data import digits
+from nelbo.errors import CheckpointError
+from nelbo.loading import FORMAT, FORMATS, provenance, read_checkpoint
+from tests.forks import ROOT
+
+HOME = ROOT / "tests" / "checkpoints"
+FILES = sorted(HOME.glob("format-*/*.ckpt"))
+
+
+def scores(file: Path) -> dict[str, float]:
+    """Numbers in nats to which every part of the model contributes, of two samples for each of 16 images."""
+    vae = nelbo.load(file)
+    x = digits().test.images[:16].float() / 255
+    torch.manual_seed(0)
+    with torch.no_grad():
+        trace = vae.trace(x, 2)
+        latent = trace.latents[0]
+        found = {
+            "log_px": trace.log_px.mean().item(),
+            "log_p": latent.p.log_prob(torch.zeros(latent.z.shape[-1])).item(),
+        }
+        return {**found, "log_weight": trace.log_weight.mean().item()} if latent.has_density else found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
+def test_old_checkpoints(file: Path) -> None:
+    expected = json.loads((file.parent / "expected.json").read_text())[file.stem]
+    assert read_checkpoint(file)["nelbo"]["format"] == int(file.parent.name.removeprefix("format-"))
+    assert scores(file) == pytest.approx(expected, rel=1e-5)
+    assert provenance(file)["data"] == "digits"
+
+
+def test_old_checkpoints_are_of_every_earlier_format() -> None:
+    for number in FORMATS:
+        kept = {file.stem for file in FILES if file.parent.name == f"format-{number}"}
+        assert kept or number == FORMAT, f"none of format {number}"
+        if kept:
+            assert kept == set(json.loads((HOME / f"format-{number}" / "expected.json").read_text()))
+
+
+@pytest.mark.parametrize("number", [FORMAT + 1, 0, -1, 1.0, True, "1", None, [1], torch.tensor([1, 2])])
+def test_old_checkpoints_of_formats_that_there_are_not(number: object, tmp_path: Path) -> None:
+    checkpoint = torch.load(FILES[0], weights_only=True)
+    torch.save({**checkpoint, "nelbo": {**checkpoint["nelbo"], "format": number}}, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match=r"^[^\n]+other.ckpt: has format .*, this nelbo reads 1 and 2"):
+        nelbo.load(tmp_path / "other.ckpt")

@@ -1,0 +1,69 @@
+"""A cache that may not be written works where it has the set; else one clear line."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nelbo.data import image_folder
+from nelbo.data.fetch import fetch
+from nelbo.errors import DataError
+from tests.faults.children import Child
+from tests.pictures import folder
+from tests.server import CONTENT, remote
+
+NOBODY = 65534
+demoted = pytest.mark.skipif(os.getuid() != 0, reason="needs to become a user who may not write")
+
+
+def as_nobody(cache: Path, work: Callable[[], object]) -> tuple[int, str]:
+    """Do it as a user who may only read; no import happens then, for the interpreter itself may be out of reach."""
+    for above in cache.parents:
+        if str(above).startswith(tempfile.gettempdir() + "/"):
+            above.chmod(0o755)
+
+    def child() -> object:
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        return work()
+
+    return Child(child).wait()
+
+
+@demoted
+@pytest.mark.parametrize("present", [True, False])
+@pytest.mark.parametrize("published", [True, False])
+def test_read_only_data(cache: Path, server: str, present: bool, published: bool) -> None:
+    (cache / "set").mkdir(parents=True)
+    if present:
+        (cache / "set" / "file").write_bytes(CONTENT)
+    file = remote(server + "/good") if published else remote(server + "/good", digest="", size=None)
+    status, said = as_nobody(cache, lambda: fetch([file], "set")[0].read_bytes() == CONTENT)
+    if present:
+        assert (status, said) == (0, "True")
+    else:
+        assert status == 2 and f"{cache / 'set'}: cannot be written" in said and "NELBO_DATA" in said, said
+        assert "\n" not in said
+
+
+@demoted
+@pytest.mark.parametrize("present", [True, False])
+def test_read_only_data_of_pictures(cache: Path, tmp_path: Path, present: bool) -> None:
+    root = folder(tmp_path / "pets")
+    if present:
+        image_folder(str(root), 16, 3, 0.25, 0)
+    status, said = as_nobody(cache, lambda: len(image_folder(str(root), 16, 3, 0.25, 0).train))
+    if present:
+        assert (status, said) == (0, "9")
+    else:
+        assert status == 2 and "cannot be written" in said and "NELBO_DATA" in said and "\n" not in said, said
+
+
+def test_read_only_data_where_no_folder_can_be(cache: Path, server: str) -> None:
+    cache.write_text("a file where the folder should be")
+    with pytest.raises(DataError, match="cannot be written .*NELBO_DATA"):
+        fetch([remote(server + "/good")], "set")

@@ -1,0 +1,149 @@
+"""The step of a bundle, made again."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nelbo.errors import CheckpointError, ConfigError, NelboError
+from nelbo.runs.replay import KINDS, print_replay, replay
+from tests.diverging import Change, Poke, Training, infinite_gradient, infinite_loss, spoilt_encoder
+from tests.forks import forked
+from tests.test_guard import ONE_IMAGE, stopped
+
+DYNAMIC = ("data.protocol=dynamic", "data.augment.pad_crop=1")
+
+
+def make_bundle(folder: Path, change: Change, *overrides: str) -> Path:
+    stopped(Training(folder, *overrides, callbacks=(Poke(change, 7),)))
+    (file,) = (folder / "crash").iterdir()
+    return file
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("run"), infinite_loss)
+
+
+@pytest.mark.parametrize(
+    ("change", "overrides"),
+    [
+        (infinite_loss, DYNAMIC),  # pixels that are drawn, of which none may be another
+        (infinite_loss, ("posterior=flow", "prior=mixture", "objective.num_samples=2")),
+        (infinite_loss, ("likelihood=gaussian_optimal", "objective.beta={linear:{steps:20}}")),
+        (infinite_gradient, ONE_IMAGE),
+    ],
+    ids=["pixels", "noise", "schedule", "gradient"],
+)
+def test_a_step_fails_again_bit_for_bit(tmp_path: Path, change: Change, overrides: tuple[str, ...]) -> None:
+    """Terms beside the infinite one are finite, and show that pixels, noise and schedules are the same."""
+    done = replay(make_bundle(tmp_path, change, *overrides))
+    assert done.is_reproduced and done.is_exact and not done.differences
+    assert math.isfinite(done.recorded.terms["kl"]) and done.found.terms["kl"] == done.recorded.terms["kl"]
+    assert str(done.found) == str(done.recorded)
+
+
+def test_the_first_module_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    done = replay(make_bundle(tmp_path, spoilt_encoder))
+    assert done.forward == "encoder.layers.1 (Linear)" and done.is_reproduced
+    done = replay(make_bundle(tmp_path / "gradient", infinite_gradient, *ONE_IMAGE))
+    assert done.forward is None and done.backward == "likelihood (LearnedGaussian)"
+
+
+def test_the_script_says_what_failed(file: Path) -> None:
+    done = forked("scripts/replay.py", f"bundle={file}")
+    assert done.returncode == 0, done.stderr
+    assert "reconstruction is inf: reproduced, bit for bit" in done.stdout
+    for told in ("nelbo", "kl", "log p(x|z)", "x 8 x 8", "256 of 256"):
+        assert told in done.stdout
+
+
+def test_what_does_not_fail_again_is_said(file: Path, tmp_path: Path) -> None:
+    bundle = torch.load(file, weights_only=True)
+    bundle["state_dict"]["model.likelihood.project.layers.0.bias"].zero_()
+    torch.save(bundle, tmp_path / "healthy.pt")
+    done = forked("scripts/replay.py", f"bundle={tmp_path / 'healthy.pt'}")
+    assert done.returncode == 1 and "everything is finite: not reproduced" in done.stdout
+
+
+def test_other_last_bits_are_said(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As where another torch rounds otherwise: the same term fails, another differs a little."""
+    bundle = torch.load(file, weights_only=True)
+    bundle["failure"]["terms"]["kl"] *= 1.001
+    bundle["last_bits"]["torch"] = "1.0"
+    torch.save(bundle, tmp_path / "other.pt")
+    done = replay(tmp_path / "other.pt")
+    assert done.is_reproduced and not done.is_exact
+    print_replay(done)
+    printed = capsys.readouterr().out
+    assert "reproduced, with other last bits" in printed and "torch 1.0 in training" in printed
+
+
+def test_images_to_blame_are_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = replay(file)
+    done.tensors["log p(x|z)"].zero_()[0, 5] = math.inf
+    print_replay(done)
+    assert f"not finite for training images [{int(done.images[5])}]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", list(KINDS))
+@pytest.mark.parametrize("value", [None, "text", {}, [1], -1, 10**9, torch.zeros(3)], ids=str)
+def test_a_damaged_bundle_is_refused_by_name(file: Path, tmp_path: Path, key: str, value: Any) -> None:
+    bundle = torch.load(file, weights_only=True)
+    bundle[key] = value
+    torch.save(bundle, tmp_path / "damaged.pt")
+    try:
+        replay(tmp_path / "damaged.pt")
+    except NelboError as error:
+        assert "\n" not in str(error)
+    else:
+        assert key in ("epoch", "step") and isinstance(value, int) and value >= 0
+
+
+@pytest.mark.parametrize("part", ["model", "data", "objective"])
+@pytest.mark.parametrize("value", [None, {}, {"_target_": "nelbo.schedules.Linear", "steps": 1}], ids=str)
+def test_a_config_without_its_parts_is_refused(file: Path, tmp_path: Path, part: str, value: Any) -> None:
+    bundle = torch.load(file, weights_only=True)
+    bundle["config"][part] = value
+    torch.save(bundle, tmp_path / "damaged.pt")
+    with pytest.raises(NelboError):
+        replay(tmp_path / "damaged.pt")
+
+
+@pytest.mark.parametrize("part", ["model", "data", "objective"])
+@pytest.mark.parametrize(
+    "target", ["os.system", "torch.load", "nelbo.data.fetch.subprocess.run", "nelbo.files.atomic", "builtins.eval"]
+)
+def test_a_bundle_builds_no_strangers_objects(file: Path, tmp_path: Path, part: str, target: str) -> None:
+    bundle = torch.load(file, weights_only=True)
+    bundle["config"][part] = {"_target_": target, "command": f"touch {tmp_path / 'marker'}"}
+    bundle["config"]["allow_targets"] = ["os.", "torch.", "builtins.", "nelbo."]
+    torch.save(bundle, tmp_path / "hostile.pt")
+    with pytest.raises((CheckpointError, ConfigError), match="is not|does not exist"):
+        replay(tmp_path / "hostile.pt")
+    assert not (tmp_path / "marker").exists()
+
+
+def test_bad_arguments_are_one_line(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "page.pt").write_text("<html>")
+    torch.save({"nelbo": {}}, tmp_path / "checkpoint.pt")
+    torch.save({"nelbo_crash": 99}, tmp_path / "later.pt")
+    expected = {
+        "": "usage: python scripts/replay.py bundle=FILE",
+        "bundle=": "usage: python scripts/replay.py bundle=FILE",
+        f"run={file}": "usage: python scripts/replay.py bundle=FILE",
+        f"bundle={tmp_path / 'none.pt'}": "none.pt: not a readable checkpoint",
+        f"bundle={tmp_path}": "not a readable checkpoint",
+        "bundle=https://example.org/x.pt": "are read from local files only",
+        f"bundle={tmp_path / 'page.pt'}": "page.pt: not a readable checkpoint",
+        f"bundle={tmp_path / 'checkpoint.pt'}": "checkpoint.pt: is not a bundle of a run that diverged",
+        f"bundle={tmp_path / 'later.pt'}": "later.pt: has format 99, this nelbo reads 1",
+    }
+    for argument, told in expected.items():
+        done = forked("scripts/replay.py", *argument.split())
+        assert done.returncode == 2 and done.stdout == "", (argument, done.stderr)
+        assert done.stderr.startswith("error: ") and told in done.stderr and done.stderr.count("\n") == 1
