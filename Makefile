@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 OLD_HYDRA := .venv/with-hydra-1.3
 
-.PHONY: setup train test test-slow test-hydra-1.3 lint tensorboard clean
+.PHONY: setup train test test-slow test-faults test-hydra-1.3 lint tensorboard clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,10 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
+# The fourteen groups of docs/reliability.md, with all of their tries.
+test-faults: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -n 2 --dist loadfile
+
 # The core's tests with Hydra 1.3 and without the sweep extra, whose packages need 1.4.
 $(OLD_HYDRA)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(OLD_HYDRA)
@@ -33,7 +37,7 @@ $(OLD_HYDRA)/.installed: pyproject.toml constraints.txt
 
 test-hydra-1.3: $(OLD_HYDRA)/.installed
 	OMP_NUM_THREADS=1 $(OLD_HYDRA)/bin/python -m pytest --quiet -m "not slow" -n 2 --dist loadfile \
-		tests/test_configs.py tests/test_train.py tests/test_bad_input.py tests/test_sweep.py
+		tests/test_configs.py tests/test_train.py tests/faults/test_bad_config.py tests/test_sweep.py
 
 lint: setup
 	$(BIN)/ruff format --check .

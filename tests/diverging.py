@@ -93,6 +93,11 @@ def infinite_loss(module: VAEModule) -> None:
     module.model.likelihood.project.layers[0].bias.fill_(1e30)  # type: ignore[union-attr, operator, index]
 
 
+def infinite_kl(module: VAEModule) -> None:
+    """The KL becomes infinite: every code is 1e30. Nothing else is."""
+    module.model.posterior.project.layers[0].bias[:3] = 1e30  # type: ignore[union-attr, operator, index]
+
+
 def infinite_gradient(module: VAEModule) -> None:
     """The loss of one image becomes 1.5e38, its derivative by sigma = 1/2 is four times that: too much for float32."""
     module.model.likelihood.log_sigma.fill_(math.log(0.5))  # type: ignore[operator, union-attr]

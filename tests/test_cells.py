@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from nelbo.identity import identity
 from nelbo.files import write_json
+from nelbo.identity import identity
 from nelbo.sweeps.cells import Plan, SweepError, cell_lock, read_cell, read_cells
 from nelbo.sweeps.job import alone, needs_processes, quoted
 from nelbo.sweeps.live import duration

@@ -109,7 +109,10 @@ def refused(home: Path) -> dict[str, tuple[list[str], str]]:
         "list_without_brackets": ([f"run={home / 'a'},{home / 'a'}"], "several values are a list: key=[a,b]"),
         "changed": ([f"run={home / 'changed'}"], "is not the data that it was trained on: data_sha256 was"),
         "damaged": ([f"run={home / 'damaged'}", "metrics=[elbo]"], "evaluation.json: cannot be read"),
-        "unknown": ([run, "metrics=[fidd]"], "metrics=[fidd]: there is no such option; choose from active_units"),
+        "unknown": (
+            [run, "metrics=[fidd]"],
+            "metrics=[fidd]: there is no such option; did you mean fid? choose from active_units",
+        ),
         "empty": ([run, "metrics=[]"], "metrics=[]: asks for nothing"),
         "typo": ([run, "num_sample=3"], "did you mean num_samples? python scripts/evaluate.py --cfg job lists them"),
         "zero": ([run, "num_samples=0"], "metrics.nll.num_samples=0: must be a whole number of at least 1"),

@@ -141,7 +141,8 @@ def test_looking_does_not_change_the_training_of_a_flow(train: Train, tmp_path: 
             "model=mlp_vae", "data=digits", "posterior=flow", "trainer=smoke", f"trainer.log_every_n_steps={every}"
         )
         assert done.returncode == 0, done.stderr
-        found.append(torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+        ended = (tmp_path / "run").rename(tmp_path / f"every-{every}")
+        found.append(torch.load(ended / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
     assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
 
 
@@ -187,11 +188,11 @@ def test_seconds_are_of_the_whole_training_whichever_epoch_was_best(train: Train
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not(tmp_path: Path) -> None:
     """Once in a process of its own, whose hashes are not those of a fork."""
     values = []
-    for run, seed in ((forked, 0), (python, 0), (forked, 1)):
+    for number, (run, seed) in enumerate(((forked, 0), (python, 0), (forked, 1))):
         small = ["model=mlp_vae", "data=digits", "trainer=smoke", f"seed={seed}", "callbacks=none", "logger=none"]
-        done = run("train.py", *small, f"hydra.run.dir={tmp_path / 'run'}")
+        done = run("train.py", *small, f"hydra.run.dir={tmp_path / str(number)}")
         assert done.returncode == 0, done.stderr
-        values.append(metrics_of(tmp_path / "run")["test/nelbo"])
+        values.append(metrics_of(tmp_path / str(number))["test/nelbo"])
     assert values[0] == values[1] != values[2]
 
 

@@ -81,7 +81,7 @@ def _devices(key: str, value: object) -> None:
 
 
 def _profiler(key: str, value: object) -> None:
-    if value is not None and not isinstance(value, dict):
+    if value is not None and not (isinstance(value, dict) and "_target_" in value):
         choice(key, value, PROFILERS)
 
 
@@ -98,6 +98,11 @@ def _text(key: str, value: object) -> None:
 def _name(key: str, value: object) -> None:
     if not isinstance(value, str) or not value:
         raise ConfigError(key, value, "must be a name; a number needs quotes within quotes")
+
+
+def _names(key: str, value: object) -> None:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(key, value, "must be a list of keys, such as [optimizer.lr]")
 
 
 def _shape(key: str, value: object) -> None:
@@ -132,7 +137,10 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "data.shape": _or_none(_shape),
     "data.levels": lambda key, value: integer(key, value, minimum=2, maximum=256),
     "data.num_workers": lambda key, value: integer(key, value, minimum=0, maximum=MOST_PROCESSES),
+    "guard.skip_above": _or_none(_positive),
     "trial": _or_none(_trial),
+    "resume": _or_none(_name),
+    "resume_changes": _names,
     "threads": _or_none(lambda key, value: integer(key, value, minimum=1, maximum=MOST_PROCESSES)),
     # The budget first: others interpolate it, and the error should name what was typed.
     "budget.epochs": positive_integer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import logging
@@ -9,7 +10,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from nelbo.directory import run_directory
+from nelbo.directory import run_directory, unwritable
 from nelbo.errors import ConfigError, NelboError, Stopped
 from nelbo.files import DISK_ERRORS
 from nelbo.sweeps.job import plain_config, run_cell, world_size_from_outside
@@ -42,6 +43,9 @@ TYPED_KEYS = (
 )
 """The keys that people type: in `--help`, in suggestions and in TensorBoard's hparams tab."""
 
+HYDRA_REFUSES = ("Config group override must be", "Unable to configure handler")
+"""How the ValueErrors begin with which Hydra ends before a run has begun."""
+
 Task = Callable[[DictConfig], Any]
 
 
@@ -57,17 +61,26 @@ def command(config_path: str, config_name: str, *, trains: bool = True) -> Calla
     def decorate(task: Task) -> Callable[[], None]:
         script = os.path.abspath(task.__code__.co_filename)  # in a worker sys.argv is the worker's
         told = functools.partial(explain, script=os.path.relpath(script))
+        begun = False
+
+        @functools.wraps(task)
+        def careful(config: DictConfig) -> Any:
+            with disk_errors_told():
+                return task(config)
 
         @functools.wraps(task)
         def quiet(config: DictConfig) -> Any:
+            nonlocal begun
+            begun = True
             register_resolvers()  # a worker may not have come through `entry`
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                return run_cell(task, config, script, told)
+                return run_cell(careful, config, script, told)
             try:
                 if trains:
+                    refuse_no_directory()
                     refuse_half_a_sweep()
                     refuse_scattered_processes()
-                return task(config)
+                return careful(config)
             except (NelboError, OmegaConfBaseException) as error:
                 log.error("error: %s", told(error))
                 sys.exit(USAGE_ERROR)
@@ -78,6 +91,9 @@ def command(config_path: str, config_name: str, *, trains: bool = True) -> Calla
         def entry() -> None:
             register_resolvers()
             logging.captureWarnings(True)
+            # Where a line cannot be logged, on a full disk or a terminal that is gone, it is no reason for a traceback
+            # on stderr: whatever the run needs to write says so itself.
+            logging.raiseExceptions = False
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions reach us instead of Hydra's own printer
             try:
                 if not trains and {"-m", "--multirun"} & set(sys.argv[1:]):
@@ -87,9 +103,11 @@ def command(config_path: str, config_name: str, *, trains: bool = True) -> Calla
                 print(f"error: {told(error)}", file=sys.stderr)
                 sys.exit(USAGE_ERROR)
             except OSError as error:
-                if error.errno not in DISK_ERRORS:
+                if begun and error.errno not in DISK_ERRORS:
                     raise
-                print(f"error: {error.filename or 'disk'}: cannot be written ({error.strerror})", file=sys.stderr)
+                place = error.filename or "the directory of the run"  # which Hydra makes
+                mend = "make room, or give another: hydra.run.dir=..., or hydra.sweep.dir=... with -m"
+                print(f"error: {place}: cannot be written ({error.strerror}); {mend}", file=sys.stderr)
                 sys.exit(USAGE_ERROR)
             except Stopped as stopped:
                 sys.exit(128 + stopped.signum)  # what a shell says of a process that the signal ended
@@ -98,10 +116,42 @@ def command(config_path: str, config_name: str, *, trains: bool = True) -> Calla
                     raise
                 print(f"error: {error}: it needs more packages: pip install 'nelbo[sweep]'", file=sys.stderr)
                 sys.exit(USAGE_ERROR)
+            except ValueError as error:
+                if begun or not str(error).startswith(HYDRA_REFUSES):
+                    raise
+                print(f"error: {told(error)}", file=sys.stderr)
+                sys.exit(USAGE_ERROR)
 
         return entry
 
     return decorate
+
+
+@contextlib.contextmanager
+def disk_errors_told() -> Iterator[None]:
+    """What a run writes beside its checkpoints, by whatever library, meets the same disk.
+
+    Raises:
+        NelboError: if that refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        of_run = error.filename is None or folder in Path(error.filename).parents  # None: said by a write
+        if error.errno not in DISK_ERRORS or not of_run:
+            raise
+        raise unwritable(folder, error) from error
+
+
+def refuse_no_directory() -> None:
+    """An empty name is the current directory, which is no run's.
+
+    Raises:
+        ConfigError: if that is what was given.
+    """
+    if not str(HydraConfig.get().run.dir):
+        raise ConfigError("hydra.run.dir", "", "must be a directory, such as outputs/NAME")
 
 
 def refuse_half_a_sweep() -> None:
@@ -169,8 +219,10 @@ def explain(error: Exception, script: str = "train.py") -> str:
         return _no_option(group, f"[{option}]", option, options)
     cause = str(error.__cause__ or "")
     if text.startswith("Config group override must be"):
-        typed = next((argument for argument in sys.argv[1:] if argument.endswith("=null")), "a group")
-        return f"{typed}: a group needs the name of one of its options; python {script} --help lists them"
+        typed = next(
+            (argument for argument in sys.argv[1:] if re.fullmatch(r"[^.]*=(null|[\d.]+|true|false)", argument)), ""
+        )
+        return f"{typed or 'a group'}: a group needs the name of one of its options; python {script} --help lists them"
     if match := re.match(r"Could not override '([^']+)'", text):
         key = match[1]
         suggestion = re.search(r"Did you mean:? '([^']+)'", text + cause)

@@ -18,7 +18,7 @@ from nelbo.errors import CheckpointError, ConfigError, NelboError, first_line
 from nelbo.files import DISK_ERRORS, reserve, sweep_partial, write_text
 from nelbo.identity import MACHINE_FACTS, identity
 from nelbo.loading import read_checkpoint
-from nelbo.rewind import rewind
+from nelbo.rewind import Lengths, rewind
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class Found:
         epochs: that are over.
         batches: of the next epoch that are over.
         provenance: of the data that it was trained on.
+        logs: how long the run's logs were.
     """
 
     file: Path
@@ -50,6 +51,7 @@ class Found:
     epochs: int
     batches: int
     provenance: Mapping[str, Any]
+    logs: Lengths
 
 
 @contextmanager
@@ -153,7 +155,8 @@ def found_in(file: Path, checkpoint: Mapping[str, Any]) -> Found:
     loops = checkpoint["loops"]["fit_loop"]
     epoch, batch = loops["epoch_progress"]["current"], loops["epoch_loop.batch_progress"]["current"]
     batches = batch["ready"] if epoch["ready"] > epoch["processed"] else 0
-    return Found(file, checkpoint["global_step"], epoch["processed"], batches, checkpoint["nelbo"]["provenance"])
+    provenance, logs = checkpoint["nelbo"]["provenance"], checkpoint["logs"]
+    return Found(file, checkpoint["global_step"], epoch["processed"], batches, provenance, logs)
 
 
 def refuse_differences(folder: Path, plain: Mapping[str, Any]) -> None:
@@ -202,12 +205,11 @@ def begin(folder: Path, found: Found | None, checkpoint_bytes: int, texts: Mappi
     Raises:
         NelboError: if the disk has no room for checkpoints of that size.
     """
-    place = folder / CHECKPOINTS
     try:
-        for orphan in [*sweep_partial(folder), *(sweep_partial(place) if place.is_dir() else [])]:
+        for orphan in sweep_partial(folder):
             log.info("removed %s, which a killed process left half written", orphan)
-        reserve(place, checkpoint_bytes)
-        rewind(folder, found.step if found else -1, found.epochs if found else 0)
+        reserve(folder / CHECKPOINTS, checkpoint_bytes)
+        rewind(folder, found.logs if found else {})
         for earlier in RESULTS:
             (folder / earlier).unlink(missing_ok=True)
         for name, text in texts.items():
@@ -239,8 +241,10 @@ def run_directory(outputs: Path, resume: str | None, fresh: str, plain: Callable
             raise CheckpointError(f"resume={resume}: is not a run's directory; give one, or resume=auto")
         return Path(resume)
     if resume == AUTO or is_requeued():
-        wanted = mark(plain()) if resume is None else f"{identity(plain())} "
-        marks = [file for file in outputs.glob(f"*/*/{MARK}") if file.read_text().startswith(wanted)]
-        if marks:
-            return max(marks, key=lambda file: file.stat().st_mtime).parent
+        wanted = mark(plain())
+        marks = {file: file.read_text() for file in outputs.glob(f"*/*/{MARK}")}
+        own = [file for file, found in marks.items() if found == wanted and is_requeued()]
+        alike = [file for file, found in marks.items() if found.split(" ")[0] == wanted.split(" ")[0]]
+        if places := own or (alike if resume == AUTO else []):
+            return max(places, key=lambda file: file.stat().st_mtime).parent
     return outputs / fresh

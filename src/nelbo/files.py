@@ -16,8 +16,17 @@ from typing import IO, Any
 PARTIAL = ".partial-"
 """How names of files begin that are being written; what is left of them belongs to dead processes."""
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
-"""What a full, read-only, forbidden or broken disk says."""
+DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EIO,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+)
+"""What a full, read-only, forbidden or broken disk says, or a path below a file."""
 
 
 @contextmanager
@@ -64,8 +73,11 @@ def sync_directory(folder: Path) -> None:
 
 
 def sweep_partial(folder: Path) -> list[Path]:
-    """Remove what killed processes left half written in `folder`; the caller holds the lock that says nobody writes."""
-    orphans = sorted(folder.glob(f"{PARTIAL}*"))
+    """Remove what killed processes left half written in `folder` and below.
+
+    The caller holds the lock that says nobody writes.
+    """
+    orphans = sorted(folder.rglob(f"{PARTIAL}*"))
     for orphan in orphans:
         orphan.unlink()
     return orphans

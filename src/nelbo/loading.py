@@ -195,9 +195,10 @@ def _check_archive(stream: IO[bytes]) -> None:
         raise ValueError("it is not an archive as torch.save writes it")
     with zipfile.ZipFile(stream) as archive:
         entries = archive.infolist()
-        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-        if not stored or archive.comment or sum(entry.file_size for entry in entries) > size:
-            raise ValueError("its entries are compressed, or larger than the file")
+        if archive.comment or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("it has packed entries or a comment")
+        if sum(entry.file_size for entry in entries) > size:
+            raise ValueError("its entries overlap")
         if len({entry.filename for entry in entries}) < len(entries):
             raise ValueError("it holds two entries of one name")
         if damaged := archive.testzip():

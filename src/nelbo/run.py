@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,16 @@ from torch import Tensor
 
 from nelbo import directory
 from nelbo.build import build
+from nelbo.checks import allowed_targets, check, select
 from nelbo.cli import TYPED_KEYS
 from nelbo.data.module import ImageData
 from nelbo.errors import (
     CheckpointError,
     ConfigError,
+    Diverged,
     NelboError,
     Stopped,
-    choice,
     first_line,
-    integer,
-    number,
-    positive_integer,
 )
 from nelbo.files import write_json
 from nelbo.identity import identity
@@ -56,15 +54,6 @@ from nelbo.training.trainer import checkpoint_bytes, make_trainer, validation_in
 
 log = logging.getLogger(__name__)
 
-# Numbers whose objects are other people's, and would refuse them late, at length or not at all.
-CHECKS: dict[str, Callable[[str, object], object]] = {
-    "seed": lambda key, value: integer(key, value, minimum=0, maximum=2**32 - 1),
-    "trainer.precision": lambda key, value: choice(key, value, ("32-true", "bf16-mixed")),
-    "optimizer.lr": lambda key, value: number(key, value, positive=True),
-    "trainer.max_epochs": positive_integer,
-    "trainer.check_val_every_n_epoch": positive_integer,
-    "trainer.log_every_n_steps": positive_integer,
-}
 PROBE = 2
 
 
@@ -126,13 +115,13 @@ def fit_and_test(
     Returns:
         What goes into metrics.json.
     """
-    same, mark = identity(plain), directory.mark(plain)
+    same, mark, allowed = identity(plain), directory.mark(plain), allowed_targets(plain)
     if plain["threads"] is not None:
-        torch.set_num_threads(positive_integer("threads", plain["threads"]))
+        torch.set_num_threads(plain["threads"])
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
 
-    data: ImageData = build(plain["data"], "data")
-    objective: Objective = build(plain["objective"], "objective")
+    data: ImageData = build(plain["data"], "data", allowed)
+    objective: Objective = build(plain["objective"], "objective", allowed)
     try:
         data.setup()
     except ConfigError as error:
@@ -145,13 +134,16 @@ def fit_and_test(
     if plain["data"]["shape"] is None:  # a file's images say themselves what they are
         OmegaConf.update(config, "data.shape", list(data.shape or ()))
         plain = resolve(config)
-    model: VAE = build(plain["model"], "model")
+    model: VAE = build(plain["model"], "model", allowed)
     images = data.starting_images()
     example = probe(model, objective, images, f"{data.name} ({data.protocol})")
     model.initialize(images)
 
     record = {"model": plain["model"], "data": plain["data"], "seed": plain["seed"], "provenance": data.provenance()}
-    optimizer, scheduler = build(plain["optimizer"], "optimizer"), build(plain["scheduler"], "scheduler")
+    optimizer, scheduler = (
+        build(plain["optimizer"], "optimizer", allowed),
+        build(plain["scheduler"], "scheduler", allowed),
+    )
     module = VAEModule(model, objective, optimizer, scheduler, example, data.dequantized_levels, record)
     if found:
         refuse_other_tensors(found.file, module)
@@ -171,11 +163,12 @@ def fit_and_test(
         EpochLines(throughput),
         Dashboard(hyperparameters),
         RandomStates(),
+        build(plain["guard"], "guard", allowed)(folder, plain),
         checkpoints,
     ]
     if plain["trial"] is not None:
-        watchers.append(Pruning(**build(plain["trial"], "trial")))
-    trainer = make_trainer(plain, folder, module, watchers, validated=validated)
+        watchers.append(Pruning(**build(plain["trial"], "trial", allowed)))
+    trainer = make_trainer(plain, folder, module, watchers, allowed, validated=validated)
     if owner:
         texts = {
             directory.CONFIG: OmegaConf.to_yaml(OmegaConf.create(plain)),
@@ -191,6 +184,11 @@ def fit_and_test(
         (tested,) = trainer.test(module, datamodule=data, ckpt_path=checkpoints.best, verbose=False)
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
+    except RuntimeError as error:
+        lost = isinstance(error, torch.distributed.DistBackendError) or "gloo" in str(error)
+        if trainer.world_size == 1 or not lost:
+            raise
+        raise NelboError(f"a process of this run is gone, and the others with it; resume={folder} goes on") from error
 
     metrics: dict[str, Any] = {
         **best,
@@ -208,7 +206,7 @@ def fit_and_test(
         metrics["bits_per_dim_by"] = "uniform dequantisation" if data.dequantized_levels else "probabilities"
     diverged = [key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]
     if diverged:
-        raise NelboError(f"training diverged: {diverged[0]} is {metrics[diverged[0]]}; lower optimizer.lr")
+        raise Diverged(f"training diverged: {diverged[0]} is {metrics[diverged[0]]}; lower optimizer.lr")
     return metrics
 
 
@@ -225,23 +223,14 @@ def refuse_other_tensors(file: Path, module: VAEModule) -> None:
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """The config as plain containers, its numbers checked.
+    """The config as plain containers, checked.
 
     Raises:
-        ConfigError: for a missing value, a bad interpolation or a number out of range.
+        ConfigError: for a missing value, a bad interpolation, or a value that is no use.
     """
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    for key, check in CHECKS.items():
-        check(key, select(plain, key))
+    check(plain)
     return plain
-
-
-def select(plain: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key; None where there is none."""
-    value: Any = plain
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def choices(plain: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:

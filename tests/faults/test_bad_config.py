@@ -87,6 +87,7 @@ CASES = {
     "trainer.gradient_clip_val=-1": "trainer.gradient_clip_val=-1: must be a finite number of at least 0",
     "trainer.detect_anomaly=maybe": "trainer.detect_anomaly=maybe: must be true or false",
     "trainer.use_distributed_sampler=true": "trainer.use_distributed_sampler=True: must be false",
+    "model=conv_vae model.encoder.channels=[]": "model.encoder.channels=[]: must hold at least 1 of them",
     "trainer.profiler=simpel": "trainer.profiler=simpel: must be one of simple, advanced, pytorch",
     "trainer.max_epoch=3": "trainer.max_epoch=3: there is no such key; did you mean trainer.max_epochs?",
     "+trainer.max_epoch=3": "trainer.max_epoch=3: is not an option of Trainer",

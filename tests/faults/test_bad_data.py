@@ -218,3 +218,11 @@ def test_bad_data_records_and_package_of_cifar(tmp_path: Path, cache: Path, monk
     Image.new("RGB", (100, 100)).save(tmp_path / "test_batch.png", "GIF")
     with pytest.raises(DataError, match="test_batch.png .cannot identify image file"):  # whatever else it would be
         read(tmp_path / "test_batch.png")
+
+
+def test_bad_data_labels_of_a_store(tmp_path: Path) -> None:
+    path = tmp_path / "labels.npy"
+    for labels, told in ((np.arange(8), "8 rows of torch.int64 for 9 images"), (np.ones(9), "9 rows of torch.float64")):
+        np.save(path, labels)
+        with pytest.raises(DataError, match=f"labels.npy: not a readable array .{told}"):
+            KINDS["labels.npy"][1](path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import hashlib
 import os
@@ -62,7 +63,7 @@ def test_bad_download_of_old(server: str, cache: Path) -> None:
     assert fetch([remote(server + "/good")], "set")[0].read_bytes() == CONTENT
 
 
-def killed_at_random(work: Callable[[], object], check: Callable[[], None], scratch: Callable[[], object]) -> None:
+def killed_at_random(work: Callable[[], object], check: Callable[[], None], home: Path) -> None:
     """Kill `work` until `KILLS` have hit it while it writes, at all moments of its course; `check` after each."""
     began = time.perf_counter()
     assert Child(work).wait()[0] == 0
@@ -71,11 +72,11 @@ def killed_at_random(work: Callable[[], object], check: Callable[[], None], scra
     random, hits = np.random.default_rng(0), 0
     for _ in range(10 * KILLS):
         child, began = Child(work), time.perf_counter()
-        while not scratch() and time.perf_counter() - began < duration:
+        while not glob.glob(f"{home}/.fetching.*/*") and time.perf_counter() - began < duration:
             time.sleep(0.001)
         time.sleep(random.random() * duration)
         child.kill()
-        hits += bool(scratch())
+        hits += bool(glob.glob(f"{home}/.fetching.*/*"))
         check()
         if hits == KILLS:
             return
@@ -101,7 +102,7 @@ def test_bad_download_kill9(
             assert (home / "file.digest").read_text() == f"sha256:{LARGE_SHA256}\n"
             (home / "file.digest").unlink()
 
-    killed_at_random(lambda: fetch([file], "set"), check, lambda: list(home.glob(".fetching.*/*")))
+    killed_at_random(lambda: fetch([file], "set"), check, home)
     (path,) = fetch([file], "set")
     assert path.read_bytes() == LARGE
     assert {entry.name for entry in home.iterdir()} - {"file.digest"} == {"file", ".lock"}
@@ -117,7 +118,7 @@ def test_bad_download_kill9_while_a_store_is_made(tmp_path: Path, cache: Path) -
         assert not any(damage(store) for store in stores())
         picture(root / "cat" / "changing.png")  # the next one has to make it anew
 
-    killed_at_random(work, check, lambda: list((cache / "image_folder").glob(".fetching.*/*")))
+    killed_at_random(work, check, cache / "image_folder")
     assert Child(work).wait() == (0, work())
     assert {entry.name.split("-")[0] for entry in (cache / "image_folder").iterdir()} == {"pets", ".lock"}
 

@@ -49,13 +49,15 @@ def push_encoder(model: VAE, size: float) -> None:
 
 @pytest.mark.parametrize(("posterior", "prior"), PAIRS)
 def test_kl_overflow(posterior: str, prior: str) -> None:
-    """At 1e4 all is finite, gradients too; at 1e30 a KL is beyond float32 (1e59 where it is a square), and is named."""
+    """At 1e4 KL and gradients are finite; at 1e30 a KL is beyond float32 (1e59 where it is a square), and is named."""
     for size in (1e4, 1e30):
         model = make_vae(posterior=posterior, prior=prior)
         push_encoder(model, size)
         found = step(model, images())
         if size == 1e4:
-            assert not found.not_finite, str(found)
+            assert not found.is_of_loss, str(found)
+            # Through an autoregressive flow some are too large to be squared: 1e20, at a KL of 1e19.
+            assert all(part.grad.isfinite().all() for part in model.parameters() if part.grad is not None)
         else:
             assert not found.not_finite or str(found).startswith(("kl is ", "the gradient norm of ")), str(found)
 

@@ -8,6 +8,7 @@ import io
 import pickle
 import re
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_malicious_input_the_payloads_work(hostile: list[dict[str, Any]], marker
     assert marker.exists()
     for name, allowed in (("torch.load", ("torch.",)), ("numpy.load", ("numpy.",))):
         marker.unlink()
-        with contextlib.suppress(RuntimeError):  # torch's, who finds too late that it is no checkpoint
+        with contextlib.suppress(ConfigError):  # of torch, which finds too late that it is no checkpoint
             build(chosen[name], allowed=allowed)
         assert marker.exists()
 
@@ -133,7 +134,7 @@ def test_malicious_input_a_checkpoint_widens_nothing(tmp_path: Path) -> None:
     file = changed(tmp_path, model=hostile, allow_targets=["fractions."], allow=["fractions."])
     with pytest.raises(CheckpointError, match="encoder._target_=fractions.Fraction: is not among the packages"):
         nelbo.load(file)
-    with pytest.raises(CheckpointError, match="Fraction"):  # built, and no net
+    with pytest.raises(CheckpointError, match="a Rational"):  # it was called
         nelbo.load(file, allow=("fractions.",))
 
 
@@ -157,7 +158,10 @@ def test_malicious_input_pickles(tmp_path: Path, marker: Path, server: str, monk
         monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", override)
         for file in files:
             for reader in (nelbo.load, read_checkpoint, FinishedRun.open, nelbo.loading.provenance):
-                with pytest.raises(CheckpointError, match=r"^[^\n]+: not a readable checkpoint: [^\n]+$"):
+                with (
+                    pytest.raises(CheckpointError, match=r"^[^\n]+: not a readable checkpoint: [^\n]+$"),
+                    warnings.catch_warnings(action="ignore"),  # that torch obeys the variable: a user sees no error
+                ):
                     reader(file)
         address = f"{server}/evil.ckpt"
         for place in (address, Path(address), "file://" + str(files[1]), "s3://a/b", "hf://a/b", "FTP://a/b"):
@@ -258,7 +262,7 @@ def test_malicious_input_zip_slips(tmp_path: Path, marker: Path) -> None:
 
 def test_malicious_input_archives_are_never_unpacked() -> None:
     unpacks = re.compile(
-        r"\.extract\(|\.extractall\(|unpack_archive|allow_pickle=True|weights_only=False|pickle\.loads?\("
+        r"\.extract\(|\.extractall\(|unpack_archive|allow_pickle=True|load\([^)]*weights_only=False|pickle\.loads?\("
     )
     files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").glob("*.py"), ROOT / "train.py"]
     assert not [str(file) for file in files if unpacks.search(file.read_text())]

@@ -1,9 +1,14 @@
 """Checkpoints of every format that was ever written load, and give the numbers that they gave then.
 
-`tests/checkpoints/format-N` holds checkpoints of models of few parameters and, in `expected.json`, what `scores` returned
-for each in the version that wrote them. To add a format, before it is changed again: train a handful of small models on
-the digits (the overrides are in the `nelbo` record of those that are there), copy each best.ckpt to format-N/NAME.ckpt,
-and write `{NAME: scores(file)}` of them as JSON.
+`tests/checkpoints/format-N` holds checkpoints of models of few parameters and, in `expected.json`, what `scores` gave
+for each in the version that wrote them. To add a format, before it is changed again, train what is in format-1 with
+
+    python train.py data=digits trainer=smoke trainer.max_epochs=2 callbacks=none logger=none model.latent_dim=3 ...
+
+and `model=linear_vae`, `model=autoencoder`, `model=conv_vae likelihood=discretized_logistic`, or
+`model=mlp_vae model.encoder.hidden=[8] model.decoder.hidden=[8]` with a scheduled beta, a scheduled sigma,
+`posterior=flow prior=mixture` or `prior=vamp`; copy each best.ckpt to format-N/NAME.ckpt, and write
+`{NAME: scores(file)}` of all as JSON.
 """
 
 from __future__ import annotations

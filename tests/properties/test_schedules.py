@@ -56,9 +56,7 @@ VALUES = st.one_of(
 )
 NAMES = st.one_of(st.sampled_from(["linear", "cosine", "cyclical"]), VALUES)
 OPTIONS = st.dictionaries(st.one_of(st.sampled_from(["steps", "start", "end", "cycles", "ramp", "_"]), VALUES), VALUES)
-TYPED = st.one_of(
-    VALUES, st.lists(VALUES, max_size=2), st.dictionaries(NAMES, st.one_of(OPTIONS, VALUES), max_size=2)
-)
+TYPED = st.one_of(VALUES, st.lists(VALUES, max_size=2), st.dictionaries(NAMES, st.one_of(OPTIONS, VALUES), max_size=2))
 
 
 @tried

@@ -113,7 +113,7 @@ def read_store(folder: Path) -> Examples:
     mend = f"delete {folder} to make it anew"
     with readable(folder / MANIFEST, "manifest", mend):
         manifest = json.loads((folder / MANIFEST).read_text())
-        count, channels, height, width = (int(size) for size in manifest["shape"])
+        count, channels, height, width = manifest["shape"]
         shape, sha256, names = (count, channels, height, width), str(manifest["sha256"]), ["labels"]
         if manifest["factors"]:
             names.append("factors")

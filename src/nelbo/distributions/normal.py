@@ -94,6 +94,11 @@ class FullNormal(MultivariateNormal):
         e = torch.linalg.solve_triangular(factor, distance.unsqueeze(-1), upper=False).squeeze(-1)
         return self._log_density(e.to(value.dtype))
 
+    def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> FullNormal:
+        """The same distribution with a larger batch shape."""
+        shape = (*batch_shape, *self.event_shape)
+        return FullNormal(self.loc.expand(shape), self.scale_tril.expand((*shape, *self.event_shape)))
+
     def rsample_and_log_prob(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         """Loc + L e, (*sample_shape, ..., D), and log p of each, (*sample_shape, ...), in nats, from e: no solve."""
         e = torch.randn((*sample_shape, *self.loc.shape), dtype=self.loc.dtype, device=self.loc.device)

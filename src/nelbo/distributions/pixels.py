@@ -23,8 +23,8 @@ class BernoulliPixels(Independent[Bernoulli]):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-probability of images, (...), in nats."""
-        logits = self.base_dist.logits
-        loss = functional.binary_cross_entropy_with_logits(logits, value.expand_as(logits), reduction="none")
+        logits, value = torch.broadcast_tensors(self.base_dist.logits, value)
+        loss = functional.binary_cross_entropy_with_logits(logits, value, reduction="none")
         return -loss.flatten(-EVENT_DIMENSIONS).sum(-1)
 
     def expand(

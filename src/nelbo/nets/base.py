@@ -44,12 +44,14 @@ def activation_class(name: str) -> type[nn.Module]:
     return candidate
 
 
-def widths(key: str, values: Sequence[int]) -> list[int]:
-    """Layer widths from the config, each a positive whole number.
+def widths(key: str, values: Sequence[int], *, at_least: int = 0) -> list[int]:
+    """Layer widths from the config, each a positive whole number; `at_least` so many.
 
     Raises:
         ConfigError: if it is not a list of them.
     """
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ConfigError(key, values, "must be a list of whole numbers, such as [200,200]")
+    if len(values) < at_least:
+        raise ConfigError(key, list(values), f"must hold at least {at_least} of them")
     return [positive_integer(f"{key}[{index}]", value) for index, value in enumerate(values)]

@@ -53,7 +53,7 @@ class ConvEncoder(Net):
     """
 
     def __init__(self, in_shape: Sequence[int], *, channels: Sequence[int], activation: str) -> None:
-        channels = widths("channels", channels)
+        channels = widths("channels", channels, at_least=1)
         act = activation_class(activation)
         sizes = halvings(in_shape, len(channels), channels)
         layers: list[nn.Module] = []
@@ -78,7 +78,7 @@ class ConvDecoder(Net):
     def __init__(
         self, in_shape: Sequence[int], target_shape: Sequence[int], *, channels: Sequence[int], activation: str
     ) -> None:
-        channels = widths("channels", channels)
+        channels = widths("channels", channels, at_least=1)
         act = activation_class(activation)
         sizes = halvings(target_shape, len(channels) - 1, channels)[::-1]
         start = (channels[0], *sizes[0])

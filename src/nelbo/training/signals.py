@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
+import stat
 import subprocess
 import threading
 from collections.abc import Callable
@@ -23,7 +25,8 @@ class Signals:
     So does a SIGUSR2 that somebody waits for already (submitit, which requeues its job): it is handed on once the run
     has saved itself.
 
-    Outside training, or when asked twice, `Stopped` is raised at once.
+    Outside training, or when asked twice, `Stopped` is raised at once. What is ignored already, as SIGHUP is below
+    nohup, stays ignored.
     """
 
     def __init__(self) -> None:
@@ -39,7 +42,8 @@ class Signals:
         if callable(signal.getsignal(signal.SIGUSR2)):
             signums.append(signal.SIGUSR2)
         if threading.current_thread() is threading.main_thread():  # elsewhere Python lets nobody listen
-            self._previous = {signum: signal.getsignal(signum) for signum in signums}
+            previous = {signum: signal.getsignal(signum) for signum in signums}
+            self._previous = {key: handler for key, handler in previous.items() if handler != signal.SIG_IGN}
         self.catch(patient=False)
         return self
 
@@ -62,9 +66,19 @@ class Signals:
             signal.signal(signum, self._handle)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGHUP:
+            leave_terminal()
         if self.received or not self._patient:
             raise Stopped(signum)
         self.received = signum
+
+
+def leave_terminal() -> None:
+    """Send to nowhere what would be shown on a terminal that is gone: to write there is an error."""
+    with open(os.devnull, "wb") as nowhere, contextlib.suppress(OSError):  # a stream that was never open
+        for stream in (1, 2):
+            if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+                os.dup2(nowhere.fileno(), stream)
 
 
 def requeue() -> None:

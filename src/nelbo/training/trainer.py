@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,13 @@ from nelbo.training.hooks import leave_out_idle_hooks
 
 
 def make_trainer(
-    plain: Mapping[str, Any], folder: Path, module: pl.LightningModule, watchers: list[pl.Callback], *, validated: bool
+    plain: Mapping[str, Any],
+    folder: Path,
+    module: pl.LightningModule,
+    watchers: list[pl.Callback],
+    allowed: Sequence[str],
+    *,
+    validated: bool,
 ) -> pl.Trainer:
     """The Trainer of the config with its logger and callbacks, for `module`.
 
@@ -28,18 +35,20 @@ def make_trainer(
         folder: the run's directory.
         module: what it will train.
         watchers: callbacks that every run has; called after those of the config.
+        allowed: what the config may build.
         validated: whether there is a validation set.
 
     Raises:
         NelboError: if Lightning refuses it, for want of a GPU for instance.
     """
     quiet_lightning()
-    make_logger = build(plain["logger"], "logger")
-    callbacks = [callback for callback in build(plain["callbacks"], "callbacks").values() if callback]
+    quiet_tensorboard()
+    make_logger = build(plain["logger"], "logger", allowed)
+    callbacks = [callback for callback in build(plain["callbacks"], "callbacks", allowed).values() if callback]
     options = {} if validated else {"limit_val_batches": 0}
     options["check_val_every_n_epoch"] = validation_interval(plain["trainer"])
     try:
-        trainer: pl.Trainer = build(plain["trainer"], "trainer")(
+        trainer: pl.Trainer = build(plain["trainer"], "trainer", allowed)(
             logger=make_logger(save_dir=folder) if make_logger else False,
             callbacks=callbacks + watchers,
             plugins=[AtomicCheckpointIO()],
@@ -56,7 +65,7 @@ def make_trainer(
 def validation_interval(trainer: Mapping[str, Any]) -> int:
     """Epochs between validations: at most what the config says, and such that the last epoch is validated too."""
     epochs, most = trainer["max_epochs"], trainer["check_val_every_n_epoch"]
-    return max(interval for interval in range(1, most + 1) if epochs % interval == 0)
+    return max(interval for interval in range(1, min(epochs, most) + 1) if epochs % interval == 0)
 
 
 def checkpoint_bytes(module: nn.Module) -> int:
@@ -73,3 +82,14 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     # Between Lightning and torch; nothing of ours.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+
+
+def quiet_tensorboard() -> None:
+    """Its writer's thread hands an error on to whoever writes next, which stops the run: it is told there."""
+    others = threading.excepthook
+
+    def tell(failed: threading.ExceptHookArgs) -> None:
+        if not type(failed.thread).__module__.startswith("tensorboard."):
+            others(failed)
+
+    threading.excepthook = tell

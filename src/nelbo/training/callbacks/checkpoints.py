@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from nelbo.errors import Stopped
+from nelbo.rewind import lengths
 from nelbo.training.signals import Signals
 
 MONITOR = "val/objective"
@@ -23,7 +24,7 @@ VALIDATION_BEGINS = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
 
 class Checkpoints(Checkpoint):
-    """Writes last.ckpt before and after each validation and once a signal asks; best.ckpt where `val/objective` is lowest.
+    """last.ckpt before and after each validation and once a signal asks; best.ckpt where `val/objective` is lowest.
 
     Without a validation set the last is the best. Lightning calls it after all other callbacks, so what they log and
     draw in a step is part of the run that the checkpoint continues.
@@ -59,7 +60,8 @@ class Checkpoints(Checkpoint):
             Stopped: once the checkpoint is written.
         """
         signum, due = self._asked(trainer)
-        if trainer.is_last_batch or not (signum or due):
+        gathering = (batch_idx + 1) % trainer.accumulate_grad_batches  # gradients are not saved
+        if trainer.is_last_batch or gathering or not (signum or due):
             return
         self._save(trainer, self.last)
         if signum:
@@ -107,7 +109,8 @@ class Checkpoints(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Say that a validation begins, where it does: Lightning has not counted its first batch yet."""
+        """Add how long the logs are; and where a validation begins, say so: Lightning has not counted a batch of it."""
+        checkpoint["logs"] = lengths(self.last.parent.parent)
         if trainer.validating:
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
             progress["total"], progress["current"] = dict(VALIDATION_BEGINS), dict(VALIDATION_BEGINS)

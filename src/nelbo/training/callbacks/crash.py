@@ -90,8 +90,10 @@ def failure(loss: Tensor, terms: Mapping[str, Tensor | float], module: nn.Module
     found = Failure(loss.item(), {name: float(value) for name, value in terms.items()}, [])
     if found.is_of_loss:
         return found
-    gradients = [(name, parameter.grad) for name, parameter in module.named_parameters() if parameter.grad is not None]
-    return Failure(found.loss, found.terms, [name for name, gradient in gradients if not gradient.norm().isfinite()])
+    gradients = {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}
+    spoilt = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
+    # What is finite may be too large to be squared, as optimisers do.
+    return Failure(found.loss, found.terms, spoilt or [k for k, v in gradients.items() if not v.norm().isfinite()])
 
 
 def write_bundle(

@@ -41,7 +41,7 @@ class Guard(pl.Callback):
 
     def __init__(self, folder: Path, config: Mapping[str, Any], *, skip_above: float | None) -> None:
         self.folder, self.config = folder, config
-        self.skip_above = None if skip_above is None else number("guard.skip_above", skip_above, positive=True)
+        self.skip_above = None if skip_above is None else number("skip_above", skip_above, positive=True)
         self.skipped = self.in_a_row = 0
         self._parameters: list[nn.Parameter] = []
         self._buffers: list[tuple[nn.Module, str]] = []
@@ -110,8 +110,10 @@ class Guard(pl.Callback):
         Raises:
             Diverged: if the objective on the validation set is not finite.
         """
-        value = float(trainer.callback_metrics.get(MONITOR, 0.0))
-        if not (math.isfinite(value) or trainer.sanity_checking):
+        if trainer.sanity_checking:
+            return
+        value = float(trainer.callback_metrics[MONITOR])
+        if not math.isfinite(value):
             raise Diverged(f"training diverged {_by(trainer)}: {MONITOR} is {value}; {MEND}")
 
     def on_save_checkpoint(

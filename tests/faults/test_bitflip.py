@@ -1,0 +1,87 @@
+"""One bit of a checkpoint flips: every flip that changes what is loaded is refused; and what a run does then."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from pathlib import Path
+
+from nelbo.errors import CheckpointError
+from nelbo.loading import read_checkpoint
+from tests.faults.damage import NETS, finished
+from tests.interrupted import assert_same_run, differences, run
+
+__all__ = ["finished"]
+FLIPS = 300
+
+
+def flipped(content: bytes, place: int, bit: int) -> bytes:
+    damaged = bytearray(content)
+    damaged[place] ^= 1 << bit
+    return bytes(damaged)
+
+
+def test_bitflip(finished: Path, tmp_path: Path) -> None:
+    whole = (finished / "checkpoints" / "last.ckpt").read_bytes()
+    file = tmp_path / "last.ckpt"
+    file.write_bytes(whole)
+    undamaged = read_checkpoint(file)
+    draw = random.Random(0)
+    rejected = 0
+    for place in draw.sample(range(len(whole)), FLIPS):
+        file.write_bytes(flipped(whole, place, draw.randrange(8)))
+        try:
+            loaded = read_checkpoint(file)
+        except CheckpointError as refused:
+            assert "\n" not in str(refused)
+            rejected += 1
+        else:
+            assert not differences(undamaged, loaded), place
+    print(f"{rejected} of {FLIPS} rejected, the others changed nothing")
+    assert rejected > FLIPS / 2  # the others hit padding
+
+
+def test_bitflip_in_a_directory_of_the_archive(finished: Path, tmp_path: Path) -> None:
+    """All bits of an entry, of which 300 flips hit few: one of them tells torch to read nothing and say nothing."""
+    whole = (finished / "checkpoints" / "last.ckpt").read_bytes()
+    file = tmp_path / "last.ckpt"
+    file.write_bytes(whole)
+    undamaged = read_checkpoint(file)
+    start = whole.rindex(b"PK\x01\x02", 0, whole.index(b"archive/data/1PK\x01\x02"))
+    for place in range(start, whole.index(b"PK\x01\x02", start + 1)):
+        for bit in range(8):
+            file.write_bytes(flipped(whole, place, bit))
+            with contextlib.suppress(CheckpointError):
+                assert not differences(undamaged, read_checkpoint(file)), (place - start, bit)
+
+
+def damage(file: Path) -> bytes:
+    """Flip a bit in the middle of a file."""
+    damaged = flipped(content := file.read_bytes(), len(content) // 2, 0)
+    file.write_bytes(damaged)
+    return damaged
+
+
+def test_bitflip_and_the_newest_valid_checkpoint(tmp_path: Path) -> None:
+    chosen = [*NETS, "trainer.max_epochs=2"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(whole, chosen).returncode == 0
+    assert run(parts, chosen, "train:9:SIGTERM").returncode == 143
+    best, last = (parts / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    kept = best.read_bytes()
+    damaged = {last: damage(last), best: damage(best)}
+
+    refused = run(parts, chosen)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith(f"error: {best}: not a readable checkpoint") and f"{last}: not a readable" in line
+    assert line.endswith("delete them to start afresh")
+    assert {file: file.read_bytes() for file in damaged} == damaged
+
+    best.write_bytes(kept)
+    done = run(parts, chosen)
+    assert done.returncode == 0, done.stderr
+    assert f"going on from {best}: step 6, 1 epochs are over" in done.stderr
+    assert f"passed over, for best.ckpt (step 6): {last}: not a readable checkpoint" in done.stderr
+    assert "passed over" in (parts / "train.log").read_text()
+    assert_same_run(whole, parts)

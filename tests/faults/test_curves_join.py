@@ -1,0 +1,69 @@
+"""The curves of a run that was interrupted are those of one that was not: no tooth, no gap, no picture twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.faults.damage import NETS
+from tests.interrupted import assert_same_run, interrupted, rows, run
+
+CHOSEN = [*NETS, "model.latent_dim=2", "trainer.max_epochs=3", "trainer.log_every_n_steps=2"]
+WATCHED = [*CHOSEN, "callbacks=default", "logger=tensorboard"]
+FAULTS = ("train:9:SIGKILL", "validation:1:SIGKILL", "save:2:SIGKILL")
+"""All lose what was logged already: in the second epoch, in its validation and while its checkpoint is written."""
+
+ALL = {"scalars": 0, "images": 0, "histograms": 0, "tensors": 0}
+
+
+def board(folder: Path) -> dict[str, list[Any]]:
+    """Everything that TensorBoard shows of a run by its tag, but for times."""
+    read = EventAccumulator(str(folder / "tensorboard"), size_guidance=ALL).Reload()
+    scalars = {tag: [(event.step, event.value) for event in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+    images = {
+        tag: [(event.step, event.encoded_image_string) for event in read.Images(tag)] for tag in read.Tags()["images"]
+    }
+    units = {
+        tag: [(event.step, event.histogram_value) for event in read.Histograms(tag)]
+        for tag in read.Tags()["histograms"]
+    }
+    scalars["train/images_per_second"] = [step for step, _ in scalars["train/images_per_second"]]
+    return {**scalars, **images, **units}
+
+
+def test_curves_join(tmp_path: Path) -> None:
+    assert run(tmp_path / "whole", WATCHED).returncode == 0
+    interrupted(tmp_path / "parts", WATCHED, FAULTS)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    whole, parts = board(tmp_path / "whole"), board(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    for tag, shown in whole.items():
+        assert parts[tag] == shown, tag
+    assert {len(whole[tag]) for tag in ("train/nelbo", "val/nelbo", "val/kl_per_unit")} == {10, 3}  # the first step too
+    assert len([tag for tag in whole if "manifold" in tag or "samples" in tag]) == 2
+    for name in ("samples", "reconstructions"):
+        pictures = [folder / "pictures" / f"{name}.png" for folder in (tmp_path / "whole", tmp_path / "parts")]
+        assert pictures[0].read_bytes() == pictures[1].read_bytes()
+
+
+def test_curves_join_in_tables(tmp_path: Path) -> None:
+    logged = [*CHOSEN, "logger=csv", "callbacks=default"]
+    assert run(tmp_path / "whole", logged).returncode == 0
+    interrupted(tmp_path / "parts", logged, FAULTS)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")  # with history.csv and kl_per_unit.csv
+    tables = [rows(folder / "csv" / "metrics.csv") for folder in (tmp_path / "whole", tmp_path / "parts")]
+    for row in (*tables[0], *tables[1]):
+        row["train/images_per_second"] = ""
+    assert tables[0] == tables[1] and len(tables[0]) > 12
+
+
+def test_curves_join_in_seconds(tmp_path: Path) -> None:
+    """What a run says of its speed is about the time that it trained, not about the time that its machine is on."""
+    interrupted(tmp_path, CHOSEN, ["train:9:SIGTERM"])
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    seconds = [float(row["seconds"]) for row in rows(tmp_path / "history.csv")]
+    assert seconds == sorted(seconds) and 0 < metrics["train_seconds"] < seconds[-1] < 60
+    assert metrics["images_per_second"] > 100

@@ -1,0 +1,75 @@
+"""Two processes train together and one is ended: both are gone soon, and the run can go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nelbo.loading import read_checkpoint
+from tests.forks import ROOT
+from tests.interrupted import SMALL
+
+PATIENCE = 30.0
+LONG = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.batch_size=64", "trainer.max_epochs=10000")
+
+
+@pytest.mark.parametrize(
+    ("signum", "rank"),
+    [
+        (signal.SIGTERM, 1),
+        *(
+            pytest.param(signum, rank, marks=pytest.mark.slow)
+            for signum, rank in ((signal.SIGTERM, 0), (signal.SIGKILL, 0), (signal.SIGKILL, 1))
+        ),
+    ],
+)
+def test_ddp_death(tmp_path: Path, signum: signal.Signals, rank: int) -> None:
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    command = [sys.executable, "train.py", *SMALL, *LONG, f"hydra.run.dir={tmp_path}"]
+    with (tmp_path / "said").open("w") as said:
+        ranks = [subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said, start_new_session=True)]
+    try:
+        wait_for(last.exists, 120)
+        (child,) = children(ranks[0].pid)
+        killed = time.monotonic()
+        os.kill((ranks[0].pid, child)[rank], signum)
+        status = ranks[0].wait(PATIENCE)
+        wait_for(lambda: not alive(child), PATIENCE - (time.monotonic() - killed))
+    finally:
+        os.killpg(ranks[0].pid, signal.SIGKILL) if ranks[0].poll() is None or alive(child) else None
+    told = (tmp_path / "said").read_text()
+    assert "Traceback" not in told, told
+    if signum == signal.SIGTERM:
+        assert status == 143 and "stopped by SIGTERM" in told, told
+    else:
+        assert status == (-9 if rank == 0 else 2), told
+        assert "error: a process of this run is gone" in told
+    assert read_checkpoint(last)["global_step"] > 0
+
+
+def wait_for(condition: object, seconds: float) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    """Its child processes that run train.py."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(number) for number in found if b"train.py" in Path(f"/proc/{number}/cmdline").read_bytes()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

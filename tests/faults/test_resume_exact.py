@@ -1,0 +1,96 @@
+"""A run that was stopped and went on is the one that was not, bit for bit: weights, random states, result."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from tests.interrupted import assert_same_run, interrupted, run
+
+EPOCHS = "trainer.max_epochs=3"
+# Six steps an epoch: the first of the third epoch, the middle of the second, the last of the second.
+PLACES = {"epoch end": "train:13:SIGKILL", "mid-epoch": "train:9:SIGTERM", "last batch": "train:12:SIGTERM"}
+AUGMENTED = ("data.augment.flip=true", "data.augment.pad_crop=1")
+WORKERS = ("data.num_workers=2",)
+UNVALIDATED = ("data.validation_size=0",)
+
+
+def options(*chosen: tuple[str, ...]) -> list[str]:
+    return [EPOCHS, *itertools.chain(*chosen)]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_resume_exact_with_workers_augmentation_and_validation(tmp_path: Path, place: str) -> None:
+    reference(tmp_path / "whole", options(AUGMENTED))
+    interrupted(tmp_path / "parts", options(WORKERS, AUGMENTED), [PLACES[place]])
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("augmented", [(), AUGMENTED], ids=["plain", "augmented"])
+@pytest.mark.parametrize("validated", [(), UNVALIDATED], ids=["validated", "unvalidated"])
+def test_resume_exact(tmp_path: Path, validated: tuple[str, ...], augmented: tuple[str, ...]) -> None:
+    """24 cases, over both parameters: three places, none or two workers."""
+    reference(tmp_path / "whole", options(validated, augmented))
+    for (place, fault), workers in itertools.product(PLACES.items(), [(), WORKERS]):
+        parts = tmp_path / f"{place}-{len(workers)}"
+        interrupted(parts, options(validated, augmented, workers), [fault])
+        assert_same_run(tmp_path / "whole", parts)
+
+
+SHIPPED = (
+    "model=conv_vae",
+    "model=linear_vae",
+    "model=autoencoder",
+    "posterior=full_normal",
+    "posterior=laplace",
+    "posterior=flow",
+    "prior=mixture",
+    "prior=vamp model.prior.components=4",
+    "prior=flow",
+    "prior=diagonal_normal",
+    "likelihood=gaussian_optimal",
+    "likelihood=gaussian_per_pixel",
+    "likelihood=continuous_bernoulli",
+    "likelihood=beta",
+    "likelihood=categorical",
+    "likelihood=discretized_logistic_mixture",
+    "likelihood=gaussian_fixed model.likelihood.sigma={linear:{steps:15,start:1,end:0.3}}",
+    "objective.beta={cyclical:{steps:10,cycles:2}} objective.num_samples=3",
+    "objective.beta={linear:{steps:15}}",
+    "objective.beta={cosine:{steps:15}}",
+    "data.protocol=dynamic likelihood=bernoulli",
+    "data.protocol=fixed likelihood=bernoulli data.augment.flip=true",
+    "scheduler=constant optimizer=adamw",
+    "trainer.gradient_clip_val=1.0",
+    "+trainer.accumulate_grad_batches=2",
+    "guard.skip_above=20",
+    "+callbacks.average={_target_:pytorch_lightning.callbacks.EMAWeightAveraging}",
+    "trainer.precision=bf16-mixed",
+    "trainer=ddp trainer.accelerator=cpu trainer.devices=2 data.batch_size=128",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shipped", SHIPPED)
+def test_resume_exact_for_what_is_shipped(tmp_path: Path, shipped: str) -> None:
+    chosen = [*shipped.split(), EPOCHS]
+    reference(tmp_path / "whole", chosen)
+    for place in ("mid-epoch", "last batch"):
+        interrupted(tmp_path / place, chosen, [PLACES[place]])
+        assert_same_run(tmp_path / "whole", tmp_path / place)
+
+
+def reference(folder: Path, overrides: list[str]) -> None:
+    done = run(folder, overrides)
+    assert done.returncode == 0, done.stderr
+
+
+def test_going_on_for_more_epochs_is_the_longer_run(tmp_path: Path) -> None:
+    """With a rate that does not depend on the number of epochs, which a cosine does."""
+    reference(tmp_path / "whole", ["trainer.max_epochs=3", "scheduler=constant"])
+    reference(tmp_path / "parts", ["trainer.max_epochs=2", "scheduler=constant"])
+    reference(tmp_path / "parts", ["trainer.max_epochs=3", "scheduler=constant"])
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")

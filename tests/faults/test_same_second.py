@@ -1,0 +1,66 @@
+"""Runs that start together share nothing; two that are sent to one directory do not write to it together."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nelbo.directory import locked
+from tests.faults.children import Child
+from tests.faults.damage import NETS
+from tests.forks import forked
+from tests.interrupted import SMALL, assert_same_run, run
+
+STARTS = 8
+CHOSEN = [*NETS, "trainer.max_epochs=2"]
+
+
+def test_same_second(tmp_path: Path) -> None:
+    """Eight starts, for all of which it is the same second, and eight directories."""
+    smoke = (*SMALL, *NETS, "trainer=smoke")
+    done = forked("tests/faults/incidents.py", "nowhere:0:", *smoke, IN=str(tmp_path), STARTS=str(STARTS))
+    assert done.returncode == 0, done.stderr
+    (second,) = {path.parent.name.rpartition("-")[0] for path in tmp_path.glob("outputs/2026-01-02/*/metrics.json")}
+    assert second == "03-04-05"
+    assert len(list(tmp_path.glob("outputs/*/*/metrics.json"))) == len(list(tmp_path.glob("outputs/*/*"))) == STARTS
+
+
+def test_same_second_in_one_directory(tmp_path: Path) -> None:
+    """The second is refused while the first lives, and not any more once that was killed."""
+    folder = tmp_path / "run"
+
+    def hold() -> None:
+        with locked(folder):
+            (tmp_path / "holds").touch()
+            time.sleep(600)
+
+    first = Child(hold)
+    while not (tmp_path / "holds").exists():
+        time.sleep(0.01)
+    refused = run(folder, CHOSEN)
+    assert refused.returncode == 2 and not list(folder.glob("checkpoints/*"))
+    assert refused.stderr == (
+        f"error: hydra.run.dir={folder}: another process is training in it; wait for that, or give another directory\n"
+    )
+    first.kill()
+    assert run(folder, CHOSEN).returncode == 0
+
+
+def test_same_second_twice(tmp_path: Path) -> None:
+    """A clock that was set back by an hour meanwhile: events stay in the order of their steps."""
+    logged = [*CHOSEN, "logger=tensorboard", "callbacks=default", "trainer.log_every_n_steps=1"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(whole, logged).returncode == 0
+    assert run(parts, logged, "train:9:SIGTERM").returncode == 143
+    into = (f"hydra.run.dir={parts}", "resume=auto")
+    done = forked("tests/faults/incidents.py", "nowhere:0:", *SMALL, *logged, *into, CLOCK="-3600")
+    assert done.returncode == 0, done.stderr
+    assert_same_run(whole, parts)
+    steps = {}
+    for folder in (whole, parts):
+        curves = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+        steps[folder] = [event.step for event in curves.Scalars("train/nelbo")]
+        assert len(curves.Images("samples from the prior")) == 2
+    assert steps[parts] == steps[whole] == list(range(1, 13))

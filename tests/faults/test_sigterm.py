@@ -1,0 +1,92 @@
+"""A run that a signal asks to stop saves itself first, ends as a shell expects, and goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from nelbo.loading import read_checkpoint
+from tests.faults.damage import NETS
+from tests.forks import Done, forked
+from tests.interrupted import SMALL, assert_same_run, run
+
+CHOSEN = [*NETS, "trainer.max_epochs=2"]
+SECONDS = 5.0
+
+
+def stopped(folder: Path, incident: str, *overrides: str) -> tuple[Done, float]:
+    """A run with an incident, and the seconds from that to its end."""
+    happened = folder.with_name("happened")
+    into = (f"hydra.run.dir={folder}", "resume=auto")
+    done = forked("tests/faults/incidents.py", incident, *overrides, *into, HAPPENED=str(happened))
+    return done, time.time() - happened.stat().st_mtime
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert run(folder, CHOSEN).returncode == 0
+    return folder
+
+
+def step_of(folder: Path) -> int:
+    return int(read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"])
+
+
+@pytest.mark.parametrize(
+    ("incident", "step", "overrides"),
+    [
+        ("train:9:SIGTERM", 9, []),
+        ("train:9:SIGINT", 9, []),
+        ("train:9:SIGHUP", 9, []),
+        ("train:9:hangup", 9, ["callbacks=default"]),
+        ("train:9:group-SIGTERM", 9, ["data.num_workers=2"]),
+        ("validation:2:SIGTERM", 12, []),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_sigterm(tmp_path: Path, whole: Path, incident: str, step: int, overrides: list[str]) -> None:
+    """SIGINT is Ctrl-C; a hangup is a terminal that is closed. The NUMBERth step is done when its signal is heard."""
+    folder = tmp_path / "run"
+    done, seconds = stopped(folder, incident, *SMALL, *CHOSEN, *overrides)
+    signum = signal.Signals[incident.rpartition(":")[2].rpartition("-")[2].replace("hangup", "SIGHUP")]
+    assert done.returncode == 128 + signum, done.stderr
+    assert seconds < SECONDS and step_of(folder) == step
+    assert f"stopped by {signum.name}; resume={folder} goes on" in (folder / "train.log").read_text()
+    assert "Traceback" not in done.stdout + done.stderr and not (folder / "metrics.json").exists()
+    if incident == "train:9:group-SIGTERM":
+        assert_same_run_after(folder, whole)
+
+
+def assert_same_run_after(folder: Path, whole: Path) -> None:
+    assert run(folder, CHOSEN).returncode == 0
+    assert_same_run(whole, folder)
+
+
+def test_sigterm_of_a_kind_that_is_ignored(tmp_path: Path, whole: Path) -> None:
+    """nohup python train.py."""
+    done, _ = stopped(tmp_path / "run", "train:9:ignored-SIGHUP", *SMALL, *CHOSEN)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(whole, tmp_path / "run")
+
+
+@pytest.mark.parametrize("incident", ["data:1:SIGTERM", "train:3:twice-SIGTERM"])
+def test_sigterm_at_once(tmp_path: Path, incident: str) -> None:
+    """While data is loaded there is nothing to save, and who asks twice does not want to wait."""
+    done, seconds = stopped(tmp_path / "run", incident, *SMALL, *CHOSEN)
+    assert done.returncode == 143 and seconds < SECONDS, done.stderr
+    assert "stopped by SIGTERM" in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_sigterm_of_a_run_of_real_size(tmp_path: Path, signum: signal.Signals) -> None:
+    done, seconds = stopped(tmp_path / "run", f"train:20:{signum.name}", "model=conv_vae", "data=mnist")
+    assert done.returncode == 128 + signum, done.stderr
+    assert seconds < SECONDS and step_of(tmp_path / "run") == 20
+    print(f"{seconds:.2f} s")

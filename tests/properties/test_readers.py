@@ -1,0 +1,179 @@
+"""Readers raise nothing but a DataError that names the file, in one line, whatever the bytes are."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import struct
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from nelbo.data import array_file
+from nelbo.data.fetch import RemoteFile, fetch
+from nelbo.data.sets import cifar, mnist, published
+from nelbo.data.sets.idx import read_idx
+from nelbo.data.sets.pictures import read_picture
+from nelbo.data.store import read_store
+from nelbo.errors import ConfigError, DataError
+from tests.faults.mutants import KINDS, read_part, whole
+from tests.properties import in_one_folder
+
+few = settings(in_one_folder, max_examples=60)
+MAGIC = {
+    "x.npy": b"\x93NUMPY\x01\x00",
+    "x.npz": b"PK\x03\x04",
+    "x.safetensors": b"",
+    "x.amat": b"0 1 ",
+    "x.bin": b"",
+    "chardata.mat": b"MATLAB 5.0 MAT-file",
+    "train_32x32.mat": b"MATLAB 5.0 MAT-file",
+    "dsprites.npz": b"PK\x03\x04",
+    "file.gz": b"\x1f\x8b\x08\x00",
+    "file.tgz": b"\x1f\x8b\x08\x00",
+    "file.tar": b"folder/file",
+    "test_batch.png": b"\x89PNG\r\n\x1a\n",
+}
+READ: dict[str, Callable[[Path], object]] = {name: reader for name, (_, reader) in KINDS.items() if name in MAGIC} | {
+    "x.amat": mnist.read_amat,
+    "x.bin": lambda path: whole(cifar.read_records([path], 1)),
+    "chardata.mat": published.read_omniglot,
+    "train_32x32.mat": published.read_svhn,
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path, cache: Path) -> Path:
+    return tmp_path
+
+
+def refused(read: Callable[[Path], object], path: Path, content: bytes) -> str:
+    """What is said of a file, or nothing where it is read."""
+    path.write_bytes(content)
+    shutil.rmtree(path.parent / "cache", ignore_errors=True)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            read(path)
+    except DataError as error:
+        assert str(path.name) in str(error) and "\n" not in str(error)
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", list(MAGIC))
+@few
+@given(content=st.binary(max_size=300), with_magic=st.booleans())
+@example(content=b"", with_magic=False)
+def test_any_bytes(home: Path, name: str, content: bytes, with_magic: bool) -> None:
+    refused(READ[name], home / name, MAGIC[name] + content if with_magic else content)
+
+
+@in_one_folder
+@given(
+    kind=st.sampled_from([8, 8, 8, 13]),
+    shape=st.lists(st.one_of(st.integers(0, 5), st.integers(0, 2**32 - 1)), max_size=6),
+    extra=st.integers(-2, 2),
+    cut=st.one_of(st.just(None), st.integers(0, 20)),
+)
+def test_any_idx(home: Path, kind: int, shape: list[int], extra: int, cut: int | None) -> None:
+    """It is read if and only if the length is what the header says."""
+    size = math.prod(shape)
+    content = bytes(index % 256 for index in range(max(0, size + extra))) if size < 10_000 else b"0"
+    file = (struct.pack(f">4B{len(shape)}I", 0, 0, kind, len(shape), *shape) + content)[:cut]
+    said = refused(read_idx, home / "x", file)
+    right = kind == 8 and size > 0 and len(file) == 4 + 4 * len(shape) + size
+    assert (said == "") == right, said
+    if right:
+        assert np.array_equal(read_idx(home / "x"), np.frombuffer(content, np.uint8).reshape(shape))
+
+
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-3, 10), st.floats(), st.text(max_size=3)),
+    lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(st.text(max_size=3), inner, max_size=3)),
+    max_leaves=5,
+)
+
+
+@few
+@given(
+    manifest=st.one_of(
+        VALUES,
+        st.fixed_dictionaries({"shape": st.one_of(VALUES, st.just([9, 1, 4, 5])), "sha256": VALUES, "factors": VALUES}),
+    )
+)
+def test_any_manifest(home: Path, manifest: object) -> None:
+    read_part("labels.npy", home / "labels.npy")  # makes the store whole
+    store = home / "store"
+    (store / "manifest.json").write_text(json.dumps(manifest))
+    try:
+        examples = read_store(store)
+    except DataError as error:
+        assert str(store) in str(error) and "\n" not in str(error)
+    else:
+        whole(examples)
+
+
+@few
+@given(text=st.one_of(st.text(max_size=80), st.binary(max_size=80), st.just("sha256:" + "0" * 64)))
+def test_any_record_of_a_digest(home: Path, cache: Path, text: str | bytes) -> None:
+    """A file without a published digest is read only if the record fits it."""
+    (cache / "set").mkdir(parents=True, exist_ok=True)
+    (cache / "set" / "file").write_bytes(b"content")
+    (cache / "set" / "file.digest").write_bytes(text if isinstance(text, bytes) else text.encode(errors="replace"))
+    with pytest.raises(DataError, match=r"file(\.digest)?: (not a readable digest|corrupt data file)") as caught:
+        fetch([RemoteFile("file", "", None)], "set")
+    assert "\n" not in str(caught.value)
+
+
+@few
+@given(
+    content=st.binary(max_size=300),
+    kind=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0", b"P6 "]),
+)
+def test_any_picture(home: Path, content: bytes, kind: bytes) -> None:
+    (home / "x").write_bytes(kind + content)
+    with warnings.catch_warnings(action="ignore"):
+        pixels = read_picture(str(home / "x"), 4, 3)
+    assert isinstance(pixels, str) and "\n" not in pixels or pixels.shape == (3, 4, 4)  # type: ignore[union-attr]
+
+
+@few
+@given(
+    shape=st.lists(st.integers(0, 4), max_size=5),
+    dtype=st.sampled_from(["u1", "?", "f4", "f8", "f2", "i4", "i8", "c8", "U3", "S2", "M8[s]", "u1,f4"]),
+    scale=st.sampled_from([0, 1, 0.5, -1, 255]),
+    labels=st.one_of(
+        st.none(), st.tuples(st.lists(st.integers(0, 4), max_size=2), st.sampled_from(["i4", "u8", "f4"]))
+    ),
+    ending=st.sampled_from(["npy", "npz"]),
+)
+def test_any_array(
+    home: Path, shape: list[int], dtype: str, scale: float, labels: tuple[list[int], str] | None, ending: str
+) -> None:
+    array = np.zeros(shape, dtype) if dtype[0] in "USM" or "," in dtype else np.full(shape, scale).astype(dtype)
+    path, beside = home / f"x.{ending}", home / "x_labels.npy"
+    beside.unlink(missing_ok=True)
+    arrays = {"images": array} | ({"labels": np.zeros(*labels)} if labels else {})
+    if ending == "npz":
+        np.savez(path, **arrays)
+    else:
+        np.save(path, array)
+        if labels:
+            np.save(beside, arrays["labels"])
+    try:
+        examples = array_file(str(path), 0.5, 0).train
+    except ConfigError:
+        assert len(array) == 1  # nothing would be left to train on
+    except DataError as error:
+        assert str(error).startswith((str(path), str(beside), "the data set is empty")) and "\n" not in str(error)
+    else:
+        images, found, _ = examples.__getitems__(torch.arange(len(examples)))
+        assert images.dtype == torch.uint8 and images.numel() > 0 and images.shape[1] in (1, 3)
+        assert labels is not None or (found == -1).all()
