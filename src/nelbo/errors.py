@@ -113,6 +113,8 @@ def path(key: str, value: object) -> Path:
         raise ConfigError(
             key, value, "must be a path; one that is no text to Hydra, such as 2024, needs quotes within quotes"
         )
+    if "\0" in value:
+        raise ConfigError(key, repr(value), "must be a path, which holds no null byte")
     return Path(os.path.expanduser(value))
 
 
@@ -129,6 +131,13 @@ def integer(key: str, value: object, *, minimum: int, maximum: int | None = None
     return int(value)
 
 
+def _is_finite(value: Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
 def number(key: str, value: object, *, minimum: float = -math.inf, positive: bool = False) -> float:
     """`value`, if it is a finite number of at least `minimum`, or above 0 where `positive`.
 
@@ -139,7 +148,7 @@ def number(key: str, value: object, *, minimum: float = -math.inf, positive: boo
     if (
         isinstance(value, bool)
         or not isinstance(value, Real)
-        or not math.isfinite(value)
+        or not _is_finite(value)
         or value < minimum
         or (positive and value <= 0)
     ):

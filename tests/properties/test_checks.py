@@ -19,7 +19,7 @@ SCALARS = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-5, 5),
-    st.integers(-(10**300), 10**300),
+    st.integers(-(10**400), 10**400),
     st.floats(),
     st.fractions(),
     st.decimals(),

@@ -78,10 +78,17 @@ def test_what_is_typed_is_a_schedule_or_refused(value: object, minimum: float) -
 @given(
     name=st.sampled_from(list(SCHEDULES)),
     steps=STEPS,
-    start=st.one_of(st.none(), st.floats(0, 1e9)),
-    end=st.one_of(st.none(), st.floats(0, 1e9)),
+    start=st.one_of(st.none(), st.floats(-1, 1e9)),
+    end=st.one_of(st.none(), st.floats(-1, 1e9)),
 )
-def test_good_schedules_are_taken(name: str, steps: int, start: float | None, end: float | None) -> None:
+def test_schedules_are_taken_where_both_ends_are_in_range(
+    name: str, steps: int, start: float | None, end: float | None
+) -> None:
     options = {"steps": steps, "start": start, "end": end}
     given_options = {option: value for option, value in options.items() if value is not None}
-    assert as_schedule("beta", {name: given_options}, minimum=0) == SCHEDULES[name](**given_options)
+    expected = SCHEDULES[name](**given_options)
+    if min(expected.start, expected.end) >= 0:
+        assert as_schedule("beta", {name: given_options}, minimum=0) == expected
+    else:
+        with pytest.raises(ConfigError, match="is where its schedule starts or ends"):
+            as_schedule("beta", {name: given_options}, minimum=0)

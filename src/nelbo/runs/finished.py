@@ -128,7 +128,9 @@ class FinishedRun:
             DataError: if it cannot be had, or is not what the model was trained on.
             ConfigError: if the checkpoint asks for what this version does not have.
         """
-        data: ImageData = build(self.record["data"], "data", DATA_PREFIXES)
+        data = build(self.record["data"], "data", DATA_PREFIXES)
+        if not isinstance(data, ImageData):
+            raise CheckpointError(f"{self.file}: what it calls its data is a {type(data).__name__}")
         try:
             data.setup()
         except ConfigError as error:

@@ -10,7 +10,7 @@ from lightning_fabric.plugins import CheckpointIO
 
 from nelbo.errors import NelboError
 from nelbo.files import DISK_ERRORS, atomic
-from nelbo.loading import read_checkpoint
+from nelbo.loading import check_plain, read_checkpoint
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -24,8 +24,10 @@ class AtomicCheckpointIO(CheckpointIO):
 
         Raises:
             NelboError: if the disk refuses; an older checkpoint of that name is still there.
+            CheckpointError: if something in it is no plain data, so that it could not be read again.
         """
         file = Path(path)
+        check_plain(checkpoint, file)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with atomic(file) as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 SECONDS_BETWEEN_SAVES = 600.0
 """Within an epoch too, so that the longest one loses no more to a crash than this."""
 
+LONG_VALIDATION = 1.0
+"""Seconds that a signal may wait for the end of a validation."""
+
 # What the loop of a validation says in its first batch: Lightning then goes on with the validation.
 VALIDATION_BEGINS = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
 
 class Checkpoints(Checkpoint):
-    """last.ckpt before and after each validation and once a signal asks; best.ckpt where `val/objective` is lowest.
+    """last.ckpt after validations, before long ones, and once a signal asks; best.ckpt at the lowest `val/objective`.
 
     Without a validation set the last is the best. Lightning calls it after all other callbacks, so what they log and
     draw in a step is part of the run that the checkpoint continues.
@@ -42,6 +46,9 @@ class Checkpoints(Checkpoint):
         self.values: dict[str, float] = {}
         """Every validation metric of best.ckpt."""
         self._saved = time.monotonic()
+        self._validation_takes = math.inf
+        self._validation_began = 0.0
+        self._can_leave_validation = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """From here on a signal waits for the step to end; Lightning has put its own handlers in place of ours."""
@@ -68,9 +75,19 @@ class Checkpoints(Checkpoint):
             raise Stopped(signum)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write, so that a run that ends during its validation goes on with that, from the first batch."""
-        if not trainer.sanity_checking:
+        """Write, so that a run that ends during its validation goes on with that; not before one that is over soon."""
+        self._can_leave_validation = False
+        if trainer.sanity_checking:
+            return
+        signum, due = self._asked(trainer, self._validation_takes > LONG_VALIDATION)
+        if signum or due:
             self._save(trainer, self.last)
+            self._can_leave_validation = True
+        self._validation_began = time.monotonic()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember how long it took."""
+        self._validation_takes = time.monotonic() - self._validation_began
 
     def on_validation_batch_end(
         self,
@@ -81,13 +98,13 @@ class Checkpoints(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop where a signal asks.
+        """Stop where a signal asks, if it is not over soon.
 
         Raises:
             Stopped: the checkpoint is there.
         """
         signum, _ = self._asked(trainer)
-        if signum:
+        if signum and self._can_leave_validation:
             raise Stopped(signum)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -138,9 +155,9 @@ class Checkpoints(Checkpoint):
         trainer.save_checkpoint(file, weights_only=False)
         self._saved = time.monotonic()
 
-    def _asked(self, trainer: pl.Trainer) -> tuple[int, bool]:
+    def _asked(self, trainer: pl.Trainer, due: bool = False) -> tuple[int, bool]:
         """The signal that asks to stop, or 0, and whether a save is due: the same answer in every process."""
-        asked = (self.signals.received, time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES)
+        asked = (self.signals.received, due or time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES)
         if trainer.world_size == 1:
             return asked
         told = torch.tensor(asked, device=trainer.strategy.root_device)

@@ -59,12 +59,12 @@ class RandomStates(pl.Callback):
 def states(device: torch.device) -> dict[str, Any]:
     """The random states of this process, as plain containers and tensors."""
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    assert isinstance(keys, np.ndarray)
+    version, numbers, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "numpy": [kind, keys.tolist(), position, has_gauss, cached],
-        "python": random.getstate(),
+        "numpy": [kind, torch.tensor(keys, dtype=torch.int64), position, has_gauss, cached],
+        "python": [version, torch.tensor(numbers), gauss],
     }
 
 
@@ -75,8 +75,9 @@ def restore(saved: dict[str, Any], device: torch.device) -> None:
     if device.type == "cuda" and cuda is not None:
         torch.cuda.set_rng_state(cuda, device)
     kind, keys, position, has_gauss, cached = saved["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
-    random.setstate(saved["python"])
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    version, numbers, gauss = saved["python"]
+    random.setstate((version, tuple(numbers.tolist()), gauss))
 
 
 def last_bits(device: torch.device) -> dict[str, Any]:
