@@ -21,6 +21,7 @@ import torch
 
 import nelbo
 from nelbo.data import digits
+from nelbo.directory import newest
 from nelbo.errors import CheckpointError
 from nelbo.loading import FORMAT, FORMATS, provenance, read_checkpoint
 from tests.forks import ROOT
@@ -50,6 +51,13 @@ def test_old_checkpoints(file: Path) -> None:
     assert read_checkpoint(file)["nelbo"]["format"] == int(file.parent.name.removeprefix("format-"))
     assert scores(file) == pytest.approx(expected, rel=1e-5)
     assert provenance(file)["data"] == "digits"
+
+
+def test_old_checkpoints_of_format_1_are_not_gone_on_from() -> None:
+    """They hold no random states: the run would be another one."""
+    old = sorted(HOME.glob("format-1/*.ckpt"))
+    with pytest.raises(CheckpointError, match=r"was written before runs could go on; nelbo.load still reads it"):
+        newest(old)
 
 
 def test_old_checkpoints_are_of_every_earlier_format() -> None:

@@ -1,0 +1,38 @@
+"""The checkpoints of every shipped config are plain: they load with `weights_only=True`, and back into the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import nelbo
+from tests.forks import ROOT, forked
+
+SMALL = ("model=mlp_vae", "data=digits", "trainer=smoke", "logger=none", "callbacks=none")
+NEEDS = {
+    "likelihood=bernoulli": ["data.protocol=threshold"],
+    "posterior=deterministic": ["model=autoencoder"],
+    "objective=reconstruction": ["model=autoencoder"],
+}
+GROUPS = ("model", "likelihood", "posterior", "prior", "objective", "optimizer", "scheduler", "callbacks", "logger")
+SHIPPED = [f"{group}={file.stem}" for group in GROUPS for file in sorted((ROOT / "conf" / group).glob("*.yaml"))]
+FEW = ("model=autoencoder", "posterior=flow", "prior=vamp", "likelihood=discretized_logistic_mixture", "logger=csv")
+
+
+@pytest.mark.parametrize(
+    "shipped", [pytest.param(option, marks=() if option in FEW else pytest.mark.slow) for option in SHIPPED]
+)
+def test_own_checkpoints(tmp_path: Path, shipped: str) -> None:
+    done = forked("train.py", *SMALL, *NEEDS.get(shipped, []), shipped, f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    for name in ("best", "last"):
+        file = tmp_path / "run" / "checkpoints" / f"{name}.ckpt"
+        checkpoint = torch.load(file, weights_only=True)
+        weights = nelbo.load(file).state_dict()
+        assert weights and all(torch.equal(weights[key], checkpoint["state_dict"][f"model.{key}"]) for key in weights)
+
+
+def test_the_few_are_shipped() -> None:
+    assert set(FEW) <= set(SHIPPED) and set(NEEDS) <= set(SHIPPED)
