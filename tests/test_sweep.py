@@ -14,10 +14,6 @@ from tests.sweeps import SMALL, begin, processes_in, records, results, stop, swe
 
 LONG = ("model=mlp_vae", "data=digits", "callbacks=none", "logger=none", "trainer.max_epochs=100000")
 SIX = "model.latent_dim=2,3,4,5,6,7"
-LAUNCHERS = [
-    "local",
-    pytest.param("submitit_local", marks=pytest.mark.slow),
-]
 
 
 def ran(output: str) -> int:
@@ -25,32 +21,6 @@ def ran(output: str) -> int:
     match = re.search(r"cells, (\d+) to run", output)
     assert match, output
     return int(match[1])
-
-
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_sweep_failure(tmp_path: Path, launcher: str) -> None:
-    """An exception, a `sys.exit` and a SIGKILL in 3 of 6 jobs; the same command again runs those 3."""
-    faults, folder = tmp_path / "faults", tmp_path / "sweep"
-    faults.touch()
-    overrides = (*SMALL, SIX, f"hydra/launcher={launcher}")
-    done = sweep(folder, *overrides, script="tests/faulty.py", FAULTS=str(faults))
-    assert done.returncode == 2, done.stderr
-    summary = done.stderr[done.stderr.rindex("failed model.latent_dim=2") :]
-    assert "error: RuntimeError: out of luck" in summary and "error: exited with status 7" in summary
-    assert ("killed by SIGKILL" if launcher == "local" else "ended without a word") in summary
-    assert "error: 3 of 6 cells are not done" in summary and f"hydra.sweep.dir={folder}" in summary
-    assert set(results(folder)) == {f"model.latent_dim={n}" for n in (5, 6, 7)}
-    for latents, words in ((2, "RuntimeError: out of luck"), (3, "exited with status 7")):
-        (log,) = folder.glob(f"model.latent_dim={latents}-*/faulty.log")
-        assert words in log.read_text()
-
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")}
-    faults.unlink()
-    again = sweep(folder, *overrides, script="tests/faulty.py", FAULTS=str(faults))
-    assert again.returncode == 0, again.stderr
-    assert ran(again.stderr) == 3 and len(results(folder)) == 6
-    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
-    assert {record["state"] for record in records(folder).values()} == {"done"}
 
 
 def test_a_grown_grid_keeps_what_is_done_and_a_damaged_result_is_made_again(tmp_path: Path) -> None:

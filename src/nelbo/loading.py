@@ -197,6 +197,8 @@ def _check_archive(stream: IO[bytes]) -> None:
         entries = archive.infolist()
         if archive.comment or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise ValueError("it has packed entries or a comment")
+        if any(entry.external_attr & 0x10 for entry in entries):  # torch reads nothing of them, and says nothing
+            raise ValueError("it has entries marked as directories")
         if sum(entry.file_size for entry in entries) > size:
             raise ValueError("its entries overlap")
         if len({entry.filename for entry in entries}) < len(entries):

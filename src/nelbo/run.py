@@ -90,8 +90,9 @@ def run(config: DictConfig) -> float:
             metrics = fit_and_test(config, plain, folder, found, signals, owner=owner)
         except Stopped as stopped:
             if owner:
-                name = signal.Signals(stopped.signum).name
-                log.warning("stopped by %s; resume=%s goes on", name, folder)
+                saved = any((folder / directory.CHECKPOINTS).glob("*.ckpt"))
+                told = f"resume={folder} goes on" if saved else "before its first checkpoint"
+                log.warning("stopped by %s; %s", signal.Signals(stopped.signum).name, told)
                 if stopped.signum == signal.SIGUSR1:
                     requeue()
             raise

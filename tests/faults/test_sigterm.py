@@ -44,13 +44,16 @@ def step_of(folder: Path) -> int:
         ("train:9:SIGINT", 9, []),
         ("train:9:SIGHUP", 9, []),
         ("train:9:hangup", 9, ["callbacks=default"]),
-        ("train:9:group-SIGTERM", 9, ["data.num_workers=2"]),
+        ("train:12:group-SIGTERM", 12, ["data.num_workers=2"]),
         ("validation:2:SIGTERM", 12, []),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_sigterm(tmp_path: Path, whole: Path, incident: str, step: int, overrides: list[str]) -> None:
-    """SIGINT is Ctrl-C; a hangup is a terminal that is closed. The NUMBERth step is done when its signal is heard."""
+    """SIGINT is Ctrl-C; a hangup is a terminal that is closed. The NUMBERth step is done when its signal is heard.
+
+    After the twelfth comes a validation, which needs the processes of the group that fetch its batches.
+    """
     folder = tmp_path / "run"
     done, seconds = stopped(folder, incident, *SMALL, *CHOSEN, *overrides)
     signum = signal.Signals[incident.rpartition(":")[2].rpartition("-")[2].replace("hangup", "SIGHUP")]
@@ -58,7 +61,7 @@ def test_sigterm(tmp_path: Path, whole: Path, incident: str, step: int, override
     assert seconds < SECONDS and step_of(folder) == step
     assert f"stopped by {signum.name}; resume={folder} goes on" in (folder / "train.log").read_text()
     assert "Traceback" not in done.stdout + done.stderr and not (folder / "metrics.json").exists()
-    if incident == "train:9:group-SIGTERM":
+    if incident == "train:12:group-SIGTERM":
         assert_same_run_after(folder, whole)
 
 

@@ -130,12 +130,15 @@ class Sweep:
 
 @contextlib.contextmanager
 def stoppable(advice: Any) -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the sweep with a line and the status that a shell expects."""
+    """SIGTERM, SIGHUP and Ctrl-C end the sweep with a line and the status that a shell expects."""
 
     def raise_stopped(signum: int, frame: FrameType | None) -> None:
         raise Stopped(signum)
 
-    previous = signal.signal(signal.SIGTERM, raise_stopped)
+    previous = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGHUP)}
+    for which, handler in previous.items():
+        if handler != signal.SIG_IGN:  # as it is below nohup
+            signal.signal(which, raise_stopped)
     try:
         yield
     except (Stopped, KeyboardInterrupt) as stopped:
@@ -143,7 +146,8 @@ def stoppable(advice: Any) -> Iterator[None]:
         log.error("stopped by %s; %s", signal.Signals(signum).name, advice())
         sys.exit(128 + signum)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for which, handler in previous.items():
+            signal.signal(which, handler)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,11 @@ class Throughput(pl.Callback):
         self.seconds = 0.0
         self.images = 0
         self._started = 0.0
+        """When the epoch began, or the part of it that this process trains; 0 between epochs."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock: in the middle of an epoch that goes on, nobody says that it begins."""
+        self._started = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -42,6 +47,7 @@ class Throughput(pl.Callback):
             if pl_module.device.type == "cuda":
                 torch.cuda.synchronize(pl_module.device)
             self.seconds += time.perf_counter() - self._started
+            self._started = 0.0
 
     @property
     def rate(self) -> float:
@@ -49,8 +55,9 @@ class Throughput(pl.Callback):
         return self.images / self.seconds if self.seconds else 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
-        return {"seconds": self.seconds, "images": self.images}
+        """For the checkpoint; in the middle of an epoch, with what it took so far."""
+        running = time.perf_counter() - self._started if self._started else 0.0
+        return {"seconds": self.seconds + running, "images": self.images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
@@ -79,6 +86,7 @@ class TrainingScalars(pl.Callback):
             self._active_units = ActiveUnits(pl_module.example).to(pl_module.device)
             for name, value in self._restored.items():
                 setattr(self._active_units, name, value.to(pl_module.device))
+            self._active_units._update_count = 1  # else an epoch that only has its end left is called empty
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock for images/s."""
