@@ -1,6 +1,6 @@
 """train.py with a fault in it: `python -m tests.stopping WHERE:NUMBER:SIGNAL OVERRIDE...`.
 
-WHERE is `train` or `validation` (the process sends itself the signal in its NUMBERth training or validation step,
+WHERE is `train`, `validation` or `test` (the process sends itself the signal in its NUMBERth step of that kind,
 counted from 1 in this process), or `save` (in the NUMBERth write of a checkpoint, with half of it written).
 """
 
@@ -39,6 +39,8 @@ def fail(place: str, number: int, signum: signal.Signals) -> None:
         torch.save = failing(torch.save, halfway=True)
     elif place == "train":
         VAEModule.training_step = failing(VAEModule.training_step)  # type: ignore[method-assign]
+    elif place == "test":
+        VAEModule.test_step = failing(VAEModule.test_step)  # type: ignore[method-assign]
     else:
         assert place == "validation", place
         VAEModule.validation_step = failing(VAEModule.validation_step)  # type: ignore[method-assign]

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from nelbo.directory import quoted
 from nelbo.files import write_json
 from nelbo.identity import identity
 from nelbo.sweeps.cells import Plan, SweepError, cell_lock, read_cell, read_cells
-from nelbo.sweeps.job import alone, needs_processes, quoted
+from nelbo.sweeps.job import alone, needs_processes
 from nelbo.sweeps.live import duration
 from nelbo.sweeps.local import take
 from nelbo.sweeps.machine import visible_gpus

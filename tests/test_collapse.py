@@ -194,11 +194,12 @@ def test_what_cannot_collapse() -> None:
 
 
 def test_history_of_each_unit(tmp_path: Path) -> None:
-    """A row after each validation; a new training forgets those of an earlier one."""
-    trainer: Any = SimpleNamespace(is_global_zero=True, current_epoch=0, global_step=5, callback_metrics={})
+    """A row after each validation."""
+    trainer: Any = SimpleNamespace(
+        is_global_zero=True, sanity_checking=False, current_epoch=0, global_step=5, callback_metrics={}
+    )
     module: Any = SimpleNamespace(unit_kl=torch.tensor([1.5, 0.1]))
     history = History(tmp_path)
-    (tmp_path / "kl_per_unit.csv").write_text("of an earlier run\n")
     history.on_fit_start(trainer, module)
     history.on_validation_end(trainer, module)
     trainer.current_epoch, module.unit_kl = 2, torch.tensor([0.0, 3e-5])
@@ -207,9 +208,9 @@ def test_history_of_each_unit(tmp_path: Path) -> None:
     assert rows == ["epoch,unit_0,unit_1", "1,1.5,0.1", "3,0.0,3e-05"]
     assert len((tmp_path / "history.csv").read_text().splitlines()) == 3
     module.unit_kl = None  # units that depend on each other, or codes without a KL
-    history.on_fit_start(trainer, module)
-    history.on_validation_end(trainer, module)
-    assert (tmp_path / "history.csv").exists() and not (tmp_path / "kl_per_unit.csv").exists()
+    (tmp_path / "other").mkdir()
+    History(tmp_path / "other").on_validation_end(trainer, module)
+    assert [file.name for file in (tmp_path / "other").iterdir()] == ["history.csv"]
 
 
 def test_every_run_writes_it(smoke_run: Path) -> None:

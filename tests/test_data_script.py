@@ -101,7 +101,10 @@ def test_a_contact_sheet_is_drawn(tmp_path: Path, script: Script, protocol: str)
         ([], "usage: python scripts/data.py list|fetch|show|verify"),
         (["fetsh"], "usage: python scripts/data.py"),
         (["show"], "usage: python scripts/data.py show"),
-        (["show", "cifar"], "data=cifar: there is no such option; choose from arrays, binarized_mnist"),
+        (
+            ["show", "cifar"],
+            "data=cifar: there is no such option; did you mean cifar10? choose from arrays",
+        ),
         (["show", "digits", "data.protocl=fixed"], "data.protocl"),
         (["show", "digits", "out=x.xyz"], "out=x.xyz: cannot be written"),
         (["show", "image_folder"], "data.root: has no default; type data.root=..."),

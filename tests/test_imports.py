@@ -30,7 +30,8 @@ ROOMS = {
     "files": set[str](),
     "rewind": set[str](),
     "identity": set[str](),
-    "directory": {"identity", "loading", "rewind"},
+    "directory": {"identity", "rewind"},
+    "resume": {"directory", "identity", "loading", "rewind"},
 }
 
 

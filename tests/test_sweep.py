@@ -13,7 +13,6 @@ from tests.forks import forked
 from tests.sweeps import SMALL, begin, processes_in, records, results, stop, sweep, wait_for
 
 LONG = ("model=mlp_vae", "data=digits", "callbacks=none", "logger=none", "trainer.max_epochs=100000")
-SIX = "model.latent_dim=2,3,4,5,6,7"
 
 
 def ran(output: str) -> int:

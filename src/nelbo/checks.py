@@ -20,18 +20,24 @@ PROFILERS = ("simple", "advanced", "pytorch")
 MOST_PROCESSES = 1024
 MOST_VALUES = 2**40  # in one tensor: four TiB
 
-PARTS = ("data", "model", "objective", "optimizer", "scheduler", "trainer")
+REFUSED_CALLBACKS = {
+    "LearningRateFinder": "changes the rate behind the config's back: sweep optimizer.lr instead",
+    "BatchSizeFinder": "changes the batch size behind the config's back: sweep data.batch_size instead",
+    "StochasticWeightAveraging": "does not go on exactly after a stop: use EMAWeightAveraging",
+}
+
+PARTS = ("data", "model", "objective", "optimizer", "scheduler", "trainer", "guard")
 """What a run cannot do without."""
 
 TRIAL = {"storage", "study", "number", "metric", "pruner"}
 NEEDED = (
-    *("seed", "threads", "trial", "data.shape"),
+    *("seed", "threads", "trial", "resume", "resume_changes", "allow_targets", "data.shape"),
     *("trainer.max_epochs", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches"),
 )
-CALLED_LATER = ("optimizer", "scheduler", "trainer", "logger")
+CALLED_LATER = ("optimizer", "scheduler", "trainer", "logger", "guard")
 TOP_LEVEL = (
     *PARTS,
-    *("budget", "logger", "callbacks", "experiment", "debug", "guard"),
+    *("budget", "logger", "callbacks", "experiment", "debug"),
     *("seed", "threads", "trial", "resume", "resume_changes", "allow_targets"),
 )
 """Keys near to one of these are slips; others may be there for the config's own use."""
@@ -168,6 +174,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "trainer.accumulate_grad_batches": positive_integer,
     "trainer.gradient_clip_val": _or_none(_not_negative),
     "trainer.gradient_clip_algorithm": _or_none(lambda key, value: choice(key, value, ("norm", "value"))),
+    "trainer.min_steps": at_most,
     "trainer.max_steps": lambda key, value: value == -1 or positive_integer(key, value),
     "trainer.val_check_interval": _or_none(_batches),
     "trainer.limit_train_batches": _batches,
@@ -251,6 +258,9 @@ def _check_groups(plain: Mapping[str, Any]) -> None:
             mend = "must be true: the run gives it the rest of its arguments"
             raise ConfigError(f"{key}._partial_", select(plain, f"{key}._partial_"), mend)
     for key, callback in plain["callbacks"].items():
+        target = str(callback.get("_target_")) if isinstance(callback, Mapping) else ""
+        if reason := REFUSED_CALLBACKS.get(target.rpartition(".")[2]):
+            raise ConfigError(f"callbacks.{key}._target_", target, reason)
         if callback and not (isinstance(callback, Mapping) and "_target_" in callback):
             raise ConfigError(
                 f"callbacks.{key}", callback, "must be a mapping with a _target_, or null to leave it out"

@@ -207,8 +207,11 @@ def _run_directory(outputs: str, resume: str | None, fresh: str, *, _root_: Dict
 
 def explain(error: Exception, script: str = "train.py") -> str:
     """Any error of ours, Hydra's or OmegaConf's as one line that names the key, the value and the mend."""
-    if isinstance(error, NelboError):
-        return " ".join(str(error).splitlines())  # a value may hold line breaks
+    origin: BaseException | None = error
+    while origin and not isinstance(origin, NelboError):  # a resolver's is wrapped in OmegaConf's
+        origin = origin.__cause__ or origin.__context__
+    if origin:
+        return " ".join(str(origin).splitlines())  # a value may hold line breaks
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return _no_option(group, option, option, error.options)

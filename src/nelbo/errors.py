@@ -28,6 +28,10 @@ class Diverged(NelboError):
     """Training met a number that is not finite, and stopped before it could spread."""
 
 
+class DamagedCheckpoint(CheckpointError):
+    """A checkpoint of which another one may take the place; not one that only cannot be read now."""
+
+
 class Pruned(NelboError):
     """A search gave this run up: it is over, but nothing is wrong."""
 

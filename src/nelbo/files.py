@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,11 +74,8 @@ def sync_directory(folder: Path) -> None:
 
 
 def sweep_partial(folder: Path) -> list[Path]:
-    """Remove what killed processes left half written in `folder` and below.
-
-    The caller holds the lock that says nobody writes.
-    """
-    orphans = sorted(folder.rglob(f"{PARTIAL}*"))
+    """Remove what killed processes left half written in `folder`; the caller holds the lock that says nobody writes."""
+    orphans = sorted(folder.glob(f"{PARTIAL}*"))
     for orphan in orphans:
         orphan.unlink()
     return orphans
@@ -90,6 +88,10 @@ def reserve(folder: Path, num_bytes: int) -> None:
         OSError: if they cannot, for want of room, quota or permission.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        if shutil.disk_usage(folder).free < num_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        return
     probe = folder / f"{PARTIAL}probe.{os.getpid()}"
     with probe.open("wb") as stream:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MACHINE_FACTS = (
@@ -20,19 +20,23 @@ MACHINE_FACTS = (
 )
 """What may differ between machines, searches and grids, or starts of a run, without another result being meant."""
 
+FREE_TO_CHANGE = (*MACHINE_FACTS, "budget", "trainer.max_epochs")
+"""What may differ when a run goes on. What the budget says stands elsewhere too, where it is compared."""
+
 LENGTH = 16
 
 
-def identity(plain: Mapping[str, Any]) -> str:
+def identity(plain: Mapping[str, Any], without: Sequence[str] = MACHINE_FACTS) -> str:
     """Sixteen hexadecimal digits of the SHA-256 of a run's resolved config without machine facts.
 
     Devices and nodes count: `data.batch_size` is that of each process, so they change what is trained.
 
     Args:
         plain: the config as plain containers, with every interpolation resolved.
+        without: dotted keys that do not count.
     """
     told = copy.deepcopy(dict(plain))
-    for fact in MACHINE_FACTS:
+    for fact in without:
         *groups, key = fact.split(".")
         holder: Any = told
         for group in groups:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nelbo.build import MODEL_PREFIXES, build, user_prefixes
-from nelbo.errors import CheckpointError, ConfigError, first_line
+from nelbo.errors import CheckpointError, ConfigError, DamagedCheckpoint, first_line
 from nelbo.models import VAE
 
 RECORD = "nelbo"
@@ -113,7 +113,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     checkpoint = read_plain(path)
     if type(checkpoint) is not dict or type(checkpoint.get(RECORD)) is not dict or "state_dict" not in checkpoint:
-        raise CheckpointError(f"{path}: not written by nelbo (it holds no {RECORD!r} record)")
+        raise DamagedCheckpoint(f"{path}: not written by nelbo (it holds no {RECORD!r} record)")
     record, state = checkpoint[RECORD], checkpoint["state_dict"]
     if type(found := record.get("format")) is not int or found not in FORMATS:
         readable = " and ".join(map(str, FORMATS))
@@ -123,7 +123,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
-        raise CheckpointError(f"{path}: its state_dict is not names and tensors")
+        raise DamagedCheckpoint(f"{path}: its state_dict is not names and tensors")
     return checkpoint
 
 
@@ -131,7 +131,7 @@ def read_plain(path: str | Path) -> Any:
     """What `torch.save` wrote, on the CPU: plain containers and tensors, never an object of another class.
 
     Raises:
-        CheckpointError: if it is not a local file, is damaged, or holds anything else.
+        CheckpointError: if it is not a local file, cannot be read, is damaged, or holds anything else.
     """
     file = _local(path)
     try:
@@ -140,8 +140,10 @@ def read_plain(path: str | Path) -> Any:
             stream.seek(0)
             # True, said here: without it TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD decides.
             content = torch.load(stream, map_location="cpu", weights_only=True, mmap=False)
+    except (OSError, MemoryError) as error:  # no word on the file itself
+        raise CheckpointError(f"{file}: cannot be read: {_short(first_line(error))}") from error
     except Exception as error:  # whatever the bytes of a stranger's file happen to mean to an unpickler
-        raise CheckpointError(f"{file}: not a readable checkpoint: {_short(first_line(error))}") from error
+        raise DamagedCheckpoint(f"{file}: not a readable checkpoint: {_short(first_line(error))}") from error
     check_plain(content, file)
     return content
 

@@ -14,7 +14,11 @@ from typing import Any
 from nelbo.files import atomic
 
 EVENTS = "events.out.tfevents."
-TABLES = ("history.csv", "kl_per_unit.csv", "csv/metrics.csv")
+TABLES = ("history.csv", "kl_per_unit.csv", "metrics.csv")
+"""The last is a CSV logger's, wherever in the run's directory that writes."""
+
+FOREIGN = (".run", ".lock", "cell.json", "sweep.json")
+"""What the directory of another run or sweep holds."""
 
 Lengths = Mapping[str, Any]
 """Of tables by name, in lines; of the TensorBoard files of each folder, in the order of their names, in bytes."""
@@ -22,19 +26,37 @@ Lengths = Mapping[str, Any]
 
 def lengths(folder: Path) -> dict[str, Any]:
     """How long the logs of a run are, once its loggers have written what they hold."""
-    tables: dict[str, Any] = {name: len(_lines(folder / name)) for name in TABLES if (folder / name).exists()}
-    places = sorted({file.parent for file in folder.rglob(f"{EVENTS}*")})
-    return tables | {
-        place.relative_to(folder).as_posix(): [file.stat().st_size for file in _events(place)] for place in places
+    lines = {file.relative_to(folder).as_posix(): len(_lines(file)) for file in tables(folder)}
+    sizes = {
+        place.relative_to(folder).as_posix(): [file.stat().st_size for file in events]
+        for place in own_folders(folder)
+        if (events := _events(place))
     }
+    return {**lines, **sizes}
 
 
 def rewind(folder: Path, were: Lengths) -> None:
     """Make logs as long as they were; what did not exist then goes."""
-    for name in TABLES:
-        rewind_table(folder / name, were.get(name, 0))
-    for place in {file.parent for file in folder.rglob(f"{EVENTS}*")}:
+    for file in tables(folder):
+        rewind_table(file, were.get(file.relative_to(folder).as_posix(), 0))
+    for place in own_folders(folder):
         rewind_events(place, were.get(place.relative_to(folder).as_posix(), []))
+
+
+def own_folders(folder: Path) -> list[Path]:
+    """The directory of a run and the folders below it, without those of other runs that somebody put there."""
+    found = [folder]
+    for place, names, _ in os.walk(folder):
+        names[:] = sorted(
+            name for name in names if not any((Path(place, name) / foreign).exists() for foreign in FOREIGN)
+        )
+        found += [Path(place, name) for name in names]
+    return found
+
+
+def tables(folder: Path) -> list[Path]:
+    """The tables that a run has written."""
+    return [place / name for place in own_folders(folder) for name in TABLES if (place / name).exists()]
 
 
 def rewind_table(file: Path, lines: int) -> None:
@@ -42,8 +64,6 @@ def rewind_table(file: Path, lines: int) -> None:
 
     Not bytes: a table whose columns grew was written anew.
     """
-    if not file.exists():
-        return
     if not lines:
         file.unlink()
         return

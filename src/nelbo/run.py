@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +18,10 @@ from hydra.types import RunMode
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
 
-from nelbo import directory
+from nelbo import directory, resume
 from nelbo.build import build
 from nelbo.checks import allowed_targets, check, select
 from nelbo.cli import TYPED_KEYS
@@ -72,28 +74,28 @@ def run(config: DictConfig) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
     # A cell's directory is that of its config, and a job that Slurm starts again goes on.
     cell = HydraConfig.get().mode == RunMode.MULTIRUN
-    resume = plain["resume"] or (directory.AUTO if cell or directory.is_requeued() else None)
+    asked = plain["resume"] or (directory.AUTO if cell or directory.is_requeued() else None)
     # Of several processes one writes.
     owner = rank_zero_only.rank == 0  # type: ignore[attr-defined] # set when it is imported
     if not owner:
         logging.getLogger("nelbo").setLevel(logging.ERROR)  # what there is to say, the owner says
-    if plain["resume"] not in (None, directory.AUTO) and Path(plain["resume"]).resolve() != folder.resolve():
+    home = Path(HydraConfig.get().runtime.cwd)
+    if asked not in (None, directory.AUTO) and (home / asked).resolve() != folder.resolve():
         raise ConfigError("resume", plain["resume"], f"is not hydra.run.dir={folder}: leave that out")
     with directory.locked(folder) if owner else contextlib.nullcontext(), Signals() as signals:
         ended = directory.finished(folder, plain)
-        if ended and resume:
+        if ended and asked:
             log.info("this run has ended already; a larger trainer.max_epochs goes on with it")
             print_report(ended, folder)
             return headline(ended)
-        found = directory.find(folder, plain, resume)
+        found = resume.find(folder, plain, asked)
         try:
             metrics = fit_and_test(config, plain, folder, found, signals, owner=owner)
         except Stopped as stopped:
             if owner:
-                saved = any((folder / directory.CHECKPOINTS).glob("*.ckpt"))
-                told = f"resume={folder} goes on" if saved else "before its first checkpoint"
+                told = "the sweep's command goes on with it" if cell else resume.how_to_go_on(folder)
                 log.warning("stopped by %s; %s", signal.Signals(stopped.signum).name, told)
-                if stopped.signum == signal.SIGUSR1:
+                if stopped.signum == signal.SIGUSR1 and "SLURM_JOB_ID" in os.environ:
                     requeue()
             raise
         if owner:
@@ -106,7 +108,7 @@ def fit_and_test(
     config: DictConfig,
     plain: dict[str, Any],
     folder: Path,
-    found: directory.Found | None,
+    found: resume.Found | None,
     signals: Signals,
     *,
     owner: bool,
@@ -140,7 +142,14 @@ def fit_and_test(
     example = probe(model, objective, images, f"{data.name} ({data.protocol})")
     model.initialize(images)
 
-    record = {"model": plain["model"], "data": plain["data"], "seed": plain["seed"], "provenance": data.provenance()}
+    resumed = list(found.resumed) if found else []
+    record = {
+        "model": plain["model"],
+        "data": plain["data"],
+        "seed": plain["seed"],
+        "provenance": data.provenance(),
+        "resumed": resumed,
+    }
     optimizer, scheduler = (
         build(plain["optimizer"], "optimizer", allowed),
         build(plain["scheduler"], "scheduler", allowed),
@@ -156,6 +165,7 @@ def fit_and_test(
         signals,
         every_n_epochs=validation_interval(plain["trainer"]),
         validated=validated,
+        best_is_lost=found is not None and not found.best,
     )
     throughput = Throughput()
     watchers: list[pl.Callback] = [
@@ -176,16 +186,27 @@ def fit_and_test(
             directory.OVERRIDES: OmegaConf.to_yaml(OmegaConf.create(overrides)),
             directory.MARK: mark,
         }
-        directory.begin(folder, found, checkpoint_bytes(module), texts)
+        directory.begin(folder, found.logs if found else {}, checkpoint_bytes(module), texts)
         log.info("training in %s", folder)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=found.file if found else None)
         # Read before testing: that restores the callbacks to where the best checkpoint was written.
-        epochs, seconds, rate, best = trainer.current_epoch, throughput.seconds, throughput.rate, checkpoints.values
+        epochs = max(trainer.current_epoch, found.epochs if found else 0)
+        seconds, rate, best = throughput.seconds, throughput.rate, checkpoints.values
         (tested,) = trainer.test(module, datamodule=data, ckpt_path=checkpoints.best, verbose=False)
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
+    except ValueError as error:
+        if "val_check_interval" not in str(error):
+            raise
+        raise NelboError(f"trainer.val_check_interval: {first_line(error)}") from error
+    except Stopped:
+        if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
+            launcher.kill(signal.SIGTERM)  # ranks that wait for one that is not there yet, or not any more
+        raise
     except RuntimeError as error:
+        if signals.received:  # what broke is what others of its processes left when they stopped
+            raise Stopped(signals.received) from error
         lost = isinstance(error, torch.distributed.DistBackendError) or "gloo" in str(error)
         if trainer.world_size == 1 or not lost:
             raise
@@ -203,6 +224,8 @@ def fit_and_test(
         "images_per_second": rate,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
+    if resumed:
+        metrics["resumed"] = resumed
     if "test/bits_per_dim" in metrics:  # both count bits of stored pixels, but the second bounds them once more
         metrics["bits_per_dim_by"] = "uniform dequantisation" if data.dequantized_levels else "probabilities"
     diverged = [key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]

@@ -27,6 +27,9 @@ CASES = {
     "cifar100, digits, dsprites, fashion_mnist, huggingface, image_folder, mnist, omniglot, svhn",
     "model.latent_dim=0": "model.latent_dim=0: must be a whole number of at least 1",
     "model.latent_dim=2.5": "model.latent_dim=2.5: must be a whole number",
+    "+callbacks.find={_target_:pytorch_lightning.callbacks.LearningRateFinder}": "callbacks.find._target_="
+    "pytorch_lightning.callbacks.LearningRateFinder: changes the rate behind the config's back",
+    "guard=null": "guard",
     "objective.beta=abc": "objective.beta=abc: must be a finite number of at least 0",
     "objective.beta=-1": "objective.beta=-1: must be a finite number",
     "objective.beta=nan": "objective.beta=nan: must be a finite number",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import zipfile
 from pathlib import Path
 
 from nelbo.errors import CheckpointError
@@ -56,8 +57,11 @@ def test_bitflip_in_a_directory_of_the_archive(finished: Path, tmp_path: Path) -
 
 
 def damage(file: Path) -> bytes:
-    """Flip a bit in the middle of a file."""
-    damaged = flipped(content := file.read_bytes(), len(content) // 2, 0)
+    """Flip a bit in the middle of a file's largest tensor; elsewhere it might be in padding."""
+    content = file.read_bytes()
+    with zipfile.ZipFile(file) as archive:
+        tensor = archive.read(max(archive.infolist(), key=lambda entry: entry.file_size))
+    damaged = flipped(content, content.index(tensor) + len(tensor) // 2, 0)
     file.write_bytes(damaged)
     return damaged
 

@@ -21,9 +21,9 @@ import torch
 
 import nelbo
 from nelbo.data import digits
-from nelbo.directory import newest
 from nelbo.errors import CheckpointError
 from nelbo.loading import FORMAT, FORMATS, provenance, read_checkpoint
+from nelbo.resume import newest
 from tests.forks import ROOT
 
 HOME = ROOT / "tests" / "checkpoints"
@@ -56,7 +56,7 @@ def test_old_checkpoints(file: Path) -> None:
 def test_old_checkpoints_of_format_1_are_not_gone_on_from() -> None:
     """They hold no random states: the run would be another one."""
     old = sorted(HOME.glob("format-1/*.ckpt"))
-    with pytest.raises(CheckpointError, match=r"was written before runs could go on; nelbo.load still reads it"):
+    with pytest.raises(CheckpointError, match=r"has no state to go on from; nelbo.load still reads its model"):
         newest(old)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.interrupted import assert_same_run, interrupted, run
+from tests.interrupted import assert_same_run, interrupted, rows, run
 
 EPOCHS = "trainer.max_epochs=3"
 # Six steps an epoch: the first of the third epoch, the middle of the second, the last of the second.
@@ -93,4 +95,44 @@ def test_going_on_for_more_epochs_is_the_longer_run(tmp_path: Path) -> None:
     reference(tmp_path / "whole", ["trainer.max_epochs=3", "scheduler=constant"])
     reference(tmp_path / "parts", ["trainer.max_epochs=2", "scheduler=constant"])
     reference(tmp_path / "parts", ["trainer.max_epochs=3", "scheduler=constant"])
+    assert_same_run(tmp_path / "whole", tmp_path / "parts", but=[".resumed", ".nelbo.resumed"])
+    told = [{"step": 12, "changes": {"trainer.max_epochs": [2, 3]}}]
+    assert json.loads((tmp_path / "parts" / "metrics.json").read_text())["resumed"] == told
+    done = run(tmp_path / "parts", ["trainer.max_epochs=4", "scheduler=constant"])
+    assert "from step 18 on with trainer.max_epochs=4, which was 3" in done.stderr
+
+
+def test_a_longer_cosine_goes_on_from_where_the_longer_run_would_be(tmp_path: Path) -> None:
+    csv = ["logger=csv", "callbacks=default", "callbacks.pictures=null", "trainer.log_every_n_steps=1"]
+    for folder, epochs in (("whole", 4), ("parts", 2), ("parts", 4)):
+        reference(tmp_path / folder, [*csv, f"trainer.max_epochs={epochs}"])
+    rates = [
+        [row["train/learning_rate"] for row in rows(tmp_path / name / "csv" / "metrics.csv") if row["train/nelbo"]]
+        for name in ("whole", "parts")
+    ]
+    assert len(rates[0]) == 24 and rates[0][12:] == rates[1][12:] and rates[0][:12] != rates[1][:12]
+
+
+def test_a_run_that_another_callback_ended_stays_ended(tmp_path: Path) -> None:
+    """Early stopping after two epochs, stopped by a signal in the test."""
+    stop = "+callbacks.stop={_target_:pytorch_lightning.callbacks.EarlyStopping,monitor:val/nelbo,mode:max,patience:1}"
+    chosen = ["trainer.max_epochs=6", stop]
+    reference(tmp_path / "whole", chosen)
+    interrupted(tmp_path / "parts", chosen, ["test:1:SIGTERM"])
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert json.loads((tmp_path / "parts" / "metrics.json").read_text())["epochs"] == 2
+
+
+def test_a_validation_within_an_epoch_is_not_lost(tmp_path: Path) -> None:
+    chosen = ["trainer.max_epochs=2", "+trainer.val_check_interval=0.5"]
+    reference(tmp_path / "whole", chosen)
+    interrupted(tmp_path / "parts", chosen, ["train:9:SIGTERM"])
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_images_that_say_their_shape_themselves(tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", x_train=np.zeros((600, 8, 8), np.uint8), x_test=np.zeros((99, 8, 8), np.uint8))
+    chosen = ["data=arrays", f"data.path={tmp_path / 'images.npz'}", EPOCHS, "data.validation_size=100"]
+    reference(tmp_path / "whole", chosen)
+    interrupted(tmp_path / "parts", chosen, ["train:3:SIGTERM"])
     assert_same_run(tmp_path / "whole", tmp_path / "parts")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -41,7 +42,9 @@ def taken(check: Callable[[], object], value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, int | float | Fraction) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float | Fraction) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # False for a NaN
 
 
 @tried

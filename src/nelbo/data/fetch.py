@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import os
@@ -21,13 +20,13 @@ from filelock import FileLock
 from nelbo.data.origins import Origin
 from nelbo.data.readable import readable
 from nelbo.errors import DataError, first_line
+from nelbo.files import DISK_ERRORS
 
 log = logging.getLogger(__name__)
 LONGEST_REASON = 120
 LARGEST = 256 << 20
 """The most that is unpacked of a file whose size nobody published, in bytes."""
 SCRATCH = ".fetching."
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 @dataclass(frozen=True)

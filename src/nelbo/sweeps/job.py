@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nelbo.directory import quoted
 from nelbo.errors import NelboError, Pruned, Stopped, first_line
 from nelbo.files import write_json
 from nelbo.identity import identity
@@ -174,8 +175,3 @@ def run_in_processes(script: str, overrides: Sequence[str], folder: Path) -> flo
 def alone(overrides: Sequence[str]) -> list[str]:
     """The overrides of a job without what only a sweep has a use for."""
     return [override for override in overrides if override.split("=")[0] not in ("sweep", "trial")]
-
-
-def quoted(value: str) -> str:
-    """A value that Hydra's grammar takes as it stands."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

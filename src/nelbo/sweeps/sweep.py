@@ -18,10 +18,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+from nelbo.directory import quoted
 from nelbo.errors import Stopped, first_line
 from nelbo.identity import identity
 from nelbo.sweeps.cells import Cell, Plan, SweepError, read_cells
-from nelbo.sweeps.job import plain_config, quoted
+from nelbo.sweeps.job import plain_config
 from nelbo.sweeps.live import LiveTable
 from nelbo.sweeps.names import cell_name
 

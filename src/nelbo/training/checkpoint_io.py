@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins import CheckpointIO
 
-from nelbo.errors import NelboError
+from nelbo.errors import NelboError, Stopped
 from nelbo.files import DISK_ERRORS, atomic
 from nelbo.loading import check_plain, read_checkpoint
 
@@ -34,6 +34,8 @@ class AtomicCheckpointIO(CheckpointIO):
                 torch.save(checkpoint, stream)
         except (OSError, RuntimeError) as error:
             cause = error if isinstance(error, OSError) else error.__context__  # torch wraps what its stream raises
+            if isinstance(cause, Stopped):  # asked a second time: now
+                raise cause from error
             if not isinstance(cause, OSError) or cause.errno not in DISK_ERRORS:
                 raise
             mend = "the last one is untouched: make room, and go on with resume=auto"

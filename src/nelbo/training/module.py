@@ -13,7 +13,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torchmetrics import MetricCollection
 
 from nelbo.loading import FORMAT, RECORD
@@ -75,7 +75,11 @@ class VAEModule(pl.LightningModule):
             group.update({name: value for name, value in optimizer.defaults.items() if name != "lr"})
             group["lr"], group["initial_lr"] = group["lr"] * scale, rate
         for config in self.trainer.lr_scheduler_configs:
-            config.scheduler.base_lrs = [rate for _ in config.scheduler.base_lrs]
+            scheduler = config.scheduler
+            scheduler.base_lrs = [rate for _ in scheduler.base_lrs]
+            if isinstance(scheduler, LambdaLR):  # a function of the step: of all epochs, also of those that were added
+                for group, share in zip(optimizer.param_groups, scheduler.lr_lambdas, strict=True):
+                    group["lr"] = rate * share(scheduler.last_epoch)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch; until the batch ends, callbacks may look at its `terms` and `last_trace`."""

@@ -16,11 +16,11 @@ from typing import Any
 from nelbo.errors import NelboError, Stopped
 
 log = logging.getLogger(__name__)
-ASK_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+ASK_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Signals:
-    """A context in which SIGTERM, SIGINT (Ctrl-C), SIGHUP and, in a Slurm job, SIGUSR1 stop the run.
+    """A context in which SIGTERM, SIGINT (Ctrl-C), SIGHUP and SIGUSR1 (Slurm's, by custom) stop the run.
 
     So does a SIGUSR2 that somebody waits for already (submitit, which requeues its job): it is handed on once the run
     has saved itself.
@@ -37,8 +37,6 @@ class Signals:
 
     def __enter__(self) -> Signals:
         signums = list(ASK_TO_STOP)
-        if "SLURM_JOB_ID" in os.environ:
-            signums.append(signal.SIGUSR1)
         if callable(signal.getsignal(signal.SIGUSR2)):
             signums.append(signal.SIGUSR2)
         if threading.current_thread() is threading.main_thread():  # elsewhere Python lets nobody listen
@@ -68,9 +66,10 @@ class Signals:
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if signum == signal.SIGHUP:
             leave_terminal()
-        if self.received or not self._patient:
-            raise Stopped(signum)
+        at_once = bool(self.received) or not self._patient
         self.received = signum
+        if at_once:
+            raise Stopped(signum)
 
 
 def leave_terminal() -> None:
@@ -89,7 +88,10 @@ def requeue() -> None:
     """
     job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     name = f"{job}_{task}" if job else os.environ["SLURM_JOB_ID"]
-    done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True)
+    try:
+        done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True)
+    except OSError as error:
+        raise NelboError(f"scontrol requeue {name}: {error.strerror}; the checkpoint is written") from error
     if done.returncode:
         raise NelboError(f"scontrol requeue {name}: exit status {done.returncode}: {done.stderr.strip()}")
     log.info("asked Slurm to start job %s again", name)

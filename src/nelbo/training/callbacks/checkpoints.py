@@ -38,13 +38,17 @@ class Checkpoints(Checkpoint):
         signals: which says whether to stop.
         every_n_epochs: how often, at the end of an epoch.
         validated: whether there is a validation set.
+        best_is_lost: whether the best.ckpt of a run that goes on is not there, or damaged: the next is the best then.
     """
 
-    def __init__(self, folder: Path, signals: Signals, *, every_n_epochs: int, validated: bool) -> None:
+    def __init__(
+        self, folder: Path, signals: Signals, *, every_n_epochs: int, validated: bool, best_is_lost: bool = False
+    ) -> None:
         self.best, self.last = folder / BEST, folder / LAST
         self.signals, self.every_n_epochs, self.validated = signals, every_n_epochs, validated
         self.values: dict[str, float] = {}
         """Every validation metric of best.ckpt."""
+        self._best_is_lost, self._over = best_is_lost, False
         self._saved = time.monotonic()
         self._validation_takes = math.inf
         self._validation_began = 0.0
@@ -53,10 +57,20 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """From here on a signal waits for the step to end; Lightning has put its own handlers in place of ours."""
         self.signals.catch(patient=True)
+        if self._best_is_lost:
+            self.values = {}
+        if self._over:
+            trainer.should_stop = True
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From here on there is nothing to save."""
+        """From here on there is nothing to save.
+
+        Raises:
+            Stopped: if a signal came since the last epoch.
+        """
         self.signals.catch(patient=False)
+        if self.signals.received:
+            raise Stopped(self.signals.received)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
@@ -68,7 +82,7 @@ class Checkpoints(Checkpoint):
         """
         signum, due = self._asked(trainer)
         gathering = (batch_idx + 1) % trainer.accumulate_grad_batches  # gradients are not saved
-        if trainer.is_last_batch or gathering or not (signum or due):
+        if trainer.is_last_batch or gathering or _validation_comes(trainer, batch_idx) or not (signum or due):
             return
         self._save(trainer, self.last)
         if signum:
@@ -128,9 +142,16 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Add how long the logs are; and where a validation begins, say so: Lightning has not counted a batch of it."""
         checkpoint["logs"] = lengths(self.last.parent.parent)
+        checkpoint["over"] = bool(trainer.should_stop)  # another callback ended training before its last epoch
         if trainer.validating:
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
             progress["total"], progress["current"] = dict(VALIDATION_BEGINS), dict(VALIDATION_BEGINS)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Whether training was over."""
+        self._over = checkpoint["over"]
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -164,3 +185,9 @@ class Checkpoints(Checkpoint):
         torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
         signum, due = told.tolist()
         return signum, bool(due)
+
+
+def _validation_comes(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether one begins in the middle of this epoch, after this batch."""
+    every = trainer.val_check_batch
+    return every is not None and (batch_idx + 1) % every == 0

@@ -47,7 +47,7 @@ class History(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the rows."""
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or trainer.sanity_checking:
             return
         epoch = trainer.current_epoch + 1
         values = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
