@@ -32,7 +32,7 @@ def draw(kind: str, plain: Mapping[str, Any]) -> Path:
     """
     import torch  # seconds to import, and --help needs none of it
 
-    from nelbo.build import build
+    from nelbo.build import build, user_prefixes
     from nelbo.errors import ConfigError, integer, path, positive_integer
     from nelbo.pictures import Images, Picture, Scene
     from nelbo.pictures.files import check, save
@@ -45,7 +45,7 @@ def draw(kind: str, plain: Mapping[str, Any]) -> Path:
     if not isinstance(plain["run"], str):
         raise ConfigError("run", plain["run"], "must be a run's directory or a checkpoint; pictures are of one run")
     picture: Picture = build(plain["picture"], "", PICTURES)
-    run = FinishedRun.open(plain["run"])
+    run = FinishedRun.open(plain["run"], user_prefixes("allow_targets", plain["allow_targets"]))
     out = run.folder / "pictures" / f"{kind}.png" if plain["out"] is None else path("out", plain["out"])
     check(out, picture)
     device = torch_device(plain["device"])

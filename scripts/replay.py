@@ -1,6 +1,7 @@
 """The last step of a run that diverged, made again: its terms, its batch, and the first module that is not finite.
 
 python scripts/replay.py bundle=outputs/.../crash/step-000123.pt     exit status 0 if it fails again as it did, 1 if not
+python scripts/replay.py bundle=... allow_targets=mypackage.         of a model of your own
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from nelbo.cli import USAGE_ERROR
 from nelbo.errors import NelboError
 
-USAGE = "usage: python scripts/replay.py bundle=FILE"
+USAGE = "usage: python scripts/replay.py bundle=FILE [allow_targets=PACKAGE.,...]"
 NOT_REPRODUCED = 1
 
 
@@ -19,11 +20,12 @@ def main(typed: list[str]) -> None:
     """Read `key=value` arguments; bad ones end in one line and exit status 2."""
     given = dict(argument.removeprefix("--").partition("=")[::2] for argument in typed)
     try:
-        if set(given) != {"bundle"} or not given["bundle"]:
+        if not given.get("bundle") or set(given) - {"bundle", "allow_targets"}:
             raise NelboError(USAGE)
+        allow = [name for name in given.get("allow_targets", "").strip("[]").split(",") if name]
         from nelbo.runs.replay import print_replay, replay  # seconds to import, and a usage needs none of it
 
-        done = replay(Path(given["bundle"]))
+        done = replay(Path(given["bundle"]), allow)
     except NelboError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)

@@ -141,7 +141,8 @@ def read_plain(path: str | Path) -> Any:
             # True, said here: without it TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD decides.
             content = torch.load(stream, map_location="cpu", weights_only=True, mmap=False)
     except (OSError, MemoryError) as error:  # no word on the file itself
-        raise CheckpointError(f"{file}: cannot be read: {_short(first_line(error))}") from error
+        reason = getattr(error, "strerror", None) or "it does not fit in memory"
+        raise CheckpointError(f"{file}: cannot be read: {reason}") from error
     except Exception as error:  # whatever the bytes of a stranger's file happen to mean to an unpickler
         raise DamagedCheckpoint(f"{file}: not a readable checkpoint: {_short(first_line(error))}") from error
     check_plain(content, file)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import distributed
 
 from nelbo import __version__
-from nelbo.build import build
+from nelbo.build import build, user_prefixes
 from nelbo.errors import ConfigError, NelboError, integer, path, positive_integer
 from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NoMeaning, Subject
 from nelbo.evaluation.processes import Processes
@@ -46,7 +46,8 @@ def evaluate(plain: Mapping[str, Any]) -> None:
         raise ConfigError("run", paths, "must be a run's directory or checkpoint, or a list: run=[a,b]", located=True)
     if out and len(paths) == 1:
         raise ConfigError("out", out, "is for the comparison of several runs: run=[a,b]", located=True)
-    runs = [FinishedRun.open(run) for run in paths]
+    allow = user_prefixes("allow_targets", plain["allow_targets"])
+    runs = [FinishedRun.open(run, allow) for run in paths]
     with joined_processes() as processes, watched(processes) as watch:
         given = {"split": plain["split"], "device": plain["device"], "processes": processes, "watch": watch}
         given |= {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,18 +76,23 @@ class FinishedRun:
     model: VAE
 
     @classmethod
-    def open(cls, path: str | Path) -> FinishedRun:
+    def open(cls, path: str | Path, allow: Sequence[str] = ()) -> FinishedRun:
         """Read a run directory (its best.ckpt) or a checkpoint.
+
+        Args:
+            path: it.
+            allow: packages of one's own that the model may be made of, as of `nelbo.load`.
 
         Raises:
             CheckpointError: if there is none, or it was not written by nelbo, or it is damaged.
+            ConfigError: if `allow` is not a list of packages.
         """
         file = checkpoint_file(path)
         checkpoint = read_checkpoint(file)
         record = checkpoint[RECORD]
         if not all(isinstance(record.get(key), dict) for key in ("data", "provenance")):
             raise CheckpointError(f"{file}: does not say what data it was trained on; train it again")
-        return cls(file, record, int(checkpoint.get("global_step", 0)), build_model(checkpoint, file))
+        return cls(file, record, int(checkpoint.get("global_step", 0)), build_model(checkpoint, file, allow))
 
     @property
     def folder(self) -> Path:

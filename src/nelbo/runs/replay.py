@@ -6,7 +6,7 @@ Shapes: S Monte Carlo samples, B batch, D latent dimensions, C H W image.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,14 @@ class Replay:
         return bool(was) and was.keys() == now.keys()
 
 
-def replay(file: Path) -> Replay:
+def replay(file: Path, allow: Sequence[str] = ()) -> Replay:
     """Make the step of a bundle again, on the kind of device that it was made on where there is one.
 
     Sets torch's threads and random state.
+
+    Args:
+        file: the bundle.
+        allow: packages of one's own that the model may be made of, as of `nelbo.load`.
 
     Raises:
         CheckpointError: if it is no bundle, is damaged, or asks for what this version does not have.
@@ -92,7 +96,7 @@ def replay(file: Path) -> Replay:
     """
     bundle = read_bundle(file)
     config, state, bits = bundle["config"], bundle["state_dict"], bundle["last_bits"]
-    model = build_model({RECORD: {"model": config["model"]}, "state_dict": state}, file)
+    model = build_model({RECORD: {"model": config["model"]}, "state_dict": state}, file, allow)
     run = FinishedRun(file, {"data": config["data"], "provenance": bundle["provenance"]}, bundle["step"], model)
     objective = build(config["objective"], "objective", OBJECTIVE_PREFIXES)
     if not isinstance(objective, Objective):
@@ -153,6 +157,15 @@ def read_bundle(file: Path) -> dict[str, Any]:
         or not all(isinstance(part, dict) and "_target_" in part for part in parts)
     ):
         raise CheckpointError(f"{file}: is damaged: its config, epoch or step is none")
+    failed = bundle["failure"]
+    terms, gradients = failed.get("terms"), failed.get("gradients")
+    if (
+        failed.keys() != {"loss", "terms", "gradients"}
+        or not isinstance(terms, dict)
+        or not all(isinstance(value, float) for value in (failed["loss"], *terms.values()))
+        or not (isinstance(gradients, list) and all(isinstance(name, str) for name in gradients))
+    ):
+        raise CheckpointError(f"{file}: is damaged: it does not say what failed")
     return bundle
 
 
