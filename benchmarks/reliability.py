@@ -2,9 +2,9 @@
 
     python benchmarks/reliability.py [pairs]
 
-Trains model=mlp_vae on data=mnist, with a validation, best.ckpt and last.ckpt after every epoch. In every other epoch the
-guard is off, checkpoints are written as Lightning writes them, and they hold neither random states nor the lengths of
-logs. An epoch is from one validation's end to the next's: checkpoints, training, validation.
+Trains model=mlp_vae on data=mnist, with a validation, best.ckpt and last.ckpt after every epoch. In every other epoch
+the guard is off, checkpoints are written as Lightning writes them, and they hold neither random states nor the lengths
+of logs. An epoch is from one validation's end to the next's: checkpoints, training, validation.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(pairs: int) -> None:
             only_when_on(callback, name, lambda *arguments: None)
     only_when_on(checkpoints, "lengths", lambda folder: {})
     stock = TorchCheckpointIO()
-    only_when_on(AtomicCheckpointIO, "save_checkpoint", lambda ours, *content: stock.save_checkpoint(*content))
+    only_when_on(AtomicCheckpointIO, "save_checkpoint", lambda ours, *content, **_: stock.save_checkpoint(*content))
     write = History.on_validation_end
 
     def switch(*arguments: Any) -> None:
