@@ -171,7 +171,9 @@ def refuse_scattered_processes() -> None:
     Raises:
         ConfigError: if there are several and no directory was given.
     """
-    given = any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra)
+    overrides = HydraConfig.get().overrides
+    given = any(override.startswith("hydra.run.dir=") for override in overrides.hydra)
+    given |= any(override.startswith("resume=") and override != "resume=auto" for override in overrides.task)
     if world_size_from_outside() > 1 and not given:
         place = HydraConfig.get().run.dir
         mend = "every process must write to the same directory; give one: hydra.run.dir=outputs/NAME"
