@@ -203,5 +203,6 @@ def how_to_go_on(folder: Path) -> str:
     if not any((folder / CHECKPOINTS).glob("*.ckpt")):
         return "before its first checkpoint"
     typed = [word for word in sys.argv[1:] if not word.startswith(("hydra.run.dir=", "resume="))]
-    script = os.path.relpath(sys.argv[0])
-    return "to go on: " + shlex.join(["python", script, *typed, f"hydra.run.dir={quoted(str(folder))}", "resume=auto"])
+    place = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    command = ["python", os.path.relpath(sys.argv[0]), *typed, f"hydra.run.dir={quoted(str(place))}", "resume=auto"]
+    return f"to go on: {shlex.join(command)}"
