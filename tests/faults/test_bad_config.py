@@ -98,7 +98,7 @@ CASES = {
     "trainer._partial_=false": "trainer._partial_=False: must be true",
     "~optimizer": "optimizer._target_=None: a run needs one: choose with optimizer=...",
     "~callbacks": "callbacks=None: must be a mapping; callbacks=none leaves it out",
-    "~threads": "threads=: a run needs it",
+    "~resume_changes": "resume_changes=: a run needs it",
     "~trainer.max_epochs": "trainer.max_epochs=: a run needs it",
     "+trainer.val_check_interval=0": "trainer.val_check_interval=0: must be a number of batches",
     "trainer.accelerator=tpu": "trainer=Trainer: ",
