@@ -10,7 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from nelbo.sweeps.cells import METRICS, PLAN, RECORD, Plan
+from nelbo.directory import METRICS
+from nelbo.sweeps.cells import PLAN, RECORD, Plan
 
 CONFIG: dict[str, Any] = {
     "seed": 0,

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from nelbo.errors import CheckpointError, NelboError
-from nelbo.files import DISK_ERRORS, reserve, sweep_partial, write_text
+from nelbo.files import reserve, sweep_partial, write_text
 from nelbo.identity import FREE_TO_CHANGE, identity
 from nelbo.rewind import Lengths, own_folders, rewind
 
@@ -33,7 +33,8 @@ def locked(folder: Path) -> Iterator[None]:
     """The directory for one process; the system lets go of it when its owner dies, however it dies.
 
     Raises:
-        NelboError: if another process has it, or it cannot be written.
+        NelboError: if another process has it.
+        OSError: if it cannot be written.
     """
     lock = FileLock(folder / ".lock")
     try:
@@ -42,10 +43,6 @@ def locked(folder: Path) -> Iterator[None]:
     except Timeout as error:
         mend = "another process is training in it; wait for that, or give another directory"
         raise NelboError(f"hydra.run.dir={folder}: {mend}") from error
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise unwritable(folder, error) from error
     try:
         yield
     finally:
@@ -77,28 +74,28 @@ def begin(folder: Path, logs: Lengths, checkpoint_bytes: int, texts: Mapping[str
         texts: files to write, by name.
 
     Raises:
-        NelboError: if the disk has no room for checkpoints of that size.
+        OSError: if it cannot be written, or the disk has no room for checkpoints of that size.
     """
-    try:
-        for place in own_folders(folder):
-            for orphan in sweep_partial(place):
-                log.info("removed %s, which a killed process left half written", orphan)
-        reserve(folder / CHECKPOINTS, checkpoint_bytes)
-        rewind(folder, logs)
-        for earlier in RESULTS:
-            (folder / earlier).unlink(missing_ok=True)
-        for name, text in texts.items():
-            write_text(folder / name, text)
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise unwritable(folder, error) from error
+    for place in own_folders(folder):
+        for orphan in sweep_partial(place):
+            log.info("removed %s, which a killed process left half written", orphan)
+    reserve(folder / CHECKPOINTS, checkpoint_bytes)
+    rewind(folder, logs)
+    for earlier in RESULTS:
+        (folder / earlier).unlink(missing_ok=True)
+    for name, text in texts.items():
+        write_text(folder / name, text)
 
 
 def mark(plain: Mapping[str, Any]) -> str:
     """Which run a config describes, for however many epochs, and, in a Slurm job, which job runs it."""
-    job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{identity(plain, FREE_TO_CHANGE)} {f'{job}_{task}' if job else os.environ.get('SLURM_JOB_ID', '')}"
+    return f"{identity(plain, FREE_TO_CHANGE)} {slurm_job()}"
+
+
+def slurm_job() -> str:
+    """The Slurm job that this is, as scontrol names it; empty outside Slurm."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", "")
 
 
 def is_requeued() -> bool:

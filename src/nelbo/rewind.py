@@ -14,7 +14,8 @@ from typing import Any
 from nelbo.files import atomic
 
 EVENTS = "events.out.tfevents."
-TABLES = ("history.csv", "kl_per_unit.csv", "metrics.csv")
+HISTORY, UNIT_HISTORY = "history.csv", "kl_per_unit.csv"
+TABLES = (HISTORY, UNIT_HISTORY, "metrics.csv")
 """The last is a CSV logger's, wherever in the run's directory that writes."""
 
 FOREIGN = (".run", ".lock", "cell.json", "sweep.json")

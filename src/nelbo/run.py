@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,8 +94,8 @@ def run(config: DictConfig) -> float:
             if owner:
                 told = "the sweep's command goes on with it" if cell else resume.how_to_go_on(folder)
                 log.warning("stopped by %s; %s", signal.Signals(stopped.signum).name, told)
-                if stopped.signum == signal.SIGUSR1 and "SLURM_JOB_ID" in os.environ:
-                    requeue()
+                if stopped.signum == signal.SIGUSR1 and (job := directory.slurm_job()):
+                    requeue(job)
             raise
         if owner:
             write_json(folder / directory.METRICS, metrics)  # last: it says that the run has ended

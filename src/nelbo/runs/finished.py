@@ -23,11 +23,11 @@ from nelbo.errors import CheckpointError, ConfigError, DataError, choice, first_
 from nelbo.evaluation.measure import Subject
 from nelbo.loading import RECORD, build_model, checkpoint_file, read_checkpoint
 from nelbo.models import VAE
+from nelbo.rewind import UNIT_HISTORY
 
 DATA_PREFIXES = ("nelbo.data.",)
 SPLITS = ("test", "val", "train")
 DEVICES = ("auto", "cpu", "cuda")
-UNIT_HISTORY = "kl_per_unit.csv"
 SAME_DATA = ("data", "protocol", "data_sha256", "split_seed", "train_images", "val_images", "test_images")
 """What the data must have in common with that of the training; all of it is in a checkpoint's provenance."""
 

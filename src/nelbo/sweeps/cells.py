@@ -17,10 +17,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from nelbo.directory import METRICS
 from nelbo.errors import NelboError
 from nelbo.files import write_json
 
-PLAN, RECORD, LOCK, METRICS = "sweep.json", "cell.json", "cell.lock", "metrics.json"
+PLAN, RECORD, LOCK = "sweep.json", "cell.json", "cell.lock"
 STATES = ("done", "running", "failed", "pruned", "stopped", "pending")
 VANISHED = "ended without a word: killed, or its machine went down"
 LOCK_PATIENCE = 5.0

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from nelbo.rewind import HISTORY
 from nelbo.sweeps.scales import Picture, Scale, limits, new_figure, plain
 from nelbo.sweeps.table import Group, Row, SweepTable, score
 
-HISTORY = "history.csv"
 METRICS = ("val/nelbo", "val/reconstruction")
 MOST_CURVES = 100
 LATER = 0.2

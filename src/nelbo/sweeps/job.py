@@ -20,14 +20,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nelbo.directory import quoted
+from nelbo.directory import METRICS, quoted
 from nelbo.errors import NelboError, Pruned, Stopped, first_line
 from nelbo.files import write_json
 from nelbo.identity import identity
 from nelbo.report import headline
 from nelbo.sweeps.cells import (
     LOCK_PATIENCE,
-    METRICS,
     RECORD,
     SweepError,
     cell_lock,

@@ -16,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from nelbo.report import headline
+from nelbo.rewind import HISTORY
 from nelbo.sweeps.cells import STATES, VANISHED, Cell, read_cells
 
 log = logging.getLogger(__name__)
-HISTORY = "history.csv"
 SECONDS_BETWEEN_LOOKS = 0.5
 LATEST = 5
 """How many of the finished cells are shown."""

@@ -80,18 +80,16 @@ def leave_terminal() -> None:
                 os.dup2(nowhere.fileno(), stream)
 
 
-def requeue() -> None:
-    """Ask Slurm to start this job again: it will go on in the directory that it has.
+def requeue(job: str) -> None:
+    """Ask Slurm to start a job again: it will go on in the directory that it has.
 
     Raises:
         NelboError: if Slurm refuses; the checkpoint is there all the same.
     """
-    job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    name = f"{job}_{task}" if job else os.environ["SLURM_JOB_ID"]
     try:
-        done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True)
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
     except OSError as error:
-        raise NelboError(f"scontrol requeue {name}: {error.strerror}; the checkpoint is written") from error
+        raise NelboError(f"scontrol requeue {job}: {error.strerror}; the checkpoint is written") from error
     if done.returncode:
-        raise NelboError(f"scontrol requeue {name}: exit status {done.returncode}: {done.stderr.strip()}")
-    log.info("asked Slurm to start job %s again", name)
+        raise NelboError(f"scontrol requeue {job}: exit status {done.returncode}: {done.stderr.strip()}")
+    log.info("asked Slurm to start job %s again", job)

@@ -11,8 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
-HISTORY = "history.csv"
-UNIT_HISTORY = "kl_per_unit.csv"
+from nelbo.rewind import HISTORY, UNIT_HISTORY
 
 
 class History(pl.Callback):
