@@ -36,7 +36,7 @@ def posterior(kind: str, dim: int = DIM, batch: int = 5, size: float = 0.4) -> F
 
 
 def prior(kind: str, dim: int = DIM, batch: int = 1, size: float = 0.4) -> Flow:
-    module = priors.Flow(dim, (1, 2, 2), kind=kind, layers=4, hidden=[8])
+    module = priors.Flow((dim,), (1, 2, 2), kind=kind, layers=4, hidden=[8])
     p = strong(module, size)(lambda x: x)
     assert isinstance(p, Flow)
     return p

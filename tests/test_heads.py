@@ -124,4 +124,4 @@ def test_a_saturated_posterior_has_a_finite_kl_and_a_gradient() -> None:
             parameter.fill_(1.0)
     q = posterior(features)
     torch.testing.assert_close(q.scale, torch.full((2, 2), math.exp(LOG_SCALE_BOUND)))
-    assert kl_divergence(q, StandardNormal(2, PIXEL)(posterior)).isfinite().all()  # type: ignore[arg-type]
+    assert kl_divergence(q, StandardNormal((2,), PIXEL)(posterior)).isfinite().all()  # type: ignore[arg-type]

@@ -98,16 +98,16 @@ def test_vamp_is_the_mean_of_the_posteriors_of_its_pseudo_inputs() -> None:
 
 def test_vamp_starts_at_training_images_or_about_their_mean() -> None:
     x = (torch.rand(50, *SHAPE) > 0.7).float()
-    prior = priors.VampPrior(3, SHAPE, components=20, from_data=True)
+    prior = priors.VampPrior((3,), SHAPE, components=20, from_data=True)
     prior.initialize(x)
     near = x.clamp(PIXEL_RANGE, 1 - PIXEL_RANGE).flatten(1)
     distance = (prior.pseudo_inputs.flatten(1).unsqueeze(1) - near).norm(dim=-1)
     assert (distance.min(dim=1).values < 1e-5).all() and len(set(distance.argmin(dim=1).tolist())) > 10
-    more = priors.VampPrior(3, SHAPE, components=70, from_data=True)
+    more = priors.VampPrior((3,), SHAPE, components=70, from_data=True)
     more.initialize(x)
     distance = torch.cdist(more.pseudo_inputs.flatten(1), more.pseudo_inputs.flatten(1))
     assert len(distance) == 70 and (distance + 10 * torch.eye(70)).min() > 0.02  # two that are equal would stay so
-    prior = priors.VampPrior(3, SHAPE, components=2000, from_data=False)
+    prior = priors.VampPrior((3,), SHAPE, components=2000, from_data=False)
     prior.initialize(x)
     assert (prior.pseudo_inputs.mean(0) - x.mean(0).clamp(0.02, 0.98)).abs().max() < 0.05
 

@@ -140,6 +140,7 @@ def fit_and_test(
     images = data.starting_images()
     example = probe(model, objective, images, f"{data.name} ({data.protocol})")
     model.initialize(images)
+    objective.prepare(len(data.splits["train"]))
 
     resumed = list(found.resumed) if found else []
     record = {

@@ -11,9 +11,9 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution, Independent, kl_divergence
 
-from nelbo.distributions import Delta
+from nelbo.distributions import Delta, RelaxedOneHot
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +21,9 @@ class Latent:
     """One level of latent variables: q(z|x), p(z), and the samples z ~ q.
 
     Args:
-        q: the approximate posterior, batch shape (B,), event shape (D,).
+        q: the approximate posterior, batch shape (B,), event shape (D,); of N one-hot codes among K (N, K).
         p: the prior, batch shape ().
-        z: samples of q, (S, B, D).
+        z: samples of q, (S, B, D) or (S, B, N, K).
         sampled_log_q: log q(z) where sampling gives it at no cost (a flow), (S, B).
     """
 
@@ -33,9 +33,19 @@ class Latent:
     sampled_log_q: Tensor | None = None
 
     @property
-    def has_density(self) -> bool:
-        """Whether log q(z|x) exists; a deterministic code has none, and no KL either."""
+    def has_kl(self) -> bool:
+        """Whether KL(q(z|x) || p(z)) exists, and so an ELBO; for a deterministic code in a continuous space it does not."""
         return not isinstance(self.q, Delta)
+
+    @property
+    def has_density(self) -> bool:
+        """Whether log q(z|x) of the sample exists: not for a deterministic code, nor for a relaxed sample of classes."""
+        return not isinstance(self.q, Delta | RelaxedOneHot)
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether z are vectors, (S, B, D), and no one-hot codes."""
+        return len(self.q.event_shape) == 1
 
     @cached_property
     def log_q(self) -> Tensor:
@@ -55,12 +65,41 @@ class Latent:
         except NotImplementedError:
             return self.log_q - self.log_p
 
+    @cached_property
+    def unit_kl(self) -> Tensor:
+        """The KL of each unit, (B, D), in nats, for q and p of independent units with a closed form; they sum to `kl`.
+
+        Raises:
+            NotImplementedError: where the units depend on each other, or there is no closed form.
+        """
+        if not (isinstance(self.q, Independent) and isinstance(self.p, Independent)):
+            raise NotImplementedError("units that depend on each other have only a KL together")
+        return kl_divergence(self.q.base_dist, self.p.base_dist)
+
     def score(self) -> Tensor:
         """The gradient of log q(z|x) with respect to z, q's parameters held fixed, (S, B, D)."""
         with torch.enable_grad():
             z = self.z.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.q.log_prob(z).sum(), z)
         return gradient
+
+    def path_log_q(self) -> Tensor:
+        """Log q(z|x), (S, B), with the gradient of the path alone: `score()` to z, none to q's own parameters.
+
+        What is left out is the score function, whose expectation is 0 (Roeder et al. 2017, eq. 5).
+        """
+        path = (self.score() * self.z).sum(-1)
+        return self.log_q.detach() + (path - path.detach())
+
+    def own_log_q(self) -> Tensor:
+        """Log q(z|x), (S, B), with the rest of the gradient: that to q's own parameters at fixed z, none to z."""
+        log_q: Tensor = self.q.log_prob(self.z.detach())  # type: ignore[no-untyped-call]
+        return log_q
+
+    def scale_gradient(self, factor: Tensor) -> None:
+        """Multiply what comes back to each sample of z by `factor`, (S, B), before it goes on to q's parameters."""
+        if self.z.requires_grad:  # not in evaluation
+            self.z.register_hook(lambda gradient: gradient * factor.unsqueeze(-1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +132,11 @@ class Trace:
         return self.log_px + sum((latent.log_p - latent.log_q for latent in self.latents), start=torch.zeros(()))
 
     @property
+    def has_kl(self) -> bool:
+        """Whether every level has a KL, and so the trace an ELBO."""
+        return all(latent.has_kl for latent in self.latents)
+
+    @property
     def has_density(self) -> bool:
-        """Whether every level has a log q(z|x), and so the trace an ELBO."""
+        """Whether every level has log q(z|x) of its samples, and so the trace importance weights."""
         return all(latent.has_density for latent in self.latents)

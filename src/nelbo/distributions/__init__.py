@@ -9,6 +9,7 @@ from nelbo.distributions.discretized_mixture import DiscretizedLogisticMixture
 from nelbo.distributions.flow import Flow
 from nelbo.distributions.mixture import NormalMixture, even_mixture
 from nelbo.distributions.normal import DiagonalNormal, FullNormal, StandardNormal
+from nelbo.distributions.one_hot import OneHots, Quantized, RelaxedOneHot
 from nelbo.distributions.pixels import BernoulliPixels, LaplacePixels, NormalPixels
 from nelbo.distributions.sampling import mean_of, sample_with_density, two_means
 from nelbo.distributions.tempering import temper
@@ -28,6 +29,9 @@ __all__ = [
     "LaplacePixels",
     "NormalMixture",
     "NormalPixels",
+    "OneHots",
+    "Quantized",
+    "RelaxedOneHot",
     "StandardNormal",
     "even_mixture",
     "mean_of",

@@ -17,8 +17,12 @@ MEAN_SAMPLES = 32
 
 @singledispatch
 def sample_with_density(distribution: Distribution, num_samples: int) -> tuple[Tensor, Tensor | None]:
-    """`num_samples` reparameterised samples, (S, B, D), and log p of each, (S, B), where sampling gives it for free."""
-    return distribution.rsample(torch.Size((num_samples,))), None
+    """`num_samples` samples, (S, B, D), and log p of each, (S, B), where sampling gives it for free.
+
+    Reparameterised, except for classes: those have no such samples, and are relaxed where a gradient is needed.
+    """
+    draw = distribution.rsample if distribution.has_rsample else distribution.sample
+    return draw(torch.Size((num_samples,))), None
 
 
 @sample_with_density.register(Flow)

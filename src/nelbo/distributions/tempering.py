@@ -10,13 +10,15 @@ from torch.distributions import Distribution, Independent, MixtureSameFamily
 from nelbo.distributions.flow import Flow
 from nelbo.distributions.mixture import NormalMixture
 from nelbo.distributions.normal import DiagonalNormal, FullNormal
+from nelbo.distributions.one_hot import OneHots
 
 
 @singledispatch
 def temper(distribution: Distribution, temperature: float) -> Distribution:
     """`distribution` with its spread multiplied by `temperature`; 1 leaves it as it is.
 
-    Of a mixture, that of each component about its own mean; of a flow, that of the base.
+    Of a mixture, that of each component about its own mean; of a flow, that of the base; classes have logits, which are
+    divided by it.
 
     Raises:
         NotImplementedError: where no rule is registered for the distribution.
@@ -34,6 +36,11 @@ def _(distribution: Independent[Any], temperature: float) -> Independent[Any]:
     base = distribution.base_dist
     scaled = type(base)(base.loc, base.scale * temperature, validate_args=False)
     return Independent(scaled, distribution.reinterpreted_batch_ndims, validate_args=False)
+
+
+@temper.register
+def _(distribution: OneHots, temperature: float) -> OneHots:
+    return OneHots(distribution.logits / temperature)
 
 
 @temper.register

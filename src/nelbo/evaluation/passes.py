@@ -29,7 +29,7 @@ class ELBO(Measure):
 
     def __call__(self, subject: Subject) -> Findings:
         """Measure."""
-        density = subject.example.has_density
+        density = subject.example.has_kl
 
         @torch.no_grad()
         def measure(x: Tensor) -> dict[str, Tensor]:

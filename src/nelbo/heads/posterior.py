@@ -22,7 +22,27 @@ LOG_SCALE_BOUND = 10.0
 
 
 class Posterior(Scheduled):
-    """Features (B, *feature_shape) to q(z|x) with batch shape (B,) and event shape (D,)."""
+    """Features (B, *feature_shape) to q(z|x) with batch shape (B,). Made from (feature_shape, latent_dim).
+
+    z are vectors, (D,), unless a head says otherwise in the methods below.
+    """
+
+    def event_shape(self, latent_dim: int) -> tuple[int, ...]:
+        """Of z: (D,), or (N, K) for N one-hot codes of K classes."""
+        return (latent_dim,)
+
+    def code_shape(self, latent_dim: int) -> tuple[int, ...]:
+        """Of what the decoder is given, which `embed` makes of z."""
+        return self.event_shape(latent_dim)
+
+    def embed(self, z: Tensor, q: Distribution | None = None) -> Tensor:
+        """What the decoder is given, (..., *code_shape), for z (..., *event_shape).
+
+        Args:
+            z: samples of q, or of the prior.
+            q: in a pass that trains, where rounded codes have a gradient only through it.
+        """
+        return z
 
     def forward(self, features: Tensor) -> Distribution:
         """q(z|x)."""

@@ -96,7 +96,7 @@ def standard_metrics(trace: Trace, prefix: str, *, dequantized_levels: int | Non
         "reconstruction": ExampleMean(reconstruction),
         "active_units": ActiveUnits(trace),
     }
-    if trace.has_density:
+    if trace.has_kl:
         metrics |= {"nelbo": ExampleMean(nelbo), "kl": ExampleMean(kl)}
         if is_discrete(trace) or dequantized_levels:
             metrics["bits_per_dim"] = BitsPerDim(None if is_discrete(trace) else dequantized_levels)

@@ -29,8 +29,8 @@ class VAE(nn.Module):
         latent_dim: D.
         encoder: called with `shape`.
         posterior: called with the encoder's `out_shape` and D.
-        prior: called with D and `shape`.
-        decoder: called with `(D,)` and `shape`.
+        prior: called with the event shape of z and `shape`.
+        decoder: called with the shape of the code that the posterior makes of z, and `shape`.
         likelihood: called with the decoder's `out_shape` and `shape`.
 
     Raises:
@@ -55,8 +55,8 @@ class VAE(nn.Module):
         self.latent_dim = positive_integer("latent_dim", latent_dim)
         self.encoder = encoder(self.shape)
         self.posterior = posterior(self.encoder.out_shape, self.latent_dim)
-        self.prior = prior(self.latent_dim, self.shape)
-        self.decoder = decoder((self.latent_dim,), self.shape)
+        self.prior = prior(self.posterior.event_shape(self.latent_dim), self.shape)
+        self.decoder = decoder(self.posterior.code_shape(self.latent_dim), self.shape)
         self.likelihood = likelihood(self.decoder.out_shape, self.shape)
 
     def encode(self, x: Tensor) -> Distribution:
@@ -71,12 +71,12 @@ class VAE(nn.Module):
         return q
 
     def decode(self, z: Tensor) -> Distribution:
-        """p(x|z), with the leading shape of z (..., D)."""
-        px: Distribution = self.likelihood(self.decoder(z))
+        """p(x|z), with the leading shape of z (..., D), or (..., N, K) of one-hot codes."""
+        px: Distribution = self.likelihood(self.decoder(self.posterior.embed(z)))
         return px
 
     def trace(self, x: Tensor, num_samples: int = 1) -> Trace:
-        """One pass: S = `num_samples` reparameterised samples of q(z|x), and p(x|z) at each.
+        """One pass: S = `num_samples` samples of q(z|x), and p(x|z) at each.
 
         Args:
             x: (B, C, H, W) in [0, 1].
@@ -87,7 +87,8 @@ class VAE(nn.Module):
         """
         q = self.encode(x)
         z, log_q = sample_with_density(q, num_samples)
-        return Trace(x, self.likelihood(self.decoder(z), x), (Latent(q, self.prior(self.encode), z, log_q),))
+        px = self.likelihood(self.decoder(self.posterior.embed(z, q)), x)
+        return Trace(x, px, (Latent(q, self.prior(self.encode), z, log_q),))
 
     def generate(self, n: int, temperature: float = 1.0) -> Distribution:
         """p(x|z) for n samples z ~ p(z), batch shape (n,); its `.mean` is the picture, its `.sample()` has the noise.

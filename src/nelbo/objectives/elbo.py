@@ -5,9 +5,11 @@ Shapes: S Monte Carlo samples, B batch. In nats, summed over pixels and latents,
 
 from __future__ import annotations
 
-from nelbo.distributions import StandardNormal
-from nelbo.errors import ConfigError
-from nelbo.objectives.objective import Loss, Objective
+from typing import ClassVar
+
+from torch import Tensor
+
+from nelbo.objectives.objective import Loss, Objective, elbo_terms
 from nelbo.schedules import Schedule, as_schedule
 from nelbo.trace import Trace
 
@@ -25,15 +27,21 @@ class NegativeELBO(Objective):
         ConfigError: for a weight that is no finite number of at least 0, or a bad `num_samples`.
     """
 
+    name: ClassVar[str] = "elbo"
+
     def __init__(self, *, beta: float | Schedule, num_samples: int) -> None:
         super().__init__(num_samples)
         self.beta = as_schedule("beta", beta, minimum=0)
 
     def forward(self, trace: Trace, step: float) -> Loss:
         """The loss at `step`."""
-        reconstruction, kl, beta = -trace.log_px.mean(), trace.kl.mean(), self.beta(step)
-        terms = {"nelbo": (reconstruction + kl).detach(), "reconstruction": reconstruction.detach(), "kl": kl.detach()}
-        return Loss(reconstruction + beta * kl, {**terms, "beta": beta})
+        reconstruction, kl, terms = elbo_terms(trace)
+        beta = self.beta(step)
+        return Loss(reconstruction + beta * self.rate(trace, kl, step), {**terms, "beta": beta})
+
+    def rate(self, trace: Trace, kl: Tensor, step: float) -> Tensor:
+        """What beta weighs: the KL, a scalar in nats, and what subclasses make of it."""
+        return kl
 
     def check(self, trace: Trace) -> None:
         """An ELBO needs log q(z|x).
@@ -41,11 +49,7 @@ class NegativeELBO(Objective):
         Raises:
             ConfigError: for a deterministic code.
         """
-        if not trace.has_density:
-            mend = (
-                "posterior=deterministic has no log q(z|x): use objective=reconstruction, or posterior=diagonal_normal"
-            )
-            raise ConfigError("objective", "elbo", mend, located=True)
+        self.require_kl(trace)
 
 
 class Reconstruction(Objective):
@@ -57,6 +61,8 @@ class Reconstruction(Objective):
     Raises:
         ConfigError: for a bad `num_samples`.
     """
+
+    name: ClassVar[str] = "reconstruction"
 
     def __init__(self, *, num_samples: int) -> None:
         super().__init__(num_samples)
@@ -72,6 +78,4 @@ class Reconstruction(Objective):
         Raises:
             ConfigError: for a prior with parameters.
         """
-        if not all(isinstance(latent.p, StandardNormal) for latent in trace.latents):
-            mend = "has no KL, so nothing would train the prior: use prior=standard_normal, or objective=elbo"
-            raise ConfigError("objective", "reconstruction", mend, located=True)
+        self.require_standard_normal(trace, "has no KL, so nothing would train the prior")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from nelbo.errors import positive_integer
+from nelbo.distributions import StandardNormal
+from nelbo.errors import ConfigError, positive_integer
 from nelbo.trace import Trace
 
 
@@ -32,6 +33,12 @@ class Objective(nn.Module):
         ConfigError: if `num_samples` is not a positive whole number.
     """
 
+    name: ClassVar[str] = ""
+    """How it is chosen, objective=..., for what is said to those who cannot have it."""
+
+    least_batch: ClassVar[int] = 1
+    """How many images it needs in a batch, in each process."""
+
     def __init__(self, num_samples: int) -> None:
         super().__init__()
         self.num_samples = positive_integer("num_samples", num_samples)
@@ -43,6 +50,73 @@ class Objective(nn.Module):
     def check(self, trace: Trace) -> None:
         """Refuse what has no meaning, when the run is built.
 
+        Args:
+            trace: of two images, by the model in eval mode.
+
         Raises:
             ConfigError: naming the two that do not go together.
         """
+
+    def prepare(self, num_examples: int) -> None:
+        """Take the number of training images, before training, where an estimator depends on it."""
+
+    def optimizer_options(self) -> dict[str, Any]:
+        """What the optimiser shall do otherwise with this objective's own parameters, such as {"lr": 1e-4}."""
+        return {}
+
+    def refuse(self, mend: str) -> ConfigError:
+        """The error that says so, in one line."""
+        return ConfigError("objective", self.name, mend, located=True)
+
+    def require_kl(self, trace: Trace) -> None:
+        """An ELBO needs log q(z|x).
+
+        Raises:
+            ConfigError: for a deterministic code.
+        """
+        if not trace.has_kl:
+            mend = "use objective=reconstruction or objective=wae, or posterior=diagonal_normal"
+            raise self.refuse(f"posterior=deterministic has no log q(z|x): {mend}")
+
+    def require_weights(self, trace: Trace) -> None:
+        """Bounds of several samples, and gradients along the path, need a density of reparameterised samples.
+
+        Raises:
+            ConfigError: for a deterministic code, and for codes of classes.
+        """
+        self.require_kl(trace)
+        if not all(latent.has_density and latent.q.has_rsample for latent in trace.latents):
+            mend = "samples of classes have no reparameterised density, so no importance weights to train with"
+            raise self.refuse(f"{mend}: use objective=elbo, or posterior=diagonal_normal")
+
+    def require_one_level(self, trace: Trace) -> None:
+        """One level of latents.
+
+        Raises:
+            ConfigError: for several, whose paths lead through each other.
+        """
+        if len(trace.latents) > 1:
+            raise self.refuse(f"is for one level of latents, and the model has {len(trace.latents)}: use objective=elbo")
+
+    def require_standard_normal(self, trace: Trace, reason: str) -> None:
+        """A prior that is not learned.
+
+        Raises:
+            ConfigError: for any other, with the reason.
+        """
+        if not all(isinstance(latent.p, StandardNormal) for latent in trace.latents):
+            raise self.refuse(f"{reason}: use prior=standard_normal, or objective=elbo")
+
+
+def elbo_terms(trace: Trace) -> tuple[Tensor, Tensor, dict[str, Tensor | float]]:
+    """E_q[-log p(x|z)] and KL(q(z|x) || p(z)), scalars in nats, and the terms that every objective shows of them."""
+    reconstruction = -trace.log_px.mean()
+    if not trace.has_kl:
+        return reconstruction, reconstruction.new_zeros(()), {"reconstruction": reconstruction.detach()}
+    kl = trace.kl.mean()
+    terms: dict[str, Tensor | float] = {
+        "nelbo": (reconstruction + kl).detach(),
+        "reconstruction": reconstruction.detach(),
+        "kl": kl.detach(),
+    }
+    return reconstruction, kl, terms

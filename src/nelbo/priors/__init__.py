@@ -3,7 +3,18 @@
 from nelbo.priors.flow import Flow
 from nelbo.priors.mixture import Mixture
 from nelbo.priors.normal import DiagonalNormal, StandardNormal
+from nelbo.priors.one_hot import Categorical, Uniform
 from nelbo.priors.prior import Encode, Prior
 from nelbo.priors.vamp import VampPrior
 
-__all__ = ["DiagonalNormal", "Encode", "Flow", "Mixture", "Prior", "StandardNormal", "VampPrior"]
+__all__ = [
+    "Categorical",
+    "DiagonalNormal",
+    "Encode",
+    "Flow",
+    "Mixture",
+    "Prior",
+    "StandardNormal",
+    "Uniform",
+    "VampPrior",
+]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nelbo import distributions
 from nelbo.nets import FlowTransforms
-from nelbo.priors.prior import Encode, Prior
+from nelbo.priors.prior import Encode, Prior, vectors
 
 
 class Flow(Prior):
@@ -22,18 +22,21 @@ class Flow(Prior):
     `coupling` and `spline` and takes D passes a layer for `autoregressive`.
 
     Args:
-        latent_dim: D.
+        event_shape: (D,).
         shape: (C, H, W), of no use here.
         kind: coupling (RealNVP), spline or autoregressive.
         layers: how many.
         hidden: widths of each layer's net.
 
     Raises:
-        ConfigError: for a kind that does not exist or a number out of range.
+        ConfigError: for a kind that does not exist, a number out of range, or z that are one-hot codes.
     """
 
-    def __init__(self, latent_dim: int, shape: Sequence[int], *, kind: str, layers: int, hidden: Sequence[int]) -> None:
+    def __init__(
+        self, event_shape: Sequence[int], shape: Sequence[int], *, kind: str, layers: int, hidden: Sequence[int]
+    ) -> None:
         super().__init__()
+        latent_dim = vectors("flow", event_shape)
         self.transforms = FlowTransforms(latent_dim, 0, kind=kind, layers=layers, hidden=hidden)
         self.register_buffer("zeros", torch.zeros(latent_dim), persistent=False)
         self.zeros: Tensor

@@ -14,7 +14,7 @@ from torch import nn
 from nelbo.distributions import NormalMixture
 from nelbo.errors import positive_integer
 from nelbo.priors.normal import SCALE_FLOOR
-from nelbo.priors.prior import Encode, Prior
+from nelbo.priors.prior import Encode, Prior, vectors
 
 STARTING_SPREAD = 0.5
 """Standard deviation of the starting means; the components' own makes up the rest to N(0, I)."""
@@ -24,17 +24,17 @@ class Mixture(Prior):
     """p(z) = sum over k of pi_k N(mu_k, diag(sigma_k^2)), all learned (Dilokthanakul et al. 2016).
 
     Args:
-        latent_dim: D.
+        event_shape: (D,).
         shape: (C, H, W), of no use here.
         components: K.
 
     Raises:
-        ConfigError: if `components` is not a positive whole number.
+        ConfigError: if `components` is not a positive whole number, or z are one-hot codes.
     """
 
-    def __init__(self, latent_dim: int, shape: Sequence[int], *, components: int) -> None:
+    def __init__(self, event_shape: Sequence[int], shape: Sequence[int], *, components: int) -> None:
         super().__init__()
-        count = positive_integer("components", components)
+        latent_dim, count = vectors("mixture", event_shape), positive_integer("components", components)
         self.logits = nn.Parameter(torch.zeros(count))
         self.loc = nn.Parameter(STARTING_SPREAD * torch.randn(count, latent_dim))
         starting_scale = math.sqrt(1 - STARTING_SPREAD**2)

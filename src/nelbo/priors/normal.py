@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nelbo import distributions
-from nelbo.priors.prior import Encode, Prior
+from nelbo.priors.prior import Encode, Prior, vectors
 
 SCALE_FLOOR = 1e-3
 """No learned standard deviation of a prior goes below this."""
@@ -21,14 +21,17 @@ class StandardNormal(Prior):
     """p(z) = N(0, I), Kingma & Welling 2014.
 
     Args:
-        latent_dim: D.
+        event_shape: (D,).
         shape: (C, H, W), of no use here.
+
+    Raises:
+        ConfigError: if z are one-hot codes.
     """
 
-    def __init__(self, latent_dim: int, shape: Sequence[int]) -> None:
+    def __init__(self, event_shape: Sequence[int], shape: Sequence[int]) -> None:
         super().__init__()
         # Not in the checkpoint: a constant that follows the module from device to device.
-        self.register_buffer("zeros", torch.zeros(latent_dim), persistent=False)
+        self.register_buffer("zeros", torch.zeros(vectors("standard_normal", event_shape)), persistent=False)
         self.zeros: Tensor
 
     def forward(self, encode: Encode) -> distributions.StandardNormal:
@@ -40,12 +43,16 @@ class DiagonalNormal(Prior):
     """p(z) = N(mu, diag(sigma^2)), both learned; starts at N(0, I).
 
     Args:
-        latent_dim: D.
+        event_shape: (D,).
         shape: (C, H, W), of no use here.
+
+    Raises:
+        ConfigError: if z are one-hot codes.
     """
 
-    def __init__(self, latent_dim: int, shape: Sequence[int]) -> None:
+    def __init__(self, event_shape: Sequence[int], shape: Sequence[int]) -> None:
         super().__init__()
+        latent_dim = vectors("diagonal_normal", event_shape)
         self.loc = nn.Parameter(torch.zeros(latent_dim))
         self.log_scale = nn.Parameter(torch.zeros(latent_dim))
 

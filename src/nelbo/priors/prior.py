@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
+
+from nelbo.errors import ConfigError
 
 Encode = Callable[[Tensor], Distribution]
 
 
 class Prior(nn.Module):
-    """Returns p(z) with batch shape () and event shape (D,). Made from (latent_dim, shape of the images)."""
+    """Returns p(z) with batch shape (). Made from (event shape of z, shape of the images).
+
+    The event shape is (D,), or (N, K) for N one-hot codes of K classes.
+    """
 
     def forward(self, encode: Encode) -> Distribution:
         """p(z). Only a prior made of posteriors (VampPrior) uses `encode`, which maps images to q(z|x)."""
@@ -19,3 +24,27 @@ class Prior(nn.Module):
 
     def initialize(self, images: Tensor) -> None:
         """Take starting values from training images (N, C, H, W) in [0, 1], where the prior has any."""
+
+
+def vectors(prior: str, event_shape: Sequence[int]) -> int:
+    """D, if z are vectors.
+
+    Raises:
+        ConfigError: if they are one-hot codes.
+    """
+    if len(event_shape) != 1:
+        mend = "is over vectors, and z are one-hot codes: use prior=categorical or prior=uniform"
+        raise ConfigError("prior", prior, mend, located=True)
+    return event_shape[0]
+
+
+def classes(prior: str, event_shape: Sequence[int]) -> tuple[int, int]:
+    """N and K, if z are one-hot codes.
+
+    Raises:
+        ConfigError: if they are vectors.
+    """
+    if len(event_shape) != 2:
+        mend = "is over one-hot codes, and z are vectors: use posterior=categorical or vector_quantized, or another prior"
+        raise ConfigError("prior", prior, mend, located=True)
+    return event_shape[0], event_shape[1]

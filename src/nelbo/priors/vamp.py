@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 from nelbo.distributions import even_mixture
 from nelbo.errors import ConfigError, boolean, positive_integer
-from nelbo.priors.prior import Encode, Prior
+from nelbo.priors.prior import Encode, Prior, vectors
 
 PIXEL_RANGE = 0.02
 """Starting pixels are kept this far from 0 and 1, where the sigmoid has no gradient."""
@@ -28,17 +28,18 @@ class VampPrior(Prior):
     Pixels of u_k are kept in [0, 1] by a sigmoid; the paper's code clips them, which stops clipped ones for good.
 
     Args:
-        latent_dim: D, of no use here.
+        event_shape: (D,).
         shape: (C, H, W).
         components: K.
         from_data: whether pseudo-inputs start at training images, or at the mean image with noise.
 
     Raises:
-        ConfigError: if `components` is not a positive whole number or `from_data` not true or false.
+        ConfigError: if `components` is not a positive whole number `from_data` not true or false, or z are one-hot codes.
     """
 
-    def __init__(self, latent_dim: int, shape: Sequence[int], *, components: int, from_data: bool) -> None:
+    def __init__(self, event_shape: Sequence[int], shape: Sequence[int], *, components: int, from_data: bool) -> None:
         super().__init__()
+        vectors("vamp", event_shape)
         self.from_data = boolean("from_data", from_data)
         self.logits = nn.Parameter(STARTING_NOISE * torch.randn(positive_integer("components", components), *shape))
 

@@ -219,7 +219,7 @@ def tensors_of(trace: Trace) -> dict[str, Tensor]:
     for level, latent in enumerate(trace.latents):
         found["z" if len(trace.latents) == 1 else f"z, level {level + 1}"] = latent.z
     found["log p(x|z)"] = trace.log_px
-    if trace.has_density:
+    if trace.has_kl:
         found["KL"] = trace.kl
     return {name: value.detach() for name, value in found.items()}
 

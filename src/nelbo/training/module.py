@@ -69,16 +69,19 @@ class VAEModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """The optimiser's options are the config's: a checkpoint brings those that it was written with."""
         optimizer = self.trainer.optimizers[0]
-        rate = optimizer.defaults["lr"]
-        for group in optimizer.param_groups:
+        rates = []
+        for group, own in zip(optimizer.param_groups, self.parameter_groups(), strict=True):
+            options = {**optimizer.defaults, **{name: value for name, value in own.items() if name != "params"}}
+            rate = options.pop("lr")
             scale = rate / group["initial_lr"]  # 1, unless the run was allowed to go on with another rate
-            group.update({name: value for name, value in optimizer.defaults.items() if name != "lr"})
+            group.update(options)
             group["lr"], group["initial_lr"] = group["lr"] * scale, rate
+            rates.append(rate)
         for config in self.trainer.lr_scheduler_configs:
             scheduler = config.scheduler
-            scheduler.base_lrs = [rate for _ in scheduler.base_lrs]
+            scheduler.base_lrs = list(rates)
             if isinstance(scheduler, LambdaLR):  # a function of the step: of all epochs, also of those that were added
-                for group, share in zip(optimizer.param_groups, scheduler.lr_lambdas, strict=True):
+                for group, rate, share in zip(optimizer.param_groups, rates, scheduler.lr_lambdas, strict=True):
                     group["lr"] = rate * share(scheduler.last_epoch)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -128,9 +131,16 @@ class VAEModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, over the objective's own parameters too, and its schedule by step."""
-        optimizer = self.optimizer(self.parameters())
+        optimizer = self.optimizer(self.parameter_groups())
         scheduler = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The model's parameters and, where it has any, the objective's own, with what it wants for them."""
+        own = list(self.objective.parameters())
+        return [{"params": list(self.model.parameters())}] + (
+            [{"params": own, **self.objective.optimizer_options()}] if own else []
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `nelbo.load` needs."""
