@@ -70,6 +70,7 @@ class Training:
         with torch.no_grad(), torch.random.fork_rng():
             example = model.eval().trace(images[:2], objective.num_samples)
         model.train().initialize(images)
+        objective.prepare(len(self.data.splits["train"]))
         optimizer, scheduler = build(plain["optimizer"], "optimizer"), build(plain["scheduler"], "scheduler")
         self.module = VAEModule(model, objective, optimizer, scheduler, example, None, {"model": plain["model"]})
         quiet_lightning()

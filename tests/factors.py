@@ -11,6 +11,7 @@ from nelbo.heads import (
     Bernoulli,
     Beta,
     Categorical,
+    CategoricalPosterior,
     ContinuousBernoulli,
     DeterministicPosterior,
     DiagonalNormalPosterior,
@@ -26,12 +27,32 @@ from nelbo.heads import (
     OptimalGaussian,
     PerChannelGaussian,
     PerPixelGaussian,
+    VectorQuantizedPosterior,
 )
 from nelbo.models import VAE
 from nelbo.nets import MLP, ConvDecoder, ConvEncoder
 from nelbo.nets.flows import KINDS
-from nelbo.objectives import NegativeELBO, Reconstruction
-from nelbo.priors import DiagonalNormal, Flow, Mixture, StandardNormal, VampPrior
+from nelbo.objectives import (
+    CIWAE,
+    DIP,
+    IWAE,
+    MIWAE,
+    PIWAE,
+    STL,
+    WAE,
+    BetaTC,
+    Capacity,
+    DReG,
+    FactorVAE,
+    FreeBits,
+    InfoVAE,
+    NegativeELBO,
+    Objective,
+    Reconstruction,
+    VectorQuantized,
+)
+from nelbo.priors import Autoregressive, DiagonalNormal, Flow, Mixture, StandardNormal, Uniform, VampPrior
+from nelbo.priors import Categorical as CategoricalPrior
 from nelbo.schedules import Linear
 
 SHAPE = (1, 6, 5)
@@ -45,12 +66,23 @@ POSTERIORS = {
     **{f"flow_{kind}": partial(FlowPosterior, context=2, kind=kind, layers=2, hidden=[8]) for kind in KINDS},
     "deterministic": DeterministicPosterior,
 }
+CODE_POSTERIORS = {
+    "categorical": partial(CategoricalPosterior, classes=4, temperature=0.67, straight_through=False),
+    "vector_quantized": partial(VectorQuantizedPosterior, classes=5, decay=0.9, dead_below=0.1),
+}
+"""Whose z are one-hot codes, and no vectors."""
+
 PRIORS = {
     "standard_normal": StandardNormal,
     "diagonal_normal": DiagonalNormal,
     "mixture": partial(Mixture, components=4),
     "vamp": partial(VampPrior, components=5, from_data=True),
     **{f"flow_{kind}": partial(Flow, kind=kind, layers=2, hidden=[8]) for kind in KINDS},
+}
+CODE_PRIORS = {
+    "uniform": Uniform,
+    "categorical": CategoricalPrior,
+    "autoregressive": partial(Autoregressive, width=8, layers=1, heads=2),
 }
 LIKELIHOODS = {
     "bernoulli": Bernoulli,
@@ -79,15 +111,66 @@ NETS = {
 OBJECTIVES = {
     "elbo": partial(NegativeELBO, beta=1.0, num_samples=2),
     "reconstruction": partial(Reconstruction, num_samples=2),
+    "iwae": partial(IWAE, num_samples=2),
+    "miwae": partial(MIWAE, num_samples=4, groups=2),
+    "ciwae": partial(CIWAE, num_samples=2, elbo_share=0.5),
+    "dreg": partial(DReG, num_samples=2),
+    "piwae": partial(PIWAE, num_samples=4, groups=2),
+    "stl": partial(STL, beta=1.0, num_samples=2),
+    "free_bits": partial(FreeBits, beta=1.0, free_bits=0.0, per="level", num_samples=2),
+    "capacity": partial(Capacity, gamma=2.0, capacity=0.1, num_samples=2),
+    "vq_vae": partial(VectorQuantized, commitment=0.25, num_samples=2),
+    "beta_tc": lambda: prepared(BetaTC(alpha=1.0, beta=6.0, gamma=2.0, estimator="weighted", num_samples=2)),
+    "dip": partial(DIP, beta=1.0, variant="ii", lambda_off_diagonal=10.0, lambda_diagonal=5.0, num_samples=2),
+    "info": partial(InfoVAE, alpha=0.5, mmd_weight=10.0, kernel="rbf", scales=[0.5, 1], num_samples=2),
+    "wae": partial(WAE, mmd_weight=10.0, kernel="imq", scales=[0.5, 1], num_samples=2),
+    "factor": partial(
+        FactorVAE,
+        gamma=10.0,
+        latent_dim=LATENT_DIM,
+        hidden=[8],
+        discriminator_lr=1e-3,
+        discriminator_betas=[0.5, 0.9],
+        num_samples=2,
+    ),
 }
+
+
+OF_WEIGHTS = {"iwae", "miwae", "ciwae", "dreg", "piwae", "stl"}
+"""Objectives that need importance weights."""
+
+
+def prepared(objective: Objective) -> Objective:
+    """Told how many training images there are."""
+    objective.prepare(100)
+    return objective
 
 
 def refusal(posterior: str, prior: str, objective: str = "elbo") -> str | None:
     """What is said to a pair without meaning; None where it has one."""
+    over_codes = prior in CODE_PRIORS
+    if over_codes != (posterior in CODE_POSTERIORS):
+        return f"prior={prior.partition('_')[0]}.*: is over {'one-hot codes' if over_codes else 'vectors'}, and z are"
     if prior == "vamp" and posterior.startswith(("deterministic", "flow")):
         return "prior=vamp: is a mixture of q"
-    if objective == "elbo" and posterior == "deterministic":
-        return "objective=elbo: posterior=deterministic has no log q"
+    if objective == "vq_vae" and posterior != "vector_quantized":
+        return "objective=vq_vae: is about vectors rounded to a codebook"
+    has_kl = objective in OBJECTIVES and objective not in ("reconstruction", "wae", "vq_vae")
+    if has_kl and posterior == "deterministic":
+        return f"objective={objective}: posterior=deterministic has no log q"
+    if has_kl and (posterior, prior) == ("categorical", "autoregressive"):
+        return f"objective={objective}: posterior=categorical is trained with a closed KL"
+    if objective in OF_WEIGHTS and posterior in CODE_POSTERIORS:
+        return f"objective={objective}: samples of classes have no reparameterised density"
+    independent = posterior in ("diagonal_normal", "laplace") and prior in ("standard_normal", "diagonal_normal")
+    if objective == "beta_tc" and not independent:
+        return "objective=beta_tc: needs vectors of independent units"
+    if objective == "dip" and posterior.startswith(("flow", *CODE_POSTERIORS)):
+        return "objective=dip: needs vectors with a mean and a covariance"
+    if objective == "factor" and posterior in CODE_POSTERIORS:
+        return "objective=factor: needs vectors, and z are one-hot codes"
+    if objective in ("info", "wae") and prior != "standard_normal":
+        return f"objective={objective}: has an MMD, which would not train a prior"
     if objective == "reconstruction" and prior != "standard_normal":
         return "objective=reconstruction: has no KL, so nothing would train the prior"
     return None
@@ -106,8 +189,8 @@ def make_vae(
         shape=shape,
         latent_dim=latent_dim,
         encoder=encoder,
-        posterior=POSTERIORS[posterior],
-        prior=PRIORS[prior],
+        posterior=(POSTERIORS | CODE_POSTERIORS)[posterior],
+        prior=(PRIORS | CODE_PRIORS)[prior],
         decoder=decoder,
         likelihood=LIKELIHOODS[likelihood],
     )

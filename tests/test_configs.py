@@ -21,6 +21,7 @@ from nelbo.evaluation.measure import JointMeasure, Measure
 from nelbo.pictures import Picture
 from nelbo.run import resolve
 from tests.conftest import ROOT
+from tests.factors import CODE_POSTERIORS, CODE_PRIORS
 
 CONF = ROOT / "conf"
 OPTIONS = sorted(
@@ -57,15 +58,17 @@ def reader(group: str, option: str) -> dict[str, Any]:
 
 
 NEEDED = {
-    "image_folder": ["data.root=folder"],
-    "arrays": ["data.path=file.npy", "data.shape=[1,28,28]"],
-    "huggingface": ["data.name=set"],
+    ("data", "image_folder"): ["data.root=folder"],
+    ("data", "arrays"): ["data.path=file.npy", "data.shape=[1,28,28]"],
+    ("data", "huggingface"): ["data.name=set"],
+    **{("posterior", posterior): ["prior=uniform"] for posterior in CODE_POSTERIORS},
+    **{("prior", prior): ["posterior=categorical"] for prior in CODE_PRIORS},
 }
-"""What has no default."""
+"""What has no default, and what an option goes together with alone."""
 
 
 def override(group: str, option: str) -> list[str]:
-    return [f"{group}={option}", *(NEEDED.get(option, []) if group == "data" else [])]
+    return [f"{group}={option}", *NEEDED.get((group, option), [])]
 
 
 def targets(spec: object, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

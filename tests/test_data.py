@@ -249,3 +249,26 @@ def test_loaders_serve_whole_batches(workers: int) -> None:
         assert sorted(labels.tolist()) == sorted(labels_of(data, "train").tolist())
     images, _, _ = next(iter(data.test_dataloader()))
     assert images.dtype == torch.uint8 and images.shape == (16, 1, 4, 4)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_batches_too_small_for_an_objective_are_refused_and_no_others(world_size: int) -> None:
+    for batch_size in range(2, 30):
+        data = make(batch_size=batch_size, validation_size=21)
+        data.setup()
+        smallest = {
+            split: min(
+                len(batch)
+                for rank in range(world_size)
+                for batch in Batches(
+                    len(data.splits[split]), batch_size, shuffle=False, seed=0, rank=rank, world_size=world_size
+                ).batches()
+            )
+            for split in ("train", "val")
+        }
+        data.check_batches(1, 1)
+        if min(smallest.values()) >= 2:
+            data.check_batches(2, world_size)
+        else:
+            with pytest.raises(ConfigError, match=rf"data.batch_size={batch_size}: leaves a batch of [01] of the"):
+                data.check_batches(2, world_size)

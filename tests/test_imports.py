@@ -19,7 +19,7 @@ ROOMS = {
     "heads": {"heads", "nets", "distributions", "schedules"},
     "priors": {"priors", "nets", "distributions"},
     "models": {"models", "trace", "distributions", "heads", "nets", "priors"},
-    "objectives": {"objectives", "trace", "distributions", "schedules"},
+    "objectives": {"objectives", "trace", "distributions", "nets", "schedules"},
     "metrics": {"metrics", "trace", "distributions", "schedules"},
     "evaluation": {"evaluation", "models", "metrics", "pictures", "trace", "distributions"},
     "pictures": {"pictures", "models", "distributions", "trace"},

@@ -34,12 +34,12 @@ class Latent:
 
     @property
     def has_kl(self) -> bool:
-        """Whether KL(q(z|x) || p(z)) exists, and so an ELBO; for a deterministic code in a continuous space it does not."""
+        """Whether KL(q(z|x) || p(z)) exists, and so an ELBO: not for a deterministic code among vectors."""
         return not isinstance(self.q, Delta)
 
     @property
     def has_density(self) -> bool:
-        """Whether log q(z|x) of the sample exists: not for a deterministic code, nor for a relaxed sample of classes."""
+        """Whether log q(z|x) of the samples exists: not for a deterministic code, nor for relaxed samples of classes."""
         return not isinstance(self.q, Delta | RelaxedOneHot)
 
     @property
@@ -86,18 +86,25 @@ class Latent:
     def path_log_q(self) -> Tensor:
         """Log q(z|x), (S, B), with the gradient of the path alone: `score()` to z, none to q's own parameters.
 
-        What is left out is the score function, whose expectation is 0 (Roeder et al. 2017, eq. 5).
+        What is left out is the score function, whose expectation is 0 (Roeder et al. 2017).
         """
+        if not self.z.requires_grad:  # in evaluation: no flow is inverted for a gradient that nobody takes
+            return self.log_q.detach()
         path = (self.score() * self.z).sum(-1)
         return self.log_q.detach() + (path - path.detach())
 
     def own_log_q(self) -> Tensor:
         """Log q(z|x), (S, B), with the rest of the gradient: that to q's own parameters at fixed z, none to z."""
-        log_q: Tensor = self.q.log_prob(self.z.detach())  # type: ignore[no-untyped-call]
+        if not self.z.requires_grad:
+            return self.log_q.detach()
+        log_q: Tensor = self.q.log_prob(self.z.detach())
         return log_q
 
     def scale_gradient(self, factor: Tensor) -> None:
-        """Multiply what comes back to each sample of z by `factor`, (S, B), before it goes on to q's parameters."""
+        """Multiply what comes back to each sample of z by `factor`, (S, B), before it goes on to q's parameters.
+
+        For good, so once a trace.
+        """
         if self.z.requires_grad:  # not in evaluation
             self.z.register_hook(lambda gradient: gradient * factor.unsqueeze(-1))
 

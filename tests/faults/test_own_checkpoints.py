@@ -15,6 +15,12 @@ NEEDS = {
     "likelihood=bernoulli": ["data.protocol=threshold"],
     "posterior=deterministic": ["model=autoencoder"],
     "objective=reconstruction": ["model=autoencoder"],
+    "posterior=categorical": ["prior=categorical"],
+    "posterior=vector_quantized": ["model=vq_vae"],
+    "prior=categorical": ["posterior=categorical"],
+    "prior=uniform": ["posterior=categorical"],
+    "prior=autoregressive": ["model=vq_vae"],
+    "objective=vq_vae": ["model=vq_vae"],
 }
 GROUPS = ("model", "likelihood", "posterior", "prior", "objective", "optimizer", "scheduler", "callbacks", "logger")
 SHIPPED = [f"{group}={file.stem}" for group in GROUPS for file in sorted((ROOT / "conf" / group).glob("*.yaml"))]

@@ -199,6 +199,23 @@ class ImageData(pl.LightningDataModule):
         """Test batches."""
         return self._loader("test", shuffle=False)
 
+    def check_batches(self, least: int, world_size: int) -> None:
+        """Refuse batches that are too small for an objective which compares the images of a batch.
+
+        Args:
+            least: how many images it needs in each, in each process.
+            world_size: processes that share them.
+
+        Raises:
+            ConfigError: if the last batch of the training or the validation images has fewer.
+        """
+        for split in ("train", "val"):
+            total, last = len(self.splits[split]), world_size - 1  # the last process has the smallest share
+            batches = Batches(total, self.batch_size, shuffle=False, rank=last, world_size=world_size).batches()
+            if total and (smallest := min(map(len, batches))) < least:
+                mend = f"leaves a batch of {smallest} of the {total} {split} images, and this objective needs {least}"
+                raise ConfigError("data.batch_size", self.batch_size, f"{mend}: choose another")
+
     def _loader(self, split: str, *, shuffle: bool) -> DataLoader[RawBatch]:
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)

@@ -1,5 +1,6 @@
 """What torch.distributions lacks."""
 
+from nelbo.distributions.autoregressive import AutoregressiveOneHots
 from nelbo.distributions.beta import BetaPixels
 from nelbo.distributions.categorical import CategoricalPixels
 from nelbo.distributions.continuous_bernoulli import ContinuousBernoulli
@@ -15,6 +16,7 @@ from nelbo.distributions.sampling import mean_of, sample_with_density, two_means
 from nelbo.distributions.tempering import temper
 
 __all__ = [
+    "AutoregressiveOneHots",
     "BernoulliPixels",
     "BetaPixels",
     "CategoricalPixels",

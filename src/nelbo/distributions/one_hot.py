@@ -7,11 +7,31 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, OneHotCategorical, constraints
+from torch.distributions import Distribution, Independent, OneHotCategorical, constraints, register_kl
 from torch.nn import functional
 
 
-class OneHots(Independent[OneHotCategorical]):
+def refuse_relaxed(value: Tensor) -> None:
+    """Refuse values (..., K) that are not one-hot.
+
+    Raises:
+        ValueError: for them.
+    """
+    if not (((value == 0) | (value == 1)).all() and (value.sum(-1) == 1).all()):
+        raise ValueError("the probability of classes is that of one-hot codes, and these are relaxed ones")
+
+
+class OneHot(OneHotCategorical):
+    """One variable, (..., K); a class of its own so that a KL can be registered against it."""
+
+
+@register_kl(OneHot, OneHot)  # type: ignore[untyped-decorator]
+def _kl_one_hot(p: OneHot, q: OneHot) -> Tensor:
+    """In nats; torch's is infinite where a probability of q is only too small for a float."""
+    return (p.probs * (p.logits - q.logits)).sum(-1)
+
+
+class OneHots(Independent[OneHot]):
     """Independent categorical variables: P(z) = prod over n of softmax(logits_n)[class of z_n].
 
     torch's own `log_prob` takes the argmax of what is no one-hot code, without a word; this one refuses it.
@@ -21,7 +41,7 @@ class OneHots(Independent[OneHotCategorical]):
     """
 
     def __init__(self, logits: Tensor) -> None:
-        super().__init__(OneHotCategorical(logits=logits, validate_args=False), 1, validate_args=False)
+        super().__init__(OneHot(logits=logits, validate_args=False), 1, validate_args=False)
 
     @property
     def logits(self) -> Tensor:
@@ -39,14 +59,13 @@ class OneHots(Independent[OneHotCategorical]):
         Raises:
             ValueError: for values that are not one-hot, such as relaxed samples.
         """
-        if not (((value == 0) | (value == 1)).all() and (value.sum(-1) == 1).all()):
-            raise ValueError("the probability of classes is that of one-hot codes, and these are relaxed ones")
+        refuse_relaxed(value)
         # A class that cannot be has log-probability -inf, and 0 times that is no number.
         return torch.where(value == 1, self.logits, 0).sum((-2, -1))
 
 
 class RelaxedOneHot(OneHots):
-    """Samples of `OneHots` made differentiable: softmax((logits + Gumbel noise) / temperature), Jang et al. 2017, eq. 2.
+    """Differentiable samples of `OneHots`: softmax((logits + Gumbel noise) / temperature), Jang et al. 2017, eq. 2.
 
     KLs are those of the classes, not of the relaxed samples (their section 3.1), so their log-density is refused: its
     ratio to the prior's probability of classes would be no importance weight (Maddison et al. 2017, appendix C).
@@ -79,7 +98,7 @@ class RelaxedOneHot(OneHots):
         if not self.straight_through:
             return relaxed
         hard = functional.one_hot(relaxed.argmax(-1), relaxed.shape[-1]).to(relaxed.dtype)
-        return hard + relaxed - relaxed.detach()
+        return hard + (relaxed - relaxed.detach())  # one-hot to the last digit
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Refused.
@@ -117,7 +136,7 @@ class Quantized(Distribution):
     @property
     def straight_through(self) -> Tensor:
         """The entries, (..., N, D), with a gradient that goes to the encoder as if nothing had been rounded."""
-        return self.vectors + (self.quantized - self.vectors).detach()
+        return self.quantized.detach() + (self.vectors - self.vectors.detach())
 
     @property
     def mean(self) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch.distributions import Distribution, Independent, MixtureSameFamily
 
+from nelbo.distributions.autoregressive import AutoregressiveOneHots
 from nelbo.distributions.flow import Flow
 from nelbo.distributions.mixture import NormalMixture
 from nelbo.distributions.normal import DiagonalNormal, FullNormal
@@ -41,6 +42,11 @@ def _(distribution: Independent[Any], temperature: float) -> Independent[Any]:
 @temper.register
 def _(distribution: OneHots, temperature: float) -> OneHots:
     return OneHots(distribution.logits / temperature)
+
+
+@temper.register
+def _(distribution: AutoregressiveOneHots, temperature: float) -> AutoregressiveOneHots:
+    return AutoregressiveOneHots(distribution.logits, distribution.like, distribution.temperature * temperature)
 
 
 @temper.register

@@ -12,6 +12,7 @@ from nelbo.evaluation.neighbours import Neighbours
 from nelbo.evaluation.passes import ELBO, ActiveUnits
 from nelbo.evaluation.representation import KNN, Probe, Silhouette
 from nelbo.evaluation.sample_quality import FID, KID, PRDC
+from nelbo.evaluation.total_correlation import TotalCorrelation
 from nelbo.evaluation.udr import UDR
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Neighbours",
     "Probe",
     "Silhouette",
+    "TotalCorrelation",
     "importance",
     "log_likelihood",
 ]

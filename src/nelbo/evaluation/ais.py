@@ -19,6 +19,7 @@ from nelbo.evaluation.annealing import (
     upper_bound,
 )
 from nelbo.evaluation.importance import CHUNK_PIXELS
+from nelbo.evaluation.likelihood import require_vectors
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, mean_and_error
 from nelbo.models import VAE
 
@@ -63,7 +64,7 @@ class AIS(Measure):
         """Measure.
 
         Raises:
-            NoMeaning: if p(z) has no density, or p(x|z) no gradient with respect to z.
+            NoMeaning: if p(z) has no density, or p(x|z) no gradient with respect to z, as of classes.
         """
         check(subject)
         size = max(1, CHUNK_PIXELS // (self.num_chains * subject.images[torch.arange(1)].numel()))
@@ -153,8 +154,9 @@ def check(subject: Subject) -> None:
     """Refuse models that cannot be annealed.
 
     Raises:
-        NoMeaning: if p(z) has no density, or p(x|z) no gradient with respect to z.
+        NoMeaning: if p(z) has no density, or p(x|z) no gradient with respect to z, as of classes.
     """
+    require_vectors(subject, "ais", "which no gradient leads from one to another; use metrics=[nll] or [elbo]")
     model, x = subject.model, subject.images[torch.arange(1)].to(subject.device)
     with torch.enable_grad():
         z = x.new_zeros(1, 1, model.latent_dim).requires_grad_()

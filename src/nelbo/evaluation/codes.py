@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nelbo.distributions import mean_of
 from nelbo.evaluation.measure import Subject
+from nelbo.pictures.codes import features
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -22,6 +23,8 @@ Integers = NDArray[np.int64]
 
 def codes_of(subject: Subject, task: str, *, split: str | None = None, limit: int | None = None) -> Floats:
     """E_q(z|x)[z] of the images of a split, (N, D): exact, or an average of samples where it has no closed form.
+
+    Of classes, their probabilities; of a codebook, its entries, all positions in a row.
 
     Args:
         subject: the model and its data.
@@ -32,7 +35,7 @@ def codes_of(subject: Subject, task: str, *, split: str | None = None, limit: in
 
     @torch.no_grad()
     def encode(x: Tensor) -> dict[str, Tensor]:
-        return {"codes": mean_of(subject.model.encode(x))}
+        return {"codes": features(subject.model, mean_of(subject.model.encode(x)))}
 
     codes: Floats = subject.map(task, encode, split=split, limit=limit)["codes"].double().numpy()
     return codes

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nelbo.distributions import Flow, StandardNormal
 from nelbo.errors import at_most, number
-from nelbo.evaluation.likelihood import require_density
+from nelbo.evaluation.likelihood import require_density, require_vectors
 from nelbo.evaluation.linear_theory import LinearTheory, final_beta, linear_theory
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject
 from nelbo.evaluation.passes import mean_variances
@@ -40,9 +40,10 @@ class Collapse(Measure):
         """Measure.
 
         Raises:
-            NoMeaning: if the model has no KL that could collapse.
+            NoMeaning: if the model has no KL that could collapse, or codes of classes.
         """
         require_density(subject, "collapse")
+        require_vectors(subject, "collapse", "and units are active by the variance of a number; see kl_per_unit.csv")
         findings = Findings()
         variances = mean_variances(subject, self.limit)
         active = variances > ACTIVE_VARIANCE
@@ -152,8 +153,14 @@ def remedies(subject: Subject) -> str:
     (latent,) = subject.example.latents
     beta = final_beta(subject.config)
     end = "" if beta in (None, 1) else f",end:{beta:g}"
-    told = ["a lower objective.beta" + ("" if beta is None else f" than {beta:g}")]
-    told.append(f"a KL warm-up, 'objective.beta={{linear:{{steps:2000{end}}}}}' or {{cyclical:{{steps:2000{end}}}}}")
+    objective, told = subject.config.get("objective") or {}, []
+    if not objective or "beta" in objective:
+        told.append("a lower objective.beta" + ("" if beta is None else f" than {beta:g}"))
+        told.append(
+            f"a KL warm-up, 'objective.beta={{linear:{{steps:2000{end}}}}}' or {{cyclical:{{steps:2000{end}}}}}"
+        )
+    if objective.get("_target_") != "nelbo.objectives.FreeBits":
+        told.append("objective=free_bits")
     if isinstance(latent.p, StandardNormal):
         told.append("prior=flow" if isinstance(latent.q, Flow) else "prior=vamp or prior=flow")
     return "; ".join(told)

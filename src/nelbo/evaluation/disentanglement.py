@@ -17,6 +17,7 @@ from nelbo.evaluation.information_scores import (
     mutual_information_gaps,
     shared_information,
 )
+from nelbo.evaluation.likelihood import require_vectors
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, spread
 from nelbo.evaluation.passes import mean_variances
 from nelbo.evaluation.predictive_scores import dci, random_halves, separated_attribute_predictability
@@ -50,10 +51,12 @@ class Disentanglement(Measure):
         """Measure.
 
         Raises:
-            NoMeaning: if fewer than two factors are known and vary, too few images share a value, or no unit is active.
+            NoMeaning: if fewer than two factors are known and vary, too few images share a value, no unit is active, or
+                z are classes.
         """
         from nelbo.pictures.factors import draw_information  # brings matplotlib
 
+        require_vectors(subject, "disentanglement", "and the scores are of numbers")
         factors, columns = varied_factors(subject, self.limit)
         active = (mean_variances(subject, self.limit) > ACTIVE_VARIANCE).numpy()
         if not active.any():

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from nelbo.distributions import sample_with_density
 from nelbo.errors import at_most, number, positive_integer
 from nelbo.evaluation.importance import CHUNK_PIXELS, importance
-from nelbo.evaluation.likelihood import add_tail, require_density
+from nelbo.evaluation.likelihood import add_tail, require_density, require_vectors
 from nelbo.evaluation.measure import Findings, Measure, Subject, mean_and_error
 from nelbo.evaluation.refinement import fit
 from nelbo.models import VAE
@@ -70,9 +70,10 @@ class Gaps(Measure):
         """Measure.
 
         Raises:
-            NoMeaning: if the model has no log q(z|x).
+            NoMeaning: if the model has no log q(z|x), or codes of classes.
         """
         require_density(subject, "gaps")
+        require_vectors(subject, "gaps", "whose samples have no gradient to find q* by")
         model = subject.model
 
         def measure(x: Tensor) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ class Information(Measure):
         """Measure.
 
         Raises:
-            NoMeaning: if the model has no log q(z|x), or there is but one image.
+            NoMeaning: if the model has no log q(z|x), or one of a single code, or there is but one image.
         """
         require_density(subject, "information")
         (latent,) = subject.example.latents

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from nelbo.distributions import Quantized
 from nelbo.errors import at_most, boolean, positive_integer
 from nelbo.evaluation.importance import importance
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, mean_and_error
@@ -42,7 +43,7 @@ class NLL(Measure):
         """Measure.
 
         Raises:
-            NoMeaning: if the model has no log q(z|x).
+            NoMeaning: if the model has no log q(z|x), or one of a single code.
         """
         require_density(subject, "nll")
         half = self.num_samples // 2
@@ -110,13 +111,25 @@ def add_tail(findings: Findings, name: str, shapes: Tensor, num_samples: int) ->
 
 
 def require_density(subject: Subject, measure: str) -> None:
-    """Refuse a deterministic code.
+    """Refuse codes that are points.
 
     Raises:
-        NoMeaning: if the model has no log q(z|x).
+        NoMeaning: if the model has no log q(z|x), or all of it is on one code, so that it knows of no other.
     """
     if not subject.example.has_density:
         raise NoMeaning(f"{measure}: posterior=deterministic has no log q(z|x)")
+    if any(isinstance(latent.q, Quantized) for latent in subject.example.latents):
+        raise NoMeaning(f"{measure}: q(z|x) of a codebook is one code and says nothing of others; use metrics=[elbo]")
+
+
+def require_vectors(subject: Subject, measure: str, reason: str) -> None:
+    """Refuse one-hot codes.
+
+    Raises:
+        NoMeaning: for them, with the reason.
+    """
+    if not all(latent.is_continuous for latent in subject.example.latents):
+        raise NoMeaning(f"{measure}: z are codes of classes, {reason}")
 
 
 def add_bits_per_dim(findings: Findings, key: str, subject: Subject, nats: Tensor) -> None:

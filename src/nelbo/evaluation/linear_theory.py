@@ -22,6 +22,7 @@ MOST_PIXELS = 4096
 """Beyond this the eigenvalues of a P x P matrix are no longer a matter of seconds: those of FEW_IMAGES^2 instead."""
 
 FEW_IMAGES = 2000
+ELBO = "nelbo.objectives.NegativeELBO"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,9 @@ def linear_theory(subject: Subject) -> LinearTheory:
         raise NoMeaning(f"{told}: it is for a Gaussian likelihood with one sigma, such as likelihood=gaussian")
     if not isinstance(latent.p, DiagonalNormal):
         raise NoMeaning(f"{told}: it is for a Gaussian prior, such as prior=standard_normal")
+    target = (subject.config.get("objective") or {}).get("_target_", ELBO)
+    if target != ELBO:
+        raise NoMeaning(f"{told}: it is for objective=elbo, and the run's is {target}")
     beta = final_beta(subject.config)
     if beta is None:
         raise NoMeaning(f"{told}: without the run's config.yaml, or a beta in it, the water level is not known")

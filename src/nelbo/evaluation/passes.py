@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nelbo.distributions import two_means
 from nelbo.errors import at_most, positive_integer
-from nelbo.evaluation.likelihood import add_bits_per_dim
+from nelbo.evaluation.likelihood import add_bits_per_dim, require_vectors
 from nelbo.evaluation.measure import Findings, Measure, Subject
 from nelbo.metrics.units import ACTIVE_VARIANCE
 
@@ -60,7 +60,14 @@ class ActiveUnits(Measure):
         self.limit = at_most("limit", limit)
 
     def __call__(self, subject: Subject) -> Findings:
-        """Measure."""
+        """Measure.
+
+        Raises:
+            NoMeaning: for codes of classes.
+        """
+        require_vectors(
+            subject, "active_units", "and units are active by the variance of a number; see test/code_perplexity"
+        )
         variances = mean_variances(subject, self.limit)
         return Findings({"active_units": int((variances > ACTIVE_VARIANCE).sum()), "units": len(variances)})
 

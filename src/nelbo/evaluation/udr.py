@@ -14,6 +14,7 @@ from torch import Tensor
 from nelbo.distributions import mean_of
 from nelbo.errors import at_most
 from nelbo.evaluation.codes import Floats
+from nelbo.evaluation.likelihood import require_vectors
 from nelbo.evaluation.measure import Findings, JointMeasure, NoMeaning, Subject
 from nelbo.metrics import KLPerUnit
 from nelbo.metrics.units import kl_per_unit
@@ -87,6 +88,7 @@ def refuse_what_cannot_be_compared(subjects: Sequence[Subject]) -> None:
     if len({(subject.split, len(subject.images)) for subject in subjects}) > 1:
         raise NoMeaning("udr: the runs are evaluated on different images; give runs of the same data and one split")
     for subject in subjects:
+        require_vectors(subject, f"udr: {subject.name}", "which have no ranks to correlate")
         if not subject.example.has_density or not KLPerUnit.applies(subject.example):
             raise NoMeaning(
                 f"udr: {subject.name} has no KL per unit; it takes a factorised q(z|x) and p(z) with a closed KL"

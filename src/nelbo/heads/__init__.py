@@ -15,6 +15,7 @@ from nelbo.heads.gaussian import (
 )
 from nelbo.heads.laplace import Laplace
 from nelbo.heads.likelihood import Likelihood
+from nelbo.heads.one_hot import CategoricalPosterior
 from nelbo.heads.posterior import (
     DeterministicPosterior,
     DiagonalNormalPosterior,
@@ -23,11 +24,13 @@ from nelbo.heads.posterior import (
     LaplacePosterior,
     Posterior,
 )
+from nelbo.heads.vector_quantized import VectorQuantizedPosterior
 
 __all__ = [
     "Bernoulli",
     "Beta",
     "Categorical",
+    "CategoricalPosterior",
     "ContinuousBernoulli",
     "DeterministicPosterior",
     "DiagonalNormalPosterior",
@@ -46,4 +49,5 @@ __all__ = [
     "PerChannelGaussian",
     "PerPixelGaussian",
     "Posterior",
+    "VectorQuantizedPosterior",
 ]

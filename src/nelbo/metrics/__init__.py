@@ -1,6 +1,7 @@
 """Metrics: a Trace to a sum-reduced state, each example counted once."""
 
 from nelbo.metrics.base import TraceMetric
+from nelbo.metrics.codes import CodePerplexity
 from nelbo.metrics.examples import BitsPerDim, ExampleMean, bits_per_dim, is_discrete, standard_metrics
 from nelbo.metrics.information import MutualInformation
 from nelbo.metrics.units import ActiveUnits, KLPerUnit
@@ -8,6 +9,7 @@ from nelbo.metrics.units import ActiveUnits, KLPerUnit
 __all__ = [
     "ActiveUnits",
     "BitsPerDim",
+    "CodePerplexity",
     "ExampleMean",
     "KLPerUnit",
     "MutualInformation",

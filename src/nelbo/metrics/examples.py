@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from nelbo.metrics.base import TraceMetric
+from nelbo.metrics.codes import CodePerplexity
 from nelbo.metrics.units import ActiveUnits
 from nelbo.trace import Trace
 
@@ -92,10 +93,11 @@ def standard_metrics(trace: Trace, prefix: str, *, dequantized_levels: int | Non
         prefix: such as test/.
         dequantized_levels: how many levels uniform noise has filled, if the pixels are such.
     """
-    metrics: dict[str, TraceMetric] = {
-        "reconstruction": ExampleMean(reconstruction),
-        "active_units": ActiveUnits(trace),
-    }
+    metrics: dict[str, TraceMetric] = {"reconstruction": ExampleMean(reconstruction)}
+    if ActiveUnits.applies(trace):
+        metrics["active_units"] = ActiveUnits(trace)
+    if CodePerplexity.applies(trace):
+        metrics["code_perplexity"] = CodePerplexity(trace)
     if trace.has_kl:
         metrics |= {"nelbo": ExampleMean(nelbo), "kl": ExampleMean(kl)}
         if is_discrete(trace) or dequantized_levels:

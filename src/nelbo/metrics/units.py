@@ -34,10 +34,15 @@ class ActiveUnits(TraceMetric):
 
     def __init__(self, trace: Trace) -> None:
         super().__init__()
-        units = _units(trace)
+        units = sum(latent.z.shape[-1] for latent in trace.latents)
         for state in ("first", "second", "product"):
             self.add_sum(state, (units,))
         self.add_sum("count")
+
+    @staticmethod
+    def applies(trace: Trace) -> bool:
+        """Units are numbers, not classes."""
+        return all(latent.is_continuous for latent in trace.latents)
 
     def update(self, trace: Trace) -> None:
         """Count the examples of a trace."""
@@ -60,6 +65,8 @@ class ActiveUnits(TraceMetric):
 class KLPerUnit(TraceMetric):
     """KL(q(z_i|x) || p(z_i)) of each unit, (D,), in nats, averaged over examples; for factorised q and p.
 
+    A unit is a dimension, or a variable of K classes.
+
     Args:
         trace: one like those to come, for the number of units.
     """
@@ -69,14 +76,12 @@ class KLPerUnit(TraceMetric):
 
     def __init__(self, trace: Trace) -> None:
         super().__init__()
-        self.add_sum("total", (_units(trace),))
+        self.add_sum("total", (kl_per_unit(trace).shape[-1],))
         self.add_sum("count")
 
     @staticmethod
     def applies(trace: Trace) -> bool:
         """Both q and p are independent over units, at every level, with a closed KL."""
-        if not all(isinstance(side, Independent) for latent in trace.latents for side in (latent.q, latent.p)):
-            return False
         try:
             kl_per_unit(trace)
         except NotImplementedError:
@@ -95,15 +100,10 @@ class KLPerUnit(TraceMetric):
 
 def kl_per_unit(trace: Trace) -> Tensor:
     """KL of each unit of each example, (B, D), in nats."""
-    return torch.cat([unit_kl(latent.q, latent.p) for latent in trace.latents], dim=-1)
+    return torch.cat([latent.unit_kl for latent in trace.latents], dim=-1)
 
 
 def unit_kl(q: Distribution, p: Distribution) -> Tensor:
     """KL(q(z_i|x) || p(z_i)), (B, D), in nats, of a level with independent units."""
     assert isinstance(q, Independent) and isinstance(p, Independent)
     return kl_divergence(q.base_dist, p.base_dist)
-
-
-def _units(trace: Trace) -> int:
-    """D of all levels."""
-    return sum(latent.z.shape[-1] for latent in trace.latents)

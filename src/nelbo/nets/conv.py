@@ -65,8 +65,10 @@ class ConvEncoder(Net):
 class ConvDecoder(Net):
     """A linear layer, then transposed 3x3 convolutions up to the size of the image; the head projects to its channels.
 
+    A code that is an image already, of the size where they start, is mixed by a 1x1 convolution instead.
+
     Args:
-        in_shape: shape of the code, (D,).
+        in_shape: shape of the code, (D,), (N, K) or (D, h, w).
         target_shape: shape of the image, (C, H, W).
         channels: channels before each layer and, last, of the features.
         activation: a class of torch.nn, by name.
@@ -82,8 +84,11 @@ class ConvDecoder(Net):
         act = activation_class(activation)
         sizes = halvings(target_shape, len(channels) - 1, channels)[::-1]
         start = (channels[0], *sizes[0])
-        layers: list[nn.Module] = [nn.Flatten(), nn.Linear(math.prod(in_shape), math.prod(start)), act()]
-        layers.append(nn.Unflatten(1, start))
+        layers: list[nn.Module]
+        if tuple(in_shape[1:]) == sizes[0]:
+            layers = [nn.Conv2d(in_shape[0], channels[0], 1), act()]
+        else:
+            layers = [nn.Flatten(), nn.Linear(math.prod(in_shape), math.prod(start)), act(), nn.Unflatten(1, start)]
         pairs = zip(channels, channels[1:], sizes, sizes[1:], strict=False)
         for fan_in, fan_out, (height, width), (next_height, next_width) in pairs:
             # A transposed layer reaches 2n - 1 pixels; the padding adds the last one where the image is even.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from nelbo.errors import ConfigError, number, positive_integer
@@ -18,7 +17,7 @@ from nelbo.trace import Trace
 
 
 def log_mean_exp(log_weight: Tensor) -> Tensor:
-    """log of the mean of w over the first dimension, of log w (S, ...)."""
+    """Log of the mean of w over the first dimension, of log w (S, ...)."""
     return log_weight.logsumexp(dim=0) - math.log(len(log_weight))
 
 
@@ -59,7 +58,7 @@ class IWAE(Objective):
 
 
 class MIWAE(IWAE):
-    """The mean of M bounds of K samples each, Rainforth et al. 2018, eq. 7: a gradient for q with less noise.
+    """The mean of M bounds of K samples each, Rainforth et al. 2018: a gradient for q with less noise.
 
     M = 1 is IWAE, M = S the ELBO.
 
@@ -81,7 +80,8 @@ class MIWAE(IWAE):
 
     def grouped(self, log_weight: Tensor) -> Tensor:
         """Log w (S, B) as (K, M, B)."""
-        return log_weight.unflatten(0, (-1, self.groups))
+        grouped: Tensor = log_weight.unflatten(0, (-1, self.groups))
+        return grouped
 
     def bound(self, trace: Trace) -> Tensor:
         """The bound on log p(x), (B,)."""
@@ -89,7 +89,7 @@ class MIWAE(IWAE):
 
 
 class CIWAE(IWAE):
-    """elbo_share ELBO + (1 - elbo_share) IWAE, Rainforth et al. 2018, eq. 8, where the share is called beta.
+    """elbo_share ELBO + (1 - elbo_share) IWAE, Rainforth et al. 2018, where the share is called beta.
 
     Args:
         num_samples: S.

@@ -5,6 +5,7 @@ Shapes: S Monte Carlo samples, B batch, D latent dimensions. In nats.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -42,7 +43,7 @@ class FreeBits(NegativeELBO):
 
     def rate(self, trace: Trace, kl: Tensor, step: float) -> Tensor:
         """The KL, with what lies below the threshold lifted to it."""
-        free = self.free_bits(step)
+        free = self.free_bits(step) or -math.inf  # 0 is no threshold, also to an estimate that noise takes below 0
         if self.per == "level":
             kls = torch.stack([latent.kl.mean() for latent in trace.latents])
         else:
@@ -67,7 +68,7 @@ class FreeBits(NegativeELBO):
 class Capacity(Objective):
     """E_q[-log p(x|z)] + gamma |KL(q(z|x) || p(z)) - C|, C raised while training; Burgess et al. 2018, eq. 8.
 
-    C = 0 and gamma = 1 are the plain ELBO.
+    C = 0 and gamma = 1 are the plain ELBO where the KL has a closed form; an estimate below 0 would be turned over.
 
     Args:
         gamma: the weight of the distance, at least 0: a number or a schedule.

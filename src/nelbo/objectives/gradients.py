@@ -20,7 +20,7 @@ LEAST_SHARE = 1e-7
 
 
 class STL(NegativeELBO):
-    """The ELBO without the score function of q in its gradient, "sticking the landing": Roeder et al. 2017, eq. 7.
+    """The ELBO without the score function of q in its gradient, "sticking the landing": Roeder et al. 2017.
 
     The gradient's variance is 0 where q is the exact posterior. The KL is Monte Carlo, for the noise of log q - log p
     is what cancels that of log p(x|z); a flow is inverted for it.
@@ -46,7 +46,7 @@ class STL(NegativeELBO):
 class DReG(IWAE):
     """IWAE with the doubly reparameterised gradient for phi, sum of w~_i^2 d log w_i / dz_i dz_i / dphi.
 
-    w~ are the weights over their sum (Tucker et al. 2019, eq. 8); theta has IWAE's own gradient. A flow is inverted.
+    w~ are the weights over their sum (Tucker et al. 2019); theta has IWAE's own gradient. A flow is inverted.
     """
 
     name: ClassVar[str] = "dreg"
@@ -69,7 +69,7 @@ class DReG(IWAE):
 
 
 class PIWAE(MIWAE):
-    """Theta has the gradient of IWAE with all S samples, phi that of MIWAE: Rainforth et al. 2018, eqs. 9-10.
+    """Theta has the gradient of IWAE with all S samples, phi that of MIWAE: Rainforth et al. 2018.
 
     The value is IWAE's. A flow is inverted.
     """

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from nelbo.distributions import StandardNormal
+from nelbo.distributions import OneHots, StandardNormal
 from nelbo.errors import ConfigError, positive_integer
 from nelbo.trace import Trace
 
@@ -77,6 +77,10 @@ class Objective(nn.Module):
         if not trace.has_kl:
             mend = "use objective=reconstruction or objective=wae, or posterior=diagonal_normal"
             raise self.refuse(f"posterior=deterministic has no log q(z|x): {mend}")
+        for latent in trace.latents:
+            if isinstance(latent.q, OneHots) and not isinstance(latent.p, OneHots):
+                mend = "use prior=categorical or prior=uniform, or posterior=vector_quantized"
+                raise self.refuse(f"posterior=categorical is trained with a closed KL, and this prior has none: {mend}")
 
     def require_weights(self, trace: Trace) -> None:
         """Bounds of several samples, and gradients along the path, need a density of reparameterised samples.
@@ -96,7 +100,9 @@ class Objective(nn.Module):
             ConfigError: for several, whose paths lead through each other.
         """
         if len(trace.latents) > 1:
-            raise self.refuse(f"is for one level of latents, and the model has {len(trace.latents)}: use objective=elbo")
+            raise self.refuse(
+                f"is for one level of latents, and the model has {len(trace.latents)}: use objective=elbo"
+            )
 
     def require_standard_normal(self, trace: Trace, reason: str) -> None:
         """A prior that is not learned.

@@ -42,12 +42,13 @@ class Interpolation(Picture):
 
     def __call__(self, scene: Scene) -> Drawing:
         """Draw."""
+        scene.require_vectors("nothing lies between two: draw its reconstructions or its traversal")
         if len(scene.images) < 2:
             raise ConfigError("split", scene.split, "holds one image; an interpolation needs two")
         rows = min(self.rows, len(scene.images) // 2)
         positions = scene.spread(2 * rows)
         inputs = torch.cat(list(scene.batches(positions))).unflatten(0, (rows, 2))
-        ends = scene.means(positions).unflatten(0, (rows, 2))
+        ends = scene.codes(positions).unflatten(0, (rows, 2))
         z = between(ends[:, 0], ends[:, 1], self.columns, self.path)
         x = decode(scene, z)
         picture = joined([grid(inputs[:, :1]), grid(x), grid(inputs[:, 1:])], dim=2)

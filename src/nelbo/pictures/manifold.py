@@ -33,6 +33,7 @@ class Manifold(Picture):
 
     def __call__(self, scene: Scene) -> Drawing:
         """Draw."""
+        scene.require_vectors("they have no quantiles: draw its traversal or samples")
         model = scene.model
         if model.latent_dim < 2:
             raise ConfigError("run", scene.name, "has one latent, and a manifold needs two: draw its traversal")

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nelbo.distributions import mean_of
 from nelbo.errors import ConfigError, integer
 from nelbo.models import VAE
+from nelbo.pictures.codes import code_of, has_classes
 
 
 class Images(Protocol):
@@ -80,9 +80,18 @@ class Scene:
         for part in positions.split(self.batch_size):
             yield self.take(part)
 
-    def means(self, positions: Tensor) -> Tensor:
-        """E_q[z] of the images at `positions`, (B, D)."""
-        return torch.cat([mean_of(self.model.encode(x)) for x in self.batches(positions)])
+    def codes(self, positions: Tensor) -> Tensor:
+        """E_q[z] of the images at `positions`, (B, D); of classes the most probable ones, (B, N, K)."""
+        return torch.cat([code_of(self.model.encode(x)) for x in self.batches(positions)])
+
+    def require_vectors(self, reason: str) -> None:
+        """Refuse one-hot codes.
+
+        Raises:
+            ConfigError: for them, with the reason.
+        """
+        if has_classes(self.model):
+            raise ConfigError("run", self.name, f"has codes of classes, and {reason}")
 
     def position(self, image: int) -> Tensor:
         """`image` as a position (1,).

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from nelbo.distributions import mean_of
 from nelbo.errors import ConfigError, choice, positive_integer
+from nelbo.pictures.codes import features
 from nelbo.pictures.latent import PRIOR_SAMPLES
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.projections import METHODS, Projection
@@ -33,6 +35,7 @@ GREY, BLACK = "lightgrey", (0.1, 0.1, 0.1, 1.0)
 class Posterior(Picture):
     """The aggregate posterior: codes of images on a plane, coloured by label, over samples of the prior in grey.
 
+    Of classes, probabilities (of a `sample`, ones and zeros); of a codebook its entries, all positions in a row.
     Arrays z (N, D), points (N, 2), labels (N,), and prior (M, 2) where the method can place it.
 
     Args:
@@ -54,16 +57,15 @@ class Posterior(Picture):
     def __call__(self, scene: Scene) -> Drawing:
         """Draw."""
         model = scene.model
-        method = ("none" if model.latent_dim == 2 else "pca") if self.method == AUTO else self.method
         positions = scene.spread(self.limit)
         if len(positions) < 3:
             raise ConfigError("limit", self.limit, "too few images for a picture of the posterior")
         labels = scene.images.labels[positions]
-        if self.codes == "mean":
-            z = scene.means(positions).cpu()
-        else:
-            z = torch.cat([model.encode(x).sample() for x in scene.batches(positions)]).cpu()
-        prior = model.prior(model.encode).sample(torch.Size((PRIOR_SAMPLES,))).cpu()
+        posteriors = (model.encode(x) for x in scene.batches(positions))
+        codes = (mean_of(q) if self.codes == "mean" else q.sample() for q in posteriors)
+        z = torch.cat([features(model, part) for part in codes]).cpu()
+        prior = features(model, model.prior(model.encode).sample(torch.Size((PRIOR_SAMPLES,)))).cpu()
+        method = ("none" if z.shape[-1] == 2 else "pca") if self.method == AUTO else self.method
         found = METHODS[method](z, prior, torch.initial_seed() % 2**32)
         shown = "means" if self.codes == "mean" else "samples"
         title = f"{scene.name}: {shown} of q(z|x) of {len(z):,} {scene.split} images"

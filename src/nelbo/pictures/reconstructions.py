@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import torch
 
-from nelbo.distributions import mean_of
 from nelbo.errors import positive_integer
+from nelbo.pictures.codes import code_of
 from nelbo.pictures.grids import grid, joined
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.sheet import Sheet
 
 
 class Reconstructions(Picture):
-    """Images, evenly spread over a split, above the mean of p(x|z) at the mean of q(z|x).
+    """Images, evenly spread over a split, above the mean of p(x|z) at the mean of q(z|x), or its most probable classes.
 
-    Arrays x and means (N, C, H, W), z (N, D), labels (N,).
+    Arrays x and means (N, C, H, W), z (N, D) or one-hot, labels (N,).
 
     Args:
         rows: of pairs.
@@ -34,7 +34,7 @@ class Reconstructions(Picture):
         rows = min(self.rows, len(scene.images) // columns)
         positions = scene.spread(rows * columns)
         x = torch.cat(list(scene.batches(positions)))
-        z = torch.cat([mean_of(scene.model.encode(part)) for part in x.split(scene.batch_size)])
+        z = torch.cat([code_of(scene.model.encode(part)) for part in x.split(scene.batch_size)])
         means = torch.cat([scene.model.decode(part).mean for part in z.split(scene.batch_size)])
         pairs = zip(x.split(columns), means.split(columns), strict=True)
         picture = joined([grid(torch.stack(pair)) for pair in pairs], dim=1)

@@ -17,7 +17,7 @@ PIXELS = ("mean", "sample")
 
 
 class Samples(Picture):
-    """p(x|z) at z ~ p(z): what the model makes of nothing. Arrays x (N, C, H, W) and z (N, D).
+    """p(x|z) at z ~ p(z): what the model makes of nothing. Arrays x (N, C, H, W) and z (N, D) or one-hot.
 
     Args:
         rows: of the grid.

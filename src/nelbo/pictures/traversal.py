@@ -1,6 +1,6 @@
 """What each unit does.
 
-Shapes: U units, K steps, D latent dimensions, C H W image.
+Shapes: U units, K steps, D latent dimensions, C H W image; of one-hot codes N variables of L classes.
 """
 
 from __future__ import annotations
@@ -15,27 +15,31 @@ from torch.nn import functional
 
 from nelbo.errors import at_most, positive_integer
 from nelbo.pictures.activity import base
+from nelbo.pictures.codes import has_classes
 from nelbo.pictures.grids import grid
-from nelbo.pictures.latent import moved, prior_quantiles
+from nelbo.pictures.latent import moved, settings
 from nelbo.pictures.picture import Drawing, Picture, Scene, image_index
 from nelbo.pictures.sheet import Sheet, stacked
 
 STEPS = 24
 """Of a sweep in one direction."""
 
+HELD = 8
+"""Frames for which a class stands still."""
+
 LARGE, FEW = 112, 12
 """The size of a tile of a moving picture, in pixels, where there are no more than so many."""
 
 
 class Traversal(Picture):
-    """From one code, each of the most active units moved over the quantiles of its prior, 2.5% to 97.5%.
+    """From one code, each of the most active units moved over its classes, or quantiles of its prior, 2.5% to 97.5%.
 
-    In a moving picture all units go back and forth at once, a tile each. Arrays x (U, K, C, H, W), z (U, K, D),
-    units (U,), and kl (U,) in nats where q(z|x) and p(z) factorise.
+    In a moving picture all units go back and forth at once, a tile each. Arrays x (U, K, C, H, W), z (U, K, D) or
+    (U, K, N, L), units (U,), and kl (U,) in nats where q(z|x) and p(z) factorise.
 
     Args:
         rows: units, most active first; None for all.
-        columns: quantiles.
+        columns: quantiles, or classes at most.
         image: whose code; None starts from the median of the prior, and needs no data.
     """
 
@@ -51,26 +55,22 @@ class Traversal(Picture):
         start = base(scene, self.image)
         units = start.order[: self.rows]
         kl = None if start.kl is None else start.kl[units]
-        z = moved(start.z, units, prior_quantiles(scene.model, self.columns))
+        found = settings(scene.model, self.columns)
+        z = moved(start.z, units, found.values)
         x = decode(scene, z)
         picture = grid(x)
-        told = f"{scene.name}: units moved over the quantiles of their prior, from {start.told}"
-        share = torch.linspace(2.5, 97.5, self.columns).tolist()
-        sheet = Sheet(
-            (picture.shape[1], picture.shape[2]),
-            told,
-            rows=_names(units, kl),
-            columns=[f"{quantile:.3g}%" for quantile in share],
-        )
+        told = f"{scene.name}: {found.told}, from {start.told}"
+        sheet = Sheet((picture.shape[1], picture.shape[2]), told, rows=_names(units, kl), columns=found.names)
         arrays = {"x": x, "z": z, "units": units, **({} if kl is None else {"kl": kl})}
         return Drawing(sheet(picture), arrays, lambda: _frames(scene, start.z, units, told))
 
 
 def decode(scene: Scene, z: Tensor) -> Tensor:
-    """p(x|z).mean at codes (..., D), (..., C, H, W)."""
-    flat = z.reshape(-1, z.shape[-1]).split(scene.batch_size)
+    """p(x|z).mean at codes (..., D) or (..., N, L), (..., C, H, W)."""
+    leading = z.shape[:-2] if has_classes(scene.model) else z.shape[:-1]
+    flat = z.flatten(0, len(leading) - 1).split(scene.batch_size)
     x = torch.cat([scene.model.decode(part).mean for part in flat])
-    return x.reshape(*z.shape[:-1], *x.shape[1:])
+    return x.reshape(*leading, *x.shape[1:])
 
 
 def back_and_forth(steps: int) -> Iterator[int]:
@@ -87,7 +87,7 @@ def _names(units: Tensor, kl: Tensor | None) -> list[str]:
 
 
 def _frames(scene: Scene, z: Tensor, units: Tensor, title: str) -> Iterator[Image.Image]:
-    x = decode(scene, moved(z, units, prior_quantiles(scene.model, STEPS))).cpu()
+    x = decode(scene, moved(z, units, settings(scene.model, STEPS).values)).cpu()
     columns = math.ceil(math.sqrt(2 * len(units)))
     size = LARGE if len(units) <= FEW else LARGE // 2
     missing = -len(units) % columns
@@ -100,6 +100,7 @@ def _frames(scene: Scene, z: Tensor, units: Tensor, title: str) -> Iterator[Imag
         Sheet((height, width), "" if row else title, columns=names[row * columns : (row + 1) * columns])
         for row in range(len(rows))
     ]
-    for step in back_and_forth(STEPS):
+    for step in back_and_forth(x.shape[1]):
         pictures = [grid(row[:, step].unsqueeze(0), size) for row in rows]
-        yield stacked([sheet(picture) for sheet, picture in zip(sheets, pictures, strict=True)])
+        frame = stacked([sheet(picture) for sheet, picture in zip(sheets, pictures, strict=True)])
+        yield from [frame] * (HELD if has_classes(scene.model) else 1)

@@ -1,5 +1,6 @@
 """Priors p(z)."""
 
+from nelbo.priors.autoregressive import Autoregressive
 from nelbo.priors.flow import Flow
 from nelbo.priors.mixture import Mixture
 from nelbo.priors.normal import DiagonalNormal, StandardNormal
@@ -8,6 +9,7 @@ from nelbo.priors.prior import Encode, Prior
 from nelbo.priors.vamp import VampPrior
 
 __all__ = [
+    "Autoregressive",
     "Categorical",
     "DiagonalNormal",
     "Encode",

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from nelbo.distributions import OneHots
 from nelbo.priors.prior import Encode, Prior, classes
 
+PACE = 10.0
+"""The learned logits count so many times, and so are learned as much faster: log-probabilities go below -10, and a step
+of Adam is as long as the learning rate. With 1, a prior over 512 classes takes longer than the networks do."""
+
 
 class Uniform(Prior):
     """P(z) = K^-N: all codes alike (Jang et al. 2017, section 4; van den Oord et al. 2017, section 3.2 while training).
@@ -37,7 +41,7 @@ class Uniform(Prior):
 
 
 class Categorical(Prior):
-    """P(z) = prod over n of softmax(logits_n)[class of z_n], all logits learned; starts uniform.
+    """P(z) = prod over n of softmax(`PACE` logits_n)[class of z_n], all logits learned; starts uniform.
 
     Args:
         event_shape: (N, K).
@@ -53,4 +57,4 @@ class Categorical(Prior):
 
     def forward(self, encode: Encode) -> OneHots:
         """p(z)."""
-        return OneHots(self.logits)
+        return OneHots(PACE * self.logits)

@@ -34,7 +34,7 @@ class VampPrior(Prior):
         from_data: whether pseudo-inputs start at training images, or at the mean image with noise.
 
     Raises:
-        ConfigError: if `components` is not a positive whole number `from_data` not true or false, or z are one-hot codes.
+        ConfigError: if `components` is not a positive whole number, `from_data` not true or false, or z one-hot codes.
     """
 
     def __init__(self, event_shape: Sequence[int], shape: Sequence[int], *, components: int, from_data: bool) -> None:

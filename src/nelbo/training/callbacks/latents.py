@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from nelbo.distributions import mean_of
 from nelbo.errors import positive_integer
+from nelbo.pictures.codes import features
 from nelbo.training.callbacks.board import data_of, model_of, writers
 from nelbo.training.module import VAEModule
 
@@ -46,8 +47,11 @@ class Projector(pl.Callback):
         data = data_of(trainer)
         x, labels = data.examples(self.num_examples)
         names = [data.classes[label] if data.classes and label >= 0 else str(label) for label in labels.tolist()]
+        model = model_of(pl_module)
+        model.eval()  # a codebook follows what is encoded in training
         with torch.no_grad():
-            codes = mean_of(model_of(pl_module).encode(x.to(pl_module.device))).cpu()
+            codes = features(model, mean_of(model.encode(x.to(pl_module.device)))).cpu()
+        model.train()
         for writer in writers(trainer):
             writer.add_embedding(
                 codes, metadata=names, label_img=thumbnails(x), global_step=trainer.global_step, tag="codes"

@@ -26,7 +26,7 @@ SEED = 0
 
 
 class Pictures(pl.Callback):
-    """Reconstructions, samples, traversals; for two latents also the manifold and the aggregate posterior.
+    """Reconstructions, samples, traversals; for vectors of two also the manifold and the aggregate posterior.
 
     The noise is the same every time, so that a slider over the steps shows the model change and nothing else.
 
@@ -63,7 +63,7 @@ def pictures(model: VAE, data: ImageData, device: torch.device) -> Iterator[tupl
     x, _ = data.examples(TRAVERSED_EXAMPLES)
     moved = traversals(model, x.to(device), TRAVERSED_UNITS, COLUMNS)
     yield "latent traversals (most active units, one a row)", moved
-    if model.latent_dim == 2:
+    if model.posterior.event_shape(model.latent_dim) == (2,):
         yield "manifold (quantiles of the prior)", manifold(model, MANIFOLD_SIDE)
         x, labels = data.examples(AGGREGATE_EXAMPLES)
         codes = aggregate_posterior(model, x.to(device), labels, data.classes)

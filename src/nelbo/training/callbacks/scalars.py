@@ -141,6 +141,8 @@ class TrainingScalars(pl.Callback):
 
     def _count_units(self, trace: Trace | None) -> None:
         assert trace is not None
+        if not ActiveUnits.applies(trace):
+            return
         if self._active_units is None:
             self._active_units = ActiveUnits(trace).to(trace.x.device)
         with isolate_rng():  # a flow's means are averages of samples, and looking must not change the training

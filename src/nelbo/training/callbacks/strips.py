@@ -7,8 +7,8 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from nelbo.distributions import mean_of
 from nelbo.errors import positive_integer
+from nelbo.pictures.codes import code_of
 from nelbo.pictures.grids import grid, save_png
 from nelbo.training.callbacks.board import data_of, model_of
 
@@ -38,7 +38,7 @@ class Strips(pl.Callback):
             torch.manual_seed(SEED)
             samples = model.generate(self.num_images).mean
             x = data_of(trainer).examples(self.num_images)[0].to(pl_module.device)
-            pairs = torch.stack([x, model.decode(mean_of(model.encode(x))).mean])
+            pairs = torch.stack([x, model.decode(code_of(model.encode(x))).mean])
         folder = Path(trainer.default_root_dir) / "pictures"
         for name, images in zip(STRIPS, (samples.unsqueeze(0), pairs), strict=True):
             save_png(grid(images), folder / f"{name}.png")

@@ -19,7 +19,9 @@ class ModelTable(pl.Callback):
         if not trainer.is_global_zero:
             return
         model = model_of(pl_module)
-        table = Table("slot", "is", "shapes", title=f"{type(model).__name__} of {model.latent_dim} latents")
+        latents, *classes = model.posterior.event_shape(model.latent_dim)
+        told = f"{latents} latents{f' of {classes[0]} classes' if classes else ''}"
+        table = Table("slot", "is", "shapes", title=f"{type(model).__name__} of {told}")
         table.title_justify = "left"
         table.add_column("parameters", justify="right")
         for name, part in model.named_children():

@@ -1,0 +1,226 @@
+"""Objectives that ask for independent units, on images whose factors are known.
+
+    python benchmarks/factors.py folder=outputs/factors [out=total_correlation.png] [epochs=100]
+
+Draws 10,368 images into FOLDER/factors.npz, trains a small model for each setting, one after another on one thread
+(what `folder` has is kept), measures them on the training images, prints the table of docs/results.md, and draws it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from nelbo.evaluation import ELBO, ActiveUnits, Disentanglement, TotalCorrelation
+from nelbo.runs.finished import FinishedRun
+
+ROOT = Path(__file__).parents[1]
+SIZE = 32
+FACTORS = {
+    "shape": np.arange(3.0),
+    "scale": np.linspace(0.5, 1, 3),
+    "orientation": np.linspace(0, 2 * np.pi, 8, endpoint=False),
+    "x": np.linspace(0, 1, 12),
+    "y": np.linspace(0, 1, 12),
+}
+"""Those of dSprites (Matthey et al. 2017), with fewer values each."""
+RADIUS = 6.0
+"""Pixels from the middle of a square of scale 1 to its side."""
+SUBSAMPLES = 4
+Values = dict[str, float]
+
+
+def render(shape: float, scale: float, orientation: float, x: float, y: float) -> np.ndarray:
+    """Which pixels are covered by half or more, (SIZE, SIZE): as in dSprites, nothing is antialiased."""
+    points = (np.arange(SIZE * SUBSAMPLES) + 0.5) / SUBSAMPLES
+    margin = SIZE / 4
+    right, down = (points - (margin + (SIZE - 2 * margin) * place) for place in (x, y))
+    turned = np.exp(-1j * orientation) * (right - 1j * down[:, None]) / (RADIUS * scale)
+    u, v = turned.real, turned.imag
+    if shape == 0:
+        inside = np.maximum(abs(u), abs(v)) <= 1
+    elif shape == 1:
+        inside = (u / 1.2) ** 2 + (v / 0.7) ** 2 <= 1
+    else:
+        inside = (u**2 + v**2 - 1) ** 3 <= u**2 * v**3
+    covered = inside.reshape(SIZE, SUBSAMPLES, SIZE, SUBSAMPLES).mean((1, 3))
+    return covered >= 0.5
+
+
+def write(path: Path) -> None:
+    """All combinations of factors, as `data=arrays` reads them: images, shapes as labels, and factors (N, 5)."""
+    grids = np.meshgrid(*[np.arange(len(values)) for values in FACTORS.values()], indexing="ij")
+    factors = np.stack([grid.ravel() for grid in grids], axis=1)
+    columns = [values[column] for values, column in zip(FACTORS.values(), factors.T, strict=True)]
+    images = np.stack([render(*row) for row in zip(*columns, strict=True)])
+    np.savez_compressed(path, images=images, labels=factors[:, 0], factors=factors)
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """Settings of one objective, from the weakest to the strongest.
+
+    Args:
+        name: for people.
+        objective: `objective=...`.
+        weight: what is swept, for people.
+        settings: the overrides of each run, by the weight's value.
+        colour: in the picture.
+    """
+
+    name: str
+    objective: str
+    weight: str
+    settings: Mapping[str, tuple[str, ...]]
+    colour: str
+
+
+def swept(key: str, *values: float) -> dict[str, tuple[str, ...]]:
+    """A run for each value of one weight."""
+    return {f"{value:g}": (f"objective.{key}={value:g}",) for value in values}
+
+
+def dip(variant: str, off_diagonal: float, diagonal: float) -> tuple[str, ...]:
+    """Of `objective=dip`."""
+    weights = (f"objective.lambda_off_diagonal={off_diagonal:g}", f"objective.lambda_diagonal={diagonal:g}")
+    return f"objective.variant={variant}", *weights
+
+
+BETA_VAE = Family("beta-VAE", "elbo", "beta", swept("beta", 1, 1.5, 2, 4, 6), "0.3")
+FAMILIES = (
+    BETA_VAE,
+    Family("beta-TC-VAE", "beta_tc", "beta", swept("beta", 2, 4, 6), "#0072B2"),
+    Family("FactorVAE", "factor", "gamma", swept("gamma", 10, 20), "#D55E00"),
+    Family("DIP-VAE-I", "dip", "lambda", {"10": dip("i", 10, 100), "50": dip("i", 50, 500)}, "#009E73"),
+    Family("DIP-VAE-II", "dip", "lambda", {"10": dip("ii", 10, 10), "50": dip("ii", 50, 50)}, "#CC79A7"),
+)
+
+
+def train(folder: Path, family: Family, setting: str, epochs: int) -> Path:
+    """The directory of a finished run."""
+    run = folder / f"{family.name}-{setting}"
+    if not (run / "metrics.json").exists():
+        overrides = (
+            "model=mlp_vae", "model.latent_dim=10", f"objective={family.objective}", *family.settings[setting],
+            "data=arrays", f"data.path={folder / 'factors.npz'}", "data.levels=2", "likelihood=bernoulli",
+            f"trainer.max_epochs={epochs}", "budget.validate_every_n_epochs=10", "threads=1", "callbacks=none",
+            "logger=none", f"hydra.run.dir={run}",
+        )  # fmt: skip
+        subprocess.run([sys.executable, "train.py", *overrides], cwd=ROOT, check=True)
+    return run
+
+
+def measure(run: Path, factors: torch.Tensor) -> Values:
+    """Of the training images: they are nearly all there are. What was measured is kept in the run's directory."""
+    file = run / "factors.json"
+    if not file.exists():
+        finished = FinishedRun.open(run)
+        splits = finished.data.splits
+        splits["train"] = replace(splits["train"], factors=factors)
+        subject = finished.subject(split="train", device="cpu")
+        measures = (
+            ELBO(num_samples=1, limit=None),
+            TotalCorrelation(num_samples=1, limit=None),
+            ActiveUnits(limit=None),
+            Disentanglement(limit=None, num_bins=20, num_votes=1000, examples_per_vote=64),
+        )
+        values: dict[str, object] = {}
+        for one in measures:
+            found = one(subject)
+            values |= found.values
+            print(run.name, *found.warnings, sep="\n    ", file=sys.stderr)
+        values["seconds"] = json.loads((run / "metrics.json").read_text())["train_seconds"]
+        file.write_text(json.dumps(values))
+    content: Values = json.loads(file.read_text())
+    return content
+
+
+def at_reconstruction(reference: list[Values], value: float) -> float:
+    """The total correlation between two models of `reference`, whose logarithm is nearly a line; nan beyond its ends."""
+    points = sorted((one["distortion"], np.log(one["total_correlation"])) for one in reference)
+    return float(np.exp(np.interp(value, *zip(*points, strict=True), left=np.nan, right=np.nan)))
+
+
+def print_table(found: dict[Family, dict[str, Values]]) -> None:
+    columns = {
+        "reconstruction": "distortion",
+        "rate": "rate",
+        "I(x; z)": "index_code_mutual_information",
+        "TC": "total_correlation",
+        "dimension-wise KL": "dimension_wise_kl",
+    }
+    scores = {
+        "MIG": "mig",
+        "DCI D": "dci_disentanglement",
+        "DCI C": "dci_completeness",
+        "SAP": "sap",
+        "FactorVAE score": "factor_vae_score",
+    }
+    names = [*columns, "TC of the beta-VAE there", *scores, "active", "seconds"]
+    print("|", "", "|", " | ".join(names), "|")
+    print("|---" * (1 + len(names)) + "|")
+    for family, runs in found.items():
+        for setting, values in runs.items():
+            there = at_reconstruction(list(found[BETA_VAE].values()), values["distortion"])
+            row = [f"{values[key]:.2f}" for key in columns.values()]
+            row.append("" if family is BETA_VAE or np.isnan(there) else f"{there:.2f}")
+            row += [f"{values[key]:.2f}" for key in scores.values()]
+            row += [str(values["active_units"]), f"{values['seconds']:.0f}"]
+            print("|", f"{family.name}, {family.weight} {setting}", "|", " | ".join(row), "|")
+
+
+def draw(axes: Axes, found: dict[Family, dict[str, Values]], key: str) -> None:
+    for family, runs in found.items():
+        x, y = ([values[name] for values in runs.values()] for name in ("distortion", key))
+        axes.plot(x, y, "o-", color=family.colour, linewidth=2 if family is BETA_VAE else 1.2, label=family.name)
+        for setting, *point in zip(runs, x, y, strict=True):
+            axes.annotate(setting, point, (4, 4), textcoords="offset points", color=family.colour, fontsize=9)
+    axes.set_xlabel("reconstruction, -log p(x|z), nats per image")
+
+
+def draw_all(found: dict[Family, dict[str, Values]], out: str) -> None:
+    figure = Figure(figsize=(11, 4.6), dpi=90, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    draw(left, found, "total_correlation")
+    left.set(ylabel="total correlation, nats", title="lower: more independent units", yscale="log")
+    ticks = [0.25, 0.5, 1, 2, 4, 8]
+    left.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    left.set_yticks([], minor=True)
+    draw(right, found, "mig")
+    right.set(ylabel="mutual information gap", title="higher: a factor has a unit of its own")
+    right.set_ylim(bottom=0)
+    left.legend(frameon=False)
+    figure.savefig(out)
+
+
+def main(arguments: list[str]) -> None:
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    folder = Path(given.get("folder", "outputs/factors")).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / "factors.npz"
+    if not data.exists():
+        write(data)
+    with np.load(data) as content:
+        factors = torch.from_numpy(content["factors"])
+    torch.set_num_threads(1)
+    found: dict[Family, dict[str, Values]] = {}
+    for family in FAMILIES:
+        runs = {setting: train(folder, family, setting, int(given.get("epochs", 100))) for setting in family.settings}
+        found[family] = {setting: measure(run, factors) for setting, run in runs.items()}
+    print_table(found)
+    draw_all(found, given.get("out", "total_correlation.png"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,68 @@
+"""How noisy gradients of q are: those of a bound against those of its estimators, at the start and trained.
+
+    python train.py model=mlp_vae data=binarized_mnist
+    python benchmarks/gradients.py run=outputs/... [images=16] [draws=100]
+
+The gradient is that of the mean over the same test images for each draw of the noise, with respect to encoder and
+posterior. Its variance is summed over their parameters. The signal-to-noise ratio is the norm of the mean gradient over
+the root of that variance; what the noise of finitely many draws adds to the norm is taken off.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import torch
+from torch import Tensor
+
+from nelbo.build import MODEL_PREFIXES, build
+from nelbo.evaluation.measure import spread
+from nelbo.models import VAE
+from nelbo.objectives import IWAE, PIWAE, STL, DReG, NegativeELBO, Objective
+from nelbo.runs.finished import FinishedRun
+
+PAIRS: list[tuple[Objective, Objective]] = [
+    (NegativeELBO(beta=1.0, num_samples=1), STL(beta=1.0, num_samples=1)),
+    *((IWAE(num_samples=samples), DReG(num_samples=samples)) for samples in (1, 8, 64)),
+    (IWAE(num_samples=64), PIWAE(num_samples=64, groups=8)),
+]
+"""A bound, and an estimator to compare with it."""
+
+
+def noise(model: VAE, objective: Objective, x: Tensor, draws: int) -> tuple[float, float]:
+    """The variance of the gradient and its signal-to-noise ratio."""
+    parameters = [*model.encoder.parameters(), *model.posterior.parameters()]
+    size = sum(parameter.numel() for parameter in parameters)
+    total, squares = torch.zeros(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
+    for _ in range(draws):
+        loss = objective(model.trace(x, objective.num_samples), math.inf).total
+        found = torch.autograd.grad(loss, parameters)
+        gradient = torch.cat([each.flatten() for each in found]).double()
+        total += gradient
+        squares += gradient.square()
+    mean = total / draws
+    variance = float((squares - draws * mean.square()).sum()) / (draws - 1)
+    signal = max(float(mean.square().sum()) - variance / draws, 0.0)
+    return variance, math.sqrt(signal / variance)
+
+
+def main(arguments: list[str]) -> None:
+    given = {"images": "16", "draws": "100"} | dict(argument.partition("=")[::2] for argument in arguments)
+    run = FinishedRun.open(given["run"])
+    images = run.subject(split="test", device="cpu").images
+    x = images[spread(len(images), int(given["images"]))]
+    torch.manual_seed(0)
+    start: VAE = build(run.record["model"], "model", MODEL_PREFIXES)
+    start.initialize(x)
+    print("| | K | estimator | variance / bound's | SNR, bound | SNR, estimator |")
+    print("|---|---|---|---|---|---|")
+    for name, model in (("start", start.eval()), ("trained", run.model)):
+        for bound, estimator in PAIRS:
+            theirs, ours = (noise(model, objective, x, int(given["draws"])) for objective in (bound, estimator))
+            row = (name, bound.num_samples, f"{estimator.name} against {bound.name}", f"{ours[0] / theirs[0]:.3g}")
+            print("|", " | ".join(map(str, row)), f"| {theirs[1]:.3g} | {ours[1]:.3g} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
