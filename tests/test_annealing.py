@@ -223,7 +223,7 @@ def test_what_has_no_meaning() -> None:
             return Sampler(self.zeros, self.zeros + 1)
 
     model = make_vae()
-    model.prior = NoDensity(3, model.shape)
+    model.prior = NoDensity((3,), model.shape)
     with pytest.raises(NoMeaning, match="p.z. has no density"):
         measure(model, images())
     model = make_vae()

@@ -135,6 +135,15 @@ def test_a_codebook_starts_at_vectors_of_the_first_batch_and_so_do_dead_entries(
     assert (codebook(head)[2] - vectors).abs().sum(-1).min() < 1e-5
 
 
+def test_entries_start_at_no_copies_of_one_vector() -> None:
+    """Nine places in ten are empty, and have one vector; 6 vectors are enough for 6 entries."""
+    head, features = make_head(), torch.zeros(10, *FEATURES)
+    features[0] = torch.randn(FEATURES)
+    head(features)
+    entries = codebook(head)
+    assert (entries.unsqueeze(1) - entries).abs().sum(-1).add(torch.eye(CLASSES)).min() > 1e-3
+
+
 @pytest.mark.parametrize(("key", "value"), [("classes", 1), ("decay", 1.0), ("decay", -0.1), ("dead_below", 0)])
 def test_bad_options_are_named(key: str, value: float) -> None:
     options = {"classes": 8, "decay": 0.9, "dead_below": 0.1, key: value}

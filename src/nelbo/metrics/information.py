@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torchmetrics.utilities import dim_zero_cat
 
-from nelbo.distributions import DiagonalNormal, FullNormal
+from nelbo.distributions import DiagonalNormal, FullNormal, OneHots
 from nelbo.distributions.precision import finest
 from nelbo.metrics.base import TraceMetric
 from nelbo.trace import Trace
@@ -28,7 +28,7 @@ COLUMNS = 1000
 
 @singledispatch
 def log_densities(q: Distribution, z: Tensor) -> Tensor:
-    """Log q_b(z_m), (M, B), of codes z (M, D) under each of the distributions q, batch shape (B,)."""
+    """Log q_b(z_m), (M, B), of codes z (M, D) or (M, N, K) under each of the distributions q, batch shape (B,)."""
     log_q: Tensor = q.log_prob(z.unsqueeze(1))
     return log_q
 
@@ -54,6 +54,11 @@ def _(q: FullNormal, z: Tensor) -> Tensor:
     log_scale = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     log_q: Tensor = (-0.5 * e.square().sum(1) - log_scale.unsqueeze(1) - 0.5 * z.shape[-1] * math.log(2 * math.pi)).T
     return log_q
+
+
+@log_densities.register
+def _(q: OneHots, z: Tensor) -> Tensor:
+    return finest(z.flatten(1)) @ finest(q.logits.flatten(1)).T
 
 
 def sums(q: Distribution, z: Tensor, own: Tensor) -> Tensor:
