@@ -233,7 +233,7 @@ class Turns(Processes):
 
 
 def test_processes_share_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nelbo.evaluation.information.BLOCK", 10)
+    monkeypatch.setattr("nelbo.evaluation.pairs.BLOCK", 10)
     model, x = make_vae(), images(count=47)
     calls: list[list[Tensor]] = []
     alone = measure(model, x, batch_size=5, processes=Turns(0, 1, calls))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -73,7 +74,8 @@ def test_the_decoder_gets_the_entries_at_their_places() -> None:
     z = q.sample(torch.Size((2,)))
     embedded = head.embed(z)
     assert embedded.shape == (2, 7, DIMENSION, 3, 2)
-    assert torch.equal(embedded[1, 4, :, 2, 0], codebook(head)[z[1, 4, 2 * 2 + 0].argmax()])
+    for row, column in itertools.product(range(3), range(2)):
+        assert torch.equal(embedded[1, :, :, row, column], codebook(head)[z[1, :, 2 * row + column].argmax(-1)])
     assert torch.equal(head.embed(z, q), embedded)  # to the last digit
     assert head.event_shape(DIMENSION) == (6, CLASSES) and head.code_shape(DIMENSION) == (DIMENSION, 3, 2)
 

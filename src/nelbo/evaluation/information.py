@@ -15,11 +15,9 @@ from nelbo.distributions import Flow, sample_with_density
 from nelbo.errors import at_most, positive_integer
 from nelbo.evaluation.likelihood import require_density
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, spread
+from nelbo.evaluation.pairs import over_images
 from nelbo.metrics.information import Estimates, sums
 from nelbo.trace import Latent
-
-BLOCK = 1000
-"""Processes take turns at about so many q(z|x), whatever the batch size: what they exchange grows with N^2 / BLOCK."""
 
 SATURATED = 1.0
 
@@ -58,8 +56,9 @@ class Information(Measure):
             raise NoMeaning("information: one image shares no information with its code; give it a larger limit=")
         drawn = subject.map("information: codes", self._draw(subject), limit=images)
         z = drawn["z"].flatten(0, 1).to(subject.device)
-        own, others = self._sums(subject, z, images)
-        found = Estimates(own, others, images)
+        own = torch.arange(images, device=z.device).repeat_interleave(self.num_samples)
+        mine, others = over_images(subject, "information", images, lambda q, first: sums(q, z, own - first))
+        found = Estimates(mine, others, images)
 
         findings = Findings(recipe={"information_images": images, "information_samples": self.num_samples})
         for name, values in (
@@ -97,19 +96,3 @@ class Information(Measure):
             return {"z": z.transpose(0, 1), "log_p": latent.log_p.double().T, "rate": latent.kl.double().mean(dim=0)}
 
         return draw
-
-    def _sums(self, subject: Subject, z: Tensor, images: int) -> Tensor:
-        """Log q of codes (M, D) under their own and all other images' q, (2, M), which are made again, by blocks."""
-        positions = spread(len(subject.images), images)
-        size = max(1, BLOCK // subject.batch_size) * subject.batch_size
-        own = torch.arange(images, device=z.device).repeat_interleave(self.num_samples)
-        starts = range(0, images, size)
-        mine = []
-        for number in range(subject.processes.rank, len(starts), subject.processes.count):
-            parts = []
-            for batch in torch.arange(images)[starts[number] : starts[number] + size].split(subject.batch_size):
-                q = subject.model.encode(subject.images[positions[batch]].to(subject.device))
-                parts.append(sums(q, z, own - batch[0].item()))
-            mine.append(torch.stack(parts).logsumexp(dim=0).cpu())
-            subject.watch("information", min(number + subject.processes.count, len(starts)), len(starts))
-        return torch.stack(subject.processes.join(mine, len(starts))).logsumexp(dim=0)

@@ -18,9 +18,6 @@ from nelbo.errors import ConfigError, integer, number
 from nelbo.heads.posterior import Posterior
 from nelbo.nets import Projection
 
-FRESH = 1.0
-"""An entry that was moved counts as in use by so many vectors a batch: at a decay of 0.99 it is left 230 steps."""
-
 
 class VectorQuantizedPosterior(Posterior):
     """All of q(z|x) on the entries e nearest to what the encoder says (van den Oord et al. 2017, eqs. 1-2).
@@ -64,7 +61,7 @@ class VectorQuantizedPosterior(Posterior):
             sync_codebook=False,  # see _join_processes
         )
         codebook = self.quantizer._codebook
-        codebook.reset_cluster_size, codebook.replace_sample_fn = FRESH, sample_distinct
+        codebook.replace_sample_fn = sample_distinct
         # Nothing is left of the library's random start: entries are means of vectors, or dead.
         codebook.cluster_size.zero_()
         codebook.embed_avg.zero_()
