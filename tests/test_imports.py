@@ -68,7 +68,7 @@ def test_hydra_and_lightning_stay_where_they_belong(file: Path) -> None:
 
 
 def test_importing_nelbo_stays_light() -> None:
-    heavy = "pytorch_lightning hydra omegaconf matplotlib sklearn tensorboard"
+    heavy = "pytorch_lightning hydra omegaconf matplotlib sklearn tensorboard vector_quantize_pytorch"
     code = f"import sys, nelbo; print([m for m in '{heavy}'.split() if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
