@@ -140,7 +140,7 @@ def test_the_layers_of_a_posterior_see_the_context_and_every_coordinate() -> Non
 )
 def test_bad_flows(options: dict[str, object], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        priors.Flow(DIM, (1, 2, 2), **{"kind": "coupling", "layers": 2, "hidden": [8]} | options)  # type: ignore[arg-type]
+        priors.Flow((DIM,), (1, 2, 2), **{"kind": "coupling", "layers": 2, "hidden": [8]} | options)  # type: ignore[arg-type]
 
 
 def test_importing_nelbo_leaves_validation_as_it_was() -> None:

@@ -48,7 +48,13 @@ def test_a_run_directory_holds_what_it_promises(smoke_run: Path) -> None:
     assert "epoch 1/1" in log and not [word for word in MENDABLE if word in log.lower()]
 
 
-SMOKE = {"conv_vae": "mnist", "mlp_vae": "binarized_mnist", "linear_vae": "digits", "autoencoder": "mnist"}
+SMOKE = {
+    "conv_vae": "mnist",
+    "mlp_vae": "binarized_mnist",
+    "linear_vae": "digits",
+    "autoencoder": "mnist",
+    "vq_vae": "binarized_mnist",
+}
 
 
 def test_every_model_is_run() -> None:
@@ -56,7 +62,7 @@ def test_every_model_is_run() -> None:
 
 
 @pytest.mark.parametrize(("model", "data"), SMOKE.items())
-def test_the_four_smoke_runs_are_clean(tmp_path: Path, model: str, data: str) -> None:
+def test_the_smoke_runs_are_clean(tmp_path: Path, model: str, data: str) -> None:
     """One of them in a process of its own, so that its imports are clean too."""
     run = python if model == "linear_vae" else forked
     done = run("train.py", f"model={model}", f"data={data}", "trainer=smoke", f"hydra.run.dir={tmp_path / 'run'}")
