@@ -39,7 +39,7 @@ class Latent:
 
     @property
     def has_density(self) -> bool:
-        """Whether log q(z|x) of the samples exists: not for a deterministic code, nor for relaxed samples of classes."""
+        """Whether log q(z|x) of the samples exists: not for a deterministic code, nor for relaxed classes."""
         return not isinstance(self.q, Delta | RelaxedOneHot)
 
     @property

@@ -149,9 +149,5 @@ def log_sums(q: Independent[Distribution], z: Tensor, own: Tensor) -> Tensor:
     for codes, places in zip(z.split(chunk), own.split(chunk), strict=True):
         units = q.base_dist.log_prob(codes.unsqueeze(1)).permute(2, 0, 1)
         log_q = torch.cat([units.sum(0, keepdim=True), units])  # (1 + D, M, B): sums over B are quick where B is last
-        row = ((places >= 0) & (places < size)).nonzero().squeeze(1)
-        mine = torch.full_like(log_q[..., 0], -math.inf)
-        mine[:, row] = log_q[:, row, places[row]]
-        log_q[:, row, places[row]] = -math.inf
-        parts.append(finest(torch.stack([mine, log_q.logsumexp(dim=-1)])).mT)
+        parts.append(finest(own_and_others(log_q, places)).mT)
     return torch.cat(parts, dim=1)

@@ -75,13 +75,20 @@ def sums(q: Distribution, z: Tensor, own: Tensor) -> Tensor:
     chunk = max(1, ELEMENTS // (size * z.shape[-1]))
     parts = []
     for codes, places in zip(z.split(chunk), own.split(chunk), strict=True):
-        log_q = finest(log_densities(q, codes))
-        row = ((places >= 0) & (places < size)).nonzero().squeeze(1)
-        mine = torch.full_like(log_q[:, 0], -math.inf)
-        mine[row] = log_q[row, places[row]]
-        log_q[row, places[row]] = -math.inf
-        parts.append(torch.stack([mine, log_q.logsumexp(dim=1)]))
+        parts.append(own_and_others(finest(log_densities(q, codes)), places))
     return torch.cat(parts, dim=1)
+
+
+def own_and_others(log_q: Tensor, own: Tensor) -> Tensor:
+    """Of log densities (..., M, B), which it overwrites, those under the own one, and the log of the sum of the others.
+
+    Both (2, ..., M); see `sums`.
+    """
+    row = ((own >= 0) & (own < log_q.shape[-1])).nonzero().squeeze(1)
+    mine = torch.full_like(log_q[..., 0], -math.inf)
+    mine[..., row] = log_q[..., row, own[row]]
+    log_q[..., row, own[row]] = -math.inf
+    return torch.stack([mine, log_q.logsumexp(dim=-1)])
 
 
 @dataclass(frozen=True, eq=False)

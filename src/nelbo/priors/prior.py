@@ -45,8 +45,6 @@ def classes(prior: str, event_shape: Sequence[int]) -> tuple[int, int]:
         ConfigError: if they are vectors.
     """
     if len(event_shape) != 2:
-        mend = (
-            "is over one-hot codes, and z are vectors: use posterior=categorical or vector_quantized"
-        )
+        mend = "is over one-hot codes, and z are vectors: use posterior=categorical or vector_quantized"
         raise ConfigError("prior", prior, mend, located=True)
     return event_shape[0], event_shape[1]
