@@ -169,6 +169,10 @@ def refusal(posterior: str, prior: str, objective: str = "elbo") -> str | None:
         return "objective=dip: needs vectors with a mean and a covariance"
     if objective == "factor" and posterior in CODE_POSTERIORS:
         return "objective=factor: needs vectors, and z are one-hot codes"
+    if objective in ("info", "wae", "reconstruction") and posterior in CODE_POSTERIORS:
+        return f"objective={objective}: needs vectors, and z are one-hot codes"
+    if objective in ("free_bits", "capacity") and posterior == "vector_quantized":
+        return f"objective={objective}: weighs a KL that trains nothing but the prior"
     if objective in ("info", "wae") and prior != "standard_normal":
         return f"objective={objective}: has an MMD, which would not train a prior"
     if objective == "reconstruction" and prior != "standard_normal":

@@ -266,9 +266,9 @@ def test_batches_too_small_for_an_objective_are_refused_and_no_others(world_size
             )
             for split in ("train", "val")
         }
-        data.check_batches(1, 1)
+        data.check_batches(1, 1, validated=True)
         if min(smallest.values()) >= 2:
-            data.check_batches(2, world_size)
+            data.check_batches(2, world_size, validated=True)
         else:
             with pytest.raises(ConfigError, match=rf"data.batch_size={batch_size}: leaves a batch of [01] of the"):
-                data.check_batches(2, world_size)
+                data.check_batches(2, world_size, validated=True)

@@ -180,7 +180,7 @@ def fit_and_test(
     if plain["trial"] is not None:
         watchers.append(Pruning(**build(plain["trial"], "trial", allowed)))
     trainer = make_trainer(plain, folder, module, watchers, allowed, validated=validated)
-    data.check_batches(objective.least_batch, trainer.world_size)
+    data.check_batches(objective.least_batch, trainer.world_size, validated=validated)
     if owner:
         texts = {
             directory.CONFIG: OmegaConf.to_yaml(OmegaConf.create(plain)),

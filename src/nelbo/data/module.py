@@ -199,17 +199,18 @@ class ImageData(pl.LightningDataModule):
         """Test batches."""
         return self._loader("test", shuffle=False)
 
-    def check_batches(self, least: int, world_size: int) -> None:
+    def check_batches(self, least: int, world_size: int, *, validated: bool) -> None:
         """Refuse batches that are too small for an objective which compares the images of a batch.
 
         Args:
             least: how many images it needs in each, in each process.
             world_size: processes that share them.
+            validated: whether validation images are used.
 
         Raises:
             ConfigError: if the last batch of the training or the validation images has fewer.
         """
-        for split in ("train", "val"):
+        for split in ("train", "val") if validated else ("train",):
             total, last = len(self.splits[split]), world_size - 1  # the last process has the smallest share
             batches = Batches(total, self.batch_size, shuffle=False, rank=last, world_size=world_size).batches()
             if total and (smallest := min(map(len, batches))) < least:

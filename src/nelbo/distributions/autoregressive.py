@@ -18,7 +18,7 @@ Logits = Callable[[Tensor], Tensor]
 
 
 class AutoregressiveOneHots(Distribution):
-    """P(z) = prod over n of P(z_n | z_1 .. z_n-1), batch shape () (van den Oord et al. 2017, section 3.2).
+    """P(z) = prod over n of P(z_n | z_1 .. z_n-1), batch shape () (van den Oord et al. 2017, section 3.3).
 
     A density takes one pass of the net, a sample N of them.
 

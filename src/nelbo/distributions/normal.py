@@ -102,7 +102,9 @@ class FullNormal(MultivariateNormal):
     def rsample_and_log_prob(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         """Loc + L e, (*sample_shape, ..., D), and log p of each, (*sample_shape, ...), in nats, from e: no solve."""
         e = torch.randn((*sample_shape, *self.loc.shape), dtype=self.loc.dtype, device=self.loc.device)
-        return self.loc + (self.scale_tril @ e.unsqueeze(-1)).squeeze(-1), self._log_density(e)
+        with torch.autocast(e.device.type, enabled=False):  # the density is that of the unrounded product
+            z = self.loc + (self.scale_tril @ e.unsqueeze(-1)).squeeze(-1)
+        return z, self._log_density(e)
 
     def _log_density(self, e: Tensor) -> Tensor:
         log_determinant = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)

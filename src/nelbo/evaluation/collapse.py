@@ -154,7 +154,8 @@ def remedies(subject: Subject) -> str:
     beta = final_beta(subject.config)
     end = "" if beta in (None, 1) else f",end:{beta:g}"
     objective, told = subject.config.get("objective") or {}, []
-    if not objective or "beta" in objective:
+    # The beta of beta-TC weighs something else.
+    if not objective or ("beta" in objective and objective.get("_target_") != "nelbo.objectives.BetaTC"):
         told.append("a lower objective.beta" + ("" if beta is None else f" than {beta:g}"))
         told.append(
             f"a KL warm-up, 'objective.beta={{linear:{{steps:2000{end}}}}}' or {{cyclical:{{steps:2000{end}}}}}"

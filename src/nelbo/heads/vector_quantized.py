@@ -102,10 +102,11 @@ class VectorQuantizedPosterior(Posterior):
 
 
 def sample_distinct(vectors: Tensor, number: int) -> Tensor:
-    """So many of the distinct ones among the vectors (1, M, D) of all processes, (1, number, D).
+    """So many of the distinct ones among the vectors (1, M, D) of each process, (1, number, D).
 
     Half of the places of MNIST are empty, with one vector. Copies of it would take turns at being the nearest entry, a
-    code that changes its name with every step.
+    code that changes its name with every step. Where there are fewer than `number` some come twice all the same, until
+    the next batches replace those that nothing chooses.
     """
     from vector_quantize_pytorch.vector_quantize_pytorch import batched_sample_vectors, sample_vectors_distributed
 

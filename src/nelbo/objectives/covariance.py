@@ -36,6 +36,7 @@ class DIP(Objective):
     """
 
     name: ClassVar[str] = "dip"
+    least_batch: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -111,4 +112,6 @@ def _(q: Independent) -> Tensor:  # type: ignore[type-arg]
 
 @mean_covariance.register
 def _(q: MultivariateNormal) -> Tensor:
-    return q.covariance_matrix.mean(dim=0)
+    with torch.autocast(q.loc.device.type, enabled=False):
+        covariance: Tensor = q.covariance_matrix.mean(dim=0)
+    return covariance

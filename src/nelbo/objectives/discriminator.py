@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 
 from nelbo.errors import ConfigError, number, positive_integer
 from nelbo.nets.base import widths
-from nelbo.objectives.objective import Loss, Objective, elbo_terms
+from nelbo.objectives.objective import NEEDS_VECTORS, Loss, Objective, elbo_terms
 from nelbo.schedules import Schedule, as_schedule
 from nelbo.trace import Trace
 
@@ -44,6 +44,7 @@ class FactorVAE(Objective):
     """
 
     name: ClassVar[str] = "factor"
+    least_batch: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -95,7 +96,7 @@ class FactorVAE(Objective):
         self.require_one_level(trace)
         (latent,) = trace.latents
         if not latent.is_continuous:
-            raise self.refuse("needs vectors, and z are one-hot codes: use objective=elbo or posterior=diagonal_normal")
+            raise self.refuse(NEEDS_VECTORS)
         if latent.z.shape[-1] != self.latent_dim:
             mend = f"must be the model's latent_dim, {latent.z.shape[-1]}"
             raise ConfigError("objective.latent_dim", self.latent_dim, mend, located=True)

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from nelbo.objectives.objective import Loss, Objective, elbo_terms
+from nelbo.objectives.objective import NEEDS_VECTORS, Loss, Objective, elbo_terms
 from nelbo.schedules import Schedule, as_schedule
 from nelbo.trace import Trace
 
@@ -76,6 +76,8 @@ class Reconstruction(Objective):
         """Nothing here would train a prior.
 
         Raises:
-            ConfigError: for a prior with parameters.
+            ConfigError: for a prior with parameters, and for one-hot codes.
         """
+        if not all(latent.is_continuous for latent in trace.latents):
+            raise self.refuse(NEEDS_VECTORS)
         self.require_standard_normal(trace, "has no KL, so nothing would train the prior")

@@ -57,6 +57,7 @@ class FreeBits(NegativeELBO):
             ConfigError: for a deterministic code, or units that have a KL only together.
         """
         super().check(trace)
+        self.require_soft_codes(trace)
         if self.per == "unit":
             try:
                 _ = [latent.unit_kl for latent in trace.latents]
@@ -94,9 +95,10 @@ class Capacity(Objective):
         return Loss(total, {**terms, "gamma": gamma, "capacity": capacity})
 
     def check(self, trace: Trace) -> None:
-        """It holds a KL, so there must be one.
+        """It holds a KL, so there must be one that q can change.
 
         Raises:
-            ConfigError: for a deterministic code.
+            ConfigError: for a deterministic code, and for one that is rounded.
         """
         self.require_kl(trace)
+        self.require_soft_codes(trace)

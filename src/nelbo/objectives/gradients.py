@@ -1,4 +1,6 @@
-"""The same bounds with other estimators of their gradient, right in expectation and less noisy where q is trained.
+"""The same bounds with other gradients, less noisy where q is trained.
+
+Those of STL and DReG are right in expectation; PIWAE gives phi that of another bound.
 
 Each loss has the value of its bound. Shapes: S Monte Carlo samples, B batch, M groups of K samples, S = M K. In nats.
 w_i = p(x, z_i) / q(z_i|x); theta are the parameters of p, phi those of q.

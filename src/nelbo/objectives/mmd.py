@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nelbo.errors import ConfigError, choice, number
-from nelbo.objectives.objective import Loss, Objective, elbo_terms
+from nelbo.objectives.objective import NEEDS_VECTORS, Loss, Objective, elbo_terms
 from nelbo.schedules import Schedule, as_schedule
 from nelbo.trace import Trace
 
@@ -67,6 +67,8 @@ class MMDObjective(Objective):
             ConfigError: for a prior with parameters, or several levels.
         """
         self.require_one_level(trace)
+        if not trace.latents[0].is_continuous:
+            raise self.refuse(NEEDS_VECTORS)
         self.require_standard_normal(trace, "has an MMD, which would not train a prior")
 
 

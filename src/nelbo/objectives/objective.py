@@ -6,9 +6,14 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from nelbo.distributions import OneHots, StandardNormal
+from nelbo.distributions import OneHots, Quantized, StandardNormal
 from nelbo.errors import ConfigError, positive_integer
 from nelbo.trace import Trace
+
+NEEDS_VECTORS = (
+    "needs vectors, and z are one-hot codes: use objective=elbo (objective=vq_vae with a codebook), or "
+    "posterior=diagonal_normal and prior=standard_normal"
+)
 
 
 class Loss(NamedTuple):
@@ -91,7 +96,17 @@ class Objective(nn.Module):
         self.require_kl(trace)
         if not all(latent.has_density and latent.q.has_rsample for latent in trace.latents):
             mend = "samples of classes have no reparameterised density, so no importance weights to train with"
-            raise self.refuse(f"{mend}: use objective=elbo, or posterior=diagonal_normal")
+            instead = "objective=elbo (objective=vq_vae with a codebook), or posterior=diagonal_normal"
+            raise self.refuse(f"{mend}: use {instead} and prior=standard_normal")
+
+    def require_soft_codes(self, trace: Trace) -> None:
+        """A rate that q(z|x) can change.
+
+        Raises:
+            ConfigError: for vectors rounded to a codebook, whose KL is a number of the prior alone.
+        """
+        if any(isinstance(latent.q, Quantized) for latent in trace.latents):
+            raise self.refuse("weighs a KL that trains nothing but the prior of a rounded code: use objective=vq_vae")
 
     def require_one_level(self, trace: Trace) -> None:
         """One level of latents.

@@ -44,6 +44,7 @@ class BetaTC(Objective):
     """
 
     name: ClassVar[str] = "beta_tc"
+    least_batch: ClassVar[int] = 2
 
     def __init__(
         self,

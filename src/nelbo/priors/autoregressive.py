@@ -18,7 +18,7 @@ from nelbo.priors.prior import Encode, Prior, classes
 class Autoregressive(Prior):
     """P(z) = prod over n of P(z_n | z_1 .. z_n-1) by a causal transformer, in the order of the codes.
 
-    For `posterior=vector_quantized`, trained with the rest of the model (van den Oord et al. 2017, section 3.2, fit a
+    For `posterior=vector_quantized`, trained with the rest of the model (van den Oord et al. 2017, section 3.3, fit a
     PixelCNN afterwards): the codes are hard, so no gradient of it reaches the encoder.
 
     Args:

@@ -19,7 +19,7 @@ of Adam is as long as the learning rate. With 1, a prior over 512 classes takes 
 
 
 class Uniform(Prior):
-    """P(z) = K^-N: all codes alike (Jang et al. 2017, section 4; van den Oord et al. 2017, section 3.2 while training).
+    """P(z) = K^-N: all codes alike (Jang et al. 2017; van den Oord et al. 2017, section 3.3, while training).
 
     Args:
         event_shape: (N, K).

@@ -45,6 +45,7 @@ def classes(prior: str, event_shape: Sequence[int]) -> tuple[int, int]:
         ConfigError: if they are vectors.
     """
     if len(event_shape) != 2:
-        mend = "is over one-hot codes, and z are vectors: use posterior=categorical or vector_quantized"
+        codes = "vector_quantized" if prior == "autoregressive" else "categorical or vector_quantized"
+        mend = f"is over one-hot codes, and z are vectors: use prior=standard_normal, or posterior={codes}"
         raise ConfigError("prior", prior, mend, located=True)
     return event_shape[0], event_shape[1]
