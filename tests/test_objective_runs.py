@@ -108,7 +108,7 @@ def test_an_objective_that_compares_images_refuses_batches_of_one_before_anythin
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_what_was_drawn_for_the_objective_is_in_the_checkpoint(done: dict[str, Done], folder: Path) -> None:
+def test_an_objectives_own_parameters_are_in_the_checkpoint(done: dict[str, Done], folder: Path) -> None:
     state = read_checkpoint(folder / "factor" / "checkpoints" / "best.ckpt")["state_dict"]
     assert any(key.startswith("objective.") for key in state)
 

@@ -16,6 +16,17 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from nelbo.distributions import Delta, RelaxedOneHot
 
 
+def unit_kl(q: Distribution, p: Distribution) -> Tensor:
+    """KL(q_i || p_i) of each unit, (B, D), in nats.
+
+    Raises:
+        NotImplementedError: where the units depend on each other, or there is no closed form.
+    """
+    if not (isinstance(q, Independent) and isinstance(p, Independent)):
+        raise NotImplementedError("units that depend on each other have only a KL together")
+    return kl_divergence(q.base_dist, p.base_dist)
+
+
 @dataclass(frozen=True, eq=False)
 class Latent:
     """One level of latent variables: q(z|x), p(z), and the samples z ~ q.
@@ -72,9 +83,7 @@ class Latent:
         Raises:
             NotImplementedError: where the units depend on each other, or there is no closed form.
         """
-        if not (isinstance(self.q, Independent) and isinstance(self.p, Independent)):
-            raise NotImplementedError("units that depend on each other have only a KL together")
-        return kl_divergence(self.q.base_dist, self.p.base_dist)
+        return unit_kl(self.q, self.p)
 
     def score(self) -> Tensor:
         """The gradient of log q(z|x) with respect to z, q's parameters held fixed, (S, B, D)."""

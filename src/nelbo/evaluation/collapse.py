@@ -17,7 +17,8 @@ from nelbo.evaluation.linear_theory import LinearTheory, final_beta, linear_theo
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject
 from nelbo.evaluation.passes import mean_variances
 from nelbo.metrics import KLPerUnit
-from nelbo.metrics.units import ACTIVE_VARIANCE, unit_kl
+from nelbo.metrics.units import ACTIVE_VARIANCE
+from nelbo.trace import unit_kl
 
 
 class Collapse(Measure):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, kl_divergence
 
 from nelbo.distributions import two_means
 from nelbo.metrics.base import TraceMetric
@@ -101,9 +100,3 @@ class KLPerUnit(TraceMetric):
 def kl_per_unit(trace: Trace) -> Tensor:
     """KL of each unit of each example, (B, D), in nats."""
     return torch.cat([latent.unit_kl for latent in trace.latents], dim=-1)
-
-
-def unit_kl(q: Distribution, p: Distribution) -> Tensor:
-    """KL(q(z_i|x) || p(z_i)), (B, D), in nats, of a level with independent units."""
-    assert isinstance(q, Independent) and isinstance(p, Independent)
-    return kl_divergence(q.base_dist, p.base_dist)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, kl_divergence
 
 from nelbo.distributions import mean_of
 from nelbo.models import VAE
 from nelbo.pictures.codes import code_of, has_classes
 from nelbo.pictures.latent import by_activity, prior_quantiles
 from nelbo.pictures.picture import Scene
+from nelbo.trace import unit_kl
 
 EXAMPLES = 512
 
@@ -57,10 +57,12 @@ def base(scene: Scene, image: int | None) -> Base:
         batches = list(scene.batches(scene.spread(EXAMPLES)))
     posteriors = [model.encode(x) for x in batches]
     prior = model.prior(model.encode)
-    kls = [unit_kl(q, prior) for q in posteriors]
-    known = [kl for kl in kls if kl is not None]
     order = by_activity(torch.cat([mean_of(q) for q in posteriors]))
-    return Base(z, told, order, torch.cat(known).mean(dim=0) if known else None)
+    try:
+        kl = torch.cat([unit_kl(q, prior) for q in posteriors]).mean(dim=0)
+    except NotImplementedError:  # the units have none of their own: the picture says nothing of it
+        kl = None
+    return Base(z, told, order, kl)
 
 
 def _middle(model: VAE) -> tuple[Tensor, str]:
@@ -68,13 +70,3 @@ def _middle(model: VAE) -> tuple[Tensor, str]:
     if has_classes(model):
         return code_of(model.prior(model.encode)), "the most probable classes of the prior"
     return prior_quantiles(model, 3)[1], "the median of the prior"
-
-
-def unit_kl(q: Distribution, p: Distribution) -> Tensor | None:
-    """KL(q_i || p_i) of each unit, (B, D), in nats; None where one of them does not factorise over units."""
-    if not (isinstance(q, Independent) and isinstance(p, Independent)):
-        return None
-    try:
-        return kl_divergence(q.base_dist, p.base_dist)
-    except NotImplementedError:  # no closed form
-        return None
