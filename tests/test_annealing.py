@@ -68,6 +68,14 @@ def test_chains_that_accept_nothing_still_have_unbiased_weights() -> None:
     assert abs(ratio.mean() - 1) < 3 * standard_error(ratio)
 
 
+def test_tiny_steps_are_all_accepted() -> None:
+    """The share is that of the 9 transitions between 10 temperatures, not of the 10 weights."""
+    steps = torch.full((9, 3), 1e-9, dtype=torch.float64)
+    betas = sigmoid_schedule(10)
+    result = anneal(linear(), images(count=3).double(), betas, steps, num_chains=2, num_leapfrog_steps=1)
+    torch.testing.assert_close(result.acceptance, torch.ones_like(result.acceptance))
+
+
 def test_one_temperature_is_importance_sampling_from_the_prior() -> None:
     model, x = linear(), images(count=6).double()
     torch.manual_seed(1)

@@ -77,6 +77,16 @@ def test_a_finished_run_says_so_and_changes_nothing(ended: Path, tmp_path: Path)
     assert contents(tmp_path / "run") == before
 
 
+def test_fewer_epochs_than_a_run_has_trained_are_refused(ended: Path, tmp_path: Path) -> None:
+    shutil.copytree(ended, tmp_path / "run")
+    assert fresh(tmp_path / "run", "logger=tensorboard", "resume=auto", "trainer.max_epochs=2").returncode == 0
+    before = contents(tmp_path / "run")
+    refused = fresh(tmp_path / "run", "logger=tensorboard", "resume=auto")
+    assert refused.returncode == 2 and "trainer.max_epochs=1" in refused.stderr
+    assert f"{tmp_path / 'run'} has trained 2 epochs already" in refused.stderr
+    assert contents(tmp_path / "run") == before
+
+
 def test_a_lost_best_checkpoint_is_said_or_made_again(ended: Path, tmp_path: Path) -> None:
     shutil.copytree(ended, tmp_path / "run")
     best, last = (tmp_path / "run" / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))

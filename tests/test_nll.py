@@ -13,7 +13,7 @@ from torch import Tensor
 from nelbo.distributions import DiagonalNormal
 from nelbo.evaluation import ELBO, NLL, ActiveUnits, importance
 from nelbo.evaluation.measure import Findings, NoMeaning, Subject, spread
-from nelbo.evaluation.pareto import pareto_shape, tail_size
+from nelbo.evaluation.pareto import pareto_shape, tail_size, trusted_below
 from nelbo.evaluation.processes import Processes
 from nelbo.metrics import ActiveUnits as ActiveUnitsMetric
 from nelbo.models import VAE
@@ -92,6 +92,31 @@ def narrow_posterior(scale: float) -> VAE:
     zeros = torch.zeros(100, 1).double()
     model.encode = lambda x: DiagonalNormal(zeros[: len(x)], zeros[: len(x)] + scale)  # type: ignore[method-assign]
     return model
+
+
+def test_the_sampling_error_of_equal_weights_is_zero() -> None:
+    """q is the posterior, so every weight is p(x): 1 / ESS is 1 / S and nothing is left of the variance."""
+    result = nll(50)(make_subject(narrow_posterior(1.0), images(count=100).double()))
+    assert result.values["ess_min"] == pytest.approx(50)
+    assert result.values["nll_sampling_se"] < 1e-6  # without 1 / S it is 0.014
+
+
+def test_a_gain_is_too_large_above_the_standard_error_and_above_twice_its_own() -> None:
+    def warns(gains: list[float], nll_se: float) -> bool:
+        findings = Findings({"nll_se": nll_se})
+        nll(100).add_gain(findings, torch.tensor(gains))
+        return bool(findings.warnings)
+
+    assert warns([0.3, 0.5], nll_se=0.1)  # a gain of 0.4 +- 0.1
+    assert not warns([0.3, 0.5], nll_se=0.5)
+    assert not warns([0.05, 0.25], nll_se=0.1)  # 0.15 +- 0.1: above the first bound, below the second
+
+
+def test_the_size_of_the_tail_and_the_shape_that_is_trusted_are_the_papers() -> None:
+    """Vehtari et al. 2024, sections 3.1 and 3.2."""
+    assert [tail_size(samples) for samples in (100, 225, 10_000)] == [20, 45, 300]
+    assert trusted_below(100) == pytest.approx(1 / 2) and trusted_below(1000) == pytest.approx(2 / 3)
+    assert trusted_below(10_000) == 0.7 == trusted_below(10**9)
 
 
 @pytest.mark.parametrize(("scale", "trusted"), [(0.3, False), (0.9, True)])

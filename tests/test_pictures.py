@@ -186,6 +186,8 @@ def test_paths_between_codes() -> None:
     assert torch.allclose(linear[:, 1], torch.tensor([[1.0, 1.0], [2.0, 2.0]]))
     # A quarter of a turn: its middle is at 45 degrees, as far from the origin as both ends. Same direction: a line.
     assert torch.allclose(spherical[:, 1], torch.tensor([[math.sqrt(2), math.sqrt(2)], [2.0, 2.0]]))
+    near = between(torch.tensor([[1.0, 0.0]]), torch.tensor([[math.cos(0.1), math.sin(0.1)]]), 3, "spherical")
+    assert torch.allclose(near[0, 1], torch.tensor([math.cos(0.05), math.sin(0.05)]))  # a line would be 0.1% nearer
     apart = between(torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0]]), 5, "spherical")
     assert apart.isfinite().all()
     assert between(torch.zeros(1, 2), torch.ones(1, 2), 5, "spherical").isfinite().all()

@@ -58,6 +58,13 @@ def test_units_without_information_do_not_count() -> None:
     assert first.values["udr_informative_units"] == second.values["udr_informative_units"] == 3
 
 
+def test_a_unit_is_informative_above_a_hundredth_of_a_nat() -> None:
+    """KLs of means of 0 and scales 0.8 and 0.95: 0.043 and 0.0026 nats."""
+    model = coded(3, lambda x: x * torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.1, 0.8, 0.95]))
+    for result in UDR(limit=None)([subject(model), subject(PLAIN)])[:1]:
+        assert result.values["udr_informative_units"] == 2
+
+
 def test_a_unit_that_only_one_run_has_lowers_both() -> None:
     """R is a 3 x 2 matrix with a row of zeros: 4 of the 5 terms are 1."""
     assert udr(PLAIN, coded(2, lambda x: x[:, :2])) == pytest.approx([0.8, 0.8], abs=1e-9)
