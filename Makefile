@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 OLD_HYDRA := .venv/with-hydra-1.3
 
-.PHONY: setup train test test-slow test-faults test-hydra-1.3 lint tensorboard clean
+.PHONY: setup train test test-slow test-faults test-random test-hydra-1.3 lint tensorboard clean
 
 setup: $(STAMP)
 
@@ -23,9 +23,13 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-# The fourteen groups of docs/reliability.md, with all of their tries.
+# The checks of docs/reliability.md, with all of their tries.
 test-faults: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -n 2 --dist loadfile
+
+# Properties on input that is new in every run, for a nightly job: a failure prints what reproduces it.
+test-random: setup
+	NELBO_PROPERTIES=random OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/properties -n 2
 
 # The core's tests with Hydra 1.3 and without the sweep extra, whose packages need 1.4.
 $(OLD_HYDRA)/.installed: pyproject.toml constraints.txt

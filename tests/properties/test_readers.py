@@ -24,9 +24,9 @@ from nelbo.data.sets.pictures import read_picture
 from nelbo.data.store import read_store
 from nelbo.errors import ConfigError, DataError
 from tests.faults.mutants import KINDS, read_part, whole
-from tests.properties import in_one_folder
+from tests.properties import MORE, in_one_folder
 
-few = settings(in_one_folder, max_examples=60)
+few = settings(in_one_folder, max_examples=60 * MORE)
 MAGIC = {
     "x.npy": b"\x93NUMPY\x01\x00",
     "x.npz": b"PK\x03\x04",
