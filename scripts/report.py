@@ -14,7 +14,7 @@ from pathlib import Path
 from nelbo.cli import USAGE_ERROR
 from nelbo.errors import NelboError
 from nelbo.sweeps.live import LiveTable
-from nelbo.sweeps.report import write_report
+from nelbo.sweeps.report import say_best, write_report
 
 USAGE = "usage: python scripts/report.py sweep=DIRECTORY [watch=true]"
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -47,7 +47,10 @@ def main(typed: list[str]) -> None:
         if (watched := given.get("watch", "false")) not in ("", "true", "false"):
             raise NelboError(f"watch={watched}: must be true or false")
         sweep = Path(given["sweep"])
-        print(f"report: {write_report(sweep) if watched == 'false' else watch(sweep)}")
+        page = write_report(sweep) if watched == "false" else watch(sweep)
+        if line := say_best(sweep):
+            print(line)
+        print(f"report: {page}")
     except NelboError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from nelbo.sweeps.callback import ReportCallback
-from nelbo.sweeps.report import write_report
+from nelbo.sweeps.report import say_best, write_report
 from nelbo.sweeps.scales import digits
 from nelbo.sweeps.table import pareto, read_table
 from nelbo.sweeps.values import parse
@@ -90,18 +90,66 @@ def test_a_grid_has_a_table_and_all_figures(tmp_path: Path) -> None:
         with Image.open(sweep / "report" / f"{figure}.png") as picture:
             assert picture.width > 500 and len(picture.convert("L").getcolors() or []) > 20
     assert len(page.addresses) == len(figures) + 6  # a strip for one seed of each setting
-    # Rate 4 and distortion 2.5 + 1 - 0.4.
-    best = "python train.py model.latent_dim=4 objective.beta=1 seed=1"
-    assert "test/nelbo = 7.10" in page.text and best in page.text and "12 of 12 cells done" in page.text
+    # Rate 4 and distortion 2.5 + (1 or 2) - 0.4.
+    assert "Best: model.latent_dim=4, objective.beta=1: test/nelbo = 7.60 ± 0.71 nats per image, 2 seeds" in page.text
+    assert "python train.py -m model.latent_dim=4 objective.beta=1 seed=1,2" in page.text
+    assert "12 of 12 cells done" in page.text
     told = json.loads((sweep / "results.json").read_text())
-    assert told["best"] == found[8]["directory"] and told["axes"]["objective.beta"] == [0.5, 1, 4]
+    best = told["best"]
+    assert best["cells"] == [found[8]["directory"], found[9]["directory"]] and best["mean"] == pytest.approx(7.6)
+    assert told["axes"]["objective.beta"] == [0.5, 1, 4]
     assert len(told["cells"]) == 12
 
 
-def test_the_ringed_setting_has_the_lowest_sum_of_rate_and_distortion(tmp_path: Path) -> None:
-    """Rate 4 and distortion 3.6; other settings have the lowest rate and the lowest distortion."""
-    page = read_page(write_sweep(tmp_path / "sweep", SMALL))
-    assert "Ringed: the lowest mean, 7.60 nats at model.latent_dim=4, objective.beta=1" in page.text
+def by_seed(beta: int, validation: float, *nelbos: float) -> list[dict[str, Any]]:
+    """Cells of one setting, a seed each, all with the same validation score."""
+    return [
+        cell(f"objective.beta={beta}", f"seed={seed}", metrics=scores(1, nelbo - 1) | {"val/nelbo": validation})
+        for seed, nelbo in enumerate(nelbos)
+    ]
+
+
+def test_the_best_is_one_setting_by_the_mean_of_its_validation_everywhere(tmp_path: Path) -> None:
+    """Other settings have the lowest test result of one seed and the lowest mean on test images."""
+    cells = [*by_seed(1, 20, 3, 43), *by_seed(2, 10, 24, 26), *by_seed(4, 30, 14, 16)]
+    sweep = write_sweep(tmp_path / "sweep", cells)
+    page = read_page(sweep)
+    assert "Best: objective.beta=2: test/nelbo = 25 ± 1.41 nats per image, 2 seeds" in page.text
+    assert "Chosen by the mean over seeds of nelbo on validation images" in page.text
+    assert "Ringed: the best setting, objective.beta=2, chosen by the mean over seeds of nelbo" in page.text
+    assert "its rate + distortion is 25 nats" in page.text
+    assert page.text.count("done (best setting)") == 2
+    best = json.loads((sweep / "results.json").read_text())["best"]
+    assert best == {
+        "setting": {"objective.beta": 2},
+        "metric": "test/nelbo",
+        "mean": 25.0,
+        "sd": pytest.approx(2**0.5),
+        "cells": ["cell2-00000002", "cell3-00000003"],
+    }
+    assert say_best(sweep).startswith("best: objective.beta=2: test/nelbo = 25 ± 1.41 nats per image, 2 seeds")
+
+
+def test_a_setting_with_missing_seeds_says_how_many_it_has(tmp_path: Path) -> None:
+    cells = by_seed(1, 20, 3, 5)
+    cells.append({"overrides": ["objective.beta=1", "seed=2"], "state": "failed", "error": "lost"})
+    sweep = write_sweep(tmp_path / "sweep", [*cells, *by_seed(2, 30, 9, 9, 9)])
+    assert "test/nelbo = 4 ± 1.41 nats per image, 2 of 3 seeds" in read_page(sweep).text
+
+
+def test_a_sweep_over_seeds_alone_has_no_best_but_a_mean(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", by_seed(1, 20, 3, 5))
+    page = read_page(sweep)
+    assert "all cells: test/nelbo = 4 ± 1.41 nats per image, 2 seeds" in page.text and "Best: " not in page.text
+
+
+def test_a_sweep_whose_cells_all_failed_says_so_in_red(tmp_path: Path) -> None:
+    errors = ["<no memory>", "no disk", "<no memory>"]
+    cells = [{"overrides": [f"seed={seed}"], "state": "failed", "error": error} for seed, error in enumerate(errors)]
+    page = write_report(write_sweep(tmp_path / "sweep", cells)).read_text()
+    message = "No cell has a result: &lt;no memory&gt; (2 cells); no disk (1 cell)."
+    assert f'<p class="error">{message}</p>' in page and 'class="answer"' not in page
+    assert say_best(tmp_path / "sweep") == ""
 
 
 def test_seeds_are_aggregated(tmp_path: Path) -> None:
@@ -166,6 +214,7 @@ def test_a_sweep_that_is_half_finished(tmp_path: Path) -> None:
 def test_a_sweep_without_a_result(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "sweep", [{"overrides": ["seed=1"], "state": "pending"}])
     page = read_page(sweep)
+    assert 'class="answer"' not in (sweep / "report.html").read_text()
     assert "No cell has finished yet" in page.text and not page.addresses
     assert rows(sweep)[0]["state"] == "pending"
 
@@ -207,6 +256,9 @@ def test_different_data_get_no_common_picture(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "sweep", cells)
     page = read_page(sweep)
     assert "results of different data_sha256 are not comparable" in page.text
+    assert "(best" not in page.text and page.text.count("Best: ") == 2  # one for each data set
+    assert json.loads((sweep / "results.json").read_text())["best"] is None
+    assert say_best(sweep).startswith("no setting is the best: results of different data_sha256")
     planes = {file.stem for file in (sweep / "report").glob("rate_distortion*")}
     assert planes == {"rate_distortion_1", "rate_distortion_2"}
     assert len(rows(sweep)) == 14

@@ -19,13 +19,16 @@ class ReportCallback(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write, and say where."""
         from nelbo.sweeps.cells import PLAN
-        from nelbo.sweeps.report import write_report  # brings matplotlib, which starting a run can do without
+        from nelbo.sweeps.report import say_best, write_report  # brings matplotlib, which a run can do without
 
         sweep = Path(str(config.hydra.sweep.dir)).absolute()
         if not (sweep / PLAN).exists():  # another sweeper, which keeps no plan
             return
         try:
-            log.info("report: %s", write_report(sweep))
+            page = write_report(sweep)
+            if line := say_best(sweep):
+                log.info("%s", line)
+            log.info("report: %s", page)
         except Exception as error:
             again = f"python scripts/report.py sweep={sweep}"
             print(f"the report could not be written: {type(error).__name__}: {error}; again: {again}", file=sys.stderr)

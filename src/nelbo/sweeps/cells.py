@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -134,6 +135,17 @@ def read_cell(folder: Path, identity: str, overrides: Iterable[str]) -> Cell:
     """A cell; what its `cell.json` says counts only if it is of this identity."""
     record = read_json(folder / RECORD)
     return Cell(identity, folder, tuple(overrides), record if record.get("identity") == identity else {})
+
+
+def grouped_errors(cells: Iterable[Cell]) -> list[tuple[int, str]]:
+    """How many cells ended with each error, the most frequent first."""
+    errors = Counter(cell.error for cell in cells if cell.error)
+    return [(count, error) for error, count in errors.most_common()]
+
+
+def cells_of(count: int) -> str:
+    """A number of cells in words: `1 cell`, `2 cells`."""
+    return f"{count} cell{'s' * (count != 1)}"
 
 
 def update_record(folder: Path, **changes: Any) -> None:

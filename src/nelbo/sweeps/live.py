@@ -6,7 +6,7 @@ import contextlib
 import csv
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -17,10 +17,11 @@ from rich.text import Text
 
 from nelbo.report import headline
 from nelbo.rewind import HISTORY
-from nelbo.sweeps.cells import STATES, VANISHED, Cell, read_cells
+from nelbo.sweeps.cells import STATES, VANISHED, Cell, cells_of, grouped_errors, read_cells
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 0.5
+MOST_ERRORS = 3
 LATEST = 5
 """How many of the finished cells are shown."""
 
@@ -66,7 +67,7 @@ class LiveTable:
         fresh = {cell.identity: cell for cell in read_cells(self.sweep, open_cells)}
         self.cells = [fresh.get(cell.identity, cell) for cell in self.cells]
         if self.live:
-            self.live.update(self.render(), refresh=True)
+            self.live.update(self.render(self.live.console.height - 1), refresh=True)
             return
         for cell in self.cells:
             ours = float(cell.record.get("started") or 0) >= self.started
@@ -91,17 +92,29 @@ class LiveTable:
         left = self.seconds_left()
         return f"{len(self.cells)} cells: {counts}" + (f"; about {duration(left)} left" if left else "")
 
-    def render(self) -> Group:
-        """The summary, what runs, what failed, what ended last."""
+    def render(self, height: int = 24) -> Group:
+        """The summary, what failed, what runs and what ended last, a line each, in at most `height` lines."""
+        errors = error_lines(self.cells)
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("state", "cell", "epoch", "negative ELBO", "time"):
-            table.add_column(
-                column, justify="left" if column in ("state", "cell") else "right", no_wrap=column != "cell"
-            )
+        for column in ("state", "cell", "epoch", "−ELBO", "time"):
+            left = column in ("state", "cell")
+            table.add_column(column, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
         ended = sorted((c for c in self.cells if c.state == "done"), key=lambda c: float(c.record.get("ended") or 0))
-        for cell in [c for c in self.cells if c.state in ("running", "failed")] + ended[: -LATEST - 1 : -1]:
+        running = [cell for cell in self.cells if cell.state == "running"]
+        room = max(1, height - len(errors) - 3)  # the summary, the headings, and a line that may say how many more
+        for cell in [*running[:room], *ended[: -LATEST - 1 : -1]][:room]:
             table.add_row(*row(cell))
-        return Group(Text(self.summary(), style="bold"), table)
+        more = [Text(f"{len(running) - room} more running", style="dim")] if len(running) > room else []
+        return Group(Text(self.summary(), style="bold"), *errors, table, *more)
+
+
+def error_lines(cells: Iterable[Cell]) -> list[Text]:
+    """A line for each of the most frequent errors, cut where the terminal ends; the account at the end has all."""
+    errors = grouped_errors(cell for cell in cells if cell.state == "failed")
+    lines = [f"{cells_of(count)} failed: {error}" for count, error in errors[:MOST_ERRORS]]
+    if len(errors) > MOST_ERRORS:
+        lines.append(f"{len(errors) - MOST_ERRORS} more errors")
+    return [Text(line, style="red", no_wrap=True, overflow="ellipsis") for line in lines]
 
 
 def row(cell: Cell) -> tuple[str, str, str, str, str]:
@@ -111,8 +124,7 @@ def row(cell: Cell) -> tuple[str, str, str, str, str]:
     last = last_validation(cell.folder)
     told = cell.metrics or {key: float(value) for key, value in last.items() if key.startswith("val/")}
     number = f"{headline(told):.2f}" if told else ""
-    name = cell.folder.name + (f"  {cell.error}" if cell.error else "")
-    return cell.state, name, last.get("epoch", ""), number, duration(spent)
+    return cell.state, cell.folder.name, last.get("epoch", ""), number, duration(spent)
 
 
 def line(cell: Cell) -> str:

@@ -13,16 +13,17 @@ from pathlib import Path
 
 from PIL import Image
 
-from nelbo.sweeps.cells import STATES
-from nelbo.sweeps.job import alone
+from nelbo.sweeps.best import best_setting, command, judged_by, result, setting
+from nelbo.sweeps.cells import STATES, cells_of, grouped_errors
 from nelbo.sweeps.results import DISTORTION, NELBO
 from nelbo.sweeps.scales import DPI, digits, place
 from nelbo.sweeps.style import SORTING, STYLE
-from nelbo.sweeps.table import Row, SweepTable, score
+from nelbo.sweeps.table import Group, Row, SweepTable, score
 from nelbo.sweeps.tables import cells, means
 from nelbo.sweeps.values import show
 
 MOST_STRIPS = 60
+MOST_ERRORS = 5
 PIXELS_PER_INCH = 86
 STRIPS = (("samples", "samples from the prior"), ("reconstructions", "held-out images above, reconstructions below"))
 
@@ -57,7 +58,7 @@ def page(table: SweepTable, sections: Sequence[Section], reason: str) -> str:
         parts.append(f'<p class="warning">{told}</p>')
     for section in sections:
         parts += section_parts(section)
-    parts += [failures(table), cells(table), foot(table)]
+    parts += [failures(table), cells(table, [section.table for section in sections]), foot(table)]
     head = f'<meta charset="utf-8"><title>Sweep {name}</title><style>{STYLE}</style>'
     body = f"{''.join(parts)}<script>{SORTING}</script>"
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
@@ -70,12 +71,22 @@ def summary(table: SweepTable, *, comparable: bool) -> str:
     told = f"{counts['done']} of {len(table.rows)} cells done" + (f"; {rest}" if rest else "") + "."
     axes = "; ".join(f"<code>{html.escape(axis.key)}</code> {html.escape(values(axis.values))}" for axis in table.axes)
     parts = [f"<p>{told}" + (f" Swept: {axes}." if axes else "") + "</p>"]
-    best = table.best() if comparable else None
+    best = best_setting(table) if comparable else None
     if best is not None:
         parts.insert(0, answer(best, table))
     elif not table.done:
-        parts.insert(0, '<p class="answer">No cell has finished yet.</p>')
+        parts.insert(0, no_result(table))
     return "".join(parts)
+
+
+def no_result(table: SweepTable) -> str:
+    """What is said of a sweep without a result: an error, unless there are cells that may still have one."""
+    errors = grouped_errors(row.cell for row in table.rows)
+    if not errors or any(row.cell.state in ("pending", "running") for row in table.rows):
+        return '<p class="warning">No cell has finished yet.</p>'
+    shown = "; ".join(f"{html.escape(error)} ({cells_of(count)})" for count, error in errors[:MOST_ERRORS])
+    rest = f"; and {len(errors) - MOST_ERRORS} other errors" if len(errors) > MOST_ERRORS else ""
+    return f'<p class="error">No cell has a result: {shown}{rest}.</p>'
 
 
 def values(found: Sequence[bool | int | float | str | None]) -> str:
@@ -85,16 +96,13 @@ def values(found: Sequence[bool | int | float | str | None]) -> str:
     return f"{len(found)} values, {show(found[0])} to {show(found[-1])}"
 
 
-def answer(best: Row, table: SweepTable) -> str:
-    """The best cell and the command that runs it again."""
-    metric = NELBO if NELBO in best.metrics else DISTORTION
-    validated = any(key.startswith("val/") for key in best.metrics)
-    judged = "validation images" if validated else "test images, for want of a validation set"
-    swept = html.escape(place({axis.key: best.values[axis.key] for axis in table.axes}))
-    command = html.escape(shlex.join(["python", "train.py", *alone(best.cell.overrides)]))
+def answer(best: Group, table: SweepTable) -> str:
+    """The best setting and the command that runs it again."""
+    chosen = f"Chosen by {judged_by(best)}. " if table.swept else ""
     return (
-        f'<p class="answer">Best: {swept}: <b>{metric} = {digits(best.metrics.get(metric))}</b> nats per image</p>'
-        f"<p>Chosen by {metric.partition('/')[2]} on {judged}. It runs again with</p><pre>{command}</pre>"
+        f'<p class="answer">{"Best: " if table.swept else ""}{html.escape(setting(best, table))}:'
+        f" <b>{result(best)}</b></p>"
+        f"<p>{chosen}It runs again with</p><pre>{html.escape(command(best))}</pre>"
     )
 
 
@@ -102,7 +110,7 @@ def section_parts(section: Section) -> Iterable[str]:
     """Figures, means, strips."""
     if section.name:
         yield f"<h2>{html.escape(section.name)}</h2>"
-        if best := section.table.best():
+        if best := best_setting(section.table):
             yield answer(best, section.table)
     for title, members in groupby(section.pictures, key=lambda picture: picture[0]):
         yield f"<h3>{html.escape(title)}</h3><div class='figures'>"

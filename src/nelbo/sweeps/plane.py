@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from nelbo.sweeps.best import best_setting, judged_by
 from nelbo.sweeps.linear import LEARNED, Truth
 from nelbo.sweeps.results import DISTORTION, RATE
 from nelbo.sweeps.scales import GREY, INK, Picture, Scale, digits, limits, new_figure, place, plain
@@ -51,24 +52,28 @@ def rate_distortion(table: SweepTable, scale: Scale, truth: Truth | None) -> Pic
     axes.step(
         *points[front].T, where="post", color=INK, linewidth=1.1, linestyle="--", zorder=2.5, label="Pareto front"
     )
-    best = int(points.sum(1).argmin())
-    axes.plot(
-        *points[best], "o", markersize=15, markerfacecolor="none", markeredgecolor="crimson", label="lowest −ELBO"
-    )
+    best = best_setting(table)
+    place_of_best = next((index for index, group in enumerate(groups) if group is best), None)
+    if place_of_best is not None:
+        ring: dict[str, Any] = {"markersize": 15, "markerfacecolor": "none", "markeredgecolor": "crimson"}
+        axes.plot(*points[place_of_best], "o", label="best setting", **ring)
     figure.draw_without_rendering()
     iso_elbo(axes, points)
     axes.set_xlabel("rate: KL(q(z|x) || p(z)), nats per image")
     axes.set_ylabel("distortion: −log p(x|z), nats per image")
     axes.legend(loc="upper right", fontsize=9, framealpha=0.9, edgecolor="none")
     scale.explain(axes)
-    best_elbo = digits(float(points[best].sum()))
     told = [
         f"Test images; {len(groups)} settings.",
         "Where there are several seeds: their mean, with bars of one standard deviation.",
         "Down and left is better. Grey lines: equal negative ELBO (rate + distortion), labelled with it.",
         f"Dashed: the Pareto front, {len(front)} settings that no other beats in both.",
-        f"Ringed: the lowest mean, {best_elbo} nats at {place(groups[best].values)}.",
     ]
+    if best is not None and place_of_best is not None:
+        told.append(
+            f"Ringed: the best setting, {place(best.values)}, chosen by {judged_by(best)}; "
+            f"its rate + distortion is {digits(float(points[place_of_best].sum()))} nats."
+        )
     if truth:
         told.append(explain_truth(truth))
     return Picture("rate_distortion", "Rate and distortion", " ".join(told), figure)

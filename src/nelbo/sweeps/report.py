@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nelbo.files import write_text
+from nelbo.sweeps.best import best_line, plain_best
 from nelbo.sweeps.board import write_board
 from nelbo.sweeps.curves import learning_curves
 from nelbo.sweeps.heatmaps import heat_maps
@@ -29,8 +30,8 @@ def write_report(sweep: Path) -> Path:
         SweepError: if it is none.
     """
     table = read_table(sweep)
-    write_results(table)
     reason, tables = comparable(table)
+    write_results(table, None if reason else plain_best(table))
     folder = sweep / FIGURES
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.png"):
@@ -48,6 +49,13 @@ def write_report(sweep: Path) -> Path:
     write_board(table, shown)
     write_text(sweep / HTML, page(table, sections, reason))
     return sweep / HTML
+
+
+def say_best(sweep: Path) -> str:
+    """The best setting of a sweep in a line of text, or why there is none; empty if no cell has a result."""
+    table = read_table(sweep)
+    reason, _ = comparable(table)
+    return f"no setting is the best: {reason}" if reason else best_line(table)
 
 
 def pictures(table: SweepTable) -> list[Picture]:

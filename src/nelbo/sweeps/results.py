@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from nelbo.files import write_json, write_text
@@ -13,8 +14,8 @@ RATE, DISTORTION, NELBO, NLL, ACTIVE = "test/kl", "test/reconstruction", "test/n
 CSV, JSON = "results.csv", "results.json"
 
 
-def write_results(table: SweepTable) -> None:
-    """Both files, whole or not at all."""
+def write_results(table: SweepTable, best: Mapping[str, Any] | None) -> None:
+    """Both files, whole or not at all; `best` is what stands there of the best setting, if there is one."""
     columns = [axis.key for axis in table.axes] + [*table.metrics, "state", "error", "directory"]
     rows = [flat(row, table) for row in table.rows]
     text = io.StringIO(newline="")
@@ -22,10 +23,9 @@ def write_results(table: SweepTable) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(table.sweep / CSV, text.getvalue())
-    best = table.best()
     content = {
         "axes": {axis.key: axis.values for axis in table.axes},
-        "best": best.cell.folder.name if best else None,
+        "best": best,
         "pareto_front": [row.cell.folder.name for row in front(table)],
         "cells": rows,
     }

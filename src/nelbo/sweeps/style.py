@@ -7,6 +7,7 @@ h1 { font-size: 1.7rem; margin-bottom: .4rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.35rem; margin-top: 2.6rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
 h3 { font-size: 1.1rem; margin: 2rem 0 .4rem; }
 .answer { font-size: 1.15rem; background: #eef4f1; border-left: 4px solid #3b7a63; padding: .6rem .9rem; }
+.error { background: #fbeaea; border-left: 4px solid #b3261e; padding: .6rem .9rem; overflow-wrap: anywhere; }
 .warning { background: #fdf3e3; border-left: 4px solid #c8862a; padding: .6rem .9rem; overflow-wrap: anywhere; }
 pre, code { font: 13px/1.45 ui-monospace, "DejaVu Sans Mono", monospace; background: #f5f5f5; border-radius: 3px; }
 pre { padding: .7rem .9rem; white-space: pre-wrap; overflow-wrap: anywhere; }

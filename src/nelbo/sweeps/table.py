@@ -135,11 +135,6 @@ class SweepTable:
         names = dict.fromkeys(name for row in self.rows for name in row.metrics if name not in ("identity", SEED))
         return tuple(sorted(names, key=lambda name: (not name.startswith("test/"), not name.startswith("val/"))))
 
-    def best(self) -> Row | None:
-        """The finished row with the lowest headline: by validation where there is one."""
-        scored = [row for row in self.done if math.isfinite(score(row))]
-        return min(scored, key=score, default=None)
-
     def some(self, rows: Iterable[Row]) -> SweepTable:
         """A table of some of the rows, with the axes along which those differ."""
         kept = tuple(rows)

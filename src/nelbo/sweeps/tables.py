@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
+from nelbo.sweeps.best import best_setting
 from nelbo.sweeps.results import ACTIVE, DISTORTION, NELBO, NLL, RATE
 from nelbo.sweeps.scales import digits, spread
 from nelbo.sweeps.table import SweepTable, score
@@ -41,24 +42,26 @@ def means(table: SweepTable) -> str:
     return f"<h3>Over seeds</h3><p>{told}</p>{grid(head, body)}"
 
 
-def cells(table: SweepTable) -> str:
-    """All cells, sortable."""
+def cells(table: SweepTable, sections: Sequence[SweepTable]) -> str:
+    """All cells, sortable; `sections` are those that are comparable, with a best setting each."""
     columns = [(key, name) for key, name in COLUMNS if any(key in row.metrics for row in table.rows)]
     head = [*(axis.key for axis in table.axes), *(name for _, name in columns), "state", "directory"]
-    best = table.best()
+    best = best_setting(sections[0]) if len(sections) == 1 else None  # of several data sets none is the best
+    chosen = set() if best is None else {row.cell.identity for row in best.rows}
+    mark = " (best setting)" if len(chosen) > 1 else " (best)"
     body: list[list[Entry]] = []
-    ranked = sorted(table.rows, key=score) if len(table.rows) > MOST_ROWS else list(table.rows)
+    ranked = sorted(table.rows, key=score) if len(table.rows) > MOST_ROWS and best else list(table.rows)
     for row in ranked[:MOST_ROWS]:
         numbers = [
             (digits(value), value) if is_number(value := row.metrics.get(key)) else ("", None) for key, _ in columns
         ]
         swept = [show(row.values[axis.key]) for axis in table.axes]
-        body.append([*swept, *numbers, row.cell.state + (" (best)" if row is best else ""), row.cell.folder.name])
+        body.append([*swept, *numbers, row.cell.state + mark * (row.cell.identity in chosen), row.cell.folder.name])
     told = (
         "Test images unless it says otherwise, nats per image; a click on a heading sorts. results.csv has all metrics."
     )
     if len(ranked) > MOST_ROWS:
-        told += f" The best {MOST_ROWS} of {len(ranked)}."
+        told += f" The {'best' if best else 'first'} {MOST_ROWS} of {len(ranked)}."
     return f"<h2>Cells</h2><p>{told}</p>{grid(head, body)}"
 
 
