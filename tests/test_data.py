@@ -47,6 +47,16 @@ def everything(data: ImageData, split: str, epoch: int | None = None) -> tuple[T
     return data.present(split, examples.__getitems__(torch.arange(len(examples))), epoch)
 
 
+def test_training_and_test_images_are_binarised_with_different_noise() -> None:
+    """The same grey image at the same place of both arrays, so that only the noise can tell them apart."""
+    grey = torch.full((40, 1, 4, 4), 128, dtype=torch.uint8)
+    arrays = Arrays(Examples(grey, torch.arange(40)), Examples(grey.clone(), torch.arange(40)), 0)
+    data = make(arrays, protocol="fixed", validation_size=0)
+    data.setup()
+    train, test = everything(data, "train")[0], everything(data, "test")[0]
+    assert set(train.unique().tolist()) == {0, 1} and 0.4 < (train == test).float().mean() < 0.6
+
+
 def test_the_split_is_fixed_complete_and_disjoint() -> None:
     one, two, other = make(), make(), make(seed=1)
     for data in (one, two, other):

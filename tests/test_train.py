@@ -122,6 +122,14 @@ def test_best_is_the_epoch_with_the_lowest_validation_objective(train: Train, tm
     assert best["epoch"] == values.index(min(values))
 
 
+def test_of_equal_validations_the_first_is_the_best(train: Train, tmp_path: Path) -> None:
+    """With a rate that changes nothing; an earlier checkpoint is not written anew for nothing."""
+    done = train("model=mlp_vae", "data=digits", "trainer.max_epochs=2", "optimizer.lr=1e-30", "callbacks=none")
+    assert done.returncode == 0, done.stderr
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["epoch"] == 0
+
+
 def test_a_scheduled_sigma_trains_step_by_step_and_is_judged_and_saved_at_its_end(train: Train, tmp_path: Path) -> None:
     sigma = "model.likelihood.sigma={linear:{steps:50,start:1,end:0.3}}"
     done = train("model=mlp_vae", "data=digits", "likelihood=gaussian_fixed", sigma, "trainer=smoke", "logger=csv")

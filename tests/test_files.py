@@ -1,0 +1,35 @@
+"""Files that are whole or absent: what `atomic` asks of the system, in which order."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from nelbo.files import atomic
+
+
+def test_a_file_is_on_the_disk_before_its_name_is_and_its_directory_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        mode = os.fstat(descriptor)
+        size = f" of {mode.st_size} bytes" if stat.S_ISREG(mode.st_mode) else ""
+        calls.append(f"fsync {'directory' if stat.S_ISDIR(mode.st_mode) else 'file'}{size}")
+        fsync(descriptor)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        calls.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    with atomic(tmp_path / "file") as stream:
+        stream.write(b"content")
+    assert calls == ["fsync file of 7 bytes", "rename", "fsync directory"]
+    assert (tmp_path / "file").read_bytes() == b"content" and len(list(tmp_path.iterdir())) == 1
