@@ -11,8 +11,9 @@ from torch.distributions import Distribution, MultivariateNormal, kl_divergence
 
 from nelbo.distributions import DiagonalNormal, FullNormal
 from nelbo.errors import ConfigError
-from nelbo.evaluation import Gaps, importance
+from nelbo.evaluation import Gaps, gaps, importance
 from nelbo.evaluation.gaps import elbo
+from nelbo.evaluation.importance import Importance
 from nelbo.evaluation.measure import NoMeaning
 from nelbo.evaluation.refinement import fit, free_parameters
 from nelbo.models import VAE
@@ -203,6 +204,25 @@ def test_what_is_not_found_is_said() -> None:
     wild.encode = lambda x: DiagonalNormal(truth.mean, truth.variance.sqrt())  # type: ignore[method-assign]
     far = Gaps(**(SETTINGS | {"num_steps": 3, "lr": 1.0}))(make_subject(wild, x))  # type: ignore[arg-type]
     assert any("worse than q(z|x)" in warning and "metrics.gaps.lr=0.1" in warning for warning in far.warnings)
+
+
+@pytest.mark.parametrize(("gains", "said"), [([0.3, 0.5], True), ([0.05, 0.25], False)])
+def test_a_gain_of_the_second_half_counts_from_twice_its_error(
+    monkeypatch: pytest.MonkeyPatch, gains: list[float], said: bool
+) -> None:
+    """0.4 +- 0.1 and 0.15 +- 0.1 nats, both above the standard error of the amortisation gap, which is 0."""
+    early, best = torch.tensor(gains), torch.zeros(2)
+    model = make_vae("linear").eval()
+
+    def pretended(model: VAE, q: object, x: Tensor, num_samples: int) -> Tensor:
+        return -early if q == "early" else best if q == "best" else best - 1
+
+    monkeypatch.setattr(gaps, "fit", lambda *_, **__: ("early", "best"))
+    monkeypatch.setattr(gaps, "elbo", pretended)
+    monkeypatch.setattr(gaps, "importance", lambda *_, **__: Importance(best, best, None, {}, None))
+    findings = Gaps(**SETTINGS)(make_subject(model, images(count=2)))  # type: ignore[arg-type]
+    assert findings.values["gaps_second_half"] == pytest.approx(sum(gains) / 2)
+    assert any("q* has not converged" in warning for warning in findings.warnings) == said
 
 
 def test_bad_numbers_and_models_without_a_density() -> None:

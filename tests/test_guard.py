@@ -215,6 +215,12 @@ def test_so_many_in_a_row_stop_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Training(tmp_path / "all", skip_above=1e-6).fit()
 
 
+def test_a_hundred_in_a_row_are_too_many(tmp_path: Path) -> None:
+    overrides = ["trainer.limit_val_batches=0", "trainer.max_epochs=20"]
+    with pytest.raises(ConfigError, match="the last 100 updates were all above it"):
+        Training(tmp_path, *overrides, skip_above=1e-6).fit()
+
+
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "much", True])
 def test_a_bound_must_be_sensible(value: Any) -> None:
     with pytest.raises(ConfigError, match="skip_above="):

@@ -86,3 +86,15 @@ def test_impossible_proposals_are_rejected() -> None:
             state, probability = transition(state, evaluate, 0.5, torch.full((2,), step), 2)
             assert probability.isfinite().all()
     assert state.z.abs().max() <= 1 and state.z.abs().max() > 0.5 and state.log_density(0.5).eq(0).all()
+
+
+def test_a_proposal_whose_density_is_infinite_is_rejected() -> None:
+    """Its acceptance would be certain, and the chain could never leave it."""
+
+    def evaluate(z: Tensor) -> State:
+        log_p = torch.where((z == 0).all(-1), 0.0, math.inf)
+        return State(z, log_p, torch.zeros_like(log_p), torch.zeros_like(z), torch.zeros_like(z))
+
+    start = evaluate(torch.zeros(20, 2, 3))
+    state, probability = transition(start, evaluate, 1.0, torch.tensor([0.1, 0.1]), 3)
+    assert torch.equal(state.z, start.z) and probability.eq(0).all()
