@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from tests.faults import test_bad_config, test_kl_overflow, test_malicious_input, test_own_checkpoints
+from tests.faults import test_bad_config, test_kl_overflow, test_own_checkpoints
 from tests.faults import test_resume_exact as resume_exact
+from tests.faults.hostile import payloads
 from tests.faults.mutants import KINDS
 from tests.forks import ROOT
 
@@ -24,7 +25,7 @@ COUNTS = {
     r"24 \+ (\d+) \(and 4\)": TWO_PLACES * len(resume_exact.SHIPPED),
     r"(\d+) posterior-prior pairs × 2": len(test_kl_overflow.PAIRS),
     r"2,000 files of (\d+) kinds": len(KINDS),
-    r"(\d+) targets in configs and in checkpoints": len(test_malicious_input.NAMES),
+    r"(\d+) targets in configs and in checkpoints": len(payloads(ROOT, ROOT, ROOT)),
 }
 GROUPS = ("likelihood", "posterior", "prior", "model", "objective", "data", "sweep", "logger")
 
