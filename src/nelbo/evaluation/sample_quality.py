@@ -109,9 +109,10 @@ class SampleQuality(Measure):
 class FID(SampleQuality):
     """The Frechet distance of Gaussians fitted to features (Heusel et al. 2017, eq. 6).
 
-    It is biased: finite sets of one distribution have a distance too, larger for fewer images. `fid_reference` says
-    how large: between the split's images and as many training images, those of a perfect model. With
-    `extractor=classifier`, which was trained on the latter, that is a little more than for images new to it.
+    It is biased: finite sets of one distribution have a distance too, larger the fewer images either of them has.
+    `fid_reference` says how large: between the split's images and as many training images as were generated, those of
+    a perfect model. With `extractor=classifier`, which was trained on the latter, that is a little more than for images
+    new to it.
     """
 
     name = "fid"
@@ -126,11 +127,17 @@ class FID(SampleQuality):
         if subject.split == "train":
             findings.warnings.append("fid_reference was left out: it compares with the training images themselves")
         else:
-            reference = self.features(subject, "train", len(real))
+            reference = self.features(subject, "train", len(generated))
             findings.values |= {
                 "fid_reference": frechet_distance(real, reference),
                 "fid_reference_images": len(reference),
             }
+            if len(reference) < len(generated):
+                findings.warnings.append(
+                    f"fid_reference is of {len(reference)} training images, all there are, and fid of {len(generated)} "
+                    f"generated ones; fewer images have a larger distance, so a perfect model's fid would be below the "
+                    f"reference: metrics.fid.num_generated={len(reference)} makes the two comparable"
+                )
 
 
 class KID(SampleQuality):
