@@ -64,6 +64,7 @@ class Collapse(Measure):
             theory = linear_theory(subject)
             findings.values["collapse_predicted_units"] = theory.units(len(active))
             findings.values["collapse_water_level"] = theory.level
+            findings.warnings += [noise] if (noise := theory.noise(len(active))) else []
         except NoMeaning as error:
             findings.warnings.append(str(error))
         if inactive:
@@ -74,8 +75,8 @@ class Collapse(Measure):
             findings.warnings.append(verdict(subject, len(active), inactive, theory))
         from nelbo.pictures.units import draw_units  # brings matplotlib
 
-        spectrum = (None, 0.0) if theory is None else (theory.eigenvalues, theory.level)
-        findings.pictures["collapse"] = draw_units(kl, variances, ACTIVE_VARIANCE, *spectrum)
+        linear = None if theory is None else (theory.eigenvalues, theory.level, theory.worth, theory.spectrum.is_whole)
+        findings.pictures["collapse"] = draw_units(kl, variances, ACTIVE_VARIANCE, *(linear or ()))
         return findings
 
 
