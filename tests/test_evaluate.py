@@ -234,11 +234,21 @@ def test_what_has_no_meaning_is_left_out_and_said(done: dict[str, Done], home: P
     assert "test/nelbo" not in read(home, "plain")
 
 
-def test_tensorboard_shows_it_beside_the_training(done: dict[str, Done], home: Path) -> None:
+def test_tensorboard_shows_it_below_evaluation_and_leaves_the_runs_own_metrics_alone(
+    done: dict[str, Done], home: Path
+) -> None:
+    """The hparams tab takes the last `test/nelbo`; four evaluations of other images and samples have been written."""
     events = EventAccumulator(str(home / "a" / "tensorboard"))
     events.Reload()
-    (first, *_) = events.Scalars("test/nll")
+    (first, *_) = events.Scalars("evaluation/test/nll")
     assert first.step == read(home, "a")["checkpoint_step"] > 0
+    (own,) = events.Scalars("test/nelbo")
+    metrics = json.loads((home / "a" / "metrics.json").read_text())
+    assert own.value == pytest.approx(metrics["test/nelbo"], rel=1e-6)
+    assert len(events.Scalars("evaluation/test/nelbo")) == 4
+    tags = {tag.removeprefix("evaluation/test/") for tag in events.Tags()["scalars"] if tag.startswith("evaluation/")}
+    assert {"nll", "nll_se", "nll_at_10", "rate", "distortion", "active_units"} <= tags
+    assert not {tag for tag in tags if tag.endswith(("_samples", "_images"))}
 
 
 def test_two_processes_say_what_one_says(done: dict[str, Done], home: Path, smoke_run: Path) -> None:

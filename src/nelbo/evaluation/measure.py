@@ -27,6 +27,9 @@ from nelbo.trace import Trace
 
 Scalar = float | int | str
 
+SIZES = ("_images", "_samples")
+"""Endings of values that say of how many something was measured."""
+
 
 class NoMeaning(NelboError):
     """A measure that has no meaning for this model or data: it is left out, and said to be."""
@@ -164,6 +167,15 @@ class Findings:
     pictures: dict[str, Tensor] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     recipe: dict[str, Scalar] = field(default_factory=dict)
+
+    @property
+    def results(self) -> dict[str, float]:
+        """The numbers among the values that are results: neither settings, which the recipe has, nor sizes."""
+        return {
+            key: value
+            for key, value in self.values.items()
+            if not (isinstance(value, str) or key in self.recipe or key.endswith(SIZES))
+        }
 
     def add_mean(self, name: str, per_image: Tensor) -> None:
         """The mean of values (N,) as NAME, its standard error over images as NAME_se, and the values themselves."""
