@@ -118,9 +118,10 @@ def test_the_prior_needs_no_data(draw: Draw, copied: Path, monkeypatch: pytest.M
     checkpoint = torch.load(file, weights_only=True)
     checkpoint["nelbo"]["provenance"]["data_sha256"] = "another"
     torch.save(checkpoint, file)
-    for words in (["samples"], ["manifold"], ["traversal", "image=null"]):
+    for words in (["samples"], ["manifold"], ["traversal", "image=null", "units=[1]"]):
         assert Path(draw(*words, f"run={copied}")).is_file()
-    assert "digits is not the data that it was trained on" in draw("reconstructions", f"run={copied}")
+    for words in (["reconstructions"], ["traversal", "image=null"]):
+        assert "digits is not the data that it was trained on" in draw(*words, f"run={copied}")
 
 
 def test_mistakes_are_one_line(draw: Draw, copied: Path) -> None:

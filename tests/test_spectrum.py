@@ -56,7 +56,7 @@ def test_sampling_noise_of_more_pixels_than_images_is_not_counted_as_units() -> 
 
 
 def test_noise_at_the_water_level_is_not_counted_where_images_are_many() -> None:
-    """A learned sigma lies there: half of 400 directions are above by chance, whose images held out say the contrary."""
+    """A learned sigma lies there: half of 400 directions are above by chance, and images held out contradict them."""
     subject = with_components(400, 5000, 1000, torch.linspace(40, 10, 10))
     found = spectrum(subject, 64)
     assert int((found.values > NOISE).sum()) > 150 and found.is_whole
