@@ -264,6 +264,13 @@ def test_methods_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
         check(Path("x.mp4"), Traversal(rows=1, columns=2, image=0, units=None))
 
 
+@pytest.mark.parametrize("method", ["auto", "none", "pca", "tsne"])
+def test_the_posterior_of_one_latent_blames_the_run_and_no_method(method: str) -> None:
+    scene = make_scene(make_vae(latent_dim=1))  # no data either: nothing is encoded for a picture that cannot be
+    with pytest.raises(ConfigError, match="run=tiny: has one latent, and this picture needs two: draw its traversal"):
+        Posterior(method=method, codes="mean", limit=COUNT)(scene)
+
+
 def test_labels_of_all_sorts() -> None:
     images = torch.rand(COUNT, *SHAPE)
     for labels in (torch.full((COUNT,), -1), torch.arange(COUNT) % 3, torch.arange(COUNT) % 12, torch.arange(COUNT)):

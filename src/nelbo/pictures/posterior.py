@@ -6,6 +6,7 @@ Shapes: N images, M samples of the prior, D latent dimensions.
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,8 @@ class Posterior(Picture):
     def __call__(self, scene: Scene) -> Drawing:
         """Draw."""
         model = scene.model
+        if math.prod(model.posterior.code_shape(model.latent_dim)) < 2:  # whatever the method
+            raise ConfigError("run", scene.name, "has one latent, and this picture needs two: draw its traversal")
         positions = scene.spread(self.limit)
         if len(positions) < 3:
             raise ConfigError("limit", self.limit, "too few images for a picture of the posterior")
