@@ -8,12 +8,14 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from nelbo.models import VAE
 from tests.conftest import ROOT, python
 
 KINDS = ["interpolation", "manifold", "posterior", "reconstructions", "samples", "traversal"]
@@ -147,6 +149,20 @@ def test_mistakes_are_one_line(draw: Draw, copied: Path) -> None:
         (["posterior", run, "method=lda"], "method=lda: must be one of auto, none, pca, tsne, umap"),
     ):
         assert told in draw(*words), words
+
+
+def test_pictures_are_drawn_in_ieee_float32(draw: Draw, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their frames too, which are drawn when they are written."""
+    seen, decode = [], VAE.decode
+
+    def spy(self: VAE, z: torch.Tensor) -> Any:
+        seen.append(torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
+        return decode(self, z)
+
+    monkeypatch.setattr(VAE, "decode", spy)
+    draw("traversal", f"run={copied}", "columns=3", f"out={copied}/x.gif")
+    assert len(seen) > 1 and set(seen) == {"ieee"}
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
 
 
 def test_from_a_shell(copied: Path) -> None:

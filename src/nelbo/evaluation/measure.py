@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from nelbo.distributions.precision import IEEE, float32
 from nelbo.errors import NelboError
 from nelbo.evaluation.processes import Processes
 from nelbo.models import VAE
@@ -186,7 +187,16 @@ class Findings:
             self.warnings.append(f"{name} is not finite for {infinite} of {len(per_image)} images")
 
 
-class Measure(ABC):
+class _InFloat32:
+    """What is called in IEEE float32, whatever the training of the model was computed in."""
+
+    def __init_subclass__(cls, **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        if "__call__" in vars(cls):
+            cls.__call__ = float32(IEEE)(cls.__call__)  # type: ignore[method-assign]
+
+
+class Measure(_InFloat32, ABC):
     """One entry of `metrics=[...]`."""
 
     @abstractmethod
@@ -198,7 +208,7 @@ class Measure(ABC):
         """
 
 
-class JointMeasure(ABC):
+class JointMeasure(_InFloat32, ABC):
     """One that needs several runs."""
 
     @abstractmethod
