@@ -91,8 +91,8 @@ def mean_unit_kl(subject: Subject, limit: int | None) -> Tensor:
             "kl_per_unit: the units of q(z|x) or p(z) depend on each other, so only their KL together exists"
         )
     p = subject.model.prior(subject.model.encode)
-    found = subject.map("collapse", lambda x: {"kl": unit_kl(subject.model.encode(x), p).double()}, limit=limit)
-    return found["kl"].mean(dim=0)
+    found = subject.map("collapse", lambda x: {"kl": unit_kl(subject.model.encode(x), p)}, limit=limit)
+    return found["kl"].double().mean(dim=0)
 
 
 def ranges(units: Sequence[int]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ from nelbo.pictures.picture import spread as spread
 from nelbo.trace import Trace
 
 Scalar = float | int | str
+
+TRIAL = 1000
+"""Images of a trial that says how long something will take."""
 
 SIZES = ("_images", "_samples")
 """Endings of values that say of how many something was measured."""
@@ -65,6 +69,7 @@ class Subject:
         cache: where what is made once for a data set is kept.
         processes: this one and those that share the work.
         watch: called with what is done, how much of it, and out of how much.
+        expect: called with what cannot be watched, and the seconds that it will take; None where nobody asks.
     """
 
     name: str
@@ -83,6 +88,7 @@ class Subject:
     cache: Path | None = None
     processes: Processes = field(default_factory=Processes)
     watch: Callable[[str, int, int], None] = lambda task, done, total: None
+    expect: Callable[[str, float], None] | None = None
     _found: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False)
 
     @property
@@ -101,6 +107,35 @@ class Subject:
         if key not in self._found:
             self._found[key] = compute()
         return self._found[key]
+
+    def foresee(self, task: str, times: float, trial: Callable[[], object]) -> None:
+        """Say how long a task will take that no `watch` reports on: `times` as long as a trial with a part of it."""
+        if self.expect is not None and times > 1:
+            started = time.perf_counter()
+            trial()
+            self.expect(task, times * (time.perf_counter() - started))
+
+    def foresee_batches(
+        self,
+        task: str,
+        trial: Callable[[Tensor], object],
+        times: float,
+        limit: int | None,
+        batch_size: int | None = None,
+    ) -> None:
+        """The same of a task whose batches take long: a batch takes `times` as long as a trial with one.
+
+        Args:
+            task: as of `map`, which then says no more of it.
+            trial: called with images (B, C, H, W) on the model's device, in a random state of its own.
+            times: how much longer a batch takes than the trial.
+            limit: as of `map`.
+            batch_size: as of `map`.
+        """
+        batches = spread(len(self.images), limit).split(batch_size or self.batch_size)
+        share = -(-len(batches) // self.processes.count)
+        with self.random_state(f"{task}, trial", 0):
+            self.foresee(task, times * share, lambda: trial(self.images[batches[0]].to(self.device)))
 
     @contextmanager
     def random_state(self, task: str, number: int) -> Iterator[None]:

@@ -14,8 +14,11 @@ from nelbo.errors import at_most, choice, number, positive_integer
 from nelbo.evaluation.extractors import Extraction, Extractor
 from nelbo.evaluation.feature_distances import frechet_distance, kernel_distance
 from nelbo.evaluation.generated import PIXELS, generate
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, spread
+from nelbo.evaluation.measure import TRIAL, Findings, Measure, NoMeaning, Subject, spread
 from nelbo.evaluation.prdc import prdc
+
+FEW_FEATURES = 256
+"""Of a trial of FID, whose time grows with the third power of the features."""
 
 
 class SampleQuality(Measure):
@@ -119,6 +122,8 @@ class FID(SampleQuality):
 
     def compare(self, subject: Subject, real: Tensor, generated: Tensor, findings: Findings) -> None:
         """Add `fid` and `fid_reference`."""
+        few = [features[:, :FEW_FEATURES] for features in (real, generated)]
+        subject.foresee("fid, covariances", 2 * (real.shape[1] / FEW_FEATURES) ** 3, lambda: frechet_distance(*few))
         findings.values["fid"] = frechet_distance(real, generated)
         if (fewest := min(len(real), len(generated))) <= real.shape[1]:
             findings.warnings.append(
@@ -182,6 +187,8 @@ class KID(SampleQuality):
             raise NoMeaning(
                 "kid needs subsets of two images or more, and so four images, both generated and of the split"
             )
+        with subject.random_state("kid, trial", 0):
+            subject.foresee("kid", self.subsets, lambda: kernel_distance(real, generated, 1, size))
         with subject.random_state("kid", 0):
             kid, deviation = kernel_distance(real, generated, self.subsets, size)
         sizes = {"kid_subsets": self.subsets, "kid_subset_size": size}
@@ -229,4 +236,6 @@ class PRDC(SampleQuality):
         findings.values |= settings
         findings.recipe |= settings
         real, generated = (features[spread(len(features), count)] for features in (real, generated))
+        part = spread(count, max(TRIAL, self.k + 1))
+        subject.foresee("prdc", (count / len(part)) ** 2, lambda: prdc(real[part], generated[part], self.k))
         findings.values |= prdc(real, generated, self.k)._asdict()
