@@ -33,6 +33,7 @@ def draw(kind: str, plain: Mapping[str, Any]) -> Path:
     import torch  # seconds to import, and --help needs none of it
 
     from nelbo.build import build, user_prefixes
+    from nelbo.distributions.precision import IEEE, float32
     from nelbo.errors import ConfigError, integer, path, positive_integer
     from nelbo.pictures import Images, Picture, Scene
     from nelbo.pictures.files import check, save
@@ -56,7 +57,7 @@ def draw(kind: str, plain: Mapping[str, Any]) -> Path:
 
     name = run.folder.resolve().name
     scene = Scene(name, run.model.to(device), device, plain["split"], open_images, batch_size)
-    with torch.no_grad():
+    with torch.no_grad(), float32(IEEE):
         torch.manual_seed(seed)
         save(picture(scene), out)
     return out

@@ -197,10 +197,10 @@ def test_a_step_that_failed_fails_again_bit_for_bit(tmp_path: Path, overrides: t
 
 def test_the_linear_theory_is_that_of_the_elbo() -> None:
     config = {"objective": {"_target_": "nelbo.objectives.NegativeELBO", "beta": 2.0}}
-    assert linear_theory(make_subject(make_vae(), images(), config=config)).level > 0
+    assert linear_theory(make_subject(make_vae(), images(count=60), config=config)).level > 0
     config["objective"]["_target_"] = "nelbo.objectives.FreeBits"
     with pytest.raises(NoMeaning, match="it is for objective=elbo, and the run's is nelbo.objectives.FreeBits"):
-        linear_theory(make_subject(make_vae(), images(), config=config))
+        linear_theory(make_subject(make_vae(), images(count=60), config=config))
 
 
 def test_remedies_for_collapse_are_keys_that_the_objective_has() -> None:

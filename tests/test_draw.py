@@ -8,12 +8,14 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from nelbo.models import VAE
 from tests.conftest import ROOT, python
 
 KINDS = ["interpolation", "manifold", "posterior", "reconstructions", "samples", "traversal"]
@@ -118,9 +120,10 @@ def test_the_prior_needs_no_data(draw: Draw, copied: Path, monkeypatch: pytest.M
     checkpoint = torch.load(file, weights_only=True)
     checkpoint["nelbo"]["provenance"]["data_sha256"] = "another"
     torch.save(checkpoint, file)
-    for words in (["samples"], ["manifold"], ["traversal", "image=null"]):
+    for words in (["samples"], ["manifold"], ["traversal", "image=null", "units=[1]"]):
         assert Path(draw(*words, f"run={copied}")).is_file()
-    assert "digits is not the data that it was trained on" in draw("reconstructions", f"run={copied}")
+    for words in (["reconstructions"], ["traversal", "image=null"]):
+        assert "digits is not the data that it was trained on" in draw(*words, f"run={copied}")
 
 
 def test_mistakes_are_one_line(draw: Draw, copied: Path) -> None:
@@ -137,15 +140,32 @@ def test_mistakes_are_one_line(draw: Draw, copied: Path) -> None:
         (["samples", run, "temperature=-1"], "temperature=-1: must be a finite number above 0"),
         (["samples", run, "image=3"], "image=3: there is no such key"),
         (["samples", run, "seed=-1"], "seed=-1"),
-        (["samples", run, "device=tpu"], "device=tpu: must be one of auto, cpu, cuda"),
+        (["samples", run, "device=tpu"], "device=tpu: must be auto, or as torch names it"),
         (["samples", run, "out=x.jpg"], "out=x.jpg: must end in one of .png, .npz, .gif, .mp4"),
         (["samples", run, "out=x.gif"], "out=x.gif: nothing moves in this picture"),
-        (["samples", run, "out=/dev/null/x.png"], "out=/dev/null/x.png: cannot be written"),
+        (
+            ["samples", run, "out=/dev/null/x.png"],
+            "out=/dev/null/x.png: cannot be written: File exists; out=FILE puts it elsewhere",
+        ),
         (["reconstructions", run, "split=dev"], "split=dev: must be one of test, val, train"),
         (["traversal", run, "image=100000"], "image=100000: the test split has images 0 to 296"),
         (["posterior", run, "method=lda"], "method=lda: must be one of auto, none, pca, tsne, umap"),
     ):
         assert told in draw(*words), words
+
+
+def test_pictures_are_drawn_in_ieee_float32(draw: Draw, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their frames too, which are drawn when they are written."""
+    seen, decode = [], VAE.decode
+
+    def spy(self: VAE, z: torch.Tensor) -> Any:
+        seen.append(torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
+        return decode(self, z)
+
+    monkeypatch.setattr(VAE, "decode", spy)
+    draw("traversal", f"run={copied}", "columns=3", f"out={copied}/x.gif")
+    assert len(seen) > 1 and set(seen) == {"ieee"}
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
 
 
 def test_from_a_shell(copied: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -32,7 +33,9 @@ DEFAULT = {"nll", "elbo", "active_units"}
 def home(tmp_path_factory: pytest.TempPathFactory, smoke_run: Path) -> Path:
     """Copies of the smoke run: `a`, `b,beta=2` under a cell's name, and a checkpoint alone; a run on binary pixels."""
     home = tmp_path_factory.mktemp("evaluate")
-    for name in "a b,beta=2 torn interrupted damaged other csv config npz one sweep/0-beta=2".split():
+    for (
+        name
+    ) in "a b,beta=2 torn interrupted damaged other csv config npz one sweep/0-beta=2 kept kept_before shut".split():
         shutil.copytree(smoke_run, home / name)
     (home / "sweep" / "multirun.yaml").write_text("{}\n")  # what else stands in a sweep's directory
     (home / "text.txt").write_text("hello")
@@ -40,6 +43,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, smoke_run: Path) -> Path:
     (home / "config" / "config.yaml").write_text("a: [")
     (home / "npz" / "evaluation.json").write_text(json.dumps(facts_of(home / "npz")))
     (home / "npz" / "evaluation.npz").write_bytes(b"PK")
+    (home / "shut" / ".evaluation.lock").mkdir()  # as good as a directory that cannot be written to, for root too
     (home / "alone").mkdir()
     (home / "logs").mkdir()
     shutil.copy(smoke_run / "checkpoints" / "last.ckpt", home / "alone" / "model.ckpt")
@@ -82,6 +86,8 @@ def done(home: Path) -> dict[str, Done]:
         "other_seed": [f"run={home / 'other'}", *few, "metrics=[nll]", "seed=1"],
         "other_seed_again": [f"run={home / 'other'}", *few, "metrics=[nll]", "seed=2"],
         "one": [f"run={home / 'one'}", *UNEVEN],
+        "elsewhere": [f"run={home / 'kept'}", *few, "metrics=[elbo,collapse]", f"out={home / 'new' / 'results'}"],
+        "apart": [f"run=[{home / 'kept'},{home / 'shut'}]", *few, "metrics=[elbo]", f"out={home / 'both'}"],
         "val": [f"run={home / 'other'}", *few, "metrics=[elbo]", "split=val"],
         **{name: arguments for name, (arguments, _) in refused(home).items()},
     }
@@ -104,8 +110,16 @@ def refused(home: Path) -> dict[str, tuple[list[str], str]]:
             [f"run=[{home / 'a'},{home / 'other'}]", "out=/nowhere/x.json"],
             "/nowhere/x.json: cannot be written",
         ),
+        "out_folder": ([run, f"out={home / 'text.txt'}"], "text.txt: cannot be written: File exists"),
+        "shut": (
+            [f"run={home / 'shut'}", "metrics=[elbo]"],
+            "shut/.evaluation.lock'); out=DIRECTORY takes the results instead",
+        ),
         "out_number": ([f"run=[{home / 'a'},{home / 'other'}]", "out=5"], "out=5: must be a path"),
-        "out_alone": ([run, "out=x.json"], "out=x.json: is for the comparison of several runs: run=[a,b]"),
+        "out_alone": (
+            [run, "out=x.json"],
+            "out=x.json: is for the comparison of several runs: run=[a,b]; results of one go into a directory: out=DIR",
+        ),
         "list_without_brackets": ([f"run={home / 'a'},{home / 'a'}"], "several values are a list: key=[a,b]"),
         "changed": ([f"run={home / 'changed'}"], "is not the data that it was trained on: data_sha256 was"),
         "damaged": ([f"run={home / 'damaged'}", "metrics=[elbo]"], "evaluation.json: cannot be read"),
@@ -118,7 +132,7 @@ def refused(home: Path) -> dict[str, tuple[list[str], str]]:
         "zero": ([run, "num_samples=0"], "metrics.nll.num_samples=0: must be a whole number of at least 1"),
         "word": ([run, "limit=all"], "metrics.nll.limit=all: must be a whole number of at least 1"),
         "split": ([run, "split=tset"], "split=tset: must be one of test, val, train"),
-        "device": ([run, "device=tpu"], "device=tpu: must be one of auto, cpu, cuda"),
+        "device": ([run, "device=tpu"], "device=tpu: must be auto, or as torch names it"),
         "seed": ([run, "seed=-1"], "seed=-1: must be a whole number of at least 0"),
         "list": (["run=[]"], "run=[]: must be a run's directory or checkpoint, or a list"),
         "sweep": (["-m", run, "num_samples=1,2"], "-m: is for training; several runs are a list: run=[a,b]"),
@@ -234,11 +248,38 @@ def test_what_has_no_meaning_is_left_out_and_said(done: dict[str, Done], home: P
     assert "test/nelbo" not in read(home, "plain")
 
 
-def test_tensorboard_shows_it_beside_the_training(done: dict[str, Done], home: Path) -> None:
+def test_tensorboard_shows_it_below_evaluation_and_leaves_the_runs_own_metrics_alone(
+    done: dict[str, Done], home: Path
+) -> None:
+    """The hparams tab takes the last `test/nelbo`; four evaluations of other images and samples have been written."""
     events = EventAccumulator(str(home / "a" / "tensorboard"))
     events.Reload()
-    (first, *_) = events.Scalars("test/nll")
+    (first, *_) = events.Scalars("evaluation/test/nll")
     assert first.step == read(home, "a")["checkpoint_step"] > 0
+    (own,) = events.Scalars("test/nelbo")
+    metrics = json.loads((home / "a" / "metrics.json").read_text())
+    assert own.value == pytest.approx(metrics["test/nelbo"], rel=1e-6)
+    assert len(events.Scalars("evaluation/test/nelbo")) == 4
+    tags = {tag.removeprefix("evaluation/test/") for tag in events.Tags()["scalars"] if tag.startswith("evaluation/")}
+    assert {"nll", "nll_se", "nll_at_10", "rate", "distortion", "active_units"} <= tags
+    assert not {tag for tag in tags if tag.endswith(("_samples", "_images"))}
+
+
+def test_a_run_that_is_read_only_is_evaluated_into_another_directory(done: dict[str, Done], home: Path) -> None:
+    assert done["elsewhere"].returncode == 0, done["elsewhere"].stderr
+    results = home / "new" / "results"
+    assert {"test/nelbo", "test/collapse_active_units"} < read(home, "new/results").keys()
+    assert (results / "evaluation.npz").is_file() and (results / "pictures" / "test_collapse.png").is_file()
+    assert f"written    {os.path.relpath(results / 'evaluation.json')}" in done["elsewhere"].stdout
+    assert done["apart"].returncode == 0, done["apart"].stderr
+    assert {"test/nelbo"} < read(home, "both/kept").keys() & read(home, "both/shut").keys()
+    compared = json.loads((home / "both" / "comparison.json").read_text())
+    assert compared["values"]["test/nelbo"]["shut"]["difference"] == 0
+
+    def content(folder: Path) -> dict[str, bytes]:
+        return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+    assert content(home / "kept") == content(home / "kept_before")
 
 
 def test_two_processes_say_what_one_says(done: dict[str, Done], home: Path, smoke_run: Path) -> None:

@@ -44,7 +44,7 @@ def test_pictures_joined_keep_a_wider_gap() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
-    "kind", [Traversal(rows=3, columns=2, image=0), Interpolation(rows=2, columns=2, path="linear")]
+    "kind", [Traversal(rows=3, columns=2, image=0, units=None), Interpolation(rows=2, columns=2, path="linear")]
 )
 def test_moving_pictures(kind: Picture, channels: int, tmp_path: Path) -> None:
     shape = (channels, 6, 5)
@@ -68,7 +68,10 @@ def test_moving_pictures(kind: Picture, channels: int, tmp_path: Path) -> None:
 
 
 def test_what_a_file_cannot_be(tmp_path: Path) -> None:
-    still, moving = Samples(rows=1, columns=1, temperature=1.0, pixels="mean"), Traversal(rows=1, columns=2, image=0)
+    still, moving = (
+        Samples(rows=1, columns=1, temperature=1.0, pixels="mean"),
+        Traversal(rows=1, columns=2, image=0, units=None),
+    )
     (tmp_path / "file").touch()
     (tmp_path / "folder.png").mkdir()
     for file, told in (

@@ -49,14 +49,14 @@ def make_scene(model: VAE, images: Tensor | None = None, labels: Tensor | None =
     return Scene("tiny", model.eval(), torch.device("cpu"), "test", open_images, batch_size=7)
 
 
-def kinds(image: int | None = 2) -> list[Picture]:
+def kinds(image: int | None = 2, units: list[int] | None = None) -> list[Picture]:
     return [
         Samples(rows=2, columns=5, temperature=1.0, pixels="mean"),
         Samples(rows=2, columns=5, temperature=1.0, pixels="sample"),
         Reconstructions(rows=2, columns=5),
-        Traversal(rows=2, columns=5, image=image),
+        Traversal(rows=2, columns=5, image=image, units=units),
         Interpolation(rows=2, columns=5, path="spherical"),
-        Manifold(rows=2, columns=5, image=image),
+        Manifold(rows=2, columns=5, image=image, units=units),
         Posterior(method="pca", codes="sample", limit=20),
     ]
 
@@ -75,14 +75,42 @@ def test_every_kind_draws_every_model(posterior: str, prior: str) -> None:
 
 
 def test_the_prior_needs_no_data() -> None:
+    """Nor does a manifold of two latents; of more units a picture needs data unless it is told which to show."""
     scene = make_scene(make_vae(prior="mixture"))
     needless = [Samples, Traversal, Manifold]
-    for picture in kinds(image=None):
+    for picture in kinds(image=None, units=[2, 0]):
         if type(picture) in needless:
-            picture(scene)
+            arrays = picture(scene).arrays
+            assert isinstance(picture, Samples) or (arrays["units"].tolist() == [2, 0] and "kl" not in arrays)
         else:
             with pytest.raises(AssertionError, match="asked for images"):
                 picture(scene)
+    for picture in (kinds(image=None)[3], kinds(image=None)[5]):
+        with pytest.raises(AssertionError, match="asked for images"):
+            picture(scene)
+    flat = Manifold(rows=2, columns=3, image=None, units=None)(make_scene(make_vae(latent_dim=2))).arrays
+    assert flat["units"].tolist() == [0, 1]
+
+
+def test_units_are_ranked_by_their_kl_on_data_and_not_by_the_models_own_samples() -> None:
+    """Unit 1 has the largest KL and the last place by the variance of its mean; the decoder shows only unit 2."""
+    model = make_vae("linear", likelihood="gaussian_fixed")
+    head = next(layer for layer in model.posterior.modules() if isinstance(layer, torch.nn.Linear))
+    decoder = next(layer for layer in model.likelihood.modules() if isinstance(layer, torch.nn.Linear))
+    head.weight.zero_()
+    head.bias.zero_()
+    head.weight[0, 0], head.weight[1, 0], head.weight[2, 29] = 2.0, 0.1, 5.0  # of pixels, of which the last is constant
+    head.bias[3:] = torch.tensor([0.0, -3.0, 0.0])  # log sigma
+    decoder.weight.zero_()
+    decoder.weight[29, 2] = 1.0
+    images = torch.rand(COUNT, *SHAPE)
+    images[:, 0, -1, -1] = 0.0
+    scene = make_scene(model, images)
+    for image in (None, 4):
+        arrays = Traversal(rows=None, columns=3, image=image, units=None)(scene).arrays
+        assert arrays["units"].tolist() == [1, 0, 2]
+        assert torch.equal(arrays["kl"], arrays["kl"].sort(descending=True).values) and arrays["kl"][2] < 1e-6
+        assert Manifold(rows=2, columns=2, image=image, units=None)(scene).arrays["units"].tolist() == [0, 1]
 
 
 def test_shapes_of_the_arrays() -> None:
@@ -117,8 +145,10 @@ def test_a_split_smaller_than_the_grid() -> None:
     scene = make_scene(make_vae(), torch.rand(3, *SHAPE))
     assert len(Reconstructions(rows=4, columns=10)(scene).arrays["x"]) == 3
     assert len(Interpolation(rows=4, columns=3, path="linear")(scene).arrays["x"]) == 1
-    with pytest.raises(ConfigError, match="limit=5000: too few images"):
+    with pytest.raises(ConfigError, match="split=test: holds 2 images; a picture of the posterior needs 3"):
         Posterior(method="auto", codes="mean", limit=5000)(make_scene(make_vae(), torch.rand(2, *SHAPE)))
+    with pytest.raises(ConfigError, match="limit=2: too few images"):
+        Posterior(method="auto", codes="mean", limit=2)(scene)
     with pytest.raises(ConfigError, match="split=test: holds one image"):
         Interpolation(rows=1, columns=2, path="linear")(make_scene(make_vae(), torch.rand(1, *SHAPE)))
 
@@ -126,27 +156,27 @@ def test_a_split_smaller_than_the_grid() -> None:
 def test_a_traversal_moves_one_unit_a_row_over_the_quantiles_of_its_prior() -> None:
     images = torch.rand(COUNT, *SHAPE)
     model = make_vae()
-    arrays = Traversal(rows=None, columns=3, image=4)(make_scene(model, images)).arrays
+    arrays = Traversal(rows=None, columns=3, image=4, units=None)(make_scene(model, images)).arrays
     means = model.encode(images).mean
-    assert torch.equal(arrays["units"], means.var(dim=0).argsort(descending=True))
     for row, unit in enumerate(arrays["units"].tolist()):
         assert torch.allclose(arrays["z"][row, :, unit], torch.tensor([-1.959964, 0, 1.959964]), atol=1e-5)
         others = [other for other in range(3) if other != unit]
         assert torch.allclose(arrays["z"][row][:, others], means[4, others].expand(3, 2), atol=1e-6)
     q = model.encode(images)
     kl = 0.5 * (q.mean.square() + q.variance - 1 - q.variance.log()).mean(dim=0)
+    assert torch.equal(arrays["units"], kl.argsort(descending=True))
     assert torch.allclose(arrays["kl"], kl[arrays["units"]], atol=1e-5)
 
 
 def test_units_that_do_not_factorise_have_no_kl() -> None:
     scene = make_scene(make_vae(posterior="full_normal"), torch.rand(COUNT, *SHAPE))
-    assert "kl" not in Traversal(rows=2, columns=3, image=0)(scene).arrays
+    assert "kl" not in Traversal(rows=2, columns=3, image=0, units=None)(scene).arrays
 
 
 def test_a_manifold_holds_the_other_units() -> None:
     images = torch.rand(COUNT, *SHAPE)
     model = make_vae()
-    arrays = Manifold(rows=3, columns=5, image=1)(make_scene(model, images)).arrays
+    arrays = Manifold(rows=3, columns=5, image=1, units=None)(make_scene(model, images)).arrays
     first, second = arrays["units"].tolist()
     (other,) = {0, 1, 2} - {first, second}
     z, quantiles = arrays["z"], prior_quantiles(model, 5)
@@ -154,7 +184,7 @@ def test_a_manifold_holds_the_other_units() -> None:
     assert torch.equal(z[:, 0, second], prior_quantiles(model, 3)[:, second].flip(0))  # the largest on top
     assert torch.allclose(z[..., other], model.encode(images[1:2]).mean[0, other].expand(3, 5), atol=1e-6)
     with pytest.raises(ConfigError, match="has one latent"):
-        Manifold(rows=3, columns=5, image=None)(make_scene(make_vae(latent_dim=1)))
+        Manifold(rows=3, columns=5, image=None, units=None)(make_scene(make_vae(latent_dim=1)))
 
 
 def test_quantiles_of_any_prior() -> None:
@@ -235,7 +265,14 @@ def test_methods_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"method=umap: needs another package: pip install 'nelbo\[umap\]'"):
         Posterior(method="umap", codes="mean", limit=10)
     with pytest.raises(ConfigError, match=r"out=x.mp4: needs another package: pip install 'nelbo\[video\]'"):
-        check(Path("x.mp4"), Traversal(rows=1, columns=2, image=0))
+        check(Path("x.mp4"), Traversal(rows=1, columns=2, image=0, units=None))
+
+
+@pytest.mark.parametrize("method", ["auto", "none", "pca", "tsne"])
+def test_the_posterior_of_one_latent_blames_the_run_and_no_method(method: str) -> None:
+    scene = make_scene(make_vae(latent_dim=1))  # no data either: nothing is encoded for a picture that cannot be
+    with pytest.raises(ConfigError, match="run=tiny: has one latent, and this picture needs two: draw its traversal"):
+        Posterior(method=method, codes="mean", limit=COUNT)(scene)
 
 
 def test_labels_of_all_sorts() -> None:
@@ -254,7 +291,11 @@ def test_labels_of_all_sorts() -> None:
         (Samples, {"rows": 0, "columns": 1, "temperature": 1.0, "pixels": "mean"}, "rows=0"),
         (Samples, {"rows": 1, "columns": 1, "temperature": 0.0, "pixels": "mean"}, "temperature=0.0"),
         (Samples, {"rows": 1, "columns": 1, "temperature": 1.0, "pixels": "median"}, "pixels=median"),
-        (Traversal, {"rows": 1, "columns": 1, "image": -1}, "image=-1"),
+        (Traversal, {"rows": 1, "columns": 1, "image": -1, "units": None}, "image=-1"),
+        (Traversal, {"rows": 1, "columns": 1, "image": 0, "units": []}, "must be null, or a list of units"),
+        (Traversal, {"rows": 1, "columns": 1, "image": 0, "units": [0, 0]}, "must be different units"),
+        (Traversal, {"rows": 1, "columns": 1, "image": 0, "units": [-1]}, "units=-1"),
+        (Manifold, {"rows": 1, "columns": 1, "image": 0, "units": [1]}, "must be 2 different units"),
         (Interpolation, {"rows": 1, "columns": 1, "path": "linear"}, "columns=1"),
         (Interpolation, {"rows": 1, "columns": 2, "path": "straight"}, "path=straight"),
         (Posterior, {"method": "lda", "codes": "mean", "limit": 5}, "method=lda"),
@@ -266,6 +307,11 @@ def test_bad_knobs(kind: type[Picture], knobs: dict[str, object], told: str) -> 
         kind(**knobs)
 
 
+def test_a_unit_that_there_is_not() -> None:
+    with pytest.raises(ConfigError, match=r"units=\[0, 3\]: the model has units 0 to 2"):
+        Manifold(rows=1, columns=2, image=None, units=[0, 3])(make_scene(make_vae()))
+
+
 def test_an_image_that_there_is_not() -> None:
     with pytest.raises(ConfigError, match="image=30: the test split has images 0 to 29"):
-        Traversal(rows=1, columns=2, image=30)(make_scene(make_vae(), torch.rand(COUNT, *SHAPE)))
+        Traversal(rows=1, columns=2, image=30, units=None)(make_scene(make_vae(), torch.rand(COUNT, *SHAPE)))

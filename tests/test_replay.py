@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,24 @@ def test_a_damaged_bundle_is_refused_by_name(file: Path, tmp_path: Path, key: st
         assert "\n" not in str(error)
     else:
         assert key in ("epoch", "step") and isinstance(value, int) and value >= 0
+
+
+def test_a_step_is_made_again_in_the_float32_of_its_training(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = torch.load(file, weights_only=True)
+    seen = []
+    monkeypatch.setattr("nelbo.runs.replay.float32", lambda setting: seen.append(setting) or contextlib.nullcontext())
+    for setting in (None, "tf32"):
+        bundle["config"]["float32"] = setting
+        torch.save(bundle, tmp_path / "bundle.pt")
+        replay(tmp_path / "bundle.pt")
+    assert seen == [None, "tf32"]
+    for setting in ("half", 1, torch.zeros(3)):
+        bundle["config"]["float32"] = setting
+        torch.save(bundle, tmp_path / "bundle.pt")
+        with pytest.raises(CheckpointError, match="is damaged"):
+            replay(tmp_path / "bundle.pt")
 
 
 @pytest.mark.parametrize("part", ["model", "data", "objective"])

@@ -100,6 +100,29 @@ def test_training_images_are_as_good_as_the_reference(show: Callable[[Tensor], S
     assert values["fid_reference_images"] == len(TEST)
 
 
+def test_fid_reference_takes_as_many_training_images_as_were_generated() -> None:
+    """A perfect model scores the reference, whatever the number of images of the split: 64 features, N=360, M=10,000.
+
+    Of N and M images of one Gaussian both are about F^2 / 4 (1 / N + 1 / M) = 2.9 plus the means' share of 0.2.
+    """
+
+    def images(count: int) -> Tensor:
+        return (torch.randn(count, 1, 8, 8) / 12 + 0.5).clamp(0, 1)
+
+    def fid(train: int) -> Findings:
+        subject = make_subject(Gallery(images(10_000)), images(360), images(train))
+        measure = FID(extractor=Flat(), num_generated=10_000, temperature=1.0, pixels="mean", limit=None)
+        return measure(subject)
+
+    enough = fid(12_000)
+    assert enough.values["fid_reference_images"] == 10_000 and not enough.warnings
+    assert enough.values["fid"] == pytest.approx(enough.values["fid_reference"], rel=0.1)
+    few = fid(360)  # as many as in the split: twice the bias, which is said
+    assert few.values["fid_reference"] > 1.5 * few.values["fid"]  # type: ignore[operator]
+    (warning,) = few.warnings
+    assert "fid_reference is of 360 training images" in warning and "num_generated=360 makes" in warning
+
+
 def test_missing_classes_lower_recall_and_coverage_but_not_precision(show: Callable[[Tensor], Subject]) -> None:
     whole, half = (measured(show(images[::2])).values for images in (TRAIN, TRAIN[TRAIN_LABELS < 5]))
     assert half["precision"] > whole["precision"] - 0.05  # type: ignore[operator]

@@ -31,14 +31,14 @@ PARTS = ("data", "model", "objective", "optimizer", "scheduler", "trainer", "gua
 
 TRIAL = {"storage", "study", "number", "metric", "pruner"}
 NEEDED = (
-    *("seed", "threads", "trial", "resume", "resume_changes", "allow_targets", "data.shape"),
+    *("seed", "threads", "float32", "trial", "resume", "resume_changes", "allow_targets", "data.shape"),
     *("trainer.max_epochs", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches"),
 )
 CALLED_LATER = ("optimizer", "scheduler", "trainer", "logger", "guard")
 TOP_LEVEL = (
     *PARTS,
     *("budget", "logger", "callbacks", "experiment", "debug"),
-    *("seed", "threads", "trial", "resume", "resume_changes", "allow_targets"),
+    *("seed", "threads", "float32", "trial", "resume", "resume_changes", "allow_targets"),
 )
 """Keys near to one of these are slips; others may be there for the config's own use."""
 
@@ -148,6 +148,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "resume": _or_none(_name),
     "resume_changes": _names,
     "threads": _or_none(lambda key, value: integer(key, value, minimum=1, maximum=MOST_PROCESSES)),
+    "float32": _or_none(lambda key, value: choice(key, value, ("ieee", "tf32"))),
     # The budget first: others interpolate it, and the error should name what was typed.
     "budget.epochs": positive_integer,
     "budget.lr": _positive,

@@ -191,19 +191,27 @@ def main_options() -> dict[str, Any]:
 
 
 def register_resolvers() -> None:
-    """What the config needs to name run directories."""
+    """What the configs need to name run directories, and to cap one number by another."""
     # OmegaConf 2.4 renamed it.
     old = omegaconf.__version__.startswith("2.3.")
     register = OmegaConf.register_new_resolver if old else OmegaConf.register_resolver
     # Runs that start in the same second must not share a directory.
     register("token", lambda: secrets.token_hex(3), use_cache=True, replace=True)
     register("directory_name", directory_name, replace=True)
+    register("at_most", _at_most, replace=True)
     register("run_directory", _run_directory, replace=True)
 
 
 def _run_directory(outputs: str, resume: str | None, fresh: str, *, _root_: DictConfig) -> str:
     """What the config needs to go on in the directory of a run."""
     return str(run_directory(Path(outputs), resume, fresh, lambda: plain_config(_root_)))
+
+
+def _at_most(most: int, limit: object) -> object:
+    """What a measure that is slow by itself takes of a limit on all measures; what is no number it refuses itself."""
+    if limit is None:
+        return most
+    return min(most, limit) if isinstance(limit, int) and not isinstance(limit, bool) else limit
 
 
 def explain(error: Exception, script: str = "train.py") -> str:

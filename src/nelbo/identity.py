@@ -23,6 +23,9 @@ MACHINE_FACTS = (
 FREE_TO_CHANGE = (*MACHINE_FACTS, "budget", "trainer.max_epochs")
 """What may differ when a run goes on. What the budget says stands elsewhere too, where it is compared."""
 
+LATER_KEYS = {"float32": None}
+"""Keys that came later, with what was done before: at that they do not count, so cells of older versions are known."""
+
 LENGTH = 16
 
 
@@ -42,6 +45,7 @@ def identity(plain: Mapping[str, Any], without: Sequence[str] = MACHINE_FACTS) -
         for group in groups:
             holder = holder.get(group, {})
         holder.pop(key, None)
+    told = {key: value for key, value in told.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
     text = json.dumps(_same_numbers(told), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 

@@ -25,6 +25,7 @@ from nelbo.build import build
 from nelbo.checks import allowed_targets, check, select
 from nelbo.cli import TYPED_KEYS
 from nelbo.data.module import ImageData
+from nelbo.distributions.precision import float32
 from nelbo.errors import (
     CheckpointError,
     ConfigError,
@@ -81,7 +82,8 @@ def run(config: DictConfig) -> float:
     home = Path(HydraConfig.get().runtime.cwd)
     if asked not in (None, directory.AUTO) and (home / asked).resolve() != folder.resolve():
         raise ConfigError("resume", plain["resume"], f"is not hydra.run.dir={folder}: leave that out")
-    with directory.locked(folder) if owner else contextlib.nullcontext(), Signals() as signals:
+    lock = directory.locked(folder) if owner else contextlib.nullcontext()
+    with lock, Signals() as signals, float32(plain["float32"]):
         ended = directory.finished(folder, plain)
         if ended and asked:
             log.info("this run has ended already; a larger trainer.max_epochs goes on with it")

@@ -20,12 +20,15 @@ from nelbo.evaluation.annealing import (
 )
 from nelbo.evaluation.importance import CHUNK_PIXELS
 from nelbo.evaluation.likelihood import require_vectors
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, mean_and_error
+from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, mean_and_error, spread
 from nelbo.models import VAE
 
 LOW_ACCEPTANCE = 0.4
 WIDE_GAP = 1.0
 """Nats between the two bounds of simulated images above which the number of temperatures is called too small."""
+
+SHARE = 50
+"""Of the temperatures a trial that says how long it will take has the fiftieth part."""
 
 CHAINS_PER_PILOT = 4
 """One chain finds step sizes for so many that are weighted."""
@@ -73,6 +76,7 @@ class AIS(Measure):
             found = self.anneal(subject.model, x, self.step_sizes(subject.model, x))
             return {"nll": -lower_bound(found.log_weights), "acceptance": found.acceptance}
 
+        self.foresee(subject, size)
         per_image = subject.map("ais", measure, limit=self.limit, batch_size=size)
         findings = Findings()
         findings.add_mean("ais_nll", per_image["nll"])
@@ -91,6 +95,27 @@ class AIS(Measure):
         if self.num_simulated:
             self.add_bracket(findings, self.bracket(subject, size))
         return findings
+
+    def foresee(self, subject: Subject, size: int) -> None:
+        """Say how long all of it will take, by a trial with fewer temperatures on one batch of `size` images."""
+        few = AIS(
+            num_chains=self.num_chains,
+            num_temperatures=max(2, self.num_temperatures // SHARE),
+            num_leapfrog_steps=self.num_leapfrog_steps,
+            limit=self.limit,
+            num_simulated=0,
+        )
+        images, pilots = len(spread(len(subject.images), self.limit)), max(1, self.num_chains // CHAINS_PER_PILOT)
+        # A simulated image is annealed twice, forth and back, with step sizes that were found once.
+        simulated = self.num_simulated * (2 * self.num_chains + pilots) / (self.num_chains + pilots)
+        times = self.num_temperatures / few.num_temperatures * (1 + simulated / images)
+        subject.foresee_batches(
+            "ais",
+            lambda x: few.anneal(subject.model, x, few.step_sizes(subject.model, x)),
+            times,
+            self.limit,
+            size,
+        )
 
     def add_bracket(self, findings: Findings, bounds: Tensor) -> None:
         """Both bounds of simulated images, (N, 2), and what they say."""

@@ -64,6 +64,7 @@ class Collapse(Measure):
             theory = linear_theory(subject)
             findings.values["collapse_predicted_units"] = theory.units(len(active))
             findings.values["collapse_water_level"] = theory.level
+            findings.warnings += [noise] if (noise := theory.noise(len(active))) else []
         except NoMeaning as error:
             findings.warnings.append(str(error))
         if inactive:
@@ -74,8 +75,8 @@ class Collapse(Measure):
             findings.warnings.append(verdict(subject, len(active), inactive, theory))
         from nelbo.pictures.units import draw_units  # brings matplotlib
 
-        spectrum = (None, 0.0) if theory is None else (theory.eigenvalues, theory.level)
-        findings.pictures["collapse"] = draw_units(kl, variances, ACTIVE_VARIANCE, *spectrum)
+        linear = None if theory is None else (theory.eigenvalues, theory.level, theory.worth, theory.spectrum.is_whole)
+        findings.pictures["collapse"] = draw_units(kl, variances, ACTIVE_VARIANCE, *(linear or ()))
         return findings
 
 
@@ -90,8 +91,8 @@ def mean_unit_kl(subject: Subject, limit: int | None) -> Tensor:
             "kl_per_unit: the units of q(z|x) or p(z) depend on each other, so only their KL together exists"
         )
     p = subject.model.prior(subject.model.encode)
-    found = subject.map("collapse", lambda x: {"kl": unit_kl(subject.model.encode(x), p).double()}, limit=limit)
-    return found["kl"].mean(dim=0)
+    found = subject.map("collapse", lambda x: {"kl": unit_kl(subject.model.encode(x), p)}, limit=limit)
+    return found["kl"].double().mean(dim=0)
 
 
 def ranges(units: Sequence[int]) -> str:

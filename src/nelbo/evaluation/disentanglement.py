@@ -5,6 +5,8 @@ Shapes: N images, D latent dimensions, F factors.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -66,7 +68,8 @@ class Disentanglement(Measure):
         halves = random_halves(len(codes), generator)
         information = shared_information(binned(codes, self.num_bins), factors)
         factor_entropies = entropies(factors)
-        predicted = dci(codes, factors, halves, subject.seed)
+        forests, trees = (partial(subject.watch, f"disentanglement, {name}") for name in ("forests", "trees"))
+        predicted = dci(codes, factors, halves, subject.seed, forests)
         votes = (self.num_votes, self.examples_per_vote, generator)
         beta_vae, told = beta_vae_score(codes, factors, *votes)
         findings = Findings(
@@ -75,7 +78,7 @@ class Disentanglement(Measure):
                 "dci_disentanglement": predicted.disentanglement,
                 "dci_completeness": predicted.completeness,
                 "dci_informativeness": predicted.informativeness,
-                "sap": float(separated_attribute_predictability(codes, factors, halves).mean()),
+                "sap": float(separated_attribute_predictability(codes, factors, halves, trees).mean()),
                 "modularity": modularity(information[active]),
                 "factor_vae_score": factor_vae_score(codes[:, active], factors, *votes),
                 "beta_vae_score": beta_vae,

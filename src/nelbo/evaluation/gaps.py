@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from nelbo.distributions import sample_with_density
+from nelbo.distributions.precision import finest
 from nelbo.errors import at_most, number, positive_integer
 from nelbo.evaluation.importance import CHUNK_PIXELS, importance
 from nelbo.evaluation.likelihood import add_tail, require_density, require_vectors
@@ -17,6 +18,9 @@ from nelbo.evaluation.measure import Findings, Measure, Subject, mean_and_error
 from nelbo.evaluation.refinement import fit
 from nelbo.models import VAE
 from nelbo.trace import Latent
+
+SHARE = 50
+"""Of the steps and samples a trial that says how long it will take has the fiftieth part."""
 
 
 @torch.no_grad()
@@ -30,10 +34,10 @@ def elbo(model: VAE, q: Distribution, x: Tensor, num_samples: int) -> Tensor:
         num_samples: S.
     """
     p, chunk = model.prior(model.encode), max(1, CHUNK_PIXELS // x.numel())
-    total = x.new_zeros(len(x), dtype=torch.float64)
+    total = finest(x.new_zeros(len(x)))
     for start in range(0, num_samples, chunk):
         z, log_q = sample_with_density(q, min(chunk, num_samples - start))
-        total += (model.decode(z).log_prob(x) - Latent(q, p, z, log_q).kl).double().sum(dim=0)
+        total += finest(model.decode(z).log_prob(x) - Latent(q, p, z, log_q).kl).sum(dim=0)
     return total / num_samples
 
 
@@ -76,21 +80,23 @@ class Gaps(Measure):
         require_vectors(subject, "gaps", "whose samples have no gradient to find q* by")
         model = subject.model
 
-        def measure(x: Tensor) -> dict[str, Tensor]:
-            early, best = fit(model, x, num_steps=self.num_steps, lr=self.lr, gradient_samples=self.gradient_samples)
+        def measure(x: Tensor, steps: int = self.num_steps, samples: int = self.num_samples) -> dict[str, Tensor]:
+            early, best = fit(model, x, num_steps=steps, lr=self.lr, gradient_samples=self.gradient_samples)
             with torch.no_grad():
-                amortised = elbo(model, model.encode(x), x, self.num_samples)
-            optimal = elbo(model, best, x, self.num_samples)
-            likelihood = importance(model, x, self.num_samples, q=best)
+                amortised = elbo(model, model.encode(x), x, samples)
+            optimal = elbo(model, best, x, samples)
+            likelihood = importance(model, x, samples, q=best)
             values = {
                 "approximation_gap": likelihood.log_likelihood - optimal,
                 "amortisation_gap": optimal - amortised,
                 "inference_gap": likelihood.log_likelihood - amortised,
                 "gaps_nll": -likelihood.log_likelihood,
-                "second_half": optimal - elbo(model, early, x, self.num_samples),
+                "second_half": optimal - elbo(model, early, x, samples),
             }
             return values | ({} if likelihood.shape is None else {"shape": likelihood.shape})
 
+        few = [max(1, number // SHARE) for number in (self.num_steps, self.num_samples)]
+        subject.foresee_batches("gaps", lambda x: measure(x, *few), self.num_steps / few[0], self.limit)
         per_image = subject.map("gaps", measure, limit=self.limit)
         second_half, second_half_error = mean_and_error(per_image.pop("second_half"))
         shapes = per_image.pop("shape", None)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from nelbo.distributions import sample_with_density
+from nelbo.distributions.precision import IEEE, finest, float32
 from nelbo.errors import positive_integer
 from nelbo.evaluation.pareto import FEWEST, pareto_shape, tail_size
 from nelbo.models import VAE
@@ -44,6 +45,7 @@ class Importance:
     log_weights: Tensor | None
 
 
+@float32(IEEE)
 @torch.no_grad()
 def importance(
     model: VAE,
@@ -74,7 +76,7 @@ def importance(
     positive_integer("num_samples", num_samples)
     q, p = model.encode(x) if q is None else q, model.prior(model.encode)
     chunk = max(1, CHUNK_PIXELS // x.numel())
-    total = x.new_full((len(x),), -math.inf, dtype=torch.float64)
+    total = finest(x.new_full((len(x),), -math.inf))
     squares, tail = total.clone(), tail_size(num_samples) + 1
     largest = total.unsqueeze(0)
     curve, kept, pending, done = {}, [], [], 0
@@ -85,7 +87,7 @@ def importance(
             done += len(z)
             if done < stop and sum(map(len, pending)) < FLUSH:
                 continue
-            log_weight = torch.cat(pending).double()
+            log_weight = finest(torch.cat(pending))
             pending.clear()
             total = torch.logaddexp(total, log_weight.logsumexp(dim=0))
             squares = torch.logaddexp(squares, (2 * log_weight).logsumexp(dim=0))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nelbo.distributions import Flow, sample_with_density
+from nelbo.distributions.precision import finest
 from nelbo.errors import at_most, positive_integer
 from nelbo.evaluation.likelihood import require_density
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, spread
@@ -93,6 +94,6 @@ class Information(Measure):
             q = subject.model.encode(x)
             z, log_q = sample_with_density(q, self.num_samples)
             latent = Latent(q, p, z, log_q)
-            return {"z": z.transpose(0, 1), "log_p": latent.log_p.double().T, "rate": latent.kl.double().mean(dim=0)}
+            return {"z": z.transpose(0, 1), "log_p": finest(latent.log_p).T, "rate": finest(latent.kl).mean(dim=0)}
 
         return draw

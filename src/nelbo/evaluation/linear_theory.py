@@ -1,27 +1,22 @@
 """How many units the best linear VAE would have active on the same data.
 
-Shapes: N images, P pixels, D latent dimensions.
+Shapes: K directions, D latent dimensions.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nelbo.distributions import DiagonalNormal, NormalPixels
 from nelbo.errors import number
 from nelbo.evaluation.measure import NoMeaning, Subject
+from nelbo.evaluation.spectrum import Spectrum, spectrum, units_worth_it
 
-MOST_IMAGES = 10_000
-MOST_PIXELS = 4096
-"""Beyond this the eigenvalues of a P x P matrix are no longer a matter of seconds: those of FEW_IMAGES^2 instead."""
-
-FEW_IMAGES = 2000
 ELBO = "nelbo.objectives.NegativeELBO"
 
 
@@ -30,23 +25,43 @@ class LinearTheory:
     """What the best linear VAE does: its unit i is worth its KL if lambda_i > beta sigma^2 (Lucas et al. 2019).
 
     Args:
-        eigenvalues: lambda, of the covariance of the training images, (P,), descending.
+        spectrum: of the training images, and of images held out.
         level: beta sigma^2.
     """
 
-    eigenvalues: Tensor
+    spectrum: Spectrum
     level: float
+
+    @property
+    def eigenvalues(self) -> Tensor:
+        """Lambda, of the covariance of the training images, descending, (K,)."""
+        return self.spectrum.values
+
+    @cached_property
+    def worth(self) -> int:
+        """How many of all directions are worth a unit, on images held out too; see `units_worth_it`."""
+        return units_worth_it(self.spectrum, self.level)
 
     def units(self, latent_dim: int) -> int:
         """How many of D units it has active."""
-        return min(latent_dim, int((self.eigenvalues > self.level).sum()))
+        return min(latent_dim, self.worth)
+
+    def noise(self, latent_dim: int) -> str | None:
+        """What to say where fewer of D units are worth it than the training images alone would make believe."""
+        above = min(latent_dim, int((self.eigenvalues > self.level).sum()))
+        if above == self.units(latent_dim):
+            return None
+        return (
+            f"collapse: {above} units have an eigenvalue of the training images above the level, but only "
+            f"{self.units(latent_dim)} of them lower the loss of images held out; the others are sampling noise"
+        )
 
 
 def linear_theory(subject: Subject) -> LinearTheory:
-    """The optimum of a linear model with this one's sigma, on (an even part of) the training images.
+    """The optimum of a linear model with this one's sigma, on all training images.
 
     Raises:
-        NoMeaning: if it is not known for this likelihood, prior or objective.
+        NoMeaning: if it is not known for this likelihood, prior or objective, or there are too few images.
     """
     told = "collapse: the linear theory predicts nothing"
     px, (latent,) = subject.example.px, subject.example.latents
@@ -62,17 +77,8 @@ def linear_theory(subject: Subject) -> LinearTheory:
         raise NoMeaning(f"{told}: without the run's config.yaml, or a beta in it, the water level is not known")
     if beta == 0:
         raise NoMeaning(f"{told}: objective.beta=0 puts no weight on the KL, so every unit is worth it")
-    limit = MOST_IMAGES if math.prod(subject.model.shape) <= MOST_PIXELS else FEW_IMAGES
-    found = subject.map("collapse: spectrum", lambda x: {"x": x.flatten(1)}, split="train", limit=limit)
-    return LinearTheory(eigenvalues(found["x"]), beta * px.shared_scale.double().square().item())
-
-
-def eigenvalues(x: Tensor) -> Tensor:
-    """Those of the covariance of x (N, P), descending, (min(N, P),), in float64."""
-    centred = x.double() - x.double().mean(dim=0)
-    product = centred.T @ centred if x.shape[1] <= len(x) else centred @ centred.T
-    values: Tensor = torch.linalg.eigvalsh(product / len(x))
-    return values.flip(0).clamp(min=0)
+    found = spectrum(subject, latent.q.event_shape[0])
+    return LinearTheory(found, beta * px.shared_scale.cpu().double().square().item())
 
 
 def final_beta(config: Mapping[str, Any]) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from nelbo.distributions.precision import IEEE, float32
 from nelbo.errors import NelboError
 from nelbo.evaluation.processes import Processes
 from nelbo.models import VAE
@@ -26,6 +28,12 @@ from nelbo.pictures.picture import spread as spread
 from nelbo.trace import Trace
 
 Scalar = float | int | str
+
+TRIAL = 1000
+"""Images of a trial that says how long something will take."""
+
+SIZES = ("_images", "_samples")
+"""Endings of values that say of how many something was measured."""
 
 
 class NoMeaning(NelboError):
@@ -61,6 +69,7 @@ class Subject:
         cache: where what is made once for a data set is kept.
         processes: this one and those that share the work.
         watch: called with what is done, how much of it, and out of how much.
+        expect: called with what cannot be watched, and the seconds that it will take; None where nobody asks.
     """
 
     name: str
@@ -79,6 +88,7 @@ class Subject:
     cache: Path | None = None
     processes: Processes = field(default_factory=Processes)
     watch: Callable[[str, int, int], None] = lambda task, done, total: None
+    expect: Callable[[str, float], None] | None = None
     _found: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False)
 
     @property
@@ -97,6 +107,35 @@ class Subject:
         if key not in self._found:
             self._found[key] = compute()
         return self._found[key]
+
+    def foresee(self, task: str, times: float, trial: Callable[[], object]) -> None:
+        """Say how long a task will take that no `watch` reports on: `times` as long as a trial with a part of it."""
+        if self.expect is not None and times > 1:
+            started = time.perf_counter()
+            trial()
+            self.expect(task, times * (time.perf_counter() - started))
+
+    def foresee_batches(
+        self,
+        task: str,
+        trial: Callable[[Tensor], object],
+        times: float,
+        limit: int | None,
+        batch_size: int | None = None,
+    ) -> None:
+        """The same of a task whose batches take long: a batch takes `times` as long as a trial with one.
+
+        Args:
+            task: as of `map`, which then says no more of it.
+            trial: called with images (B, C, H, W) on the model's device, in a random state of its own.
+            times: how much longer a batch takes than the trial.
+            limit: as of `map`.
+            batch_size: as of `map`.
+        """
+        batches = spread(len(self.images), limit).split(batch_size or self.batch_size)
+        share = -(-len(batches) // self.processes.count)
+        with self.random_state(f"{task}, trial", 0):
+            self.foresee(task, times * share, lambda: trial(self.images[batches[0]].to(self.device)))
 
     @contextmanager
     def random_state(self, task: str, number: int) -> Iterator[None]:
@@ -165,6 +204,15 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
     recipe: dict[str, Scalar] = field(default_factory=dict)
 
+    @property
+    def results(self) -> dict[str, float]:
+        """The numbers among the values that are results: neither settings, which the recipe has, nor sizes."""
+        return {
+            key: value
+            for key, value in self.values.items()
+            if not (isinstance(value, str) or key in self.recipe or key.endswith(SIZES))
+        }
+
     def add_mean(self, name: str, per_image: Tensor) -> None:
         """The mean of values (N,) as NAME, its standard error over images as NAME_se, and the values themselves."""
         mean, error = mean_and_error(per_image)
@@ -174,7 +222,16 @@ class Findings:
             self.warnings.append(f"{name} is not finite for {infinite} of {len(per_image)} images")
 
 
-class Measure(ABC):
+class _InFloat32:
+    """What is called in IEEE float32, whatever the training of the model was computed in."""
+
+    def __init_subclass__(cls, **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        if "__call__" in vars(cls):
+            cls.__call__ = float32(IEEE)(cls.__call__)  # type: ignore[method-assign]
+
+
+class Measure(_InFloat32, ABC):
     """One entry of `metrics=[...]`."""
 
     @abstractmethod
@@ -186,7 +243,7 @@ class Measure(ABC):
         """
 
 
-class JointMeasure(ABC):
+class JointMeasure(_InFloat32, ABC):
     """One that needs several runs."""
 
     @abstractmethod

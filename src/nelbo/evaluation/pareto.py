@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from nelbo.distributions.precision import finest
+
 FEWEST = 100
 """Importance samples below which the tail has too few to judge by."""
 
@@ -39,7 +41,7 @@ def pareto_shape(largest: Tensor) -> Tensor:
     Args:
         largest: the M + 1 largest log-weights of each image, (M + 1, B), in descending order.
     """
-    weights = (largest.double() - largest[0].double()).exp()
+    weights = (finest(largest) - finest(largest[0])).exp()
     excess = (weights[:-1] - weights[-1]).flip(0)  # ascending
     count = len(excess)
     quarter, most = excess[math.floor(count / 4 + 0.5) - 1], excess[-1]

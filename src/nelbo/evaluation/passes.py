@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nelbo.distributions import two_means
+from nelbo.distributions.precision import finest
 from nelbo.errors import at_most, positive_integer
 from nelbo.evaluation.likelihood import add_bits_per_dim, require_vectors
 from nelbo.evaluation.measure import Findings, Measure, Subject
@@ -34,9 +35,9 @@ class ELBO(Measure):
         @torch.no_grad()
         def measure(x: Tensor) -> dict[str, Tensor]:
             trace = subject.model.trace(x, self.num_samples)
-            values = {"distortion": -trace.log_px.double().mean(dim=0)}
+            values = {"distortion": -finest(trace.log_px).mean(dim=0)}
             if density:
-                values["rate"] = trace.kl.double().mean(dim=0)
+                values["rate"] = finest(trace.kl).mean(dim=0)
                 values["nelbo"] = values["distortion"] + values["rate"]
             return values
 
@@ -78,8 +79,8 @@ def mean_variances(subject: Subject, limit: int | None) -> Tensor:
     @torch.no_grad()
     def means(x: Tensor) -> dict[str, Tensor]:
         first, second = two_means(subject.model.encode(x))
-        return {"first": first.double(), "second": second.double()}
+        return {"first": first, "second": second}
 
     found = subject.map("active units", means, limit=limit)
-    first, second = found["first"], found["second"]
+    first, second = found["first"].double(), found["second"].double()
     return (first * second).mean(dim=0) - first.mean(dim=0) * second.mean(dim=0)

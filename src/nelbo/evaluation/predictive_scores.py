@@ -6,6 +6,7 @@ Shapes: N images, M of them in a half, D latent dimensions, F factors; each fact
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,13 @@ import numpy as np
 from nelbo.evaluation.codes import Floats, Integers
 from nelbo.evaluation.information_scores import leads
 
+Watch = Callable[[int, int], None]
 TREES = 30
 MIN_LEAF = 5
+
+
+def ignore(done: int, total: int) -> None:
+    """Nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class DCI:
         return float(self.accuracy.mean())
 
 
-def dci(codes: Floats, factors: Integers, halves: tuple[Integers, Integers], seed: int) -> DCI:
+def dci(codes: Floats, factors: Integers, halves: tuple[Integers, Integers], seed: int, watch: Watch = ignore) -> DCI:
     """R and accuracies of random forests: 30 trees on bootstrap samples, each split by the best of all units.
 
     A split chooses among all units, not among a random few as is usual for forests, so that a unit which tells nothing
@@ -56,20 +62,24 @@ def dci(codes: Floats, factors: Integers, halves: tuple[Integers, Integers], see
         factors: (N, F).
         halves: positions of the images to fit to and to judge by, (M,) each.
         seed: of the bootstrap samples.
+        watch: called after each factor with how many are done, out of how many.
     """
     from sklearn.ensemble import RandomForestClassifier
 
     fitted, judged = halves
     importances, accuracies = [], []
-    for factor in factors.T:
+    for done, factor in enumerate(factors.T, 1):
         forest = RandomForestClassifier(TREES, min_samples_leaf=MIN_LEAF, max_features=None, random_state=seed)
         forest.fit(codes[fitted], factor[fitted])
         importances.append(forest.feature_importances_)
         accuracies.append((forest.predict(codes[judged]) == factor[judged]).mean())
+        watch(done, factors.shape[1])
     return DCI(np.stack(importances, axis=1), np.array(accuracies))
 
 
-def separated_attribute_predictability(codes: Floats, factors: Integers, halves: tuple[Integers, Integers]) -> Floats:
+def separated_attribute_predictability(
+    codes: Floats, factors: Integers, halves: tuple[Integers, Integers], watch: Watch = ignore
+) -> Floats:
     """By how much the best unit predicts each factor better than the second, (F,); SAP is their mean.
 
     Kumar et al. 2018, section 3, for categorical factors: thresholds on one unit at a time, judged by balanced
@@ -80,6 +90,7 @@ def separated_attribute_predictability(codes: Floats, factors: Integers, halves:
         codes: (N, D).
         factors: (N, F).
         halves: positions of the images to fit to and to judge by, (M,) each.
+        watch: called after each factor with how many are done, out of how many.
     """
     from sklearn.tree import DecisionTreeClassifier
 
@@ -91,6 +102,7 @@ def separated_attribute_predictability(codes: Floats, factors: Integers, halves:
             tree = DecisionTreeClassifier(max_leaf_nodes=round(1 / chance), class_weight="balanced", random_state=0)
             tree.fit(code[fitted, None], factor[fitted])
             scores[i, k] = _balanced_accuracy(tree.predict(code[judged, None]), factor[judged]) - chance
+        watch(k + 1, factors.shape[1])
     return leads(np.maximum(scores, 0))
 
 

@@ -12,7 +12,7 @@ import torch
 
 from nelbo.errors import at_most, number, positive_integer
 from nelbo.evaluation.codes import Floats, Integers, codes_of, fit, linear_classifier
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, spread
+from nelbo.evaluation.measure import TRIAL, Findings, Measure, NoMeaning, Subject, spread
 
 
 class Probe(Measure):
@@ -101,7 +101,11 @@ class Silhouette(Measure):
         labels = labels_of(subject, "silhouette", subject.split, self.limit)
         if len(np.unique(labels)) == len(labels):
             raise NoMeaning(f"silhouette: each of {len(labels)} images is a class of its own; raise limit")
-        values = torch.from_numpy(silhouette_samples(codes_of(subject, "silhouette", limit=self.limit), labels))
+        codes = codes_of(subject, "silhouette", limit=self.limit)
+        part = codes[spread(len(codes), TRIAL).numpy()]
+        pairs = (len(codes) / len(part)) ** 2
+        subject.foresee("silhouette", pairs, lambda: silhouette_samples(part, np.arange(len(part)) % 2))
+        values = torch.from_numpy(silhouette_samples(codes, labels))
         return Findings(
             values={"silhouette": values.mean().item(), "silhouette_images": len(values)},
             per_image={"silhouette": values},
@@ -115,11 +119,20 @@ def classified(subject: Subject, name: str, classifier: Any, limit: int | None, 
     Raises:
         NoMeaning: if images have no labels, or all the same.
     """
+    from sklearn.base import clone
+
     train_labels = labels_of(subject, name, "train", train_limit)
     labels = labels_of(subject, name, subject.split, limit)
     train_codes = codes_of(subject, f"{name}, training images", split="train", limit=train_limit)
     codes = codes_of(subject, name, limit=limit)
+    part = spread(len(train_codes), TRIAL).numpy()
+    if len(np.unique(train_labels[part])) > 1:
+        trial = clone(classifier)
+        times = len(train_codes) / len(part)
+        subject.foresee(f"{name}, fit", times, lambda: fit(trial, train_codes[part], train_labels[part]))
     told = fit(classifier, train_codes, train_labels)
+    few = codes[spread(len(codes), TRIAL).numpy()]
+    subject.foresee(f"{name}, judged images", len(codes) / len(few), lambda: _predict(classifier, few))
     findings = Findings(warnings=[f"{name}: {line}; raise metrics.{name}.max_iter" for line in told])
     if subject.split == "train":
         findings.warnings.append(f"{name}: judged by images that it may have been fitted to; split=test")

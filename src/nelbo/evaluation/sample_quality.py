@@ -14,8 +14,11 @@ from nelbo.errors import at_most, choice, number, positive_integer
 from nelbo.evaluation.extractors import Extraction, Extractor
 from nelbo.evaluation.feature_distances import frechet_distance, kernel_distance
 from nelbo.evaluation.generated import PIXELS, generate
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, spread
+from nelbo.evaluation.measure import TRIAL, Findings, Measure, NoMeaning, Subject, spread
 from nelbo.evaluation.prdc import prdc
+
+FEW_FEATURES = 256
+"""Of a trial of FID, whose time grows with the third power of the features."""
 
 
 class SampleQuality(Measure):
@@ -109,15 +112,18 @@ class SampleQuality(Measure):
 class FID(SampleQuality):
     """The Frechet distance of Gaussians fitted to features (Heusel et al. 2017, eq. 6).
 
-    It is biased: finite sets of one distribution have a distance too, larger for fewer images. `fid_reference` says
-    how large: between the split's images and as many training images, those of a perfect model. With
-    `extractor=classifier`, which was trained on the latter, that is a little more than for images new to it.
+    It is biased: finite sets of one distribution have a distance too, larger the fewer images either of them has.
+    `fid_reference` says how large: between the split's images and as many training images as were generated, those of
+    a perfect model. With `extractor=classifier`, which was trained on the latter, that is a little more than for images
+    new to it.
     """
 
     name = "fid"
 
     def compare(self, subject: Subject, real: Tensor, generated: Tensor, findings: Findings) -> None:
         """Add `fid` and `fid_reference`."""
+        few = [features[:, :FEW_FEATURES] for features in (real, generated)]
+        subject.foresee("fid, covariances", 2 * (real.shape[1] / FEW_FEATURES) ** 3, lambda: frechet_distance(*few))
         findings.values["fid"] = frechet_distance(real, generated)
         if (fewest := min(len(real), len(generated))) <= real.shape[1]:
             findings.warnings.append(
@@ -126,11 +132,17 @@ class FID(SampleQuality):
         if subject.split == "train":
             findings.warnings.append("fid_reference was left out: it compares with the training images themselves")
         else:
-            reference = self.features(subject, "train", len(real))
+            reference = self.features(subject, "train", len(generated))
             findings.values |= {
                 "fid_reference": frechet_distance(real, reference),
                 "fid_reference_images": len(reference),
             }
+            if len(reference) < len(generated):
+                findings.warnings.append(
+                    f"fid_reference is of {len(reference)} training images, all there are, and fid of {len(generated)} "
+                    f"generated ones; fewer images have a larger distance, so a perfect model's fid would be below the "
+                    f"reference: metrics.fid.num_generated={len(reference)} makes the two comparable"
+                )
 
 
 class KID(SampleQuality):
@@ -175,6 +187,8 @@ class KID(SampleQuality):
             raise NoMeaning(
                 "kid needs subsets of two images or more, and so four images, both generated and of the split"
             )
+        with subject.random_state("kid, trial", 0):
+            subject.foresee("kid", self.subsets, lambda: kernel_distance(real, generated, 1, size))
         with subject.random_state("kid", 0):
             kid, deviation = kernel_distance(real, generated, self.subsets, size)
         sizes = {"kid_subsets": self.subsets, "kid_subset_size": size}
@@ -222,4 +236,6 @@ class PRDC(SampleQuality):
         findings.values |= settings
         findings.recipe |= settings
         real, generated = (features[spread(len(features), count)] for features in (real, generated))
+        part = spread(count, max(TRIAL, self.k + 1))
+        subject.foresee("prdc", (count / len(part)) ** 2, lambda: prdc(real[part], generated[part], self.k))
         findings.values |= prdc(real, generated, self.k)._asdict()

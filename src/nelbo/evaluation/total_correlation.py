@@ -95,7 +95,7 @@ class TotalCorrelation(Measure):
         q = subject.model.encode(x)
         z, log_q = sample_with_density(q, self.num_samples)
         latent = Latent(q, subject.model.prior(subject.model.encode), z, log_q)
-        return {"z": z.transpose(0, 1), "log_p": latent.log_p.double().T, "rate": latent.kl.double().mean(dim=0)}
+        return {"z": z.transpose(0, 1), "log_p": finest(latent.log_p).T, "rate": finest(latent.kl).mean(dim=0)}
 
     def _cautions(self, findings: Findings, images: int) -> list[str]:
         cautions, found = [], findings.per_image

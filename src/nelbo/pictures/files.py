@@ -45,7 +45,8 @@ def check(file: Path, picture: Picture) -> None:
         else:
             tempfile.TemporaryFile(dir=file.parent).close()
     except OSError as error:
-        raise ConfigError("out", file, f"cannot be written: {error.strerror or first_line(error)}") from error
+        why = error.strerror or first_line(error)
+        raise ConfigError("out", file, f"cannot be written: {why}; out=FILE puts it elsewhere") from error
 
 
 def save(drawing: Drawing, file: Path) -> None:

@@ -45,8 +45,8 @@ def save_png(picture: Tensor, file: Path) -> Path:
 
 def normal_quantiles(count: int, device: torch.device) -> Tensor:
     """`count` points that cut N(0, 1) into equal parts, between its 2.5% and 97.5% quantiles, (count,)."""
-    quantiles: Tensor = torch.special.ndtri(torch.linspace(0.025, 0.975, count, device=device))
-    return quantiles
+    quantiles: Tensor = torch.special.ndtri(torch.linspace(0.025, 0.975, count))  # not every device has it
+    return quantiles.to(device)
 
 
 def joined(pictures: Sequence[Tensor], dim: int) -> Tensor:

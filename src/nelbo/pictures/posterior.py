@@ -6,6 +6,7 @@ Shapes: N images, M samples of the prior, D latent dimensions.
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ AUTO = "auto"
 CODES = ("mean", "sample")
 NAMED = 18
 """Up to so many classes have colours that can be told apart, and a legend."""
+
+FEWEST = 3
+"""Images."""
 
 GREY, BLACK = "lightgrey", (0.1, 0.1, 0.1, 1.0)
 
@@ -57,9 +61,15 @@ class Posterior(Picture):
     def __call__(self, scene: Scene) -> Drawing:
         """Draw."""
         model = scene.model
+        if math.prod(model.posterior.code_shape(model.latent_dim)) < 2:  # whatever the method
+            raise ConfigError("run", scene.name, "has one latent, and this picture needs two: draw its traversal")
         positions = scene.spread(self.limit)
-        if len(positions) < 3:
-            raise ConfigError("limit", self.limit, "too few images for a picture of the posterior")
+        if len(positions) < FEWEST:
+            few = f"holds {len(positions)} images; a picture of the posterior needs {FEWEST}"
+            short = len(scene.images) < FEWEST
+            raise (
+                ConfigError("split", scene.split, few) if short else ConfigError("limit", self.limit, "too few images")
+            )
         labels = scene.images.labels[positions]
         posteriors = (model.encode(x) for x in scene.batches(positions))
         codes = (mean_of(q) if self.codes == "mean" else q.sample() for q in posteriors)

@@ -6,7 +6,7 @@ Shapes: U units, K steps, D latent dimensions, C H W image; of one-hot codes N v
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from PIL import Image
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nelbo.errors import at_most, positive_integer
-from nelbo.pictures.activity import base
+from nelbo.pictures.activity import Ranking, ranking, require_units, start, unit_numbers
 from nelbo.pictures.codes import has_classes
 from nelbo.pictures.grids import grid
 from nelbo.pictures.latent import moved, settings
@@ -32,37 +32,48 @@ LARGE, FEW = 112, 12
 
 
 class Traversal(Picture):
-    """From one code, each of the most active units moved over its classes, or quantiles of its prior, 2.5% to 97.5%.
+    """From one code, single units moved over their classes, or quantiles of their prior, 2.5% to 97.5%.
 
     In a moving picture all units go back and forth at once, a tile each. Arrays x (U, K, C, H, W), z (U, K, D) or
-    (U, K, N, L), units (U,), and kl (U,) in nats where q(z|x) and p(z) factorise.
+    (U, K, N, L), units (U,), and, where q(z|x) and p(z) factorise, kl (U,) in nats, averaged over images.
 
     Args:
-        rows: units, most active first; None for all.
+        rows: units, those of the largest KL first, or whose means vary most where they have none; None for all.
         columns: quantiles, or classes at most.
-        image: whose code; None starts from the median of the prior, and needs no data.
+        image: whose code; None starts from the median of the prior.
+        units: these, in this order; None for those that `rows` says. Given, and without an image, no data are needed
+            and no KL is known.
     """
 
     moves = True
 
-    def __init__(self, *, rows: int | None, columns: int, image: int | None) -> None:
+    def __init__(self, *, rows: int | None, columns: int, image: int | None, units: Sequence[int] | None) -> None:
         self.rows = at_most("rows", rows)
         self.columns = positive_integer("columns", columns)
         self.image = image_index(image)
+        self.units = unit_numbers(units)
 
     def __call__(self, scene: Scene) -> Drawing:
         """Draw."""
-        start = base(scene, self.image)
-        units = start.order[: self.rows]
-        kl = None if start.kl is None else start.kl[units]
+        origin, place = start(scene, self.image)
+        units, ranked = self._chosen(scene)
+        kl = None if ranked is None or ranked.kl is None else ranked.kl[units]
         found = settings(scene.model, self.columns)
-        z = moved(start.z, units, found.values)
+        z = moved(origin, units, found.values)
         x = decode(scene, z)
         picture = grid(x)
-        told = f"{scene.name}: {found.told}, from {start.told}"
+        told = f"{scene.name}: {found.told}, from {place}"
         sheet = Sheet((picture.shape[1], picture.shape[2]), told, rows=_names(units, kl), columns=found.names)
         arrays = {"x": x, "z": z, "units": units, **({} if kl is None else {"kl": kl})}
-        return Drawing(sheet(picture), arrays, lambda: _frames(scene, start.z, units, told))
+        return Drawing(sheet(picture), arrays, lambda: _frames(scene, origin, units, told))
+
+    def _chosen(self, scene: Scene) -> tuple[Tensor, Ranking | None]:
+        """The units (U,), and what they were judged by, if data are needed at all."""
+        if self.units is None:
+            ranked = ranking(scene)
+            return ranked.order[: self.rows], ranked
+        units = require_units(scene.model, self.units)
+        return units, None if self.image is None else ranking(scene)
 
 
 def decode(scene: Scene, z: Tensor) -> Tensor:

@@ -22,7 +22,13 @@ FLOOR = 1e-6
 
 
 def draw_units(
-    kl: Tensor | None, variances: Tensor, threshold: float, eigenvalues: Tensor | None = None, level: float = 0.0
+    kl: Tensor | None,
+    variances: Tensor,
+    threshold: float,
+    eigenvalues: Tensor | None = None,
+    level: float = 0.0,
+    worth: int = 0,
+    is_whole: bool = True,
 ) -> Tensor:
     """Bars of each unit's KL and of the variance of its mean, the largest first; inactive units in another colour.
 
@@ -31,7 +37,9 @@ def draw_units(
         variances: Var_x(E_q[z]), (D,).
         threshold: units are active if their variance exceeds it.
         eigenvalues: of the covariance of the training images, (P,), descending, if the linear theory holds.
-        level: its water level, beta sigma^2: units of a linear model are worth it for eigenvalues above.
+        level: its water level, beta sigma^2.
+        worth: how many of the leading eigenvalues, all above the level, are worth a unit of a linear model.
+        is_whole: whether these are all eigenvalues; if not, more may be worth one.
 
     Returns:
         (3, height, width) in [0, 1].
@@ -45,11 +53,10 @@ def draw_units(
         bars(panels[0], order, kl.clamp(min=0), active)
         panels[0].set_title("KL(q(z|x) || p(z)) of each unit, nats", loc="left", fontsize=10)
         if eigenvalues is not None:
-            worth = eigenvalues[: len(order)]
-            worth = 0.5 * (worth[worth > level] / level).log()
-            middles = np.arange(1, len(worth) + 1)
-            told = f"best linear VAE: ½ log(λ / βσ²), {len(worth)} units"
-            panels[0].hlines(worth.numpy(), middles - 0.45, middles + 0.45, colors=LINE, linewidth=1.4, label=told)
+            rates = 0.5 * (eigenvalues[: min(worth, len(order))] / level).log()
+            middles = np.arange(1, len(rates) + 1)
+            told = f"best linear VAE: ½ log(λ / βσ²), {len(rates)} units"
+            panels[0].hlines(rates.numpy(), middles - 0.45, middles + 0.45, colors=LINE, linewidth=1.4, label=told)
     panel = panels[int(kl is not None)]
     bars(panel, order, variances.clamp(min=FLOOR), active)
     panel.set_yscale("log")
@@ -57,8 +64,9 @@ def draw_units(
     panel.axhline(threshold, color=LINE, linewidth=1.2, linestyle=":", label=f"active above {threshold:g}")
     panel.set_xlabel("unit" if len(order) <= NAMED else "units, by rank")
     if eigenvalues is not None:
-        above = int((eigenvalues > level).sum())
-        draw_spectrum(panels[-1], eigenvalues[: max(2 * len(order), above * 5 // 4, 8)], level, above, len(order))
+        drawn = eigenvalues[: max(2 * len(order), worth * 5 // 4, 8)]
+        told = f"{worth}{' or more' if worth == len(eigenvalues) and not is_whole else ''} worth a unit"
+        draw_spectrum(panels[-1], drawn, level, worth, len(order), told)
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(length=2)
@@ -81,16 +89,14 @@ def bars(panel: Axes, order: Tensor, values: Tensor, active: Tensor) -> None:
         panel.set_xticks(rank.tolist(), [str(unit) for unit in order.tolist()], fontsize=7 if len(order) > 32 else 9)
 
 
-def draw_spectrum(panel: Axes, eigenvalues: Tensor, level: float, above: int, units: int) -> None:
+def draw_spectrum(panel: Axes, eigenvalues: Tensor, level: float, worth: int, units: int, told: str) -> None:
     """Eigenvalues (descending), those that a linear model of so many units has a use for in another colour."""
     rank, values = np.arange(1, len(eigenvalues) + 1), eigenvalues.clamp(min=FLOOR).numpy()
     floor = max(min(float(values.min()), level) / 2, FLOOR)
-    worth = (rank <= units) & (values > level)
-    for chosen, color in ((worth, ACTIVE), (~worth, DATA)):
+    used = rank <= min(units, worth)
+    for chosen, color in ((used, ACTIVE), (~used, DATA)):
         panel.bar(rank[chosen], values[chosen], width=0.8 if len(rank) <= NAMED else 1.0, color=color)
-    panel.axhline(
-        level, color=LINE, linewidth=1.3, linestyle="--", label=f"water level βσ² = {level:.3g}, {above} above"
-    )
+    panel.axhline(level, color=LINE, linewidth=1.3, linestyle="--", label=f"water level βσ² = {level:.3g}, {told}")
     panel.axvline(units + 0.5, color=LINE, linewidth=0.9, label=f"the model's {units} units")
     panel.set(yscale="log", xlim=(0.5, len(values) + 0.5), ylim=(floor, None), xlabel="principal component")
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -10,19 +10,21 @@ from nelbo.evaluation.measure import Findings
 from nelbo.pictures.grids import save_png
 
 BOARD, PICTURES = "tensorboard", "pictures"
+TAG = "evaluation"
+"""Above all tags: those of training, `test/nelbo` among them, are what the run itself measured (the hparams tab)."""
 
 
 def show(folder: Path, split: str, findings: Findings, step: int) -> list[Path]:
-    """Numbers and pictures at the step of the checkpoint, beside those of the training; where the pictures lie.
+    """Results and pictures as evaluation/SPLIT/NAME, at the step of the checkpoint; where the pictures lie.
 
+    Settings and numbers of images are no scalars: evaluation.json has them.
     A folder without TensorBoard's (a checkpoint alone, logger=none) gets the pictures only.
     """
     if (folder / BOARD).is_dir():
         writer = SummaryWriter(folder / BOARD)
-        for key, value in findings.values.items():
-            if not isinstance(value, str):
-                writer.add_scalar(f"{split}/{key}", value, step)
+        for key, value in findings.results.items():
+            writer.add_scalar(f"{TAG}/{split}/{key}", value, step)
         for name, picture in findings.pictures.items():
-            writer.add_image(f"{split}/{name}", picture, step)
+            writer.add_image(f"{TAG}/{split}/{name}", picture, step)
         writer.close()
     return [save_png(picture, folder / PICTURES / f"{split}_{name}.png") for name, picture in findings.pictures.items()]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from nelbo.comparison import incomparable
-from nelbo.evaluation.measure import mean_and_error
+from nelbo.evaluation.measure import SIZES, mean_and_error
 from nelbo.runs.results import Results
 
-DETAILS = ("_se", "_images", "_samples", "_gain")
+DETAILS = ("_se", *SIZES, "_gain")
 """Endings of keys that say how something was measured."""
 
 NO_MATTER = ("extractor", "log_weights")

@@ -17,12 +17,14 @@ from torch import distributed
 
 from nelbo import __version__
 from nelbo.build import build, user_prefixes
-from nelbo.errors import ConfigError, NelboError, integer, path, positive_integer
+from nelbo.errors import ConfigError, NelboError, integer, positive_integer
 from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NoMeaning, Subject
 from nelbo.evaluation.processes import Processes
 from nelbo.runs.board import show
 from nelbo.runs.compare import compare
+from nelbo.runs.durations import Durations
 from nelbo.runs.finished import FinishedRun
+from nelbo.runs.out import Out
 from nelbo.runs.results import Results
 from nelbo.runs.table import print_comparison, print_results
 
@@ -40,29 +42,33 @@ def evaluate(plain: Mapping[str, Any]) -> None:
         torch.set_num_threads(positive_integer("threads", plain["threads"]))
     measures = build(plain["metrics"], "metrics", MEASURE_PREFIXES)
     check_measures(measures, plain)
-    out = check_out(plain["out"])
     paths = [plain["run"]] if isinstance(plain["run"], str) else plain["run"]
     if not isinstance(paths, list) or not paths or not all(isinstance(run, str) for run in paths):
         raise ConfigError("run", paths, "must be a run's directory or checkpoint, or a list: run=[a,b]", located=True)
-    if out and len(paths) == 1:
-        raise ConfigError("out", out, "is for the comparison of several runs: run=[a,b]", located=True)
+    out = Out.check(plain["out"], len(paths))
     allow = user_prefixes("allow_targets", plain["allow_targets"])
     runs = [FinishedRun.open(run, allow) for run in paths]
-    with joined_processes() as processes, watched(processes) as watch:
+    with joined_processes() as processes, watched(processes) as (watch, durations):
         given = {"split": plain["split"], "device": plain["device"], "processes": processes, "watch": watch}
+        given["expect"] = durations.expect
         given |= {
             "seed": integer("seed", plain["seed"], minimum=0, maximum=2**32 - 1),
             "batch_size": positive_integer("batch_size", plain["batch_size"]),
         }
         subjects = [run.subject(name=name, **given) for run, name in zip(runs, names(paths), strict=True)]
-        evaluations = [Evaluation(run, subject, plain) for run, subject in zip(runs, subjects, strict=True)]
+        evaluations = [
+            Evaluation(run, subject, plain, out.folder(run, subject.name))
+            for run, subject in zip(runs, subjects, strict=True)
+        ]
         try:
             for evaluation in evaluations:
                 for name, measure in measures.items():
                     if isinstance(measure, Measure):
+                        durations.begin()
                         evaluation.take(name, measure)
             for name, measure in measures.items():
                 if isinstance(measure, JointMeasure):
+                    durations.begin()
                     take_jointly(name, measure, evaluations)
         except KeyboardInterrupt:
             print("interrupted: what was measured before is in evaluation.json", file=sys.stderr)
@@ -75,7 +81,7 @@ def evaluate(plain: Mapping[str, Any]) -> None:
         print_results(evaluation)
     if len(evaluations) > 1:
         comparison = compare({item.subject.name: item.results for item in evaluations})
-        print_comparison(comparison, out)
+        print_comparison(comparison, out.comparison)
 
 
 class Evaluation:
@@ -85,10 +91,11 @@ class Evaluation:
         run: whose files it reads and writes.
         subject: what is measured.
         plain: the composed config.
+        folder: where its results go.
     """
 
-    def __init__(self, run: FinishedRun, subject: Subject, plain: Mapping[str, Any]) -> None:
-        self.run, self.subject, self.plain = run, subject, plain
+    def __init__(self, run: FinishedRun, subject: Subject, plain: Mapping[str, Any], folder: Path) -> None:
+        self.run, self.subject, self.plain, self.folder = run, subject, plain, folder
         self.found: dict[str, Findings] = {}
         self.left_out: list[str] = []
         self.pictures: list[Path] = []
@@ -101,7 +108,7 @@ class Evaluation:
             "evaluation_seed": subject.seed,
             "nelbo_version": __version__,
         }
-        self.results = Results(run.folder, facts)
+        self.results = Results(folder, facts)
 
     def take(self, name: str, measure: Measure) -> None:
         """Measure, and write what was found at once: a later measure may take hours, and may fail."""
@@ -118,7 +125,7 @@ class Evaluation:
         self.found[name] = findings
         if self.subject.processes.rank == 0:
             self.results.add(name, findings, self.plain["metrics"][name], seconds)
-            self.pictures += show(self.run.folder, self.subject.split, findings, self.run.step)
+            self.pictures += show(self.folder, self.subject.split, findings, self.run.step)
 
 
 def take_jointly(name: str, measure: JointMeasure, evaluations: Sequence[Evaluation]) -> None:
@@ -131,22 +138,6 @@ def take_jointly(name: str, measure: JointMeasure, evaluations: Sequence[Evaluat
         return
     for evaluation, findings in zip(evaluations, found, strict=True):
         evaluation.keep(name, findings, time.perf_counter() - started)
-
-
-def check_out(out: object) -> Path | None:
-    """Where the comparison goes, if anywhere: asked before hours of measuring.
-
-    Raises:
-        ConfigError: if nothing can be written there.
-    """
-    if out is None:
-        return None
-    file = path("out", out)
-    if file.suffix != ".json":
-        raise ConfigError("out", file, "must end in .json", located=True)
-    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise ConfigError("out", file, "cannot be written", located=True)
-    return file
 
 
 def check_measures(measures: object, plain: Mapping[str, Any]) -> None:
@@ -188,19 +179,29 @@ def joined_processes() -> Iterator[Processes]:
 
 
 @contextmanager
-def watched(processes: Processes) -> Iterator[Any]:
-    """A progress bar for each task, with the time left; on the first process, and where somebody looks."""
+def watched(processes: Processes) -> Iterator[tuple[Any, Durations]]:
+    """A progress bar for each task, with the time left, where somebody looks; and a line for each that takes long.
+
+    Of several processes the first one says it.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     visible = processes.rank == 0 and console.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not visible) as progress:
         shown: dict[str, Any] = {}
 
+        def say(line: str) -> None:
+            if processes.rank == 0:
+                progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+        durations = Durations(say)
+
         def watch(task: str, done: int, total: int) -> None:
+            durations.watch(task, done, total)
             if task not in shown:
                 shown[task] = progress.add_task(task, total=total)
             progress.update(shown[task], completed=done, total=total)
             if done >= total:
                 progress.remove_task(shown.pop(task))
 
-        yield watch
+        yield watch, durations

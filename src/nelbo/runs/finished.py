@@ -27,7 +27,6 @@ from nelbo.rewind import UNIT_HISTORY
 
 DATA_PREFIXES = ("nelbo.data.",)
 SPLITS = ("test", "val", "train")
-DEVICES = ("auto", "cpu", "cuda")
 SAME_DATA = ("data", "protocol", "data_sha256", "split_seed", "train_images", "val_images", "test_images")
 """What the data must have in common with that of the training; all of it is in a checkpoint's provenance."""
 
@@ -193,14 +192,32 @@ class FinishedRun:
 
 
 def torch_device(device: str) -> torch.device:
-    """`auto` is a GPU where there is one; processes that torchrun started take turns at them.
+    """`auto` is the accelerator that torch can use, be it CUDA, MPS or another, and the CPU where there is none.
+
+    Processes that torchrun started take turns at several.
+
+    Args:
+        device: `auto`, or a device as torch names it: `cpu`, `cuda`, `cuda:1`, `mps`, `xpu`, ...
 
     Raises:
-        ConfigError: if it is not one of `DEVICES`, or there is no GPU.
+        ConfigError: if torch knows no such device, or cannot use it here.
     """
-    cuda = torch.cuda.is_available()
-    if choice("device", device, DEVICES) == "cuda" and not cuda:
-        raise ConfigError("device", device, "there is no GPU that torch can use: device=cpu")
-    if not cuda or device == "cpu":
+    here = torch.accelerator.current_accelerator(check_available=True)
+    if device == "auto":
+        place = here or torch.device("cpu")
+    else:
+        try:
+            place = torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ConfigError(
+                "device", device, "must be auto, or as torch names it: cpu, cuda, cuda:1, mps, ..."
+            ) from error
+    if place.type == "cpu":
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    if here is None or place.type != here.type:
+        raise ConfigError("device", device, f"torch cannot use it here: device={'cpu' if here is None else here.type}")
+    count = torch.accelerator.device_count()
+    if place.index is not None and place.index >= count:
+        raise ConfigError("device", device, f"there are {count} here: device={here.type} takes one")
+    index = int(os.environ.get("LOCAL_RANK", "0")) % count if place.index is None else place.index
+    return torch.device(here.type, index)

@@ -19,6 +19,7 @@ from torch.distributions import Distribution
 
 from nelbo.build import build
 from nelbo.data.module import ImageData
+from nelbo.distributions.precision import FLOAT32, float32
 from nelbo.errors import CheckpointError, first_line
 from nelbo.loading import RECORD, build_model, read_plain
 from nelbo.models import VAE
@@ -116,11 +117,12 @@ def replay(file: Path, allow: Sequence[str] = ()) -> Replay:
         raise CheckpointError(f"{file}: is damaged: {first_line(error)}") from error
     parts = nn.ModuleDict({"model": model, "objective": objective}).to(device).train()
     watch = Watch(model)
-    with autocast:
-        scheduled = model.advance(bundle["step"])
-        trace = model.trace(x, objective.num_samples)
-        loss = objective(trace, bundle["step"])
-    loss.total.backward()
+    with float32(config.get("float32")):
+        with autocast:
+            scheduled = model.advance(bundle["step"])
+            trace = model.trace(x, objective.num_samples)
+            loss = objective(trace, bundle["step"])
+        loss.total.backward()
     return Replay(
         recorded=recorded,
         found=failure(loss.total.detach(), loss.terms | scheduled, parts),
@@ -150,11 +152,13 @@ def read_bundle(file: Path) -> dict[str, Any]:
     for key, kind in KINDS.items():
         if not isinstance(bundle.get(key), kind):
             raise CheckpointError(f"{file}: is damaged: it has no {key}")
+    float32_setting = bundle["config"].get("float32")
     parts = (bundle["config"].get(part) for part in ("model", "data", "objective"))
     if (
         bundle["epoch"] < 0
         or bundle["step"] < 0
         or not all(isinstance(part, dict) and "_target_" in part for part in parts)
+        or not (float32_setting is None or (isinstance(float32_setting, str) and float32_setting in FLOAT32))
     ):
         raise CheckpointError(f"{file}: is damaged: its config, epoch or step is none")
     failed = bundle["failure"]

@@ -49,7 +49,7 @@ class Results:
             with self._locked():
                 self._read()
         except OSError as error:
-            told = f"cannot be written to ({first_line(error)}), so evaluation.json has no place"
+            told = f"cannot be written to ({first_line(error)}); out=DIRECTORY takes the results instead"
             raise ConfigError("run", folder, told, located=True) from error
 
     def add(self, measure: str, findings: Findings, settings: Mapping[str, Any], seconds: float) -> None:

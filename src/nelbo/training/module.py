@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torchmetrics import MetricCollection
 
+from nelbo.distributions.precision import IEEE, float32
 from nelbo.loading import FORMAT, RECORD
 from nelbo.metrics import ExampleMean, KLPerUnit, standard_metrics
 from nelbo.models import VAE
@@ -98,15 +99,17 @@ class VAEModule(pl.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Count a batch."""
-        trace = self.model.trace(batch[0], self.objective.num_samples)
-        self._metrics("val").update(trace)
-        self.validation_objective.update(trace)
-        if self.kl_per_unit is not None:
-            self.kl_per_unit.update(trace)
+        with self._without_autocast():
+            trace = self.model.trace(batch[0], self.objective.num_samples)
+            self._metrics("val").update(trace)
+            self.validation_objective.update(trace)
+            if self.kl_per_unit is not None:
+                self.kl_per_unit.update(trace)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Count a batch."""
-        self._metrics("test").update(self.model.trace(batch[0], self.objective.num_samples))
+        with self._without_autocast():
+            self._metrics("test").update(self.model.trace(batch[0], self.objective.num_samples))
 
     def on_validation_epoch_start(self) -> None:
         """The noise of evaluation begins."""
@@ -155,8 +158,13 @@ class VAEModule(pl.LightningModule):
         assert isinstance(metrics, MetricCollection)
         return metrics
 
+    def _without_autocast(self) -> torch.autocast:
+        """In float32 inside: Lightning opens autocast around each step where training computes in bfloat16."""
+        return torch.autocast(self.device.type, enabled=False)
+
     def _begin_evaluation(self) -> None:
         self._isolation.enter_context(isolate_rng())
+        self._isolation.enter_context(float32(IEEE))
         torch.manual_seed(EVALUATION_SEED)
         self.model.advance(math.inf)
 
