@@ -12,6 +12,7 @@ from nelbo.distributions import two_means
 from nelbo.errors import at_most, positive_integer
 from nelbo.evaluation.likelihood import add_bits_per_dim, require_vectors
 from nelbo.evaluation.measure import Findings, Measure, Subject
+from nelbo.metrics.moments import covariance, moments
 from nelbo.metrics.units import ACTIVE_VARIANCE
 
 
@@ -78,8 +79,7 @@ def mean_variances(subject: Subject, limit: int | None) -> Tensor:
     @torch.no_grad()
     def means(x: Tensor) -> dict[str, Tensor]:
         first, second = two_means(subject.model.encode(x))
-        return {"first": first.double(), "second": second.double()}
+        return {"first": first.flatten(1).double(), "second": second.flatten(1).double()}
 
     found = subject.map("active units", means, limit=limit)
-    first, second = found["first"], found["second"]
-    return (first * second).mean(dim=0) - first.mean(dim=0) * second.mean(dim=0)
+    return covariance(moments(found["first"], found["second"]))
