@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from nelbo.collectives import Shares
 from nelbo.distributions import NormalPixels
-from nelbo.heads.likelihood import Likelihood
+from nelbo.heads.likelihood import Likelihood, variance_about
 from nelbo.nets import Projection
 from nelbo.schedules import Schedule
 
@@ -48,11 +48,11 @@ class Gaussian(Likelihood):
 
     def initialize(self, images: Tensor) -> None:
         """The bias starts at the mean image, sigma at the deviation from it."""
-        self.project.set_bias(images.mean(dim=0))
-        self.initialize_sigma(images.var(dim=0, correction=0))
+        start = self.project.set_bias(images.mean(dim=0))
+        self.initialize_sigma(variance_about(start, images))
 
     def initialize_sigma(self, variance: Tensor) -> None:
-        """Take a starting value from the variance of each pixel, (C, H, W)."""
+        """Take a starting value from the variance of each pixel about its start, (C, H, W)."""
 
 
 class FixedGaussian(Gaussian):
