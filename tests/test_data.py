@@ -263,16 +263,22 @@ def test_loaders_serve_whole_batches(workers: int) -> None:
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_batches_too_small_for_an_objective_are_refused_and_no_others(world_size: int) -> None:
+    """Those of all processes together are compared."""
     for batch_size in range(2, 30):
         data = make(batch_size=batch_size, validation_size=21)
         data.setup()
         smallest = {
             split: min(
-                len(batch)
-                for rank in range(world_size)
-                for batch in Batches(
-                    len(data.splits[split]), batch_size, shuffle=False, seed=0, rank=rank, world_size=world_size
-                ).batches()
+                sum(map(len, together))
+                for together in zip(
+                    *(
+                        Batches(
+                            len(data.splits[split]), batch_size, shuffle=False, rank=rank, world_size=world_size
+                        ).batches()
+                        for rank in range(world_size)
+                    ),
+                    strict=True,
+                )
             )
             for split in ("train", "val")
         }

@@ -14,7 +14,7 @@ import torch
 from nelbo.errors import ConfigError, Diverged
 from nelbo.loading import read_plain
 from nelbo.training.callbacks import Guard, TrainingScalars, guard
-from tests.diverging import Poke, Training, infinite_gradient, infinite_loss
+from tests.diverging import Poke, Training, infinite_gradient, infinite_loss, spoilt_encoder
 
 ONE_IMAGE = ("data.batch_size=1", "data.validation_size=1300")
 
@@ -67,6 +67,28 @@ def test_an_infinite_loss_stops_before_the_update_and_leaves_a_bundle(tmp_path: 
     checkpoint = torch.load(tmp_path / "saved" / "first.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 6
     assert not not_finite([checkpoint["state_dict"], checkpoint["optimizer_states"]])
+
+
+CODES = {
+    "categorical": ("posterior=categorical", "prior=categorical"),
+    "hard": ("posterior=categorical", "prior=uniform", "model.posterior.straight_through=true"),
+    "codebook": ("posterior=vector_quantized", "prior=categorical", "objective=vq_vae"),
+}
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_classes_without_finite_logits_are_named_by_the_guard_and_by_nobody_before(tmp_path: Path, name: str) -> None:
+    """In training, and in validation, where classes are drawn."""
+
+    class Spoil(pl.Callback):
+        def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            with torch.no_grad():
+                spoilt_encoder(pl_module)
+
+    told = stopped(Training(tmp_path / "training", *CODES[name], callbacks=(Poke(spoilt_encoder, 2),)))
+    assert told.startswith("training diverged at step 2 (epoch 1, batch 3): reconstruction is nan, ")
+    told = stopped(Training(tmp_path / "validation", *CODES[name], callbacks=(Spoil(),)))
+    assert told.startswith("training diverged by step 6 (epoch 1): val/objective is nan; lower optimizer.lr")
 
 
 def test_gradients_that_are_not_finite_under_a_finite_loss_stop_it_too(tmp_path: Path) -> None:

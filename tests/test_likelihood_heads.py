@@ -23,6 +23,7 @@ from nelbo.heads.beta import CONCENTRATION_FLOOR, LOGIT_BOUND, concentration_cei
 from nelbo.heads.discretized_mixture import SCALE_CEILING
 from nelbo.heads.gaussian import SIGMA_FLOOR
 from nelbo.heads.laplace import LAPLACE_FLOOR
+from tests.factors import LEVELS, LIKELIHOODS
 
 FEATURES = torch.zeros(1, 3)
 SHAPE = (2, 4, 4)
@@ -202,6 +203,64 @@ def test_a_categorical_starts_at_the_shares_of_the_levels(feature_shape: tuple[i
         share = share.mean((-2, -1), keepdim=True).expand_as(share)
     torch.testing.assert_close(px.logits.softmax(-3)[0], share)
     assert (px.mean[0].mean((1, 2)) - x.mean((0, 2, 3))).abs().max() < 2e-3
+
+
+STARTS = {name: make for name, make in LIKELIHOODS.items() if not name.startswith(("gaussian_fixed", "gaussian_sch"))}
+
+
+def dark_border(levels: int = LEVELS) -> Tensor:
+    """Most pixels are nearly always 0, as at the border of a digit, and the rest are bright."""
+    brightness = torch.full((1, 6, 6), 0.03)
+    brightness[:, 2:4, 2:5] = 0.8
+    return torch.bernoulli(brightness.expand(4000, 1, 6, 6)) * torch.randint(1, levels, (4000, 1, 6, 6)) / (levels - 1)
+
+
+@pytest.mark.parametrize("feature_shape", [(3,), (3, 6, 6)])
+@pytest.mark.parametrize("name", STARTS)
+def test_a_head_starts_at_the_mean_of_the_pixels_that_share_its_bias(name: str, feature_shape: tuple[int, ...]) -> None:
+    """A convolution has one bias a channel: that of the mean over pixels, not the mean of those of single pixels."""
+    x = dark_border(2 if name == "bernoulli" else LEVELS)
+    head = STARTS[name](feature_shape, x.shape[1:]).eval()
+    head.initialize(x)
+    px, start = head(torch.zeros(1, *feature_shape)), x.mean(0)
+    if len(feature_shape) == 3:
+        start = start.mean((1, 2), keepdim=True).expand_as(start)
+    levels = name.startswith(("discretized", "categorical"))  # what lies beyond the ends counts as the outer levels
+    least = 0.0741 if name == "continuous_bernoulli" else 0.0  # at the largest logit that it starts at, 13.5
+    torch.testing.assert_close(px.mean[0], start.clamp(least, 1 - least), rtol=0, atol=0.15 if levels else 1e-4)
+    about = (x - start).square().mean(0)
+    if name.startswith("gaussian"):
+        variance = about if name == "gaussian_per_pixel" else about.mean().expand_as(about)
+        torch.testing.assert_close(px.base_dist.scale[0].square(), variance, rtol=1e-2, atol=0)
+    elif name == "laplace":
+        torch.testing.assert_close(px.base_dist.scale.unique(), (x - start).abs().mean().reshape(1))
+    elif name == "beta":
+        y = (start * (LEVELS - 1) + 0.5) / LEVELS
+        variance = about.mean() * ((LEVELS - 1) / LEVELS) ** 2
+        torch.testing.assert_close(px.concentration.flatten(), ((y * (1 - y)).mean() / variance - 1).reshape(1))
+    elif name.startswith("discretized") and "mixture" not in name:
+        torch.testing.assert_close((px.scale.square().flatten() * head.deviation**2), about.mean().reshape(1))
+
+
+def test_a_convolutional_bernoulli_starts_at_the_entropy_of_its_mean() -> None:
+    """What a coin with the mean of all pixels costs, 36 times."""
+    x = dark_border(2)
+    head = LIKELIHOODS["bernoulli"]((3, 6, 6), x.shape[1:])
+    head.initialize(x)
+    mean = x.mean().double()
+    entropy = -36 * (mean * mean.log() + (1 - mean) * (1 - mean).log())
+    torch.testing.assert_close(-head(torch.zeros(1, 3, 6, 6)).log_prob(x).mean().double(), entropy, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("feature_shape", [(3,), (3, 6, 6)])
+def test_a_continuous_bernoulli_starts_where_no_other_constant_is_more_probable(feature_shape: tuple[int, ...]) -> None:
+    """Its gradient is 0: the logit of the mean is that of another density's mean."""
+    x = 0.3 * dark_border() + 0.35  # within what its bound lets it start at
+    head = LIKELIHOODS["continuous_bernoulli"](feature_shape, x.shape[1:])
+    head.initialize(x)
+    head(torch.zeros(1, *feature_shape)).log_prob(x).mean().backward()
+    gradient = head.project._last.bias.grad
+    assert gradient.abs().max() < 1e-4 and head.project._last.bias.detach().abs().max() > 0.1
 
 
 @pytest.mark.parametrize("size", [(3,), (3, 4, 4)])

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from nelbo.data import digits
 from nelbo.errors import CheckpointError, ConfigError
 from nelbo.loading import read_plain
 from nelbo.models import VAE
+from tests.factors import SHAPE, images, make_vae
 from tests.forks import ROOT
 
 CHECKPOINT = ROOT / "tests" / "checkpoints" / "format-1" / "mlp_vae.ckpt"
@@ -210,3 +212,52 @@ def test_classes_of_ones_own_load_by_ones_own_word(tmp_path: Path, monkeypatch: 
     for bad in ("mypackage.", ("mypackage",), (7,), [""], ["."], ["../x."], ["my package."], None):
         with pytest.raises(ConfigError, match="^allow=[^\n]+: must be a"):
             nelbo.load(tmp_path / "mine.ckpt", allow=bad)  # type: ignore[arg-type]
+
+
+def test_generated_pictures_need_no_gradient_and_decoded_ones_have_one(smoke_run: Path) -> None:
+    vae = nelbo.load(smoke_run)
+    px = vae.generate(6)
+    assert px.mean.numpy().shape == px.sample().numpy().shape == (6, 1, 8, 8)
+    assert not px.log_prob(px.sample()).requires_grad
+    z = torch.zeros(1, 2, requires_grad=True)
+    vae.decode(z).mean.sum().backward()
+    assert z.grad is not None and z.grad.any()
+    assert all(parameter.requires_grad for parameter in vae.parameters())
+
+
+UNIT = torch.linspace(0, 1, 192).reshape(3, 1, 8, 8)
+WRONG = {
+    "uint8": ((UNIT * 255).to(torch.uint8), r"images as floats in \[0, 1\], got torch.uint8: x.float\(\) / 255"),
+    "bool": (UNIT > 0.5, r"images as floats in \[0, 1\], got torch.bool: x.float\(\), divided by the largest"),
+    "levels": ((UNIT * 16).round().long(), r"images as floats in \[0, 1\], got torch.int64: x.float\(\), divided by"),
+    "to_255": ((UNIT * 255).round(), r"pixels in \[0, 1\], got 0 to 255: x / 255"),
+    "to_16": (UNIT / UNIT.max() * 16, r"pixels in \[0, 1\], got .* to 16: divide them by the largest value"),
+    "centred": (UNIT * 2 - 1, r"pixels in \[0, 1\], got -.* to .*: \(x \+ 1\) / 2"),
+    "resized": (UNIT * 1.1, r"pixels in \[0, 1\], got .* to 1.1: x.clamp\(0, 1\)"),
+    "nan": (UNIT.log().sqrt(), r"pixels in \[0, 1\], got nan to nan: they are not numbers"),
+    "double": (UNIT.double(), r"images of torch.float32, as the model is, got torch.float64: x.to\(torch.float32\)"),
+    "numpy": (UNIT.numpy(), r"images as a torch.Tensor, got ndarray: torch.as_tensor\(x\)"),
+    "one": (UNIT[0], r"images of shape \(B, 1, 8, 8\), got \(1, 8, 8\)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_images_that_the_model_was_not_made_for_are_refused_in_one_line(name: str, smoke_run: Path) -> None:
+    x, message = WRONG[name]
+    vae = nelbo.load(smoke_run)
+    for function in (vae.encode, vae.trace):
+        with pytest.raises(ValueError, match=f"^expected {message}[^\n]*$"):
+            function(x)  # type: ignore[arg-type]
+    for right in (UNIT, UNIT.round(), UNIT[:0]):
+        assert vae.encode(right).batch_shape == (len(right),)
+
+
+def test_pixels_are_not_looked_at_in_every_step_of_training() -> None:
+    model = make_vae()
+    for training in (True, False):
+        looked = mock.Mock()
+        with mock.patch("nelbo.models.vae.check_pixels", looked):
+            model.train(training).trace(images())
+        assert looked.called != training
+    with pytest.raises(ValueError, match="got torch.uint8"):
+        model.train().encode(torch.zeros(2, *SHAPE, dtype=torch.uint8))

@@ -101,6 +101,45 @@ def test_active_units_follow_burda() -> None:
     assert metric.compute() == 2
 
 
+@pytest.mark.parametrize("mean", [0.0, 300.0, -5000.0])
+def test_active_units_keep_their_digits_where_means_are_large(mean: float) -> None:
+    """Dead and active units about a mean whose square has no digits left for their variance, in any batches."""
+    deviations = torch.tensor([0.0, 0.08, 0.125, 0.5])
+    means = mean + deviations * torch.randn(3000, 4)
+    expected = means.double().var(dim=0, correction=0)
+    for size in (1, 64, 3000):
+        parts = [DiagonalNormal(part, torch.ones_like(part)) for part in means.split(size)]
+        traces = [Trace(torch.zeros(len(q.loc), *SHAPE), q, (Latent(q, q, q.loc.unsqueeze(0)),)) for q in parts]
+        metric = ActiveUnits(traces[0])
+        for trace in traces:
+            metric.update(trace)
+        torch.testing.assert_close(metric.variances().double(), expected, rtol=0.01, atol=1e-6)
+        assert metric.compute() == 2
+
+
+def test_active_units_go_on_from_a_checkpoint_of_now_and_of_earlier_versions() -> None:
+    """In the middle of an epoch; earlier ones kept sums of means and of their products."""
+    q = DiagonalNormal(torch.randn(500, 3) * torch.tensor([1.0, 0.12, 0.08]), torch.ones(500, 3))
+    trace = Trace(torch.zeros(500, *SHAPE), q, (Latent(q, q, q.loc.unsqueeze(0)),))
+    whole, half = ActiveUnits(trace), ActiveUnits(trace)
+    for metric, count in ((whole, 500), (half, 200)):
+        part = DiagonalNormal(q.loc[:count], q.scale[:count])
+        metric.update(Trace(trace.x[:count], part, (Latent(part, part, q.loc[None, :count]),)))
+    first = q.loc[:200]
+    sums = {
+        "first": first.sum(0),
+        "second": first.sum(0),
+        "product": first.square().sum(0),
+        "count": torch.tensor(200.0),
+    }
+    rest = DiagonalNormal(q.loc[200:], q.scale[200:])
+    for state in (dict(half.metric_state), sums):
+        metric = ActiveUnits(trace)
+        metric.restore(state)
+        metric.update(Trace(trace.x[200:], rest, (Latent(rest, rest, q.loc[None, 200:]),)))
+        torch.testing.assert_close(metric.variances(), whole.variances(), rtol=1e-4, atol=1e-7)
+
+
 def test_active_units_of_a_flow_are_not_its_noise() -> None:
     """A flow that moves nothing is a Gaussian: one unit's mean varies, that of three noisy others does not."""
     means = torch.randn(4000, 4) * torch.tensor([0.5, 0.0, 0.0, 0.0])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import kl_divergence
 
 import nelbo
 from nelbo.distributions import OneHots, RelaxedOneHot
@@ -50,6 +51,23 @@ def test_the_probabilities_of_all_codes_sum_to_one_and_are_products() -> None:
         by_hand *= logits[:, variable].softmax(-1)[:, chosen]
     torch.testing.assert_close(log_p[3 * 16 + 0 * 4 + 2].exp(), by_hand)
     assert OneHots(torch.tensor([[0.0, -math.inf]])).log_prob(torch.tensor([[1.0, 0.0]])) == 0
+
+
+def test_logits_that_are_no_numbers_make_codes_and_probabilities_that_are_none() -> None:
+    """Nothing is validated, so that the run's guard can say what went wrong; other codes are as they were."""
+    logits = torch.randn(500, VARIABLES, CLASSES)
+    broken = logits.clone()
+    broken[0, 1, 2] = math.nan
+    broken[1, 0, 0] = math.inf
+    for p in (OneHots(broken), relaxed(broken, 0.5), relaxed(broken, 0.5, straight_through=True).expand((500,))):
+        drawn = p.rsample() if isinstance(p, RelaxedOneHot) else p.sample()
+        assert drawn[:2].isnan().any((1, 2)).all() and drawn[2:].isfinite().all()
+        assert kl_divergence(p, OneHots(logits))[:2].isnan().all()
+    codes = OneHots(broken).sample(torch.Size((4,)))
+    log_p = OneHots(logits).log_prob(codes)
+    assert log_p[:, :2].isnan().all() and log_p[:, 2:].isfinite().all()
+    shares = OneHots(logits[:1]).sample(torch.Size((20_000,))).mean(0)
+    assert (shares - logits[:1].softmax(-1)).abs().max() < 5 * 0.5 / math.sqrt(20_000)
 
 
 @pytest.mark.parametrize("value", [[[0.9, 0.1]], [[1.0, 1.0]], [[0.0, 0.0]], [[2.0, -1.0]]])

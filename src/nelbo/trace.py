@@ -13,18 +13,19 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
-from nelbo.distributions import Delta, RelaxedOneHot
+from nelbo.distributions import Delta, RelaxedOneHot, is_discrete
 
 
 def unit_kl(q: Distribution, p: Distribution) -> Tensor:
-    """KL(q_i || p_i) of each unit, (B, D), in nats.
+    """KL(q_i || p_i) of each unit, (*batch, D), in nats; D counts all elements of an event, or its N variables.
 
     Raises:
         NotImplementedError: where the units depend on each other, or there is no closed form.
     """
     if not (isinstance(q, Independent) and isinstance(p, Independent)):
         raise NotImplementedError("units that depend on each other have only a KL together")
-    return kl_divergence(q.base_dist, p.base_dist)
+    batch = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+    return kl_divergence(q.base_dist, p.base_dist).flatten(len(batch))
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +33,10 @@ class Latent:
     """One level of latent variables: q(z|x), p(z), and the samples z ~ q.
 
     Args:
-        q: the approximate posterior, batch shape (B,), event shape (D,); of N one-hot codes among K (N, K).
-        p: the prior, batch shape ().
-        z: samples of q, (S, B, D) or (S, B, N, K).
+        q: the approximate posterior. Its batch shape is (B,), or () where it does not depend on x, or (S, B) where it
+            depends on samples of another level. Its event is (D,), (C, H, W), or of N one-hot codes among K (N, K).
+        p: the prior, batch shape () or those of q.
+        z: samples of q, (S, B, *event).
         sampled_log_q: log q(z) where sampling gives it at no cost (a flow), (S, B).
     """
 
@@ -55,8 +57,14 @@ class Latent:
 
     @property
     def is_continuous(self) -> bool:
-        """Whether z are vectors, (S, B, D), and no one-hot codes."""
-        return len(self.q.event_shape) == 1
+        """Whether z are real numbers and no one-hot codes."""
+        return not is_discrete(self.q)
+
+    def over_examples(self, value: Tensor, event_dimensions: int = 1) -> Tensor:
+        """What is of q or p, (*batch, *event), as (B, *event): the mean over S where it differs between samples."""
+        if value.ndim - event_dimensions == 2:
+            value = value.mean(dim=0)
+        return value.expand(self.z.shape[1], *value.shape[value.ndim - event_dimensions :])
 
     @cached_property
     def log_q(self) -> Tensor:
@@ -78,15 +86,17 @@ class Latent:
 
     @cached_property
     def unit_kl(self) -> Tensor:
-        """The KL of each unit, (B, D), in nats, for q and p of independent units with a closed form; they sum to `kl`.
+        """The KL of each unit, (B, D), in nats, for q and p of independent units with a closed form.
+
+        They sum to the mean of `kl` over S.
 
         Raises:
             NotImplementedError: where the units depend on each other, or there is no closed form.
         """
-        return unit_kl(self.q, self.p)
+        return self.over_examples(unit_kl(self.q, self.p))
 
     def score(self) -> Tensor:
-        """The gradient of log q(z|x) with respect to z, q's parameters held fixed, (S, B, D)."""
+        """The gradient of log q(z|x) with respect to z, q's parameters held fixed, (S, B, *event)."""
         with torch.enable_grad():
             z = self.z.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.q.log_prob(z).sum(), z)
@@ -99,7 +109,7 @@ class Latent:
         """
         if not self.z.requires_grad:  # in evaluation: no flow is inverted for a gradient that nobody takes
             return self.log_q.detach()
-        path = (self.score() * self.z).sum(-1)
+        path = (self.score() * self.z).flatten(2).sum(-1)
         return self.log_q.detach() + (path - path.detach())
 
     def own_log_q(self) -> Tensor:
@@ -115,7 +125,7 @@ class Latent:
         For good, so once a trace.
         """
         if self.z.requires_grad:  # not in evaluation
-            self.z.register_hook(lambda gradient: gradient * factor.unsqueeze(-1))
+            self.z.register_hook(lambda gradient: gradient * factor.reshape(*factor.shape, *[1] * (gradient.ndim - 2)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,6 +68,10 @@ class Batches(Sampler[Tensor]):
 
     def batches(self) -> list[Tensor]:
         """All batches of this epoch."""
+        return [batch[self.rank :: self.world_size] for batch in self.together()]
+
+    def together(self) -> list[Tensor]:
+        """All batches of this epoch, each with the shares of all processes."""
         if self.shuffle:
             (state,) = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)
             order = torch.randperm(self.num_examples, generator=torch.Generator().manual_seed(int(state)))
@@ -76,7 +80,7 @@ class Batches(Sampler[Tensor]):
         together = list(order.split(self.batch_size * self.world_size))
         if len(together) > 1 and len(together[-1]) < self.world_size:  # nobody may go without
             together[-2:] = torch.cat(together[-2:]).tensor_split(2)
-        return [batch[self.rank :: self.world_size] for batch in together]
+        return together
 
 
 class ResumableLoader(DataLoader[RawBatch]):

@@ -203,7 +203,7 @@ class ImageData(pl.LightningDataModule):
         """Refuse batches that are too small for an objective which compares the images of a batch.
 
         Args:
-            least: how many images it needs in each, in each process.
+            least: how many images it needs in each, of all processes together.
             world_size: processes that share them.
             validated: whether validation images are used.
 
@@ -211,8 +211,8 @@ class ImageData(pl.LightningDataModule):
             ConfigError: if the last batch of the training or the validation images has fewer.
         """
         for split in ("train", "val") if validated else ("train",):
-            total, last = len(self.splits[split]), world_size - 1  # the last process has the smallest share
-            batches = Batches(total, self.batch_size, shuffle=False, rank=last, world_size=world_size).batches()
+            total = len(self.splits[split])
+            batches = Batches(total, self.batch_size, shuffle=False, world_size=world_size).together()
             if total and (smallest := min(map(len, batches))) < least:
                 mend = f"leaves a batch of {smallest} of the {total} {split} images, and this objective needs {least}"
                 raise ConfigError("data.batch_size", self.batch_size, f"{mend}: choose another")

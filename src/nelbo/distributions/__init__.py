@@ -13,6 +13,7 @@ from nelbo.distributions.normal import DiagonalNormal, FullNormal, StandardNorma
 from nelbo.distributions.one_hot import OneHots, Quantized, RelaxedOneHot
 from nelbo.distributions.pixels import BernoulliPixels, LaplacePixels, NormalPixels
 from nelbo.distributions.sampling import mean_of, sample_with_density, two_means
+from nelbo.distributions.support import is_discrete
 from nelbo.distributions.tempering import temper
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "RelaxedOneHot",
     "StandardNormal",
     "even_mixture",
+    "is_discrete",
     "mean_of",
     "sample_with_density",
     "temper",

@@ -1,7 +1,7 @@
 """The continuous Bernoulli, exact in float32.
 
-torch's goes through probabilities, which near 1 leave few digits: at a logit of 15 its density integrates to 0.99.
-Shapes: any.
+torch's goes through probabilities, which near 1 leave few digits: at a logit of 15 its density integrates to 0.99, and
+beyond 17 its samples stay where they are. Shapes: any.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ class ContinuousBernoulli(torch.distributions.ContinuousBernoulli):
         series = -square / 6 + square.square() / 180 - square**3 / 2835
         return self.logits * (value - 0.5) + torch.where(size < SMALL, series, exact)
 
+    def entropy(self) -> Tensor:
+        """In nats; log p is linear in x."""
+        return -self.log_prob(self.mean)
+
     @property
     def mean(self) -> Tensor:
         """E[x] = 1/2 + (coth u - 1/u) / 2, where u = l / 2."""
@@ -37,8 +41,75 @@ class ContinuousBernoulli(torch.distributions.ContinuousBernoulli):
         exact = 1 / torch.tanh(large) - 1 / large
         return 0.5 + torch.where(half.abs() < SMALL, half / 3 - half**3 / 45 + 2 * half**5 / 945, exact) / 2
 
+    @property
+    def variance(self) -> Tensor:
+        """(1 / u^2 - 1 / sinh^2 u) / 4, where u = l / 2."""
+        half = self.logits.abs() / 2
+        large = half.clamp(min=1)
+        exact = large.reciprocal().square() - 4 * torch.exp(-2 * large) / torch.expm1(-2 * large).square()
+        square = half.clamp(max=1).square()
+        terms = (1 / 3, -1 / 15, 2 / 189, -1 / 675, 2 / 10395, -1382 / 58046625, 4 / 1403325)
+        series = sum((term * square**power for power, term in enumerate(terms)), start=torch.zeros_like(square))
+        return torch.where(half < 1, series, exact) / 4
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """P(x <= value) = (exp(l value) - 1) / (exp(l) - 1), of a value in [0, 1]."""
+        value, (size, is_small) = value.clamp(0, 1), self._sizes()
+        ratio = torch.expm1(-size * value) / torch.expm1(-size)
+        exact = torch.where(self.logits < 0, ratio, torch.exp(size * (value - 1)) * ratio)
+        return torch.where(is_small, _small_cdf(self.logits, value), exact)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """The x that is not exceeded with probability `value`, log(1 + value (exp(l) - 1)) / l.
+
+        What is computed is the distance y from the end where the density is largest, exp(-|l| y) = 1 - w + w exp(-|l|)
+        with w the value, or what it lacks to 1. It keeps its digits there, and no terms cancel far from there.
+        """
+        size, is_small = self._sizes()
+        falls, log_value, log_rest = self.logits < 0, value.log(), torch.log1p(-value)
+        w = torch.where(falls, value, 1 - value)
+        near = torch.log1p(w.clamp(max=0.5) * torch.expm1(-size))
+        far = torch.logaddexp(torch.where(falls, log_rest, log_value), torch.where(falls, log_value, log_rest) - size)
+        distance = torch.where(w < 0.5, near, far) / -size
+        exact = torch.where(falls, distance, 1 - distance)
+        return torch.where(is_small, _small_icdf(self.logits, value), exact)
+
+    def _sizes(self) -> tuple[Tensor, Tensor]:
+        """|logit|, not below where a series takes over, and whether it is there that the logit lies."""
+        least = 0.02 if self.logits.dtype == torch.float64 else 2 * SMALL
+        return self.logits.abs().clamp(min=least), self.logits.abs() < least
+
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        """Numbers in [0, 1], (*sample_shape, ...), differentiable with respect to the logits."""
+        shape = (*sample_shape, *self.logits.shape)
+        return self.icdf(torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device))
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        """Numbers in [0, 1], (*sample_shape, ...)."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
     def expand(
         self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None
     ) -> ContinuousBernoulli:
         """The same distribution with a larger batch shape."""
         return ContinuousBernoulli(self.logits.expand(batch_shape))
+
+
+def _small_icdf(logits: Tensor, value: Tensor) -> Tensor:
+    """`icdf` at logits near 0: log(1 + v (exp(l) - 1)) is a series of the cumulants of a coin with probability v."""
+    w, skew = value * (1 - value), 1 - 2 * value
+    cumulants = (w / 2, w * skew / 6, w * (1 - 6 * w) / 24, w * skew * (1 - 12 * w) / 120)
+    return value + sum((logits**power * term for power, term in enumerate(cumulants, 1)), start=torch.zeros_like(w))
+
+
+def _small_cdf(logits: Tensor, value: Tensor) -> Tensor:
+    """`cdf` at logits near 0: a series of Bernoulli polynomials of x less their value at 0."""
+    x = value
+    polynomials = (
+        (x**2 - x) / 2,
+        (x**3 - 1.5 * x**2 + 0.5 * x) / 6,
+        (x**4 - 2 * x**3 + x**2) / 24,
+        (x**5 - 2.5 * x**4 + 5 / 3 * x**3 - x / 6) / 120,
+    )
+    return x + sum((logits**power * term for power, term in enumerate(polynomials, 1)), start=torch.zeros_like(x))

@@ -111,7 +111,7 @@ class DiscretizedLogistic(Discretized):
     def noise(shape: tuple[int, ...], like: Tensor) -> Tensor:
         """The logit of a uniform number."""
         uniform = torch.rand(shape, dtype=like.dtype, device=like.device)
-        return torch.logit(uniform, eps=torch.finfo(uniform.dtype).tiny)
+        return torch.logit(uniform, eps=torch.finfo(uniform.dtype).eps / 4)
 
 
 class DiscretizedGaussian(Discretized):

@@ -7,22 +7,41 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, OneHotCategorical, constraints, register_kl
+from torch.distributions import Categorical, Distribution, Independent, OneHotCategorical, constraints, register_kl
 from torch.nn import functional
 
 
 def refuse_relaxed(value: Tensor) -> None:
-    """Refuse values (..., K) that are not one-hot.
+    """Refuse values (..., K) that are not one-hot; those that are no numbers are the guard's to name.
 
     Raises:
         ValueError: for them.
     """
-    if not (((value == 0) | (value == 1)).all() and (value.sum(-1) == 1).all()):
+    total = value.sum(-1)
+    if not (((value == 0) | (value == 1) | value.isnan()).all() and ((total == 1) | total.isnan()).all()):
         raise ValueError("the probability of classes is that of one-hot codes, and these are relaxed ones")
 
 
 class OneHot(OneHotCategorical):
-    """One variable, (..., K); a class of its own so that a KL can be registered against it."""
+    """One variable, (..., K); a class of its own so that a KL can be registered against it.
+
+    Nothing is validated: torch's own checks its logits whatever it is told, and its samples stop at a NaN.
+
+    Args:
+        logits: (..., K).
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        self._categorical = Categorical(logits=logits, validate_args=False)
+        Distribution.__init__(self, logits.shape[:-1], logits.shape[-1:], validate_args=False)
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        """One-hot codes, (*sample_shape, ..., K); NaN where the probabilities are."""
+        lost = self.probs.isnan().any(-1)
+        probs = torch.where(lost.unsqueeze(-1), 1.0, self.probs)
+        chosen = Categorical(probs=probs, validate_args=False).sample(torch.Size(sample_shape))
+        code = functional.one_hot(chosen, self.event_shape[0]).to(self.probs)
+        return torch.where(lost.unsqueeze(-1), torch.nan, code)
 
 
 @register_kl(OneHot, OneHot)  # type: ignore[untyped-decorator]
@@ -41,7 +60,7 @@ class OneHots(Independent[OneHot]):
     """
 
     def __init__(self, logits: Tensor) -> None:
-        super().__init__(OneHot(logits=logits, validate_args=False), 1, validate_args=False)
+        super().__init__(OneHot(logits), 1, validate_args=False)
 
     @property
     def logits(self) -> Tensor:
@@ -60,8 +79,8 @@ class OneHots(Independent[OneHot]):
             ValueError: for values that are not one-hot, such as relaxed samples.
         """
         refuse_relaxed(value)
-        # A class that cannot be has log-probability -inf, and 0 times that is no number.
-        return torch.where(value == 1, self.logits, 0).sum((-2, -1))
+        # A class that cannot be has log-probability -inf, and 0 times that is no number; 0 times no number is none.
+        return torch.where(value == 1, self.logits, 0 * value).sum((-2, -1))
 
 
 class RelaxedOneHot(OneHots):

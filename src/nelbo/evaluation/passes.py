@@ -13,6 +13,7 @@ from nelbo.distributions.precision import finest
 from nelbo.errors import at_most, positive_integer
 from nelbo.evaluation.likelihood import add_bits_per_dim, require_vectors
 from nelbo.evaluation.measure import Findings, Measure, Subject
+from nelbo.metrics.moments import covariance, moments
 from nelbo.metrics.units import ACTIVE_VARIANCE
 
 
@@ -79,8 +80,7 @@ def mean_variances(subject: Subject, limit: int | None) -> Tensor:
     @torch.no_grad()
     def means(x: Tensor) -> dict[str, Tensor]:
         first, second = two_means(subject.model.encode(x))
-        return {"first": first, "second": second}
+        return {"first": first.flatten(1), "second": second.flatten(1)}
 
     found = subject.map("active units", means, limit=limit)
-    first, second = found["first"].double(), found["second"].double()
-    return (first * second).mean(dim=0) - first.mean(dim=0) * second.mean(dim=0)
+    return covariance(moments(found["first"].double(), found["second"].double()))

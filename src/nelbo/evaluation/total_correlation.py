@@ -144,10 +144,10 @@ def log_sums(q: Independent[Distribution], z: Tensor, own: Tensor) -> Tensor:
         own: (M,), where among the B that one stands from which the code came; anything else where it is not there.
     """
     size = q.batch_shape[0]
-    chunk = max(1, ELEMENTS // (size * z.shape[-1]))
+    chunk = max(1, ELEMENTS // (size * z[0].numel()))
     parts = []
     for codes, places in zip(z.split(chunk), own.split(chunk), strict=True):
-        units = q.base_dist.log_prob(codes.unsqueeze(1)).permute(2, 0, 1)
+        units = q.base_dist.log_prob(codes.unsqueeze(1)).flatten(2).permute(2, 0, 1)
         log_q = torch.cat([units.sum(0, keepdim=True), units])  # (1 + D, M, B): sums over B are quick where B is last
         parts.append(finest(own_and_others(log_q, places)).mT)
     return torch.cat(parts, dim=1)

@@ -14,8 +14,8 @@ from torch.distributions import Distribution
 
 from nelbo.distributions import BetaPixels
 from nelbo.errors import integer
-from nelbo.heads.bounds import soft_bound
-from nelbo.heads.likelihood import Likelihood
+from nelbo.heads.bounds import before_bound, soft_bound
+from nelbo.heads.likelihood import Likelihood, variance_about
 from nelbo.nets import Projection
 
 LOGIT_BOUND = 10.0
@@ -23,9 +23,6 @@ LOGIT_BOUND = 10.0
 
 CONCENTRATION_FLOOR = 0.1
 """Below this most mass is beyond the outer ones of 256 levels; even pixels of those two alone ask for 0.3."""
-
-START = 0.9
-"""Starting values lie within this share of what bounds them, where a bound still passes on a fifth of a gradient."""
 
 
 class Beta(Likelihood):
@@ -62,20 +59,23 @@ class Beta(Likelihood):
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:
         """The mean starts at the mean image, nu where the variance, mu (1 - mu) / (nu + 1), is that of the data."""
-        y = (images.mean(dim=0) * (self.levels - 1) + 0.5) / self.levels
-        self.project.set_bias(_before(torch.logit(y), LOGIT_BOUND))
-        variance = images.var(dim=0, correction=0) * ((self.levels - 1) / self.levels) ** 2
+        start = self.project.set_bias(images.mean(dim=0), self._parameter)
+        y = self._inside(start)
+        variance = variance_about(start, images) * ((self.levels - 1) / self.levels) ** 2
         largest = (y * (1 - y)).mean(dim=(-2, -1), keepdim=True)
         ratio = largest / variance.mean(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(y.dtype).tiny)
         log_concentration = (ratio - 1).clamp(min=CONCENTRATION_FLOOR).log()
-        self.raw_concentration.copy_(_before(log_concentration - self.middle, self.reach))
+        self.raw_concentration.copy_(before_bound(log_concentration - self.middle, self.reach))
+
+    def _inside(self, x: Tensor) -> Tensor:
+        """Pixels x as values y of the Beta."""
+        return (x * (self.levels - 1) + 0.5) / self.levels
+
+    def _parameter(self, mean: Tensor) -> Tensor:
+        """What the projection says where the mean of x is this."""
+        return before_bound(torch.logit(self._inside(mean)), LOGIT_BOUND)
 
 
 def concentration_ceiling(levels: int) -> float:
     """Where an outer level, y = 1/(2L), has the variance of noise within it: y (1 - y) / (nu + 1) = 1/(12 L^2)."""
     return 6.0 * levels - 4
-
-
-def _before(value: Tensor, bound: float) -> Tensor:
-    """What `soft_bound` makes into `value`, or into `START * bound` where that is smaller in size."""
-    return bound * torch.atanh((value / bound).clamp(-START, START))

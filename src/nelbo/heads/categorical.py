@@ -53,8 +53,4 @@ class Categorical(Discrete):
             counts.scatter_add_(0, level, torch.ones_like(part))
         counts = counts.unflatten(1, images.shape[1:]).transpose(0, 1).flatten(0, 1)  # (C L, H, W)
         share = counts / (len(images) + self.levels)
-        # A convolution has one bias for all pixels. It is to be the logarithm of the mean share, not the mean of
-        # logarithms, which would give next to nothing to what pixels at the border never show.
-        self.project.set_bias(share)
-        averaged = self.project(share.new_zeros(1, *self.project.in_shape))[0]
-        self.project.set_bias(averaged.log())
+        self.project.set_bias(share, torch.log)

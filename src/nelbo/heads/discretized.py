@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 from nelbo.distributions import DiscretizedGaussian as DiscretizedGaussianPixels
 from nelbo.distributions import DiscretizedLogistic as DiscretizedLogisticPixels
 from nelbo.errors import integer
-from nelbo.heads.likelihood import Likelihood
+from nelbo.heads.likelihood import Likelihood, variance_about
 from nelbo.nets import Projection
 
 SCALE_FLOOR = 0.01
@@ -72,8 +72,8 @@ class Discretized(Discrete):
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:
         """The bias starts at the mean image, the scale at the deviation from it."""
-        self.project.set_bias(images.mean(dim=0))
-        scale = channel_deviation(images) / self.deviation
+        start = self.project.set_bias(images.mean(dim=0))
+        scale = channel_deviation(start, images) / self.deviation
         self.log_scale.copy_(scale.clamp(min=2 * self.floor).sub(self.floor).log())
 
 
@@ -97,6 +97,6 @@ class DiscretizedGaussian(Discretized):
     deviation = 1.0
 
 
-def channel_deviation(images: Tensor) -> Tensor:
-    """Root mean square distance of the pixels (N, C, H, W) from the mean image, (C, 1, 1)."""
-    return images.var(dim=0, correction=0).mean(dim=(-2, -1), keepdim=True).sqrt()
+def channel_deviation(start: Tensor, images: Tensor) -> Tensor:
+    """Root mean square distance of the pixels (N, C, H, W) from where they start, (C, 1, 1); see `variance_about`."""
+    return variance_about(start, images).mean(dim=(-2, -1), keepdim=True).sqrt()

@@ -58,7 +58,8 @@ class DiscretizedLogisticMixture(Discrete):
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:
         """The mixture starts at the mean image and at the deviation from it, half of which is between its means."""
-        mean, deviation = images.mean(dim=0), channel_deviation(images)
+        mean = self.project.shared(images.mean(dim=0))
+        deviation = channel_deviation(mean, images)
         share = 0.5 if self.components > 1 else 0.0  # of the variance
         offsets = torch.linspace(-1, 1, self.components, dtype=mean.dtype, device=mean.device).reshape(-1, 1, 1, 1)
         offsets = offsets * math.sqrt(share) / offsets.square().mean().sqrt()

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from nelbo.collectives import Shares
 from nelbo.distributions import NormalPixels
-from nelbo.heads.likelihood import Likelihood
+from nelbo.heads.likelihood import Likelihood, variance_about
 from nelbo.nets import Projection
 from nelbo.schedules import Schedule
 
@@ -47,11 +48,11 @@ class Gaussian(Likelihood):
 
     def initialize(self, images: Tensor) -> None:
         """The bias starts at the mean image, sigma at the deviation from it."""
-        self.project.set_bias(images.mean(dim=0))
-        self.initialize_sigma(images.var(dim=0, correction=0))
+        start = self.project.set_bias(images.mean(dim=0))
+        self.initialize_sigma(variance_about(start, images))
 
     def initialize_sigma(self, variance: Tensor) -> None:
-        """Take a starting value from the variance of each pixel, (C, H, W)."""
+        """Take a starting value from the variance of each pixel about its start, (C, H, W)."""
 
 
 class FixedGaussian(Gaussian):
@@ -129,8 +130,8 @@ class PerPixelGaussian(LearnedGaussian):
 class OptimalGaussian(Gaussian):
     """sigma^2 is the mean squared error of the batch, its maximum-likelihood value (Rybkin et al. 2021, eq. 5).
 
-    In training it comes from the batch, without a gradient (at the optimum that gradient is zero); evaluation uses a
-    running mean kept in a buffer.
+    In training it comes from the batch of all processes, without a gradient (at the optimum that gradient is zero);
+    evaluation uses a running mean kept in a buffer.
 
     Args:
         feature_shape: shape of the decoder's features.
@@ -145,7 +146,7 @@ class OptimalGaussian(Gaussian):
     def deviation(self, loc: Tensor, x: Tensor | None) -> Tensor:
         """The batch's value in training, the running one otherwise, never below `SIGMA_FLOOR`."""
         if self.training and x is not None:
-            error = (x - loc).detach().square().mean()
+            error = Shares.of(x).mean((x - loc).detach().square().mean())
             self.variance.lerp_(error, VARIANCE_MOMENTUM)
             return torch.sqrt(SIGMA_FLOOR**2 + error)
         return torch.sqrt(SIGMA_FLOOR**2 + self.variance)

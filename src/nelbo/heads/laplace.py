@@ -41,7 +41,6 @@ class Laplace(Likelihood):
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:
         """The bias starts at the mean image, b at the mean absolute deviation from it: its maximum-likelihood value."""
-        mean = images.mean(dim=0)
-        self.project.set_bias(mean)
-        scale = (images - mean).abs_().mean()
+        start = self.project.set_bias(images.mean(dim=0))
+        scale = (images - start).abs_().mean()
         self.log_scale.copy_(scale.clamp(min=2 * LAPLACE_FLOOR).sub(LAPLACE_FLOOR).log())

@@ -32,6 +32,16 @@ class Likelihood(Scheduled):
         raise NotImplementedError
 
 
-def mean_logit(images: Tensor) -> Tensor:
-    """The logit of the mean image, (C, H, W), finite."""
-    return torch.logit(images.mean(dim=0).clamp(BIAS_RANGE, 1 - BIAS_RANGE))
+def logit_within_range(mean: Tensor) -> Tensor:
+    """The logit of mean pixels, finite."""
+    return torch.logit(mean.clamp(BIAS_RANGE, 1 - BIAS_RANGE))
+
+
+def variance_about(start: Tensor, images: Tensor) -> Tensor:
+    """The mean squared distance of each pixel of images (N, C, H, W) from where it starts, (C, H, W).
+
+    Args:
+        start: the mean image, or one number a channel, (C, 1, 1).
+        images: (N, C, H, W).
+    """
+    return images.var(dim=0, correction=0) + (images.mean(dim=0) - start).square()

@@ -13,6 +13,7 @@ from torch import Tensor, distributed
 from torch.distributions import Distribution
 from torch.nn import functional
 
+from nelbo.collectives import several_processes
 from nelbo.distributions import Quantized
 from nelbo.errors import ConfigError, integer, number
 from nelbo.heads.posterior import Posterior
@@ -97,7 +98,7 @@ class VectorQuantizedPosterior(Posterior):
     def _join_processes(self) -> None:
         """Let the codebook follow all processes; the library looks for them when it is built, which is too early."""
         codebook = self.quantizer._codebook
-        if _several_processes() and not codebook.use_ddp:
+        if several_processes() and not codebook.use_ddp:
             codebook.use_ddp, codebook.all_reduce_fn = True, distributed.all_reduce
 
 
@@ -110,10 +111,6 @@ def sample_distinct(vectors: Tensor, number: int) -> Tensor:
     """
     from vector_quantize_pytorch.vector_quantize_pytorch import batched_sample_vectors, sample_vectors_distributed
 
-    sample = sample_vectors_distributed if _several_processes() else batched_sample_vectors
+    sample = sample_vectors_distributed if several_processes() else batched_sample_vectors
     sampled: Tensor = sample(vectors.squeeze(0).unique(dim=0).unsqueeze(0), number)
     return sampled
-
-
-def _several_processes() -> bool:
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1

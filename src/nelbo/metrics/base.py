@@ -10,7 +10,7 @@ from nelbo.trace import Trace
 
 
 class TraceMetric(Metric):
-    """A `torchmetrics.Metric` whose `update` takes a Trace; states are sums, so they add up across processes.
+    """A `torchmetrics.Metric` whose `update` takes a Trace; states are sums or moments, which add up across processes.
 
     Sums are float32, as some devices have no float64: over 60,000 examples that is right to seven digits.
     """

@@ -48,5 +48,5 @@ class CodePerplexity(TraceMetric):
 def shares(trace: Trace) -> Tensor:
     """The classes' probabilities summed over the examples, (N, K), or (1, K) of one codebook."""
     (latent,) = trace.latents
-    summed = latent.q.mean.detach().sum(dim=0)
+    summed = latent.over_examples(latent.q.mean.detach(), 2).sum(dim=0)
     return summed.sum(dim=0, keepdim=True) if isinstance(latent.q, Quantized) else summed

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from nelbo import distributions
 from nelbo.metrics.base import TraceMetric
 from nelbo.metrics.codes import CodePerplexity
 from nelbo.metrics.units import ActiveUnits
@@ -81,8 +82,7 @@ def bits_per_dim(nats: Tensor, shape: Sequence[int], dequantized_levels: int | N
 
 def is_discrete(trace: Trace) -> bool:
     """Whether p(x|z) is a probability and no density."""
-    support = trace.px.support
-    return support is not None and bool(support.is_discrete)
+    return distributions.is_discrete(trace.px)
 
 
 def standard_metrics(trace: Trace, prefix: str, *, dequantized_levels: int | None) -> MetricCollection:

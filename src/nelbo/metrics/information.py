@@ -72,7 +72,7 @@ def sums(q: Distribution, z: Tensor, own: Tensor) -> Tensor:
         own: (M,), where among the B that one stands from which the code came; anything else where it is not there.
     """
     size = q.batch_shape[0]
-    chunk = max(1, ELEMENTS // (size * z.shape[-1]))
+    chunk = max(1, ELEMENTS // (size * z[0].numel()))
     parts = []
     for codes, places in zip(z.split(chunk), own.split(chunk), strict=True):
         parts.append(own_and_others(finest(log_densities(q, codes)), places))
@@ -142,15 +142,16 @@ class MutualInformation(TraceMetric):
 
     @staticmethod
     def applies(trace: Trace) -> bool:
-        """One level, with a `DiagonalNormal` q."""
-        return len(trace.latents) == 1 and isinstance(trace.latents[0].q, DiagonalNormal)
+        """One level, with a `DiagonalNormal` q that depends on x alone."""
+        (latent, *more) = trace.latents
+        return not more and isinstance(latent.q, DiagonalNormal) and len(latent.q.batch_shape) < 2
 
     def update(self, trace: Trace) -> None:
         """Keep the examples of a trace."""
         (latent,) = trace.latents
         assert isinstance(latent.q, DiagonalNormal)
-        self.loc.append(latent.q.loc.detach())
-        self.scale.append(latent.q.scale.detach())
+        self.loc.append(latent.over_examples(latent.q.loc).detach())
+        self.scale.append(latent.over_examples(latent.q.scale).detach())
         self.z.append(latent.z.detach().transpose(0, 1))
 
     def compute(self) -> Tensor:

@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 from nelbo.distributions import sample_with_density, temper
 from nelbo.errors import ConfigError, number, positive_integer
 from nelbo.heads import Likelihood, Posterior
+from nelbo.models.images import check_form, check_pixels
 from nelbo.nets import Net
 from nelbo.priors import Prior
 from nelbo.trace import Latent, Trace
@@ -63,10 +64,12 @@ class VAE(nn.Module):
         """q(z|x), batch shape (B,), of images x (B, C, H, W) in [0, 1].
 
         Raises:
-            ValueError: if the images have another shape than the model's.
+            ValueError: if the images have another shape than the model's, or are no floats; in eval mode also if pixels
+                lie outside [0, 1]. In training the data have been looked at once, before it.
         """
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"expected images of shape (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+        check_form(x, self.shape)
+        if not self.training:
+            check_pixels(x, next(self.parameters()).dtype)
         q: Distribution = self.posterior(self.encoder(x))
         return q
 
@@ -83,15 +86,18 @@ class VAE(nn.Module):
             num_samples: S.
 
         Raises:
-            ValueError: if the images have another shape than the model's.
+            ValueError: for images that `encode` refuses.
         """
         q = self.encode(x)
         z, log_q = sample_with_density(q, num_samples)
         px = self.likelihood(self.decoder(self.posterior.embed(z, q)), x)
         return Trace(x, px, (Latent(q, self.prior(self.encode), z, log_q),))
 
+    @torch.no_grad()
     def generate(self, n: int, temperature: float = 1.0) -> Distribution:
         """p(x|z) for n samples z ~ p(z), batch shape (n,); its `.mean` is the picture, its `.sample()` has the noise.
+
+        Without gradients, so that pictures can be shown at once; those who want some `decode` samples of their own.
 
         Args:
             n: how many.
@@ -105,7 +111,12 @@ class VAE(nn.Module):
         return self.decode(temper(self.prior(self.encode), temperature).sample(torch.Size((n,))))
 
     def log_joint(self, x: Tensor, zs: Sequence[Tensor]) -> Tensor:
-        """Log p(x, z), (S, B), of images x (B, C, H, W) and one tensor z (S, B, D)."""
+        """Log p(x, z), (S, B), of images x (B, C, H, W) and one tensor z (S, B, D).
+
+        Raises:
+            ValueError: if x has another shape than the model's images, or is no tensor of floats.
+        """
+        check_form(x, self.shape)
         (z,) = zs
         log_joint: Tensor = self.decode(z).log_prob(x) + self.prior(self.encode).log_prob(z)
         return log_joint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +36,29 @@ class Projection(Net):
         parameters = super().forward(x)
         return parameters.float() if parameters.dtype in (torch.bfloat16, torch.float16) else parameters
 
+    @property
+    def _last(self) -> nn.Conv2d | nn.Linear:
+        return next(layer for layer in self.layers.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
+
+    def shared(self, start: Tensor) -> Tensor:
+        """`start`, or its mean over pixels, (C, 1, 1), if all pixels of a channel share their bias (a convolution)."""
+        return start.mean(dim=(-2, -1), keepdim=True) if isinstance(self._last, nn.Conv2d) else start
+
     @torch.no_grad()
-    def set_bias(self, value: Tensor) -> None:
-        """Start at `value`, of `out_shape`; a convolution, with one bias a channel, at its mean over the pixels."""
-        last = next(layer for layer in self.layers.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
-        assert last.bias is not None
-        last.bias.copy_(value.mean(dim=(-2, -1)) if isinstance(last, nn.Conv2d) else value.flatten())
+    def set_bias(self, start: Tensor, link: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Let the parameters start at `link(start)`, but for what the features add.
+
+        Where pixels share a bias it is the link of their mean: the mean of the link would be another number (the mean
+        of logits is not the logit of the mean).
+
+        Args:
+            start: of `out_shape`, such as the mean image.
+            link: from there to parameters, element by element; None where they are the same.
+
+        Returns:
+            `shared(start)`: where the pixels start, before the link.
+        """
+        start, bias = self.shared(start), self._last.bias
+        assert bias is not None
+        bias.copy_((start if link is None else link(start)).flatten())
+        return start

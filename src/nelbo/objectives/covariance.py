@@ -12,17 +12,18 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal
 
+from nelbo.collectives import Shares
 from nelbo.errors import choice
 from nelbo.objectives.objective import Loss, Objective, elbo_terms
 from nelbo.schedules import Schedule, as_schedule
-from nelbo.trace import Trace
+from nelbo.trace import Latent, Trace
 
 
 class DIP(Objective):
     """E_q[-log p(x|z)] + beta KL + lambda_od sum of C_ij^2 + lambda_d sum of (C_ii - 1)^2, Kumar et al. 2018.
 
     i (their eq. 6): C is the covariance over x of the mean of q(z|x). ii (eq. 7): C is that of z ~ q(z), which has the
-    mean covariance of q(z|x) in addition. Both over the batch, with 1 / B.
+    mean covariance of q(z|x) in addition. Both over the batch (of all processes), with 1 / B.
 
     Args:
         beta: the weight of the KL, at least 0: a number or a schedule; 1 in the paper.
@@ -57,9 +58,10 @@ class DIP(Objective):
         """The loss at `step`; the terms `off_diagonal` and `diagonal` are the sums without their weights."""
         reconstruction, kl, terms = elbo_terms(trace)
         (latent,) = trace.latents
-        matrix = covariance_of_means(latent.q.mean)
+        shares = Shares.of(trace.x)
+        matrix = covariance_of_means(rows(latent, latent.q.mean, shares))
         if self.variant == "ii":
-            matrix = matrix + mean_covariance(latent.q)
+            matrix = matrix + shares.mean(mean_covariance(latent.q))
         variances = matrix.diagonal()
         off_diagonal = (matrix - variances.diag()).square().sum()
         diagonal = (variances - 1).square().sum()
@@ -88,6 +90,14 @@ class DIP(Objective):
             raise self.refuse(f"needs vectors with a mean and a covariance in closed form: {mend}")
 
 
+def rows(latent: Latent, value: Tensor, shares: Shares) -> Tensor:
+    """What each q(z|x) says, (*batch, *event), as (R, D): of the images of all processes; R is B, or S B."""
+    batch = len(latent.q.batch_shape)
+    if batch == 0:
+        value, batch = value.expand(latent.z.shape[1], *value.shape), 1
+    return shares.gather(value.flatten(batch), dim=batch - 1).flatten(0, batch - 1)
+
+
 def covariance_of_means(mean: Tensor) -> Tensor:
     """Over the batch, (D, D), of means (B, D); 0 of a single one."""
     centred = mean - mean.mean(dim=0)
@@ -97,7 +107,7 @@ def covariance_of_means(mean: Tensor) -> Tensor:
 
 @singledispatch
 def mean_covariance(q: Distribution) -> Tensor:
-    """The mean over the batch of the covariance of q(z|x), (D, D).
+    """The mean over this process's batch of the covariance of q(z|x), (D, D).
 
     Raises:
         NotImplementedError: where there is no closed form.
@@ -107,11 +117,12 @@ def mean_covariance(q: Distribution) -> Tensor:
 
 @mean_covariance.register
 def _(q: Independent) -> Tensor:  # type: ignore[type-arg]
-    return q.variance.mean(dim=0).diag()
+    batch = len(q.batch_shape)
+    return q.variance.flatten(batch).reshape(-1, q.event_shape.numel()).mean(dim=0).diag()
 
 
 @mean_covariance.register
 def _(q: MultivariateNormal) -> Tensor:
     with torch.autocast(q.loc.device.type, enabled=False):
-        covariance: Tensor = q.covariance_matrix.mean(dim=0)
+        covariance: Tensor = q.covariance_matrix.reshape(-1, *q.event_shape, *q.event_shape).mean(dim=0)
     return covariance

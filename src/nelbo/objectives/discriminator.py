@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
+from nelbo.collectives import Shares
 from nelbo.errors import ConfigError, number, positive_integer
 from nelbo.nets.base import widths
 from nelbo.objectives.objective import NEEDS_VECTORS, Loss, Objective, elbo_terms
@@ -26,7 +27,8 @@ SLOPE = 0.2
 class FactorVAE(Objective):
     """The negative ELBO + gamma TC(z), TC(z) = KL(q(z) || prod_j q(z_j)), Kim & Mnih 2018, eq. 2.
 
-    A discriminator tells codes from codes whose units are permuted over the batch, each on its own (their Algorithm 1);
+    A discriminator tells codes from codes whose units are permuted over the batch (of all processes), each on its own
+    (their Algorithm 1);
     its logit is log q(z) / prod_j q(z_j), whose mean is the TC (eq. 3). It is trained in the same step: the gradient of
     its cross-entropy is added to the loss, with no value and for nothing but its own parameters. Departures: what is
     permuted are the same codes, and no second batch; one logit instead of two, which is as much.
@@ -75,12 +77,14 @@ class FactorVAE(Objective):
         """The loss at `step`."""
         reconstruction, kl, terms = elbo_terms(trace)
         (latent,) = trace.latents
-        gamma, z = self.gamma(step), latent.z
+        gamma, z = self.gamma(step), latent.z.flatten(2)
         frozen = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
         total_correlation = functional_call(self.discriminator, frozen, z).float().mean()
 
         codes = z.detach()
-        own, permuted = (self.discriminator(each).float() for each in (codes, permute_units(codes)))
+        shares, keys = Shares.of(trace.x), torch.rand_like(codes)
+        shuffled = shares.own(permute_units(shares.gather(codes, dim=1), shares.gather(keys, dim=1)), dim=1)
+        own, permuted = (self.discriminator(each).float() for each in (codes, shuffled))
         cross_entropy = (softplus(-own).mean() + softplus(permuted).mean()) / 2
         total = reconstruction + kl + gamma * total_correlation + (cross_entropy - cross_entropy.detach())
         terms |= {"total_correlation": total_correlation.detach(), "discriminator": cross_entropy.detach()}
@@ -97,14 +101,20 @@ class FactorVAE(Objective):
         (latent,) = trace.latents
         if not latent.is_continuous:
             raise self.refuse(NEEDS_VECTORS)
-        if latent.z.shape[-1] != self.latent_dim:
-            mend = f"must be the model's latent_dim, {latent.z.shape[-1]}"
+        if (units := latent.q.event_shape.numel()) != self.latent_dim:
+            mend = f"must be the model's latent_dim, {units}"
             raise ConfigError("objective.latent_dim", self.latent_dim, mend, located=True)
 
 
-def permute_units(z: Tensor) -> Tensor:
-    """Codes (S, B, D) with each unit permuted over the batch, on its own: as draws of prod_j q(z_j)."""
-    return z.gather(1, torch.rand_like(z).argsort(dim=1))
+def permute_units(z: Tensor, keys: Tensor | None = None) -> Tensor:
+    """Codes (S, B, D) with each unit permuted over the batch, on its own: as draws of prod_j q(z_j).
+
+    Args:
+        z: the codes.
+        keys: random numbers of the same shape, whose order is the permutation; None draws them.
+    """
+    keys = torch.rand_like(z) if keys is None else keys
+    return z.gather(1, keys.argsort(dim=1))
 
 
 def pair_of_betas(key: str, values: object) -> tuple[float, float]:

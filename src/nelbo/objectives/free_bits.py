@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from nelbo.collectives import Shares
 from nelbo.errors import choice
 from nelbo.objectives.elbo import NegativeELBO
 from nelbo.objectives.objective import Loss, Objective, elbo_terms
@@ -21,8 +22,8 @@ from nelbo.trace import Trace
 class FreeBits(NegativeELBO):
     """E_q[-log p(x|z)] + beta sum over j of max(free_bits, KL_j), Kingma et al. 2016, eq. 15, appendix C.8.
 
-    KL_j is the mean over the batch of the KL of unit j, or of all units of a level together. Below the threshold a unit
-    costs the same whatever it says, so nothing pushes it to say nothing. 0 is the plain ELBO.
+    KL_j is the mean over the batch (of all processes) of the KL of unit j, or of all units of a level together. Below
+    the threshold a unit costs the same whatever it says, so nothing pushes it to say nothing. 0 is the plain ELBO.
 
     Args:
         beta: the weight of the KL, at least 0: a number or a schedule.
@@ -48,7 +49,7 @@ class FreeBits(NegativeELBO):
             kls = torch.stack([latent.kl.mean() for latent in trace.latents])
         else:
             kls = torch.cat([latent.unit_kl.mean(dim=0) for latent in trace.latents])
-        return kls.clamp_min(free).sum()
+        return Shares.of(trace.x).mean(kls).clamp_min(free).sum()
 
     def check(self, trace: Trace) -> None:
         """Units need KLs of their own.
@@ -88,10 +89,10 @@ class Capacity(Objective):
         self.capacity = as_schedule("capacity", capacity, minimum=0)
 
     def forward(self, trace: Trace, step: float) -> Loss:
-        """The loss at `step`; the KL is its mean over the batch before it is compared with C."""
+        """The loss at `step`; the KL is its mean over the batch (of all processes) before it is compared with C."""
         reconstruction, kl, terms = elbo_terms(trace)
         gamma, capacity = self.gamma(step), self.capacity(step)
-        total = reconstruction + gamma * (kl - capacity).abs()
+        total = reconstruction + gamma * (Shares.of(trace.x).mean(kl) - capacity).abs()
         return Loss(total, {**terms, "gamma": gamma, "capacity": capacity})
 
     def check(self, trace: Trace) -> None:

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from nelbo.collectives import Shares
 from nelbo.errors import ConfigError, choice, number
 from nelbo.objectives.objective import NEEDS_VECTORS, Loss, Objective, elbo_terms
 from nelbo.schedules import Schedule, as_schedule
@@ -21,7 +22,7 @@ Kernel = Callable[[Tensor], Tensor]
 
 
 class MMDObjective(Objective):
-    """What has MMD^2(q(z), p(z)), estimated from the batch and as many draws of the prior.
+    """What has MMD^2(q(z), p(z)), estimated from the batch (of all processes) and as many draws of the prior.
 
     Args:
         mmd_weight: its weight, at least 0: a number or a schedule.
@@ -50,9 +51,11 @@ class MMDObjective(Objective):
             ConfigError: for a single image.
         """
         (latent,) = trace.latents
-        if len(trace.x) < self.least_batch:
+        shares = Shares.of(trace.x)
+        if shares.total < self.least_batch:
             raise self.refuse("compares the codes of a batch with each other, and here is a batch of one image")
-        return mmd(latent.z, latent.p.sample(latent.z.shape[:2]), self.similarity).mean()
+        z, draws = latent.z.flatten(2), latent.p.sample(latent.z.shape[:2]).flatten(2)
+        return mmd(z, draws, self.similarity, shares).mean()
 
     def similarity(self, difference: Tensor) -> Tensor:
         """The kernel, (...), of differences (..., D)."""
@@ -138,24 +141,30 @@ class WAE(MMDObjective):
         return Loss(reconstruction + weight * mmd, {**terms, "mmd": mmd.detach(), "mmd_weight": weight})
 
 
-def mmd(z: Tensor, draws: Tensor, similarity: Kernel) -> Tensor:
+def mmd(z: Tensor, draws: Tensor, similarity: Kernel, shares: Shares | None = None) -> Tensor:
     """MMD^2 of two sets of vectors, (...): without bias, so below 0 at times (Gretton et al. 2012, Lemma 6).
 
     Args:
         z: (..., B, D).
         draws: as many of the other distribution.
         similarity: the kernel, (...), of differences (..., D).
+        shares: of the processes that have parts of both sets. The mean over these of what each returns, by size, is the
+            MMD^2 of the whole sets; None for one process.
     """
+    shares = shares or Shares((z.shape[-2],))
+    all_draws = shares.gather(draws, dim=draws.ndim - 2)
 
     def pairs(one: Tensor, other: Tensor) -> Tensor:
         return similarity(one.unsqueeze(-2) - other.unsqueeze(-3))
 
-    def within(one: Tensor) -> Tensor:
-        matrix = pairs(one, one)
-        size = matrix.shape[-1]
-        return (matrix.sum((-2, -1)) - matrix.diagonal(dim1=-2, dim2=-1).sum(-1)) / (size * (size - 1))
+    def within(one: Tensor, everything: Tensor) -> Tensor:
+        matrix = pairs(one, everything)
+        rows, size = matrix.shape[-2:]
+        own = matrix.diagonal(offset=shares.start, dim1=-2, dim2=-1).sum(-1)
+        return (matrix.sum((-2, -1)) - own) / (rows * (size - 1))
 
-    return within(z) + within(draws) - 2 * pairs(z, draws).mean((-2, -1))
+    all_z = shares.gather(z, dim=z.ndim - 2)
+    return within(z, all_z) + within(draws, all_draws) - 2 * pairs(z, all_draws).mean((-2, -1))
 
 
 def imq(ratio: Tensor) -> Tensor:

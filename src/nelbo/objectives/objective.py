@@ -42,7 +42,7 @@ class Objective(nn.Module):
     """How it is chosen, objective=..., for what is said to those who cannot have it."""
 
     least_batch: ClassVar[int] = 1
-    """How many images it needs in a batch, in each process."""
+    """How many images it needs in a batch, of all processes together."""
 
     def __init__(self, num_samples: int) -> None:
         super().__init__()

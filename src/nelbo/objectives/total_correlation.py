@@ -1,6 +1,6 @@
 """The KL of the ELBO taken apart, for weights of its parts.
 
-Shapes: S Monte Carlo samples, B batch, D latent dimensions, N training images. In nats.
+Shapes: S Monte Carlo samples, B images of a batch, N images, D latent dimensions. In nats.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
+from nelbo.collectives import Shares
 from nelbo.errors import choice
 from nelbo.objectives.objective import Loss, Objective, elbo_terms
 from nelbo.schedules import Schedule, as_schedule
-from nelbo.trace import Trace
+from nelbo.trace import Latent, Trace
 
 
 class BetaTC(Objective):
@@ -26,10 +27,10 @@ class BetaTC(Objective):
         + E log q(z) / prod_j q(z_j)    total correlation of the units
         + E log prod_j q(z_j) / p(z)    KL of each unit's marginal, summed
 
-    log q(z) and log q(z_j) are estimated from the batch. Departures: the loss is reconstruction + KL + (alpha - 1) I +
-    (beta - 1) TC + (gamma - 1) KLs, with the closed KL where there is one, so that it is the exact negative ELBO at
-    weights of 1; and `stratified` is the mean of the paper's estimator over which image of the batch stands for all
-    those outside, which has less variance and is exact where the batch is the whole set.
+    log q(z) and log q(z_j) are estimated from the batch (of all processes). Departures: the loss is reconstruction +
+    KL + (alpha - 1) I + (beta - 1) TC + (gamma - 1) KLs, with the closed KL where there is one, so that it is the exact
+    negative ELBO at weights of 1; and `stratified` is the mean of the paper's estimator over which image of the batch
+    stands for all those outside, which has less variance and is exact where the batch is the whole set.
 
     Args:
         alpha: the weight of the mutual information, at least 0: a number or a schedule.
@@ -82,8 +83,10 @@ class BetaTC(Objective):
         """Estimates of the three parts of the KL, scalars."""
         (latent,) = trace.latents
         assert isinstance(latent.q, Independent) and isinstance(latent.p, Independent)
-        log_joint, log_marginals = aggregate(latent.q, latent.z, self.log_weights(len(trace.x), self.num_examples))
-        log_prior = latent.p.base_dist.log_prob(latent.z)
+        shares = Shares.of(trace.x)
+        log_weights = shares.own(self.log_weights(shares.total, self.num_examples))
+        log_joint, log_marginals = aggregate(of_all_images(latent, shares), latent.z, log_weights)
+        log_prior = latent.p.base_dist.log_prob(latent.z).flatten(2)
         return {
             "mutual_information": (latent.log_q - log_joint).mean(),
             "total_correlation": (log_joint - log_marginals.sum(-1)).mean(),
@@ -104,15 +107,26 @@ class BetaTC(Objective):
             raise self.refuse(f"needs vectors of independent units, of q(z|x) and of p(z): {mend}")
 
 
+def of_all_images(latent: Latent, shares: Shares) -> Independent[Distribution]:
+    """q(z|x) of the images of all processes, batch shape (N,) or (S, N)."""
+    q = latent.q if latent.q.batch_shape else latent.q.expand(latent.z.shape[1:2])
+    assert isinstance(q, Independent)
+    if len(shares.sizes) == 1:
+        return q
+    where, base = len(q.batch_shape) - 1, q.base_dist
+    parameters = {name: shares.gather(getattr(base, name), dim=where) for name in base.arg_constraints}
+    return Independent(type(base)(**parameters, validate_args=False), len(q.event_shape), validate_args=False)
+
+
 def aggregate(q: Independent[Distribution], z: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Log q(z), (S, B), and log q(z_j), (S, B, D): sums of q(z|x') and of q(z_j|x') over the images x' of the batch.
+    """Log q(z), (S, B), and log q(z_j), (S, B, D): sums of q(z|x') and of q(z_j|x') over the N images x'.
 
     Args:
-        q: q(z|x), batch shape (B,).
-        z: a sample for each image, (S, B, D).
-        log_weights: of image x' for the sample of image x, (B, B).
+        q: q(z|x'), batch shape (N,), or (S, N) where each sample has its own.
+        z: a sample for each of B images among them, (S, B, *event).
+        log_weights: of image x' for the sample of image x, (B, N).
     """
-    pairs = q.base_dist.log_prob(z.unsqueeze(2))  # (S, B, B, D)
+    pairs = q.base_dist.log_prob(z.transpose(0, 1).unsqueeze(2)).flatten(3).transpose(0, 1)  # (S, B, N, D)
     log_joint = (log_weights + pairs.sum(-1)).logsumexp(dim=-1)
     return log_joint, (log_weights.unsqueeze(-1) + pairs).logsumexp(dim=-2)
 

@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn import functional
 
-from nelbo.distributions import mean_of
+from nelbo.distributions import is_discrete, mean_of
 from nelbo.models import VAE
 
 
 def has_classes(model: VAE) -> bool:
     """Whether z are one-hot codes, (N, K), and no vectors, (D,)."""
-    return len(model.posterior.event_shape(model.latent_dim)) == 2
+    return is_discrete(model.prior(model.encode))
 
 
 def code_of(distribution: Distribution) -> Tensor:
@@ -24,7 +24,7 @@ def code_of(distribution: Distribution) -> Tensor:
     A mean of one-hot codes has shares of several classes, and is no code.
     """
     mean = mean_of(distribution)
-    if len(distribution.event_shape) == 1:
+    if not is_discrete(distribution):
         return mean
     return functional.one_hot(mean.argmax(-1), mean.shape[-1]).to(mean.dtype)
 

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torchmetrics import MetricCollection
 
+from nelbo.collectives import Shares
 from nelbo.distributions.precision import IEEE, float32
 from nelbo.loading import FORMAT, RECORD
 from nelbo.metrics import ExampleMean, KLPerUnit, standard_metrics
@@ -91,7 +92,7 @@ class VAEModule(pl.LightningModule):
         self.last_trace = self.model.trace(batch[0], self.objective.num_samples)
         loss = self.objective(self.last_trace, self.global_step)
         self.terms = loss.terms | scheduled
-        return loss.total  # type: ignore[no-any-return]
+        return by_examples(loss.total, Shares.of(batch[0]))
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
         """Callbacks have looked: free the trace before the next one is made."""
@@ -124,7 +125,7 @@ class VAEModule(pl.LightningModule):
         self.log_dict({"val/objective": self.validation_objective.compute()}, sync_dist=True)
         self.validation_objective.reset()
         if self.kl_per_unit is not None:
-            self.unit_kl = self.kl_per_unit.compute()  # (D,), for callbacks
+            self.unit_kl = self.kl_per_unit.values()  # (D,), for callbacks
             self.kl_per_unit.reset()
         self._end_evaluation("val")
 
@@ -174,3 +175,13 @@ class VAEModule(pl.LightningModule):
         self.log_dict(metrics.compute(), sync_dist=True)
         metrics.reset()
         self._isolation.close()
+
+
+def by_examples(loss: Tensor, shares: Shares) -> Tensor:
+    """The same loss, whose gradient counts by the examples of this process where they have not equally many.
+
+    DDP takes the plain mean over processes.
+    """
+    if shares.weight != 1:
+        loss.register_hook(lambda gradient: shares.weight * gradient)
+    return loss

@@ -84,8 +84,8 @@ class TrainingScalars(pl.Callback):
         if self._restored is not None:
             assert isinstance(pl_module, VAEModule)
             self._active_units = ActiveUnits(pl_module.example).to(pl_module.device)
-            for name, value in self._restored.items():
-                setattr(self._active_units, name, value.to(pl_module.device))
+            if trainer.is_global_zero:  # it goes on with what all processes counted, the others with nothing
+                self._active_units.restore(self._restored)
             self._active_units._update_count = 1  # else an epoch that only has its end left is called empty
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -132,8 +132,11 @@ class TrainingScalars(pl.Callback):
         self._active_units = None
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint: in the middle of an epoch, what the units did in it so far."""
-        return {"active_units": None if self._active_units is None else dict(self._active_units.metric_state)}
+        """For the checkpoint: in the middle of an epoch, what the units did in it so far, in all processes."""
+        if self._active_units is None:
+            return {"active_units": None}
+        with self._active_units.sync_context():
+            return {"active_units": dict(self._active_units.metric_state)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
