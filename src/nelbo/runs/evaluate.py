@@ -38,7 +38,8 @@ def evaluate(plain: Mapping[str, Any]) -> None:
     """
     if plain["threads"] is not None:
         torch.set_num_threads(positive_integer("threads", plain["threads"]))
-    measures = build(plain["metrics"], "metrics", MEASURE_PREFIXES)
+    allow = user_prefixes("allow_targets", plain["allow_targets"])
+    measures = build(plain["metrics"], "metrics", (*MEASURE_PREFIXES, *allow))
     check_measures(measures, plain)
     out = check_out(plain["out"])
     paths = [plain["run"]] if isinstance(plain["run"], str) else plain["run"]
@@ -46,8 +47,7 @@ def evaluate(plain: Mapping[str, Any]) -> None:
         raise ConfigError("run", paths, "must be a run's directory or checkpoint, or a list: run=[a,b]", located=True)
     if out and len(paths) == 1:
         raise ConfigError("out", out, "is for the comparison of several runs: run=[a,b]", located=True)
-    allow = user_prefixes("allow_targets", plain["allow_targets"])
-    runs = [FinishedRun.open(run, allow) for run in paths]
+    runs = [FinishedRun.open(run, allow, plain["data"]) for run in paths]
     with joined_processes() as processes, watched(processes) as watch:
         given = {"split": plain["split"], "device": plain["device"], "processes": processes, "watch": watch}
         given |= {

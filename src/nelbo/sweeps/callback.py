@@ -25,7 +25,7 @@ class ReportCallback(Callback):
         if not (sweep / PLAN).exists():  # another sweeper, which keeps no plan
             return
         try:
-            log.info("report: %s", write_report(sweep))
+            log.info("report: %s", write_report(sweep, list(config.allow_targets)))
         except Exception as error:
             again = f"python scripts/report.py sweep={sweep}"
             print(f"the report could not be written: {type(error).__name__}: {error}; again: {again}", file=sys.stderr)
