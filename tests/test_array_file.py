@@ -153,9 +153,10 @@ def test_a_set_without_test_images_keeps_its_own_validation(tmp_path: Path) -> N
 
 
 def test_what_is_not_used_is_said_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = write(tmp_path / "x.npz", images=PIXELS, labels=LABELS, targets=LABELS, y_val=LABELS, latents_values=LABELS)
+    more = {"targets": LABELS, "y_val": LABELS, "latents_values": LABELS, "étiquettes": LABELS, "x_train_old": PIXELS}
+    path = write(tmp_path / "x.npz", images=PIXELS, labels=LABELS, **more)
     array_file(str(path), 0.1, 0)
-    assert caplog.messages == [f"{path}: not used: targets, y_val, latents_values"]
+    assert caplog.messages == [f"{path}: not used: {', '.join(more)}"]
 
 
 BYTES = PIXELS.astype(float)
@@ -165,6 +166,7 @@ ADVISED: dict[str, tuple[np.ndarray, np.ndarray]] = {
     "0 to 255, not whole": (np.clip(BYTES + 0.3, 0, 255), PIXELS),
     "0 to 255, overshot": (np.where(BYTES == 255, 258.0, BYTES), PIXELS),
     "0 to 1": (np.clip(BYTES / 255 + 0.001, 0, 1), PIXELS),
+    "0 to 1/255": (BYTES / 255 / 255, PIXELS),
     "0 to 1, overshot": (BYTES / 255 * 1.02 - 0.01, np.round(np.clip(BYTES * 1.02 - 2.55, 0, 255)).astype(np.uint8)),
     "-1 to 1": ((BYTES / 127.5 - 1).astype(np.float32), PIXELS),
     "-1 to 1, float16": ((PIXELS // 85 * 85 / 127.5 - 1).astype(np.float16), PIXELS // 85 * 85),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nelbo.data.arrays import unlabelled
+from nelbo.data.arrays import Arrays, unlabelled
 from nelbo.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,23 @@ LEFT_OUT = f"the images train without labels; left out are {WITHOUT}"
 LARGEST = torch.iinfo(torch.int64).max
 
 
+def with_classes(arrays: Arrays, name: str) -> Arrays:
+    """The set with one class an image, or without labels: what a function of one's own gives may be neither.
+
+    Raises:
+        DataError: if there are more or fewer labels than images.
+    """
+    parts = {"train": arrays.train, "test": arrays.test}
+    if all(part.labels.dtype == torch.int64 and part.labels.shape == (len(part.images),) for part in parts.values()):
+        return arrays
+    stored = {key: part.labels.numpy() for key, part in parts.items()}
+    labels, _ = read_labels(stored, {key: len(part.images) for key, part in parts.items()}, name)
+    train, test = (replace(part, labels=labels[key]) for key, part in parts.items())
+    return replace(arrays, train=train, test=test)
+
+
 def read_labels(
-    stored: Mapping[str, np.ndarray | None], counts: Mapping[str, int], path: Path
+    stored: Mapping[str, np.ndarray | None], counts: Mapping[str, int], path: Path | str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Labels of the parts of a set, (N,) int64 each, and the names of classes that are texts.
 
@@ -32,7 +48,7 @@ def read_labels(
     Args:
         stored: what the file has, by part; None where it has none.
         counts: images of every part.
-        path: the file.
+        path: the file, or what else to call the set.
 
     Raises:
         DataError: if there are more or fewer labels than images, for they could be anybody's.

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from nelbo.data.arrays import Arrays, Examples, RawBatch, held_out, random_split
 from nelbo.data.augmentation import Augmentation
+from nelbo.data.labels import with_classes
 from nelbo.data.levels import EIGHT_BITS, settle
 from nelbo.data.loader import Batches, loader
 from nelbo.data.noise import Draws
@@ -117,6 +118,7 @@ class ImageData(pl.LightningDataModule):
             self.shape = arrays.shape
         if arrays.shape != self.shape:
             raise ConfigError("shape", list(self.shape), f"{self.name} has images of shape {list(arrays.shape)}")
+        arrays = with_classes(arrays, str(self.name))
         arrays = settle(arrays, self.levels, str(self.name))
         self.levels = self.levels or EIGHT_BITS
         if self.dequantized_levels not in (None, EIGHT_BITS):

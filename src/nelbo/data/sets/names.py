@@ -18,7 +18,7 @@ CONTENTS = {
     **dict.fromkeys(("x", "image", "images", "img", "imgs", "data"), IMAGES),
     **dict.fromkeys(("y", "label", "labels", "target", "targets"), LABELS),
 }
-WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+WORD = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")
 JOINED = re.compile(r"([xy])(\w+)")
 """As in Xtrain."""
 
