@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nelbo.build import build
+from nelbo.checks import allowed_targets
 from nelbo.cli import USAGE_ERROR, explain, hydra_options, register_resolvers
 from nelbo.data.arrays import UNLABELLED
 from nelbo.data.catalogue import CATALOGUE
@@ -43,17 +44,20 @@ console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def settings(*overrides: str) -> dict[str, Any]:
-    """The data part of the config that `train.py` would compose."""
+    """`data` and `allow_targets` of the config that `train.py` would compose."""
     register_resolvers()
     with initialize_config_dir(str(CONF), **hydra_options()):
         config = compose("config", overrides=[*overrides])
-    plain: dict[str, Any] = OmegaConf.to_container(config.data, resolve=True, throw_on_missing=True)
-    return plain
+    return {
+        key: OmegaConf.to_container(config[key], resolve=True, throw_on_missing=True)
+        for key in ("data", "allow_targets")
+    }
 
 
 def load(*overrides: str) -> ImageData:
     """A data set, set up."""
-    data: ImageData = build(settings(*overrides), "data")
+    plain = settings(*overrides)
+    data: ImageData = build(plain["data"], "data", allowed_targets(plain))
     try:
         data.setup()
     except ConfigError as error:
@@ -67,7 +71,7 @@ def list_sets(names: list[str]) -> None:
     for column in ("data=", "shape", "train + test", "held out", "protocol", "labels", "in the cache"):
         table.add_column(column)
     for name, entry in CATALOGUE.items():
-        plain = settings(f"data={name.split()[0]}", *name.split()[1:])
+        plain = settings(f"data={name.split()[0]}", *name.split()[1:])["data"]
         cached = "with scikit-learn" if not entry.files else f"{entry.size() / 1e6:,.0f} MB" if entry.cached() else "-"
         shape = "x".join(map(str, plain["shape"]))
         images = f"{entry.train:,} + {entry.test:,}"

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.cli import USAGE_ERROR, command
-from nelbo.runs.arguments import quote_runs
+from nelbo.runs.arguments import open_data, quote_runs
 
 KINDS = sorted(file.stem for file in (Path(__file__).parents[1] / "conf" / "picture").glob("*.yaml"))
 PICTURES = ("nelbo.pictures.",)
@@ -45,8 +45,9 @@ def draw(kind: str, plain: Mapping[str, Any]) -> Path:
     batch_size = positive_integer("batch_size", plain["batch_size"])
     if not isinstance(plain["run"], str):
         raise ConfigError("run", plain["run"], "must be a run's directory or a checkpoint; pictures are of one run")
-    picture: Picture = build(plain["picture"], "", PICTURES)
-    run = FinishedRun.open(plain["run"], user_prefixes("allow_targets", plain["allow_targets"]))
+    allow = user_prefixes("allow_targets", plain["allow_targets"])
+    picture: Picture = build(plain["picture"], "", (*PICTURES, *allow))
+    run = FinishedRun.open(plain["run"], allow, plain["data"])
     out = run.folder / "pictures" / f"{kind}.png" if plain["out"] is None else path("out", plain["out"])
     check(out, picture)
     device = torch_device(plain["device"])
@@ -66,7 +67,7 @@ def draw(kind: str, plain: Mapping[str, Any]) -> Path:
 if __name__ == "__main__":
     word = next(iter(sys.argv[1:]), "")
     if word in KINDS:
-        sys.argv[1:] = [f"picture={word}", *quote_runs(sys.argv[2:])]
+        sys.argv[1:] = [f"picture={word}", *quote_runs(open_data(sys.argv[2:]))]
     elif word not in ("--help", "-h"):
         told = f"{word}: is no kind of picture; " if word and "=" not in word else ""
         print(f"error: {told}usage: python scripts/draw.py {'|'.join(KINDS)} run=... [out=FILE]", file=sys.stderr)

@@ -5,7 +5,7 @@ import sys
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.cli import command
-from nelbo.runs.arguments import quote_runs
+from nelbo.runs.arguments import open_data, quote_runs
 
 
 @command(config_path="../conf", config_name="evaluate", trains=False)
@@ -17,5 +17,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quote_runs(sys.argv[1:])
+    sys.argv[1:] = quote_runs(open_data(sys.argv[1:]))
     main()

@@ -1,7 +1,8 @@
 """The last step of a run that diverged, made again: its terms, its batch, and the first module that is not finite.
 
 python scripts/replay.py bundle=outputs/.../crash/step-000123.pt     exit status 0 if it fails again as it did, 1 if not
-python scripts/replay.py bundle=... allow_targets=mypackage.         of a model of your own
+python scripts/replay.py bundle=... allow_targets=[mypackage.]       of a model or data of your own
+python scripts/replay.py bundle=... data.root=NEW                    of data that were moved
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from pathlib import Path
 
 from nelbo.cli import USAGE_ERROR
 from nelbo.errors import NelboError
+from nelbo.runs.arguments import DATA, packages
 
-USAGE = "usage: python scripts/replay.py bundle=FILE [allow_targets=PACKAGE.,...]"
+USAGE = "usage: python scripts/replay.py bundle=FILE [allow_targets=[PACKAGE.,...]] [data.root=NEW]"
 NOT_REPRODUCED = 1
 
 
@@ -20,12 +22,13 @@ def main(typed: list[str]) -> None:
     """Read `key=value` arguments; bad ones end in one line and exit status 2."""
     given = dict(argument.removeprefix("--").partition("=")[::2] for argument in typed)
     try:
+        moved = {key.removeprefix(DATA): given.pop(key) for key in list(given) if key.startswith(DATA)}
         if not given.get("bundle") or set(given) - {"bundle", "allow_targets"}:
             raise NelboError(USAGE)
-        allow = [name for name in given.get("allow_targets", "").strip("[]").split(",") if name]
+        allow = packages(given.get("allow_targets", ""))
         from nelbo.runs.replay import print_replay, replay  # seconds to import, and a usage needs none of it
 
-        done = replay(Path(given["bundle"]), allow)
+        done = replay(Path(given["bundle"]), allow, moved)
     except NelboError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)

@@ -2,6 +2,7 @@
 
 python scripts/report.py sweep=outputs/multirun/...
 python scripts/report.py sweep=outputs/multirun/... watch=true     the live table, and the report anew every minute
+python scripts/report.py sweep=... allow_targets=[mypackage.]      of data of your own
 """
 
 from __future__ import annotations
@@ -9,31 +10,33 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from nelbo.cli import USAGE_ERROR
 from nelbo.errors import NelboError
+from nelbo.runs.arguments import packages
 from nelbo.sweeps.live import LiveTable
 from nelbo.sweeps.report import say_best, write_report
 
-USAGE = "usage: python scripts/report.py sweep=DIRECTORY [watch=true]"
+USAGE = "usage: python scripts/report.py sweep=DIRECTORY [watch=true] [allow_targets=[PACKAGE.,...]]"
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_REPORTS = 60.0
 INTERRUPTED = 130
 
 
-def watch(sweep: Path) -> Path:
+def watch(sweep: Path, allow: Sequence[str]) -> Path:
     """Follow a sweep until all of its cells have ended; where the last report is."""
     with LiveTable(sweep) as table:
         written = time.monotonic()
-        write_report(sweep)
+        write_report(sweep, allow)
         while table.count("running") + table.count("pending"):
             time.sleep(SECONDS_BETWEEN_LOOKS)
             table.refresh()
             if time.monotonic() - written > SECONDS_BETWEEN_REPORTS:
-                write_report(sweep)
+                write_report(sweep, allow)
                 written = time.monotonic()
-    return write_report(sweep)
+    return write_report(sweep, allow)
 
 
 def main(typed: list[str]) -> None:
@@ -42,12 +45,13 @@ def main(typed: list[str]) -> None:
     logging.getLogger("nelbo.sweeps.live").setLevel(logging.INFO)
     given = dict(argument.removeprefix("--").partition("=")[::2] for argument in typed)
     try:
-        if "sweep" not in given or set(given) - {"sweep", "watch"}:
+        if "sweep" not in given or set(given) - {"sweep", "watch", "allow_targets"}:
             raise NelboError(USAGE)
         if (watched := given.get("watch", "false")) not in ("", "true", "false"):
             raise NelboError(f"watch={watched}: must be true or false")
         sweep = Path(given["sweep"])
-        page = write_report(sweep) if watched == "false" else watch(sweep)
+        allow = packages(given.get("allow_targets", ""))
+        page = write_report(sweep, allow) if watched == "false" else watch(sweep, allow)
         if line := say_best(sweep):
             print(line)
         print(f"report: {page}")

@@ -1,17 +1,24 @@
-"""A user's own part of a model."""
+"""A user's own parts: of a model, of a run, of Hydra, and of an evaluation."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.experimental.callback import Callback
 
+from nelbo.data import Arrays
+from nelbo.data.sets.digits import digits
+from nelbo.errors import ConfigError
+from nelbo.evaluation.measure import Findings, Measure, Subject
 from nelbo.nets import MLP
+from nelbo.objectives import NegativeELBO
 
-__all__ = ["Float32Spy", "Wide"]
+__all__ = ["Elbo", "Float32Spy", "Note", "Started", "Units", "Wide", "all_digits", "digits_in", "few_digits"]
 
 
 class Wide(MLP):
@@ -43,3 +50,52 @@ class Float32Spy(pl.Callback):
 
     def on_test_batch_start(self, *arguments: object) -> None:
         self.note("test")
+
+
+class Elbo(NegativeELBO):
+    """An objective."""
+
+
+def few_digits(count: int = 300) -> Arrays:
+    """The first of the digits."""
+    whole = digits()
+    return Arrays(whole.train.take(torch.arange(count)), whole.test, classes=whole.classes)
+
+
+def all_digits() -> Arrays:
+    """All of them."""
+    return digits()
+
+
+def digits_in(root: str) -> Arrays:
+    """All of them, as if they were in a folder."""
+    if not Path(root).is_dir():
+        raise ConfigError("root", root, "is no folder")
+    return digits()
+
+
+class Note(pl.Callback):
+    """Leaves a file when training starts."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        Path(self.file).write_text("trained")
+
+
+class Started(Callback):
+    """Leaves a file for each job that Hydra starts."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def on_job_start(self, config: Any, **kwargs: Any) -> None:
+        Path(self.folder, f"latents-{config.model.latent_dim}").write_text("started")
+
+
+class Units(Measure):
+    """How many latents there are."""
+
+    def __call__(self, subject: Subject) -> Findings:
+        return Findings(values={"units": subject.model.latent_dim})

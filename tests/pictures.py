@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,3 +23,17 @@ def folder(root: Path, count: int = 12, **options: object) -> Path:
         sides = RANDOM.integers(8, 60, 2)
         picture(root / ("cat", "dog")[index % 2] / f"{index:03d}.png", (int(sides[0]), int(sides[1])), **options)
     return root
+
+
+def png16(path: Path, values: np.ndarray) -> None:
+    """Write a PNG of 16 bits, of uint16 values (H, W, C) with one to four channels, which Pillow does not write."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width, channels = values.shape
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = {"IHDR": struct.pack(">2I5B", width, height, 16, colour, 0, 0, 0), "IDAT": zlib.compress(rows), "IEND": b""}
+    with open(path, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for name, content in parts.items():
+            checked = name.encode() + content
+            file.write(struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked)))

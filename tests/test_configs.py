@@ -58,9 +58,9 @@ def reader(group: str, option: str) -> dict[str, Any]:
 
 
 NEEDED = {
-    ("data", "image_folder"): ["data.root=folder"],
-    ("data", "arrays"): ["data.path=file.npy", "data.shape=[1,28,28]"],
-    ("data", "huggingface"): ["data.name=set"],
+    ("data", "image_folder"): ["data.root=folder", "data.levels=256"],
+    ("data", "arrays"): ["data.path=file.npy", "data.shape=[1,28,28]", "data.levels=256"],
+    ("data", "huggingface"): ["data.name=set", "data.levels=256"],
     **{("posterior", posterior): ["prior=uniform"] for posterior in CODE_POSTERIORS},
     **{("prior", prior): ["posterior=categorical"] for prior in CODE_PRIORS},
 }

@@ -177,6 +177,19 @@ def test_what_is_drawn_once_is_augmented_as_it_is() -> None:
     assert (same | mirrored).all() and not same.all()
 
 
+def test_labels_of_a_function_that_are_no_classes_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    images = fake().train.images
+    for labels, expected in (
+        (torch.eye(10)[torch.arange(100) % 10], torch.arange(100) % 10),
+        (torch.rand(100, 14), None),
+    ):
+        data = make_ready(Arrays(Examples(images, labels), Examples(images[:30], labels[:30])), validation_size=0)
+        assert torch.equal(labels_of(data, "train"), torch.full((100,), -1) if expected is None else expected)
+    assert len(caplog.messages) == 1 and "labels of shape (100, 14) are not one class an image" in caplog.text
+    with pytest.raises(DataError, match=r"fake: has labels of shape \(5,\) for 30 images"):
+        make(Arrays(fake().train, Examples(images[:30], torch.arange(5)))).setup()
+
+
 def test_training_and_test_images_must_have_one_shape() -> None:
     arrays = Arrays(fake().train, Examples(torch.zeros(5, 1, 9, 9, dtype=torch.uint8), torch.arange(5)))
     with pytest.raises(DataError, match=r"training images have shape \(1, 4, 4\), test images \(1, 9, 9\)"):

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 
 def read(where: Path, **changes: object) -> Arrays:
-    options = {"root": str(where), "image_size": 16, "channels": 3, "test_size": 0.25, "seed": 0}
+    options = {"root": str(where), "image_size": 16, "channels": 3, "max_megapixels": 90, "test_size": 0.25, "seed": 0}
     return image_folder(**{**options, **changes})  # type: ignore[arg-type]
 
 
@@ -71,14 +71,26 @@ def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
     assert np.array_equal(images[0, 0], grey >> 8)
 
 
-def test_train_and_test_folders_are_the_split(tmp_path: Path) -> None:
-    folder(tmp_path / "p" / "train", 6)
-    folder(tmp_path / "p" / "test", 4)
+@pytest.mark.parametrize("names", ["train test", "Train Test", "TRAINING TESTING"])
+def test_train_and_test_folders_are_the_split(tmp_path: Path, names: str) -> None:
+    train, test = names.split()
+    folder(tmp_path / "p" / train, 6)
+    folder(tmp_path / "p" / test, 4)
     arrays = read(tmp_path / "p")
     assert (len(arrays.train), len(arrays.test)) == (6, 4) and arrays.classes == ("cat", "dog")
+
+
+def test_a_test_set_may_lack_a_class_and_have_one_of_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Images train without their labels; those of both splits are numbered alike."""
+    folder(tmp_path / "p" / "train", 6)
+    picture(tmp_path / "p" / "test" / "dog" / "x.png")
+    arrays = read(tmp_path / "p")
+    assert arrays.classes == ("cat", "dog") and arrays.test.labels.tolist() == [1] and not caplog.messages
     picture(tmp_path / "p" / "test" / "cow" / "x.png")
-    with pytest.raises(DataError, match="train has the classes cat, dog, test has cat, cow, dog"):
-        read(tmp_path / "p")
+    arrays = read(tmp_path / "p")
+    assert arrays.classes == ("cat", "cow", "dog") and arrays.test.labels.tolist() == [1, 2]
+    assert sorted(set(arrays.train.labels.tolist())) == [0, 2]
+    assert caplog.messages == [f"{tmp_path / 'p'}: no training pictures of cow"]
 
 
 def test_the_map_is_made_once_and_anew_when_the_folder_changes(tmp_path: Path, cache: Path) -> None:
@@ -138,6 +150,7 @@ def test_a_truncated_picture_is_named_and_nothing_is_kept(tmp_path: Path, cache:
         ({"test_size": 0}, "test_size=0: must leave at least one of the 12 images to test on"),
         ({"image_size": 0}, "image_size=0"),
         ({"channels": 2}, r"channels=2: must be 1 \(grey\) or 3"),
+        ({"max_megapixels": 0}, "max_megapixels=0: must be a finite number above 0"),
         ({"test_size": 12}, "test_size=12: must leave some of the 12"),
         ({"test_size": -1}, "test_size=-1"),
     ],
@@ -147,16 +160,56 @@ def test_bad_settings_are_named(tmp_path: Path, changes: dict[str, object], mess
         read(folder(tmp_path / "pets"), **changes)
 
 
-def test_a_published_validation_folder_is_the_validation_set(tmp_path: Path) -> None:
-    for name, count in (("train", 6), ("val", 4), ("test", 2)):
-        folder(tmp_path / "p" / name, count)
+@pytest.mark.parametrize("name", ["val", "valid", "Validation", "dev"])
+def test_a_published_validation_folder_is_the_validation_set(tmp_path: Path, name: str) -> None:
+    for split, count in (("train", 6), (name, 4), ("test", 2)):
+        folder(tmp_path / "p" / split, count)
     arrays = read(tmp_path / "p")
     assert (len(arrays.train), arrays.validation, len(arrays.test)) == (10, 4, 2) and arrays.classes == ("cat", "dog")
     _, labels, _ = arrays.train.__getitems__(torch.arange(10))
     assert labels.tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 1, 1]
-    shutil.rmtree(tmp_path / "p" / "test")
-    with pytest.raises(DataError, match="has train, val; needs train and test .val is optional., or classes"):
-        read(tmp_path / "p")
+    shutil.rmtree(tmp_path / "p" / "test")  # then some of the others are tested on
+    arrays = read(tmp_path / "p", test_size=2)
+    assert (len(arrays.train), arrays.validation, len(arrays.test)) == (8, 4, 2)
+    assert arrays.train.indices is not None and arrays.train.indices[4:].tolist() == [6, 7, 8, 9]
+
+
+def test_folders_that_are_no_split_are_said_or_asked_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("Train", "Test", "extra"):
+        folder(tmp_path / "p" / name, 4)
+    picture(tmp_path / "p" / "cover.png")
+    (tmp_path / "p" / "notes").mkdir()
+    assert len(read(tmp_path / "p").train) == 4
+    assert caplog.messages == [f"{tmp_path / 'p'}: pictures that are not used: cover.png (1), extra (4)"]
+    shutil.rmtree(tmp_path / "p" / "Test")
+    with pytest.raises(DataError, match=r"has Train, cover.png, extra; needs train and test \(val is optional\), or"):
+        read(tmp_path / "p")  # classes, one of which is called so?
+    folder(tmp_path / "q" / "valid", 4)
+    with pytest.raises(DataError, match="has valid; needs train and test"):
+        read(tmp_path / "q")
+    for name in ("train", "val"):
+        folder(tmp_path / "q" / name, 4)
+    with pytest.raises(DataError, match="val and valid are both validation; remove or rename one of them"):
+        read(tmp_path / "q")
+
+
+def test_the_limit_of_large_photos_is_a_key(tmp_path: Path) -> None:
+    picture(tmp_path / "p" / "a.png", (40, 30))
+    picture(tmp_path / "p" / "large.png", (1500, 1000))
+    before = Image.MAX_IMAGE_PIXELS
+    for limit, size in (
+        (1, "2 megapixels, more than data.max_megapixels=1"),
+        (0.5, "more than data.max_megapixels=0.5"),
+    ):
+        with pytest.raises(DataError, match=rf"1 of 2 pictures cannot be read: large.png \(.*{size}\)"):
+            read(tmp_path / "p", max_megapixels=limit)
+    assert len(read(tmp_path / "p", max_megapixels=1.5).train) == 1
+    picture(tmp_path / "huge" / "b.png")
+    Image.new("1", (9600, 9400)).save(tmp_path / "huge" / "a.png")  # more than Pillow itself lets through
+    with pytest.raises(DataError, match="90 megapixels, more than data.max_megapixels=90"):
+        read(tmp_path / "huge", channels=1)
+    assert len(read(tmp_path / "huge", channels=1, max_megapixels=100).train) == 1
+    assert before == Image.MAX_IMAGE_PIXELS  # other users of Pillow keep theirs
 
 
 def test_links_are_followed_and_broken_ones_named(tmp_path: Path) -> None:

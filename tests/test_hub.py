@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from tests.pictures import folder, picture
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-HUB = {"name": None, "split": None, "streaming": False, "image_size": 16, "channels": 3, "test_size": 0.25, "seed": 0}
+HUB = {
+    **{"name": None, "split": None, "streaming": False, "image_size": 16, "channels": 3, "max_megapixels": 90},
+    **{"test_size": 0.25, "seed": 0},
+}
 
 
 @pytest.fixture
@@ -41,6 +45,44 @@ def test_a_folder_in_the_hubs_format(tmp_path: Path, streaming: bool) -> None:
     picture(tmp_path / "pets" / "test" / "dog" / "new.png")
     again = huggingface(**{**HUB, "name": str(tmp_path / "pets"), "streaming": streaming})  # type: ignore[arg-type]
     assert len(again.test) == 5
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_validation_split_of_a_set_is_used_and_other_splits_are_said(
+    tmp_path: Path, streaming: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, count in (("train", 10), ("validation", 6), ("test", 4)):
+        folder(tmp_path / "pets" / name, count)
+    options = {**HUB, "name": str(tmp_path / "pets"), "streaming": streaming}
+    for _ in range(2):  # made, and found
+        arrays = huggingface(**options)  # type: ignore[arg-type]
+        assert (len(arrays.train), arrays.validation, len(arrays.test)) == (16, 6, 4)
+    images, labels, _ = arrays.train.__getitems__(torch.arange(10, 16))
+    with Image.open(tmp_path / "pets" / "validation" / "dog" / "001.png") as opened:
+        assert any(np.array_equal(image, to_pixels(opened, 16, 3)) for image in images[labels == 1])
+    shutil.rmtree(tmp_path / "pets" / "test")
+    arrays = huggingface(**{**options, "test_size": 3})  # type: ignore[arg-type]
+    assert (len(arrays.train), arrays.validation, len(arrays.test)) == (13, 6, 3)
+    assert not caplog.messages
+
+
+@pytest.mark.usefixtures("offline")
+def test_splits_and_columns_that_are_not_used_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    datasets = pytest.importorskip("datasets")
+    folder(tmp_path / "files", 6)
+    rows = {"picture": sorted(map(str, (tmp_path / "files").rglob("*.png"))), "caption": [*"abcdef"]}
+    made = datasets.Dataset.from_dict(rows).cast_column("picture", datasets.Image())
+    for split in ("train", "unlabeled"):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        made.to_parquet(tmp_path / "set" / f"{split}.parquet")
+    config = [{"split": split, "path": f"{split}.parquet"} for split in ("train", "unlabeled")]
+    (tmp_path / "set" / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files: {config}\n---\n")
+    arrays = huggingface(**{**HUB, "name": str(tmp_path / "set")})  # type: ignore[arg-type]
+    assert len(arrays.train) == 4 and (arrays.train.labels == -1).all()
+    unused, unlabelled = caplog.messages
+    assert unused.endswith("set: splits that are not used: unlabeled")
+    assert "no column of classes among caption: the images train without labels; left out are probe" in unlabelled
 
 
 @pytest.mark.usefixtures("offline")

@@ -153,6 +153,37 @@ def test_a_bundle_builds_no_strangers_objects(file: Path, tmp_path: Path, part: 
     assert not (tmp_path / "marker").exists()
 
 
+def test_data_and_objective_of_ones_own_are_replayed_where_they_are_allowed(file: Path, tmp_path: Path) -> None:
+    """By whoever replays: what the bundle says of itself allows nothing."""
+    bundle = torch.load(file, weights_only=True)
+    bundle["config"]["allow_targets"] = ["tests."]
+    for part, place in (("source", bundle["config"]["data"]), ("objective", bundle["config"])):
+        place[part]["_target_"] = {"source": "tests.own_package.all_digits", "objective": "tests.own_package.Elbo"}[
+            part
+        ]
+        torch.save(bundle, tmp_path / "own.pt")
+        with pytest.raises(
+            ConfigError, match=r"_target_=tests.own_package.\w+: is not among .* allow_targets=.tests..$"
+        ):
+            replay(tmp_path / "own.pt")
+        assert replay(tmp_path / "own.pt", ("tests.",)).is_reproduced
+
+
+def test_a_bundle_whose_data_were_moved_is_replayed(file: Path, tmp_path: Path) -> None:
+    bundle = torch.load(file, weights_only=True)
+    bundle["config"]["data"]["source"]["_target_"] = "tests.own_package.digits_in"
+    bundle["config"]["data"]["root"] = "/nowhere/at/all"
+    torch.save(bundle, tmp_path / "own.pt")
+    words = ("scripts/replay.py", f"bundle={tmp_path / 'own.pt'}", "allow_targets=[tests.]")
+    refused = forked(*words)
+    assert refused.returncode == 2
+    assert "data.root=/nowhere/at/all: is no folder; if the data were moved, say where they are: data.root=..." in (
+        refused.stderr
+    )
+    done = forked(*words, f"data.root={tmp_path}")
+    assert done.returncode == 0 and "reproduced, bit for bit" in done.stdout, done.stderr
+
+
 def test_bad_arguments_are_one_line(file: Path, tmp_path: Path) -> None:
     (tmp_path / "page.pt").write_text("<html>")
     torch.save({"nelbo": {}}, tmp_path / "checkpoint.pt")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,22 @@ PREFIX = re.compile(r"([A-Za-z]\w*\.)+", re.ASCII)
 PLAIN = (str, int, float, bool, type(None))
 MAX_DEPTH = 32
 MAX_VALUES = 100_000  # a list that holds another one twice, and so on, is short to write and endless to read
+
+
+IN_CONFIGS = "allow_targets=[{}.]"
+IN_PYTHON = 'nelbo.load(..., allow=("{}.",))'
+"""How a user allows a package of their own, where it is typed and in Python."""
+
+
+class RefusedTarget(ConfigError):
+    """A target outside the allowed packages; the hint says how its package is allowed, if it may be a user's own."""
+
+    def __init__(self, key: str, name: str, allow: str = IN_CONFIGS) -> None:
+        self.name = name
+        package = name.partition(".")[0]
+        theirs = package not in {*sys.stdlib_module_names, *OTHERS, "nelbo"}
+        how = f"; if {package} is yours, or you trust it: {allow.format(package)}" if theirs else ""
+        super().__init__(key, name, f"is not among the packages whose objects a config may build{how}", located=True)
 
 
 class Factory:
@@ -102,7 +119,7 @@ def check_targets(plain: object, allowed: Sequence[str] = RUN_PREFIXES, path: st
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise ConfigError(key, _shown(name), "is not the dotted name of a class or a function", located=True)
         if not _matches(name, allowed):
-            raise ConfigError(key, name, "is not among the packages whose objects a config may build", located=True)
+            raise RefusedTarget(key, name)
 
 
 def user_prefixes(key: str, value: object) -> tuple[str, ...]:
@@ -196,7 +213,7 @@ def _resolve(name: str, key: str, allowed: Sequence[str]) -> Callable[..., Any]:
     except AttributeError as error:
         raise ConfigError(key, name, "does not exist", located=True) from error
     except ImportError as error:
-        raise ConfigError(key, name, f"does not exist: {first_line(error)}", located=True) from error
+        raise ConfigError(key, name, import_failed(name, error), located=True) from error
     if name.startswith("nelbo."):
         home = "nelbo"  # and of ours, what a module offers: a helper that copies or downloads files is no part of a run
         if attribute not in getattr(module, "__all__", ()):
@@ -211,6 +228,16 @@ def _resolve(name: str, key: str, allowed: Sequence[str]) -> Callable[..., Any]:
     if not callable(target) or not f"{getattr(target, '__module__', '')}.".startswith(f"{home}."):
         raise ConfigError(key, name, f"is not a class or a function of {home}", located=True)
     return target  # type: ignore[no-any-return]
+
+
+def import_failed(name: str, error: ImportError) -> str:
+    """What to say of a target whose module cannot be imported; a user's own may lie where Python does not look."""
+    missing = isinstance(error, ModuleNotFoundError)
+    if not missing or name.startswith("nelbo.") or _matches(name, RUN_PREFIXES):
+        return f"does not exist: {first_line(error)}"
+    if f"{name}.".startswith(f"{error.name}."):
+        return f"does not exist: {first_line(error)}; say which folder it lies in: PYTHONPATH=FOLDER python ..."
+    return f"cannot be imported: {first_line(error)}; install that, or say where it is: PYTHONPATH=FOLDER python ..."
 
 
 def _check_arguments(target: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, Any], path: str) -> None:

@@ -141,7 +141,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "seed": lambda key, value: integer(key, value, minimum=0, maximum=2**32 - 1),
     "data.name": _name,
     "data.shape": _or_none(_shape),
-    "data.levels": lambda key, value: integer(key, value, minimum=2, maximum=256),
+    "data.levels": _or_none(lambda key, value: integer(key, value, minimum=2, maximum=256)),
     "data.num_workers": lambda key, value: integer(key, value, minimum=0, maximum=MOST_PROCESSES),
     "guard.skip_above": _or_none(_positive),
     "trial": _or_none(_trial),

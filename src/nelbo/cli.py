@@ -27,10 +27,11 @@ from nelbo.errors import ConfigError, NelboError, Stopped
 from nelbo.files import DISK_ERRORS
 from nelbo.sweeps.job import plain_config, run_cell, world_size_from_outside
 from nelbo.sweeps.names import directory_name
+from nelbo.sweeps.own_targets import message_of_hydra
 
 log = logging.getLogger(__name__)
 USAGE_ERROR = 2
-HYDRA_MAY_MAKE = ("nelbo.sweeps.callback.ReportCallback", "logging.*")
+HYDRA_MAY_MAKE = ("nelbo.sweeps.own_targets.AllowTargets", "nelbo.sweeps.callback.ReportCallback", "logging.*")
 TYPED_KEYS = (
     "model.latent_dim",
     "objective.beta",
@@ -225,6 +226,8 @@ def explain(error: Exception, script: str = "train.py") -> str:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return _no_option(group, option, option, error.options)
     text = str(error)
+    if message := message_of_hydra(f"{text}\n{error.__cause__ or ''}"):
+        return message
     if match := re.search(r"Could not load '([^']+)/([^']+)'.*path=file://(\S+)", text, re.DOTALL):  # one of a list
         group, option, home = match.groups()
         options = sorted(file.stem for file in Path(home, group).glob("*.yaml"))

@@ -12,6 +12,7 @@ MACHINE_FACTS = (
     "trainer.accelerator",
     "trainer.strategy",
     "data.num_workers",
+    "data.max_megapixels",
     "threads",
     "trial",
     "resume",

@@ -15,7 +15,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from nelbo.build import MODEL_PREFIXES, build, user_prefixes
+from nelbo.build import IN_CONFIGS, IN_PYTHON, MODEL_PREFIXES, RefusedTarget, build, user_prefixes
 from nelbo.errors import CheckpointError, ConfigError, DamagedCheckpoint, first_line
 from nelbo.models import VAE
 
@@ -45,11 +45,17 @@ def load(path: str | Path, *, allow: Sequence[str] = ()) -> VAE:
         ConfigError: if `allow` is not a list of packages.
     """
     file = checkpoint_file(path)
-    return build_model(read_checkpoint(file), file, allow)
+    return build_model(read_checkpoint(file), file, allow, how=IN_PYTHON)
 
 
-def build_model(checkpoint: Mapping[str, Any], file: Path, allow: Sequence[str] = ()) -> VAE:
+def build_model(checkpoint: Mapping[str, Any], file: Path, allow: Sequence[str] = (), *, how: str = IN_CONFIGS) -> VAE:
     """The model of a checkpoint that was read from `file`, in eval mode, on the CPU.
+
+    Args:
+        checkpoint: its content.
+        file: where it lies.
+        allow: packages that it may be made of beside our own.
+        how: the caller's way to say `allow`, for the message that refuses another package.
 
     Raises:
         CheckpointError: if it cannot be built.
@@ -57,6 +63,9 @@ def build_model(checkpoint: Mapping[str, Any], file: Path, allow: Sequence[str] 
     allowed = (*MODEL_PREFIXES, *user_prefixes("allow", allow))
     try:
         model = build(checkpoint[RECORD].get("model"), "model", allowed)
+    except RefusedTarget as error:
+        refused = RefusedTarget(error.key, error.name, how)
+        raise CheckpointError(f"{file}: its model cannot be built: {_short(refused)}") from error
     except ConfigError as error:
         raise CheckpointError(f"{file}: its model cannot be built: {_short(error)}") from error
     except Exception as error:  # whatever a stranger's numbers mean to torch

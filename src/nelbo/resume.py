@@ -170,9 +170,10 @@ def changes(folder: Path, plain: Mapping[str, Any]) -> Changes:
     except (OSError, yaml.YAMLError) as error:
         raise CheckpointError(f"{folder / CONFIG}: cannot be read ({first_line(error)})") from error
     differ = differences(before, plain)
-    if plain["data"]["shape"] is None:  # the run filled it in, also where it is interpolated
-        filled = before["data"]["shape"]
-        differ = {key: pair for key, pair in differ.items() if pair != (filled, None)}
+    for part in ("shape", "levels"):  # which the run filled in, also where they are interpolated
+        if plain["data"].get(part, "") is None:
+            filled = before["data"].get(part)
+            differ = {key: pair for key, pair in differ.items() if pair != (filled, None)}
     differ = {key: pair for key, pair in differ.items() if not _is_one_of(key, (*MACHINE_FACTS, "budget"))}
     allowed = (*FREE_TO_CHANGE, *plain["resume_changes"])
     refused = {key: pair for key, pair in differ.items() if not _is_one_of(key, allowed)}

@@ -135,8 +135,10 @@ def fit_and_test(
             mend = f"is not what {found.file} was trained on; train anew, in another directory"
             raise ConfigError("data", data.name, mend)
         data.position = (found.epochs, found.batches)
-    if plain["data"]["shape"] is None:  # a file's images say themselves what they are
-        OmegaConf.update(config, "data.shape", list(data.shape or ()))
+    said = {"shape": list(data.shape or ()), "levels": data.levels}
+    if unsaid := [key for key in said if plain["data"].get(key, "") is None]:  # a file's images say what they are
+        for key in unsaid:
+            OmegaConf.update(config, f"data.{key}", said[key])
         plain = resolve(config)
     model: VAE = build(plain["model"], "model", allowed)
     images = data.starting_images()

@@ -96,7 +96,7 @@ def read_picture(path: Path) -> None:
     home.mkdir()
     Image.new("RGB", (9, 9)).save(home / "other.png")
     shutil.copy(path, home)
-    whole(image_folder(str(home), 8, 3, 1, 0).train)
+    whole(image_folder(str(home), 8, 3, 90, 1, 0).train)
 
 
 def write_omniglot(path: Path) -> None:

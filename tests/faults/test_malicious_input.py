@@ -136,6 +136,11 @@ def test_malicious_input_a_checkpoint_widens_nothing(tmp_path: Path) -> None:
         nelbo.load(file)
     with pytest.raises(CheckpointError, match="a Rational"):  # it was called
         nelbo.load(file, allow=("fractions.",))
+    data = {**whole()["nelbo"]["data"], "source": {"_target_": "fractions.Fraction", "_partial_": True}}
+    widened = {"data": data, "allow_targets": ["fractions."], "allow": ["fractions."], "moved": {}}
+    run = FinishedRun.open(changed(tmp_path, **widened))
+    with pytest.raises(ConfigError, match="source._target_=fractions.Fraction: is not among the packages"):
+        assert run.data, "never"
 
 
 def pickles(tmp_path: Path, marker: Path) -> list[Path]:

@@ -103,17 +103,28 @@ def unlabelled(count: int) -> Tensor:
     return torch.full((count,), UNLABELLED)
 
 
-def split_off_test(examples: Examples, size: float, seed: int, classes: Sequence[str] = ()) -> Arrays:
-    """A set that was published in one piece: `size` of it, drawn by `seed`, becomes the test set.
+def split_off_test(
+    examples: Examples, size: float, seed: int, classes: Sequence[str] = (), validation: int = 0
+) -> Arrays:
+    """A set that was published without test images: `size` of it, drawn by `seed`, becomes the test set.
+
+    Args:
+        examples: all of them.
+        size: a number of images, or a share of those that are not for validation.
+        seed: of the choice.
+        classes: what the labels mean.
+        validation: how many of the last are a published validation set, and stay that.
 
     Raises:
         ConfigError: if that leaves nothing to train on.
     """
-    count = held_out("test_size", size, len(examples))
+    total = len(examples) - validation
+    count = held_out("test_size", size, total)
     if count == 0:
-        raise ConfigError("test_size", size, f"must leave at least one of the {len(examples)} images to test on")
-    chosen, rest = random_split(len(examples), count, seed)
-    return Arrays(examples.take(rest), examples.take(chosen), classes=tuple(classes))
+        raise ConfigError("test_size", size, f"must leave at least one of the {total} images to test on")
+    chosen, rest = random_split(total, count, seed)
+    kept = torch.cat([rest, torch.arange(total, len(examples))])
+    return Arrays(examples.take(kept), examples.take(chosen), validation, tuple(classes))
 
 
 def random_split(total: int, size: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ Shapes: N or B examples, C H W image.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import mmap
 from collections.abc import Sequence
@@ -36,16 +37,27 @@ class MemoryMap:
         offset: of the first image.
         channels: where the file has them: "first", "last" or "none".
         mend: what to say where the file is damaged.
+        levels: how many values the file's pixels take, 0 .. levels - 1, which are served spread over 0 .. 255; None
+            serves them as they are.
 
     Raises:
         DataError: if the file has not the length that the shape says.
     """
 
     def __init__(
-        self, path: Path, shape: Sequence[int], sha256: str, *, offset: int = 0, channels: str = "first", mend: str
+        self,
+        path: Path,
+        shape: Sequence[int],
+        sha256: str,
+        *,
+        offset: int = 0,
+        channels: str = "first",
+        mend: str,
+        levels: int | None = None,
     ) -> None:
-        self._arguments = (path, tuple(shape), sha256, offset, channels, mend)
-        self.path, self.sha256 = path, sha256
+        self._arguments = (path, tuple(shape), sha256, offset, channels, mend, levels)
+        self.path, self.levels = path, levels
+        self.sha256 = sha256 if levels is None else hashlib.sha256(f"{sha256} {levels}".encode()).hexdigest()
         expected = offset + math.prod(shape)
         if expected == offset:
             raise DataError(f"{path}: the data set is empty")
@@ -84,11 +96,24 @@ class MemoryMap:
             images[part] = self._images[positions[part]]
             if self._hand_back:
                 self._map.madvise(mmap.MADV_DONTNEED)
-        return torch.from_numpy(images)
+        return torch.from_numpy(images if self.levels is None else at_levels(images, self.levels))
+
+    def with_levels(self, levels: int) -> MemoryMap:
+        """The same file, its pixels 0 .. levels - 1 served spread over 0 .. 255."""
+        path, shape, sha256, offset, channels, mend, _ = self._arguments
+        return _open(path, shape, sha256, offset, channels, mend, levels)
 
 
-def _open(path: Path, shape: tuple[int, ...], sha256: str, offset: int, channels: str, mend: str) -> MemoryMap:
-    return MemoryMap(path, shape, sha256, offset=offset, channels=channels, mend=mend)
+def _open(
+    path: Path, shape: tuple[int, ...], sha256: str, offset: int, channels: str, mend: str, levels: int | None
+) -> MemoryMap:
+    return MemoryMap(path, shape, sha256, offset=offset, channels=channels, mend=mend, levels=levels)
+
+
+def at_levels(stored: np.ndarray, levels: int) -> np.ndarray:
+    """A copy of uint8 values k = 0 .. levels - 1 as round(255 k / (levels - 1))."""
+    table = bytes(min(255, round(255 * value / (levels - 1))) for value in range(256))
+    return np.frombuffer(bytearray(stored.tobytes()).translate(table), np.uint8).reshape(stored.shape)
 
 
 def channels_first(array: np.ndarray, channels: str) -> np.ndarray:

@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader
 
 from nelbo.data.arrays import Arrays, Examples, RawBatch, held_out, random_split
 from nelbo.data.augmentation import Augmentation
+from nelbo.data.labels import with_classes
+from nelbo.data.levels import EIGHT_BITS, settle
 from nelbo.data.loader import Batches, loader
 from nelbo.data.noise import Draws
 from nelbo.data.protocols import PROTOCOLS
@@ -41,7 +43,8 @@ class ImageData(pl.LightningDataModule):
         name: of the data set, for results.
         source: called once with `options`, gives the images.
         shape: (C, H, W), which the loaded images must have; None takes theirs.
-        levels: how many values a stored pixel may take, for likelihoods of discrete pixels.
+        levels: how many values a pixel may take, for likelihoods of discrete pixels; None is 256, where the images
+            leave no doubt that 255 is white.
         protocol: how stored pixels become what the model sees, a key of `PROTOCOLS`.
         augment: what training images go through before that.
         batch_size: B, in each process.
@@ -62,7 +65,7 @@ class ImageData(pl.LightningDataModule):
         name: str,
         source: Callable[..., Arrays],
         shape: Sequence[int] | None,
-        levels: int,
+        levels: int | None,
         protocol: str,
         augment: Augmentation,
         batch_size: int,
@@ -76,7 +79,7 @@ class ImageData(pl.LightningDataModule):
         super().__init__()
         self.name, self.source, self.augment = name, partial(source, **options), augment
         self.shape = None if shape is None else tuple(shape)
-        self.levels = integer("levels", levels, minimum=2)
+        self.levels = None if levels is None else integer("levels", levels, minimum=2, maximum=EIGHT_BITS)
         self.protocol = choice("protocol", protocol, list(PROTOCOLS))
         self.batch_size = positive_integer("batch_size", batch_size)
         self.validation_size = validation_size
@@ -115,9 +118,12 @@ class ImageData(pl.LightningDataModule):
             self.shape = arrays.shape
         if arrays.shape != self.shape:
             raise ConfigError("shape", list(self.shape), f"{self.name} has images of shape {list(arrays.shape)}")
-        if self.dequantized_levels not in (None, 256):
+        arrays = with_classes(arrays, str(self.name))
+        arrays = settle(arrays, self.levels, str(self.name))
+        self.levels = self.levels or EIGHT_BITS
+        if self.dequantized_levels not in (None, EIGHT_BITS):
             raise ConfigError("protocol", self.protocol, f"is for 256 levels; {self.name} has {self.levels}")
-        if self.protocol == "static" and not arrays.validation:
+        if self.protocol == "static" and (not arrays.validation or self.levels != 2):
             raise ConfigError("protocol", self.protocol, f"{self.name} is not published in binary form")
         self.augment.check(arrays.shape)
         train, validation = self._split(arrays)

@@ -33,11 +33,15 @@ IMAGES, MANIFEST = "images.bin", "manifest.json"
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some images on their way into a store: uint8 (B, C, H, W), labels (B,), factors (B, F) where there are any."""
+    """Some images on their way into a store: uint8 (B, C, H, W), labels (B,), factors (B, F) where there are any.
+
+    Those for `validation` come last.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     factors: np.ndarray | None = None
+    validation: bool = False
 
 
 class Store:
@@ -68,13 +72,18 @@ class Store:
                     self._make(make, num_bytes, scratch)
         return read_store(self.folder)
 
+    def validation(self) -> int:
+        """How many of the last images are for validation, of a store that is there."""
+        with readable(self.folder / MANIFEST, "manifest", f"delete {self.folder} to make it anew"):
+            return int(json.loads((self.folder / MANIFEST).read_text())["validation"])
+
     def _make(self, make: Callable[[], Iterator[Chunk]], num_bytes: int, scratch: Path) -> None:
         free = shutil.disk_usage(scratch).free
         if num_bytes > free:
             raise DataError(f"{self.folder}: needs {num_bytes:,} bytes of disk, {free:,} are free; set NELBO_DATA")
         made = scratch / "store"
         made.mkdir()
-        digest, shape, labels, factors = hashlib.sha256(), (0, 0, 0), [], []
+        digest, shape, labels, factors, validation = hashlib.sha256(), (0, 0, 0), [], [], 0
         with open(made / IMAGES, "wb") as file:
             for chunk in make():
                 content = np.ascontiguousarray(chunk.images)
@@ -82,6 +91,7 @@ class Store:
                 file.write(content.data)
                 digest.update(content.data)
                 labels.append(chunk.labels)
+                validation += len(content) if chunk.validation else 0
                 if chunk.factors is not None:
                     factors.append(chunk.factors)
             file.flush()
@@ -91,7 +101,12 @@ class Store:
         _save(made / "labels.npy", labels)
         if factors:
             _save(made / "factors.npy", factors)
-        manifest = {"shape": [sum(map(len, labels)), *shape], "sha256": digest.hexdigest(), "factors": bool(factors)}
+        manifest = {
+            "shape": [sum(map(len, labels)), *shape],
+            "sha256": digest.hexdigest(),
+            "factors": bool(factors),
+            "validation": validation,
+        }
         (made / MANIFEST).write_text(json.dumps(manifest))
         for number, old in enumerate(self.folder.parent.glob(f"{glob.escape(self.place.name)}-*")):
             os.rename(old, scratch / f"old{number}")  # removed with the scratch folder; who reads it keeps its files

@@ -1,4 +1,4 @@
-"""What is typed behind `run=`: names of directories, which may hold signs that mean something to Hydra."""
+"""What is typed behind `run=` and `data.KEY=`: Hydra would read the one as its own signs and refuse the other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-KEY = "run="
+KEY, DATA = "run=", "data."
 PATTERN_SIGNS = frozenset("*?")
 
 
@@ -17,6 +17,16 @@ def quote_runs(arguments: Sequence[str]) -> list[str]:
     commas only that end a path.
     """
     return [KEY + _quoted(argument[len(KEY) :]) if argument.startswith(KEY) else argument for argument in arguments]
+
+
+def open_data(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `data.KEY=` written as Hydra takes a key that no config file has: `+data.KEY=`."""
+    return [f"+{argument}" if argument.startswith(DATA) else argument for argument in arguments]
+
+
+def packages(typed: str) -> list[str]:
+    """The packages in `[first.,second.]`, the brackets left out or not."""
+    return [name.strip() for name in typed.strip("[]").split(",") if name.strip()]
 
 
 def _quoted(typed: str) -> str:

@@ -40,14 +40,14 @@ def evaluate(plain: Mapping[str, Any]) -> None:
     """
     if plain["threads"] is not None:
         torch.set_num_threads(positive_integer("threads", plain["threads"]))
-    measures = build(plain["metrics"], "metrics", MEASURE_PREFIXES)
+    allow = user_prefixes("allow_targets", plain["allow_targets"])
+    measures = build(plain["metrics"], "metrics", (*MEASURE_PREFIXES, *allow))
     check_measures(measures, plain)
     paths = [plain["run"]] if isinstance(plain["run"], str) else plain["run"]
     if not isinstance(paths, list) or not paths or not all(isinstance(run, str) for run in paths):
         raise ConfigError("run", paths, "must be a run's directory or checkpoint, or a list: run=[a,b]", located=True)
     out = Out.check(plain["out"], len(paths))
-    allow = user_prefixes("allow_targets", plain["allow_targets"])
-    runs = [FinishedRun.open(run, allow) for run in paths]
+    runs = [FinishedRun.open(run, allow, plain["data"]) for run in paths]
     with joined_processes() as processes, watched(processes) as (watch, durations):
         given = {"split": plain["split"], "device": plain["device"], "processes": processes, "watch": watch}
         given["expect"] = durations.expect

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from yaml import YAMLError
 
-from nelbo.build import build
+from nelbo.build import build, user_prefixes
 from nelbo.data.fetch import cache_directory
 from nelbo.data.module import ImageData
 from nelbo.errors import CheckpointError, ConfigError, DataError, choice, first_line
@@ -24,6 +24,7 @@ from nelbo.evaluation.measure import Subject
 from nelbo.loading import RECORD, build_model, checkpoint_file, read_checkpoint
 from nelbo.models import VAE
 from nelbo.rewind import UNIT_HISTORY
+from nelbo.runs.moved import moved, with_hint
 
 DATA_PREFIXES = ("nelbo.data.",)
 SPLITS = ("test", "val", "train")
@@ -67,20 +68,25 @@ class FinishedRun:
         record: what it says of itself: model, data, seed, provenance, in plain containers.
         step: of training, at which it was written.
         model: in eval mode, on the CPU.
+        allow: packages of one's own that its data may be made by.
+        moved: where its data lie now, as it is typed behind `data.`; None if they lie where they did.
     """
 
     file: Path
     record: Mapping[str, Any]
     step: int
     model: VAE
+    allow: Sequence[str] = ()
+    moved: Mapping[str, Any] | None = None
 
     @classmethod
-    def open(cls, path: str | Path, allow: Sequence[str] = ()) -> FinishedRun:
+    def open(cls, path: str | Path, allow: Sequence[str] = (), moved: Mapping[str, Any] | None = None) -> FinishedRun:
         """Read a run directory (its best.ckpt) or a checkpoint.
 
         Args:
             path: it.
-            allow: packages of one's own that the model may be made of, as of `nelbo.load`.
+            allow: packages of one's own that model and data may be made of, as of `nelbo.load`.
+            moved: where its data lie now, if elsewhere.
 
         Raises:
             CheckpointError: if there is none, or it was not written by nelbo, or it is damaged.
@@ -91,7 +97,8 @@ class FinishedRun:
         record = checkpoint[RECORD]
         if not all(isinstance(record.get(key), dict) for key in ("data", "provenance")):
             raise CheckpointError(f"{file}: does not say what data it was trained on; train it again")
-        return cls(file, record, int(checkpoint.get("global_step", 0)), build_model(checkpoint, file, allow))
+        model = build_model(checkpoint, file, allow)
+        return cls(file, record, int(checkpoint.get("global_step", 0)), model, allow, moved)
 
     @property
     def folder(self) -> Path:
@@ -130,15 +137,16 @@ class FinishedRun:
 
         Raises:
             DataError: if it cannot be had, or is not what the model was trained on.
-            ConfigError: if the checkpoint asks for what this version does not have.
+            ConfigError: if the checkpoint asks for what this version does not have, or may not have.
         """
-        data = build(self.record["data"], "data", DATA_PREFIXES)
+        allowed = (*DATA_PREFIXES, *user_prefixes("allow_targets", self.allow))
+        data = build(moved(self.record["data"], self.moved), "data", allowed)
         if not isinstance(data, ImageData):
             raise CheckpointError(f"{self.file}: what it calls its data is a {type(data).__name__}")
         try:
             data.setup()
         except ConfigError as error:
-            raise error.within("data") from error.__cause__
+            raise with_hint(error) from error.__cause__
         except DataError as error:
             raise DataError(f"{self.file}: its data cannot be had: {error}") from error
         found = data.provenance()

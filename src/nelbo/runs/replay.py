@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from nelbo.build import build
+from nelbo.build import build, user_prefixes
 from nelbo.data.module import ImageData
 from nelbo.distributions.precision import FLOAT32, float32
 from nelbo.errors import CheckpointError, first_line
@@ -82,14 +82,15 @@ class Replay:
         return bool(was) and was.keys() == now.keys()
 
 
-def replay(file: Path, allow: Sequence[str] = ()) -> Replay:
+def replay(file: Path, allow: Sequence[str] = (), moved: Mapping[str, Any] | None = None) -> Replay:
     """Make the step of a bundle again, on the kind of device that it was made on where there is one.
 
     Sets torch's threads and random state.
 
     Args:
         file: the bundle.
-        allow: packages of one's own that the model may be made of, as of `nelbo.load`.
+        allow: packages of one's own that model, data and objective may be made of, as of `nelbo.load`.
+        moved: where its data lie now, if elsewhere, as of `FinishedRun`.
 
     Raises:
         CheckpointError: if it is no bundle, is damaged, or asks for what this version does not have.
@@ -98,8 +99,9 @@ def replay(file: Path, allow: Sequence[str] = ()) -> Replay:
     bundle = read_bundle(file)
     config, state, bits = bundle["config"], bundle["state_dict"], bundle["last_bits"]
     model = build_model({RECORD: {"model": config["model"]}, "state_dict": state}, file, allow)
-    run = FinishedRun(file, {"data": config["data"], "provenance": bundle["provenance"]}, bundle["step"], model)
-    objective = build(config["objective"], "objective", OBJECTIVE_PREFIXES)
+    record = {"data": config["data"], "provenance": bundle["provenance"]}
+    run = FinishedRun(file, record, bundle["step"], model, allow, moved)
+    objective = build(config["objective"], "objective", (*OBJECTIVE_PREFIXES, *user_prefixes("allow_targets", allow)))
     if not isinstance(objective, Objective):
         raise CheckpointError(f"{file}: what it holds is not an objective but a {type(objective).__name__}")
     device = torch.device("cuda" if bits.get("device") == "cuda" and torch.cuda.is_available() else "cpu")

@@ -25,7 +25,7 @@ class ReportCallback(Callback):
         if not (sweep / PLAN).exists():  # another sweeper, which keeps no plan
             return
         try:
-            page = write_report(sweep)
+            page = write_report(sweep, list(config.get("allow_targets") or ()))
             if line := say_best(sweep):
                 log.info("%s", line)
             log.info("report: %s", page)

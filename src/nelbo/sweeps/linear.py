@@ -87,8 +87,13 @@ def is_linear(config: Mapping[str, Any]) -> bool:
     )
 
 
-def truth(rows: Sequence[Row]) -> Truth | None:
-    """The exact answers of the finished linear cells; None if there are none."""
+def truth(rows: Sequence[Row], allow: Sequence[str] = ()) -> Truth | None:
+    """The exact answers of the finished linear cells; None if there are none.
+
+    Args:
+        rows: cells.
+        allow: packages of one's own that may make their data.
+    """
     linear = [row for row in rows if "test/kl" in row.metrics and is_linear(row.cell.config)]
     if not linear:
         return None
@@ -101,7 +106,7 @@ def truth(rows: Sequence[Row]) -> Truth | None:
         families.setdefault((json.dumps(plain, sort_keys=True), config["model"]["latent_dim"], sigma), []).append(row)
     try:
         for (data, latent_dim, sigma), members in families.items():
-            images = spectrum_of(data)
+            images = spectrum_of(data, tuple(allow))
             betas = sorted({float(row.cell.config["objective"]["beta"]) for row in members})
             found.curves.append(curve(images, latent_dim, sigma, betas))
             for row in members:
@@ -113,19 +118,23 @@ def truth(rows: Sequence[Row]) -> Truth | None:
 
 
 @functools.lru_cache(maxsize=8)
-def spectrum_of(data: str) -> Spectrum:
+def spectrum_of(data: str, allow: tuple[str, ...] = ()) -> Spectrum:
     """The spectrum of the training images of a data config (as JSON), with the energy of its test images.
+
+    Args:
+        data: the config.
+        allow: packages of one's own that may make the data.
 
     Raises:
         NelboError: if the data cannot be had, or its images are too large.
     """
     import torch
 
-    from nelbo.build import build
+    from nelbo.build import RUN_PREFIXES, build, user_prefixes
     from nelbo.sweeps.water_filling import MAX_PIXELS, spectrum
 
     plain = json.loads(data) | {"batch_size": 1, "order_seed": 0, "shuffle": False, "num_workers": 0}
-    module = build(plain, "data")
+    module = build(plain, "data", (*RUN_PREFIXES, *user_prefixes("allow_targets", allow)))
     module.setup()
     pixels = math.prod(module.shape)
     if pixels > MAX_PIXELS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nelbo.files import write_text
@@ -20,11 +21,12 @@ from nelbo.sweeps.table import SweepTable, read_table
 HTML, FIGURES = "report.html", "report"
 
 
-def write_report(sweep: Path) -> Path:
+def write_report(sweep: Path, allow: Sequence[str] = ()) -> Path:
     """Write all of it anew, of whatever has finished; where the page is.
 
     Args:
         sweep: the sweep's directory.
+        allow: packages of one's own that may make its data, of which linear models have an exact answer.
 
     Raises:
         SweepError: if it is none.
@@ -39,7 +41,7 @@ def write_report(sweep: Path) -> Path:
     sections, shown = [], []
     for index, part in enumerate(tables):
         section = Section(title(part) if reason else "", part)
-        for picture in pictures(part):
+        for picture in pictures(part, allow):
             name = f"{picture.name}_{index + 1}" if reason else picture.name
             file = folder / f"{name}.png"
             picture.figure.savefig(file)
@@ -58,9 +60,9 @@ def say_best(sweep: Path) -> str:
     return f"no setting is the best: {reason}" if reason else best_line(table)
 
 
-def pictures(table: SweepTable) -> list[Picture]:
+def pictures(table: SweepTable, allow: Sequence[str] = ()) -> list[Picture]:
     """All figures of cells that are comparable."""
     scale = scale_of(table)
-    plane = rate_distortion(table, scale, truth(table.rows))
+    plane = rate_distortion(table, scale, truth(table.rows, allow))
     curves = learning_curves(table, scale)
     return [picture for picture in (plane, *heat_maps(table), curves) if picture is not None]

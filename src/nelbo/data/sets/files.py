@@ -10,6 +10,7 @@ import logging
 import os
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,38 +18,40 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-from nelbo.data.arrays import Arrays, Examples, split_off_test, unlabelled
+from nelbo.data.arrays import Arrays, Examples, split_off_test
 from nelbo.data.fetch import cache_directory, workspace
+from nelbo.data.labels import plain_labels, read_labels
 from nelbo.data.memory_map import MemoryMap, channels_first
 from nelbo.data.readable import readable
+from nelbo.data.sets.eight_bits import advice, eight_bits
+from nelbo.data.sets.names import IMAGES, LABELS, TEST, TRAIN, VALIDATION, WHOLE, roles_of
 from nelbo.data.store import fingerprint, version
 from nelbo.errors import ConfigError, DataError
 from nelbo.errors import path as as_path
 
 log = logging.getLogger(__name__)
 LAYOUT = "images of shape (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels"
-TRAIN, TEST = (
-    (("train_images", "train_labels"), ("x_train", "y_train")),
-    (("test_images", "test_labels"), ("x_test", "y_test")),
-)
-WHOLE = (("images", "labels"), ("x", "y"))
+NAMES = "train_images and test_images (val_images is optional), or images, with labels named alike"
 MEND = "write it anew"
 LARGEST_SHARE = 0.5
 """Of the machine's memory, what a packed file may unpack to."""
 SLOW_TO_HASH = 1 << 30
 """Bytes; about three seconds on one core."""
 
+Parts = tuple[Examples, int, Examples | None, tuple[str, ...]]
+"""Training images, how many of the last of them are for validation, test images if there are any, names of classes."""
+
 
 def array_file(path: str, test_size: float, seed: int) -> Arrays:
-    """A set in a file: uint8, or booleans, or numbers in [0, 1] that are multiples of 1/255.
+    """A set in a file: whole numbers from 0 to 255, or booleans, or numbers in [0, 1] that are multiples of 1/255.
 
     A .npy file of uint8 is memory-mapped, so it may be larger than memory; labels may lie beside it in
-    `<name>_labels.npy`. The others are read into memory, and hold `train_images` and `test_images` (or `x_train` and
-    `x_test`), or `images` alone, with labels named alike.
+    `<name>_labels.npy`. The others are read into memory. Their arrays are named by split and content, such as
+    `train_images`, `x_val` or `testLabels`, or by content alone; what has another name is not used, and that is said.
 
     Args:
         path: of the file.
-        test_size: how many images, or which share of them, are the test set where the file has none.
+        test_size: how many training images, or which share of them, are the test set where the file has none.
         seed: of that choice.
 
     Raises:
@@ -61,11 +64,13 @@ def array_file(path: str, test_size: float, seed: int) -> Arrays:
         raise ConfigError("path", path, f"must end in {', '.join(readers)}")
     if not file.is_file():
         raise ConfigError("path", path, "is not a file" if file.is_absolute() else f"is not a file in {Path.cwd()}")
-    first, *rest = readers[file.suffix](file)
-    return Arrays(first, rest[0]) if rest else split_off_test(first, test_size, seed)
+    train, validation, test, classes = readers[file.suffix](file)
+    if test is None:
+        return split_off_test(train, test_size, seed, classes, validation)
+    return Arrays(train, test, validation, classes)
 
 
-def _read_npy(path: Path) -> list[Examples]:
+def _read_npy(path: Path) -> Parts:
     with readable(path, ".npy file", MEND):
         with open(path, "rb") as stream:
             version = npy.read_magic(stream)
@@ -79,12 +84,12 @@ def _read_npy(path: Path) -> list[Examples]:
         else:
             _check_memory(path, path.stat().st_size, "save its images as uint8, which are read from disk as needed")
             images = _pixels(np.load(path, allow_pickle=False), path, "the array")
-    labels = unlabelled(len(images))
-    beside = path.with_name(f"{path.stem}_labels.npy")
+    beside, stored = path.with_name(f"{path.stem}_labels.npy"), None
     if beside.exists():
         with readable(beside, "array of labels", MEND):
-            labels = _labels(np.load(beside, allow_pickle=False), len(images), beside)
-    return [Examples(images, labels)]
+            stored = plain_labels(lambda: np.load(beside), beside)
+    labels, classes = read_labels({WHOLE: stored}, {WHOLE: len(images)}, beside)
+    return Examples(images, labels[WHOLE]), 0, None, classes
 
 
 def _check_memory(path: Path, size: int, mend: str) -> None:
@@ -93,49 +98,62 @@ def _check_memory(path: Path, size: int, mend: str) -> None:
         raise DataError(f"{path}: unpacks to {size:,} bytes, this machine has {memory:,} of memory; {mend}")
 
 
-def _read_npz(path: Path) -> list[Examples]:
+def _read_npz(path: Path) -> Parts:
     with readable(path, ".npz file", MEND):
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
         _check_memory(path, unpacked, "save its images as a .npy file, which is read from disk as needed")
         with np.load(path, allow_pickle=False) as content:
-            return _examples({name: content[name] for name in content.files if _known(name)}, path, content.files)
+            return _parts(content, path, content.files)
 
 
-def _read_safetensors(path: Path) -> list[Examples]:
+def _read_safetensors(path: Path) -> Parts:
     try:
         from safetensors.numpy import load_file
     except ImportError as error:
         raise ConfigError("path", str(path), "needs a package: pip install safetensors") from error
     with readable(path, ".safetensors file", MEND):
         content = load_file(path)
-    return _examples(content, path, list(content))
+    return _parts(content, path, list(content))
 
 
-def _known(name: str) -> bool:
-    return any(name in pair for pair in (*TRAIN, *TEST, *WHOLE))
+def _parts(content: Mapping[str, np.ndarray], path: Path, names: list[str]) -> Parts:
+    """What the arrays are by their names.
+
+    Raises:
+        DataError: if there are no images to train on, or two arrays of them.
+    """
+    roles = roles_of(names, str(path))
+    splits = [split for split in (TRAIN, VALIDATION, TEST, WHOLE) if (split, IMAGES) in roles]
+    if splits not in ([WHOLE], [TRAIN], [TRAIN, VALIDATION], [TRAIN, TEST], [TRAIN, VALIDATION, TEST]):
+        held = ", ".join(map(printable, names))
+        raise DataError(f"{path}: holds {held or 'nothing'}; needs {NAMES}")
+    used = {roles[split, kind] for split in splits for kind in (IMAGES, LABELS) if (split, kind) in roles}
+    if unused := [printable(name) for name in names if name not in used]:
+        log.warning("%s: not used: %s", path, ", ".join(unused))
+    images = {split: _pixels(content[roles[split, IMAGES]], path, roles[split, IMAGES]) for split in splits}
+    stored = {
+        split: plain_labels(partial(content.__getitem__, roles[split, LABELS]), path)
+        if (split, LABELS) in roles
+        else None
+        for split in splits
+    }
+    labels, classes = read_labels(stored, {split: len(images[split]) for split in splits}, path)
+    train, validation = splits[0], 0
+    if VALIDATION in splits:
+        validation = len(images[VALIDATION])
+        if images[TRAIN].shape[1:] != images[VALIDATION].shape[1:]:
+            shapes = [tuple(images[split].shape[1:]) for split in (TRAIN, VALIDATION)]
+            raise DataError(f"{path}: training images have shape {shapes[0]}, validation images {shapes[1]}")
+        images[TRAIN] = torch.cat([images[TRAIN], images[VALIDATION]])
+        labels[TRAIN] = torch.cat([labels[TRAIN], labels[VALIDATION]])
+    test = Examples(images[TEST], labels[TEST]) if TEST in splits else None
+    return Examples(images[train], labels[train]), validation, test, classes
 
 
-def _examples(content: Mapping[str, np.ndarray], path: Path, names: list[str]) -> list[Examples]:
-    """[train, test], or [all]."""
-
-    def part(pairs: tuple[tuple[str, str], ...]) -> Examples | None:
-        for images, labels in pairs:
-            if images in content:
-                pixels = _pixels(content[images], path, images)
-                found = _labels(content[labels], len(pixels), path) if labels in content else unlabelled(len(pixels))
-                return Examples(pixels, found)
-        return None
-
-    train, test, whole = part(TRAIN), part(TEST), part(WHOLE)
-    if train is not None and test is not None and whole is None:
-        return [train, test]
-    alone = [one for one in (train, whole) if one is not None]
-    if len(alone) == 1 and test is None:
-        return alone
-    held = ", ".join(name if name.isprintable() else ascii(name) for name in names)
-    wanted = "train_images and test_images, or images"
-    raise DataError(f"{path}: holds {held or 'nothing'}; needs {wanted}, with labels named alike")
+def printable(name: str) -> str:
+    """A name of a stranger's array, for a message."""
+    return name if name.isprintable() else ascii(name)
 
 
 def _layout(shape: tuple[int, ...], path: Path, name: str) -> str:
@@ -153,34 +171,10 @@ def _layout(shape: tuple[int, ...], path: Path, name: str) -> str:
 def _pixels(array: np.ndarray, path: Path, name: str) -> Tensor:
     """Any allowed array as uint8, (N, C, H, W)."""
     channels = _layout(array.shape, path, name)
-    if array.dtype == bool:
-        array = array.astype(np.uint8) * np.uint8(255)
-    elif array.dtype != np.uint8:
-        array = _eight_bits(array, path, name)
-    return torch.from_numpy(np.ascontiguousarray(channels_first(array, channels)))
-
-
-def _eight_bits(array: np.ndarray, path: Path, name: str) -> np.ndarray:
-    mend = "save uint8 pixels, such as np.round(255 * x).astype(np.uint8)"
-    if array.dtype.kind not in "fiu" or array.size == 0:
-        raise DataError(f"{path}: {name} holds {array.dtype}; {mend}")
-    low, high = array.min(), array.max()
-    if not (low >= 0 and high <= 1):
-        raise DataError(f"{path}: {name} holds {array.dtype} between {low:g} and {high:g}; {mend}")
-    scaled = array.astype(np.float32) * 255
-    rounded = np.round(scaled)
-    if np.abs(scaled - rounded).max() > 0.01:  # silent rounding would change the data
-        raise DataError(f"{path}: {name} holds values between the 256 levels; {mend}")
-    return rounded.astype(np.uint8)
-
-
-def _labels(array: np.ndarray, count: int, path: Path) -> Tensor:
-    labels = array.reshape(len(array), -1)[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
-    if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise DataError(
-            f"{path}: has labels of shape {array.shape} and type {array.dtype}; needs ({count},) whole numbers"
-        )
-    return torch.from_numpy(labels.astype(np.int64))
+    pixels = eight_bits(array)
+    if pixels is None:
+        raise DataError(f"{path}: {advice(array, name)}")
+    return torch.from_numpy(np.ascontiguousarray(channels_first(pixels, channels)))
 
 
 def _digest(path: Path) -> str:

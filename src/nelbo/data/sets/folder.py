@@ -5,38 +5,43 @@ Shapes: N examples, C H W image.
 
 from __future__ import annotations
 
+import logging
 import os
-import warnings
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from nelbo.data.arrays import UNLABELLED, Arrays, Examples, split_off_test
 from nelbo.data.fetch import cache_directory
-from nelbo.data.sets.pictures import check_pixels, chunk_size, read_picture, suffixes
+from nelbo.data.sets.names import TEST, TRAIN, VALIDATION, by_split
+from nelbo.data.sets.pictures import RULES, check_pixels, chunk_size, pictures_up_to, read_picture, suffixes
 from nelbo.data.store import Chunk, Store, fingerprint, version
 from nelbo.errors import ConfigError, DataError, path
 
+log = logging.getLogger(__name__)
 NAMED = 3
-"""How many unreadable files a message names."""
+"""How many files a message names."""
 
 
-def image_folder(root: str, image_size: int, channels: int, test_size: float, seed: int) -> Arrays:
+def image_folder(
+    root: str, image_size: int, channels: int, max_megapixels: float, test_size: float, seed: int
+) -> Arrays:
     """Pictures below `root`; with folders in between, the first of them is the class.
 
-    `root/train` and `root/test`, where both exist, are the split, and `root/val` the validation set; otherwise `seed`
-    draws them. The memory map in the cache is made anew when a file was added, removed or changed.
+    Folders of the usual names (`train`, `Valid`, `test` ...) are the splits; without one for testing `seed` draws its
+    pictures. The memory map in the cache is made anew when a file was added, removed or changed.
 
     Args:
         root: the folder.
         image_size: height and width, to which pictures are cropped and resized.
         channels: 1 or 3.
-        test_size: how many pictures, or which share of them, are the test set.
+        max_megapixels: larger pictures are refused.
+        test_size: how many pictures, or which share of them, are the test set where there is none.
         seed: of that choice.
 
     Raises:
@@ -47,41 +52,66 @@ def image_folder(root: str, image_size: int, channels: int, test_size: float, se
     home = path("root", root).resolve()
     if not home.is_dir():
         raise ConfigError("root", root, "is not a folder of pictures")
-    parts = {name for name in ("train", "val", "test") if (home / name).is_dir()}
-    if not {"train", "test"} <= parts:
-        if parts & {"train", "val"}:
-            raise DataError(
-                f"{home}: has {', '.join(sorted(parts))}; needs train and test (val is optional), or classes"
-            )
-        examples, classes, _ = _part([home], image_size, channels)
-        return split_off_test(examples, test_size, seed, classes)
-    train, classes, counts = _part([home / name for name in ("train", "val") if name in parts], image_size, channels)
-    test, test_classes, _ = _part([home / "test"], image_size, channels)
-    if test_classes and test_classes != classes:
-        raise DataError(f"{home}: train has the classes {', '.join(classes)}, test has {', '.join(test_classes)}")
-    return Arrays(train, test, validation=counts[-1] if "val" in parts else 0, classes=tuple(classes))
-
-
-def _part(homes: list[Path], image_size: int, channels: int) -> tuple[Examples, list[str], list[int]]:
-    """Pictures of some folders, one after the other; their classes; how many each has."""
-    found = [_pictures(home) for home in homes]
-    for home, files in zip(homes, found, strict=True):
+    splits = _splits(home)
+    found = {split: _pictures(folder) for split, folder in splits.items()}
+    for split, files in found.items():
         if not files:
-            raise DataError(f"{home}: holds no pictures ({', '.join(sorted(suffixes()))})")
-    classes = sorted({file.parts[0] for files in found for file in files if len(file.parts) > 1})
+            raise DataError(f"{splits[split]}: holds no pictures ({', '.join(sorted(suffixes()))})")
+    learned = _classes(found[TRAIN], found.get(VALIDATION, []))
+    classes = _classes(*found.values())
+    if unknown := [name for name in classes if name not in learned]:
+        log.warning("%s: no training pictures of %s", home, ", ".join(unknown))
+
+    def part(*names: str) -> Examples:
+        files = {splits[name]: found[name] for name in names if name in found}
+        return _open(files, classes, image_size, channels)
+
+    with pictures_up_to(max_megapixels):
+        train, validation = part(TRAIN, VALIDATION), len(found.get(VALIDATION, []))
+        if TEST not in found:
+            return split_off_test(train, test_size, seed, classes, validation)
+        return Arrays(train, part(TEST), validation, tuple(classes))
+
+
+def _splits(home: Path) -> dict[str, Path]:
+    """The folders of the splits; the whole folder to train on where none is called so. What is left over is said.
+
+    Raises:
+        DataError: if it does not tell what to train on.
+    """
+    names = by_split(sorted(file.name for file in home.iterdir() if file.is_dir()), str(home))
+    if not names:
+        return {TRAIN: home}
+    others = Counter(file.parts[0] for file in _pictures(home) if file.parts[0] not in names.values())
+    if TRAIN not in names or (len(names) == 1 and others):  # or a class may be called so
+        told = ", ".join([*names.values(), *others][:NAMED])
+        raise DataError(f"{home}: has {told}; needs train and test (val is optional), or classes")
+    if others:
+        named = [f"{name} ({count})" for name, count in others.items()]
+        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+        log.warning("%s: pictures that are not used: %s%s", home, ", ".join(named[:NAMED]), more)
+    return {split: home / name for split, name in names.items()}
+
+
+def _classes(*found: list[Path]) -> list[str]:
+    """The folders that pictures are in."""
+    return sorted({file.parts[0] for files in found for file in files if len(file.parts) > 1})
+
+
+def _open(files: dict[Path, list[Path]], classes: list[str], image_size: int, channels: int) -> Examples:
+    """Pictures of some folders, one after the other."""
     number = {name: index for index, name in enumerate(classes)}
+    homes = list(files)
     listed = [
         (home / file, number[file.parts[0]] if len(file.parts) > 1 else UNLABELLED)
-        for home, files in zip(homes, found, strict=True)
-        for file in files
+        for home, below in files.items()
+        for file in below
     ]
     where = fingerprint([str(home) for home in homes], image_size, channels)
-    store = Store(
-        cache_directory() / "image_folder" / f"{homes[0].name}-{where}", [_version(file) for file, _ in listed]
-    )
+    identity = [RULES, classes, *(_version(file) for file, _ in listed)]
+    store = Store(cache_directory() / "image_folder" / f"{homes[0].name}-{where}", identity)
     make = partial(_chunks, homes[0], listed, image_size, channels)
-    examples = store.open(make, len(listed) * channels * image_size**2)
-    return examples, classes, [len(files) for files in found]
+    return store.open(make, len(listed) * channels * image_size**2)
 
 
 def _version(file: Path) -> list[object]:
@@ -120,7 +150,6 @@ def _chunks(home: Path, listed: list[tuple[Path, int]], image_size: int, channel
     size = chunk_size(image_size, channels)
     broken: list[str] = []
     with (
-        warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
         ThreadPoolExecutor(os.cpu_count()) as pool,
         tqdm(total=len(listed), desc=home.name, unit="image", disable=None, leave=False) as bar,
     ):

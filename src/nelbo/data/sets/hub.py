@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,35 @@ from tqdm import tqdm
 
 from nelbo.data.arrays import UNLABELLED, Arrays, Examples, split_off_test
 from nelbo.data.fetch import cache_directory
-from nelbo.data.sets.pictures import check_pixels, chunk_size, read_picture
+from nelbo.data.labels import LEFT_OUT
+from nelbo.data.sets.names import TEST, TRAIN, VALIDATION, by_split
+from nelbo.data.sets.pictures import RULES, check_pixels, chunk_size, pictures_up_to, read_picture
 from nelbo.data.store import Chunk, Store, fingerprint, version
 from nelbo.errors import ConfigError, DataError, boolean, first_line
 
+log = logging.getLogger(__name__)
+
 
 def huggingface(
-    name: str | None, split: str | None, streaming: bool, image_size: int, channels: int, test_size: float, seed: int
+    name: str | None,
+    split: str | None,
+    streaming: bool,
+    image_size: int,
+    channels: int,
+    max_megapixels: float,
+    test_size: float,
+    seed: int,
 ) -> Arrays:
     """The pictures of a set; its first column of classes is the label.
 
     Args:
         name: of the set on the hub, or a local folder that `datasets.load_dataset` understands.
-        split: None takes `train`, and `test` if there is one; anything else is taken whole and split by `seed`.
+        split: None takes those for training, validation and test, as far as there are any; anything else is taken whole
+            and split by `seed`.
         streaming: read it from start to end without keeping its original files.
         image_size: height and width, to which pictures are cropped and resized.
         channels: 1 or 3.
+        max_megapixels: larger pictures are refused.
         test_size: how many pictures, or which share of them, are the test set where the set has none.
         seed: of that choice.
 
@@ -59,35 +72,50 @@ def huggingface(
     except Exception as error:  # the hub's library raises its own, the network's and the file formats' errors
         key, value = ("split", split) if split and "split" in first_line(error).lower() else ("name", name)
         raise ConfigError(key, value, f"cannot be loaded by the datasets library: {first_line(error)}") from error
-    parts = {"all": loaded} if split else dict(loaded)
-    if not split and "train" not in parts:
-        raise ConfigError("split", split, f"{name} has no train split; choose one of {', '.join(parts)}")
     settings = [name, streaming, image_size, channels]
-    if split or "test" not in parts:
-        examples, classes = _part(parts["all" if split else "train"], [*settings, split or "train"])
-        return split_off_test(examples, test_size, seed, classes)
-    train, classes = _part(parts["train"], [*settings, "train"])
-    test, _ = _part(parts["test"], [*settings, "test"])
-    return Arrays(train, test, classes=tuple(classes))
+    with pictures_up_to(max_megapixels):
+        if split:
+            examples, classes, _ = _part([loaded], [*settings, split])
+            return split_off_test(examples, test_size, seed, classes)
+        parts = by_split(loaded, name)
+        if TRAIN not in parts:
+            raise ConfigError("split", split, f"{name} has no train split; choose one of {', '.join(loaded)}")
+        if unused := [key for key in loaded if key not in parts.values()]:
+            log.warning("%s: splits that are not used: %s", name, ", ".join(unused))
+        names = [parts[key] for key in (TRAIN, VALIDATION) if key in parts]
+        train, classes, validation = _part([loaded[key] for key in names], [*settings, "+".join(names)])
+        if TEST not in parts:
+            return split_off_test(train, test_size, seed, classes, validation)
+        test, _, _ = _part([loaded[parts[TEST]]], [*settings, parts[TEST]])
+    return Arrays(train, test, validation, tuple(classes))
 
 
-def _part(rows: Any, settings: list[Any]) -> tuple[Examples, list[str]]:
+def _part(parts: list[Any], settings: list[Any]) -> tuple[Examples, list[str], int]:
+    """The examples of one split, or of that for training and that for validation; classes; how many are the latter."""
     import datasets
 
-    columns = dict(rows.features or {})
+    columns = dict(parts[0].features or {})
     images = next((key for key, kind in columns.items() if isinstance(kind, datasets.Image)), None)
     if images is None:
         raise DataError(f"{settings[0]}: has no column of images, only {', '.join(columns)}")
     label = next((key for key, kind in columns.items() if isinstance(kind, datasets.ClassLabel)), None)
     classes = list(columns[label].names) if label else []
+    if label is None and (others := [key for key in columns if key != images]):
+        log.warning("%s: no column of classes among %s: %s", settings[0], ", ".join(others), LEFT_OUT)
     # The library's fingerprint follows the content, but only of sets that it has prepared; streams have none.
-    version = getattr(rows, "_fingerprint", None) or str(rows.info.version)
-    store = Store(cache_directory() / "huggingface" / fingerprint(*settings), [version, _listing(Path(settings[0]))])
-    _, _, image_size, channels, _ = settings
-    undecoded = rows.cast_column(images, datasets.Image(decode=False))
-    make = partial(_chunks, settings[0], undecoded, images, label, image_size, channels)
-    count = rows.num_rows if hasattr(rows, "num_rows") else 0
-    return store.open(make, count * channels * image_size**2), classes
+    versions = [getattr(rows, "_fingerprint", None) or str(rows.info.version) for rows in parts]
+    identity = [RULES, *versions, _listing(Path(settings[0]))]
+    store = Store(cache_directory() / "huggingface" / fingerprint(*settings), identity)
+    name, _, image_size, channels, _ = settings
+
+    def make() -> Iterator[Chunk]:
+        for number, rows in enumerate(parts):
+            undecoded = rows.cast_column(images, datasets.Image(decode=False))
+            for chunk in _chunks(name, undecoded, images, label, image_size, channels):
+                yield replace(chunk, validation=number > 0)
+
+    count = sum(rows.num_rows if hasattr(rows, "num_rows") else 0 for rows in parts)
+    return store.open(make, count * channels * image_size**2), classes, store.validation()
 
 
 def _listing(folder: Path) -> str:

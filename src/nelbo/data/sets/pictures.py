@@ -5,17 +5,23 @@ Shapes: C H W image.
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from nelbo.errors import ConfigError, first_line, positive_integer
+from nelbo.errors import ConfigError, first_line, number, positive_integer
 
 MODES = {1: "L", 3: "RGB"}
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 """What counts as a picture: of the rest that Pillow opens, some are no pictures, and one runs another program."""
 CHUNK_BYTES = 64 << 20
+RULES = 2
+"""Of what is made of a picture's pixels; to be raised with every change, so that no store of older rules is used."""
 
 
 def chunk_size(image_size: int, channels: int) -> int:
@@ -42,26 +48,63 @@ def check_pixels(image_size: object, channels: object) -> tuple[int, int]:
     return size, count
 
 
+@contextmanager
+def pictures_up_to(max_megapixels: object) -> Iterator[None]:
+    """While it lasts, Pillow refuses larger pictures: a small file may announce one that fills the memory.
+
+    Raises:
+        ConfigError: if it is not a number above 0.
+    """
+    before = Image.MAX_IMAGE_PIXELS
+    limit = number("max_megapixels", max_megapixels, positive=True)
+    with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+        Image.MAX_IMAGE_PIXELS = round(limit * 1e6)
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
 def to_pixels(picture: Image.Image, image_size: int, channels: int) -> np.ndarray:
     """A picture as uint8, (C, image_size, image_size), what is transparent on white.
+
+    Of 16 bits the upper eight are kept: 65535 is white.
 
     Raises:
         ValueError: if its pixels have no 8-bit meaning.
         OSError: if it is truncated.
     """
+    sixteen_bits = _has_sixteen_bits(picture)
     ImageOps.exif_transpose(picture, in_place=True)  # a large picture is copied as seldom as can be
     upright = picture
     if upright.mode.startswith("I;16"):
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))  # convert() would clip at 255
+        stored = np.asarray(upright)
+        sixteen_bits = stored.min() < stored.max()  # or there is nothing to lose
+        upright = Image.fromarray((stored >> 8).astype(np.uint8))  # convert() would clip at 255
     elif upright.mode in ("I", "F"):
         raise ValueError(f"its pixels are 32-bit numbers (mode {upright.mode})")
     if upright.has_transparency_data:
         opaque = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
+    if sixteen_bits and _is_one_colour(upright):
+        raise ValueError("its 16-bit values are one colour in their upper 8 bits; save it with 8 bits")
     if upright.mode != MODES[channels]:
         upright = upright.convert(MODES[channels])
     fitted = ImageOps.fit(upright, (image_size, image_size), Image.Resampling.LANCZOS)
     return np.asarray(fitted).reshape(image_size, image_size, channels).transpose(2, 0, 1)
+
+
+def _has_sixteen_bits(picture: Image.Image) -> bool:
+    """Whether Pillow will drop the lower half of each value; how it unpacks them is known until it has done so."""
+    tiles = getattr(picture, "tile", None) or []
+    modes = [tile[3][0] if isinstance(tile[3], tuple) and tile[3] else tile[3] for tile in tiles]
+    return any(isinstance(mode, str) and ";16" in mode for mode in modes)
+
+
+def _is_one_colour(picture: Image.Image) -> bool:
+    extrema = picture.getextrema()
+    bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    return all(low == high for low, high in bands)
 
 
 def read_picture(file: str | IO[bytes], image_size: int, channels: int) -> np.ndarray | str:
@@ -69,5 +112,9 @@ def read_picture(file: str | IO[bytes], image_size: int, channels: int) -> np.nd
     try:
         with Image.open(file, formats=FORMATS) as picture:
             return to_pixels(picture, image_size, channels)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        pixels = re.search(r"\((\d+) pixels\)", str(error))
+        size = f"{int(pixels[1]) / 1e6:.0f}" if pixels else "its"
+        return f"{size} megapixels, more than data.max_megapixels={(Image.MAX_IMAGE_PIXELS or 0) / 1e6:g}"
     except Exception as error:  # damaged files fail in every way that the decoders of a dozen formats know
         return first_line(error)

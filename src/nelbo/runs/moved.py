@@ -1,0 +1,67 @@
+"""Where the data of a finished run lie now: `data.root=NEW` behind a script that reads the run."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from nelbo.data.module import ImageData
+from nelbo.errors import ConfigError
+from nelbo.runs.arguments import DATA
+
+SOURCE, NAME = "source", "name"
+FIXED = frozenset(inspect.signature(ImageData).parameters) - {SOURCE, NAME, "options"}
+"""What decides how the model saw the images: a finished run has it."""
+
+LATER = {
+    "nelbo.data.image_folder": {"max_megapixels": 90},
+    "nelbo.data.huggingface": {"max_megapixels": 90},
+}
+"""Options of sources that earlier checkpoints do not have."""
+
+
+def moved(recorded: Mapping[str, Any], typed: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A run's data as it was built, in plain containers, with what was typed of where they lie now.
+
+    Args:
+        recorded: the checkpoint's `data`.
+        typed: options of its source by name, and what stands below `source`; None if nothing was typed.
+
+    Raises:
+        ConfigError: for a key that says how images are shown, or one that the source does not have.
+    """
+    plain = copy.deepcopy(dict(recorded))
+    source = plain.get(SOURCE)
+    if not isinstance(source, dict):  # of a stranger's checkpoint, which is refused when it is built
+        return plain
+    for key, value in LATER.get(str(source.get("_target_")), {}).items():
+        if key not in source:
+            plain.setdefault(key, value)
+    for key, value in (typed or {}).items():
+        if key == SOURCE and isinstance(value, Mapping):
+            source |= value
+        elif key in FIXED or key.startswith("_"):
+            hint = "is as it was in training: only where the data lie can be given, such as data.root or data.path"
+            raise ConfigError(f"{DATA}{key}", value, hint, located=True)
+        elif key in source:  # the name of a set on the hub: results keep the one that they had
+            source[key] = value
+        elif key in plain and key not in (SOURCE, NAME):
+            plain[key] = value
+        else:
+            options = {*source, *plain} - FIXED - {SOURCE, NAME}
+            has = ", ".join(f"{DATA}{option}" for option in sorted(options) if not option.startswith("_"))
+            hint = f"is not an option of this data set, which has {has or 'none that says where it lies'}"
+            raise ConfigError(f"{DATA}{key}", value, hint, located=True)
+    return plain
+
+
+def with_hint(error: ConfigError) -> ConfigError:
+    """A refusal of an option of the data, which says how to type where they lie now, if it is one that may be typed."""
+    located = error.within("data")
+    key = located.key.removeprefix(DATA)
+    if key in FIXED:
+        return located
+    hint = f"{located.mend}; if the data were moved, say where they are: {DATA}{key}=..."
+    return ConfigError(located.key, located.value, hint, located=True)

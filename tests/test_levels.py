@@ -1,0 +1,174 @@
+"""What stored values mean: black, white and how many levels, the same for every type and every kind of set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nelbo.data import Arrays, array_file, huggingface, image_folder
+from nelbo.data.arrays import Examples
+from nelbo.data.memory_map import MemoryMap
+from nelbo.data.module import ImageData
+from nelbo.errors import ConfigError, DataError
+from tests.conftest import Train
+from tests.forks import forked
+from tests.pictures import RANDOM, png16
+from tests.test_data import make
+
+pytestmark = pytest.mark.usefixtures("cache")
+BITS = RANDOM.integers(0, 2, (40, 12, 12), dtype=np.uint8)
+PICTURES: dict[str, Any] = {"image_size": 12, "channels": 1, "max_megapixels": 90, "test_size": 10, "seed": 0}
+
+
+def ready(source: Callable[[], Arrays], **changes: object) -> ImageData:
+    data = make(source=source, shape=None, validation_size=0, **changes)
+    data.setup()
+    return data
+
+
+def pixels(data: ImageData) -> Tensor:
+    """Training images as the model sees them, in the order in which they are stored."""
+    examples = data.splits["train"]
+    return data.present("train", examples.__getitems__(torch.arange(len(examples))))[0]
+
+
+def stored(kind: str, values: np.ndarray, home: Path) -> Callable[[], Arrays]:
+    """What reads the values, saved in one of the ways that people save pictures."""
+    if kind in ("folder", "hub"):
+        for index, image in enumerate(values):
+            file = home / "set" / "train" / f"{index:03d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(file)
+        if kind == "folder":
+            return lambda: image_folder(root=str(home / "set" / "train"), **PICTURES)
+        return lambda: huggingface(name=str(home / "set"), split=None, streaming=False, **PICTURES)
+    if kind == "function":
+        return lambda: Arrays(*(Examples(torch.from_numpy(values)[:, None], torch.zeros(40)),) * 2)
+    path = home / ("x.npz" if kind.startswith("npz") else "x.npy")
+    array = values.astype(kind.rpartition(" ")[2])
+    np.savez(path, images=array) if path.suffix == ".npz" else np.save(path, array)
+    return lambda: array_file(str(path), 10, 0)
+
+
+KINDS = ("npy uint8", "npz uint8", "npy int64", "npz int32", "npy uint16", "folder", "hub", "function")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_zeros_and_ones_are_asked_about_and_then_black_and_white(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "hub":
+        monkeypatch.setattr(pytest.importorskip("datasets").config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    source = stored(kind, BITS, tmp_path)
+    for levels in (None, 256):  # also said aloud: black and nearly black are nobody's pictures
+        with pytest.raises(ConfigError) as caught:
+            ready(source, levels=levels)
+        assert str(caught.value) == f"levels={levels}: no pixel is brighter than 1 of 255: data.levels=2 if 1 is white"
+    data = ready(source, levels=2)
+    where = data.splits["train"].indices
+    expected = BITS if where is None else BITS[where]
+    assert torch.equal(pixels(data), torch.from_numpy(expected)[:, None].float())
+
+
+def test_booleans_and_255_are_white_without_being_asked(tmp_path: Path) -> None:
+    np.save(tmp_path / "bool.npy", BITS == 1)
+    np.save(tmp_path / "bytes.npy", BITS * np.uint8(255))
+    found = [
+        ready(lambda name=name: array_file(str(tmp_path / f"{name}.npy"), 10, 0), levels=levels)
+        for name in ("bool", "bytes")
+        for levels in (None, 2)
+    ]
+    assert [data.levels for data in found] == [256, 2, 256, 2]
+    assert all(torch.equal(pixels(data), pixels(found[0])) for data in found) and pixels(found[0]).max() == 1
+
+
+@pytest.mark.parametrize("kind", ["npy uint8", "npz int64"])
+def test_values_up_to_sixteen_are_asked_about_with_both_answers(kind: str, tmp_path: Path) -> None:
+    values = RANDOM.integers(0, 17, (40, 6, 6), dtype=np.uint8)
+    source = stored(kind, values, tmp_path)
+    both = "no pixel is brighter than 16 of 255: data.levels=17 if 16 is white; data.levels=256 if white is 255"
+    with pytest.raises(ConfigError, match=both):
+        ready(source, levels=None)
+    with pytest.raises(ConfigError, match=f"levels=2: {both}"):
+        ready(source, levels=2)
+    bright, dark = ready(source, levels=17), ready(source, levels=256)
+    expected = torch.from_numpy(values[bright.splits["train"].indices])[:, None].float()
+    assert (pixels(bright) - expected / 16).abs().max() <= 0.5 / 255 + 1e-6  # as 8 bits hold sixteenths
+    assert torch.equal(pixels(dark), expected * (1 / 255))
+    assert bright.sha256 != dark.sha256
+
+
+def test_a_mapped_file_is_spread_as_it_is_read_also_by_workers(tmp_path: Path) -> None:
+    data = ready(stored("npy uint8", BITS, tmp_path), levels=2, num_workers=1)
+    assert isinstance(data.splits["train"].images, MemoryMap)
+    served = torch.cat([images for images, _, _ in data.train_dataloader()])
+    assert served.unique().tolist() == [0, 255]
+
+
+def test_greys_that_are_binarised_stay_greys(tmp_path: Path) -> None:
+    """Two levels are what the protocol makes of them."""
+    greys = RANDOM.integers(0, 256, (40, 6, 6), dtype=np.uint8)
+    data = ready(stored("npy uint8", greys, tmp_path), levels=2, protocol="threshold")
+    where = data.splits["train"].indices
+    assert torch.equal(pixels(data), torch.from_numpy(greys[where] >= 128)[:, None].float())
+
+
+def test_a_set_without_any_difference_is_refused(tmp_path: Path) -> None:
+    for value in (0, 1, 255):
+        np.save(tmp_path / "x.npy", np.full((40, 6, 6), value, np.uint8))
+        for levels in (None, 2, 256):
+            with pytest.raises(DataError, match=f"every pixel of every image is {value}, so there is nothing to learn"):
+                ready(lambda: array_file(str(tmp_path / "x.npy"), 10, 0), levels=levels)
+
+
+def test_images_of_ones_own_function_must_be_bytes() -> None:
+    images = torch.rand(40, 1, 4, 4)
+    with pytest.raises(DataError, match="its images are float32; a data function returns uint8, with 255 for white"):
+        make(Arrays(Examples(images, torch.zeros(40)), Examples(images, torch.zeros(40)))).setup()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_eight_bits_in_a_file_of_sixteen_are_refused(channels: int, tmp_path: Path) -> None:
+    """All black, that is: the upper eight bits are what is kept."""
+    values = RANDOM.integers(0, 256, (12, 12, channels)).astype(np.uint16)
+    options = {**PICTURES, "channels": 1 if channels < 3 else 3}
+    png16(tmp_path / "p" / "a.png", values * 256 + 255)
+    png16(tmp_path / "p" / "b.png", values)
+    with pytest.raises(DataError, match=r"1 of 2 pictures cannot be read: b.png \(its 16-bit values are one colour in"):
+        image_folder(root=str(tmp_path / "p"), **options)
+    (tmp_path / "p" / "b.png").unlink()
+    png16(tmp_path / "p" / "b.png", np.full_like(values[..., :1], 7))  # grey, and one grey before: nothing is lost
+    read = image_folder(root=str(tmp_path / "p"), **{**options, "test_size": 1})
+    images, _, _ = Examples(read.train.images, read.train.labels).__getitems__(torch.arange(2))
+    if channels in (1, 3):
+        assert np.array_equal(images[0], values.transpose(2, 0, 1))
+
+
+def test_levels_that_were_left_to_the_data_stand_in_the_run(tmp_path: Path, train: Train) -> None:
+    """In its config and checkpoint; going on, and evaluation, find what training found."""
+    np.savez(tmp_path / "x.npz", images=np.repeat(BITS, 30, axis=0))
+    command = ("model=mlp_vae", "data=arrays", f"data.path={tmp_path / 'x.npz'}", "trainer=smoke", "callbacks=none")
+    refused = train(*command)
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+    assert "data.levels=None: no pixel is brighter than 1 of 255: data.levels=2 if 1 is white" in refused.stderr
+    done = train(*command, "data.levels=2")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert 0.1 < metrics["test/bits_per_dim"] < 3  # a pixel of noise takes one
+    evaluated = forked("scripts/evaluate.py", f"run={tmp_path / 'run'}", "metrics=[elbo]", "limit=20")
+    assert evaluated.returncode == 0, evaluated.stderr
+
+    np.savez(tmp_path / "x.npz", images=RANDOM.integers(0, 256, (1200, 12, 12), dtype=np.uint8))
+    folder = f"hydra.run.dir={tmp_path / 'other'}"
+    assert forked("train.py", *command, folder).returncode == 0
+    assert "levels: 256" in (tmp_path / "other" / "config.yaml").read_text()
+    more = forked("train.py", *command, folder, "trainer.max_epochs=2", "resume=auto")
+    assert more.returncode == 0, more.stderr
