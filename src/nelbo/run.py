@@ -38,6 +38,7 @@ from nelbo.identity import identity
 from nelbo.loading import read_checkpoint
 from nelbo.models import VAE
 from nelbo.objectives import Objective
+from nelbo.randomness import isolated
 from nelbo.report import headline, print_report
 from nelbo.trace import Trace
 from nelbo.training import VAEModule
@@ -271,7 +272,7 @@ def probe(model: VAE, objective: Objective, x: Tensor, origin: str) -> Trace:
     Raises:
         ConfigError: naming the pair and the ways out.
     """
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), isolated():
         trace = model.eval().trace(x[:PROBE], objective.num_samples)
     model.train()
     objective.check(trace)

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.utilities.seed import isolate_rng
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -20,6 +18,7 @@ from nelbo.loading import FORMAT, RECORD
 from nelbo.metrics import ExampleMean, KLPerUnit, standard_metrics
 from nelbo.models import VAE
 from nelbo.objectives import Objective
+from nelbo.randomness import isolated
 from nelbo.trace import Trace
 
 EVALUATION_SEED = 0
@@ -156,8 +155,7 @@ class VAEModule(pl.LightningModule):
         return metrics
 
     def _begin_evaluation(self) -> None:
-        self._isolation.enter_context(isolate_rng())
-        torch.manual_seed(EVALUATION_SEED)
+        self._isolation.enter_context(isolated(EVALUATION_SEED))
         self.model.advance(math.inf)
 
     def _end_evaluation(self, stage: str) -> None:

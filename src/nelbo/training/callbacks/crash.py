@@ -24,7 +24,10 @@ from nelbo.training.callbacks.random_states import last_bits
 CRASH = "nelbo_crash"
 """The bundle's key for its format number."""
 
-FORMAT = 1
+FORMAT = 2
+"""Of new bundles. Those of 1 have the random state of the CPU and of one CUDA device."""
+
+FORMATS = (1, 2)
 FOLDER = "crash"
 """Of a run's directory: where bundles are."""
 
@@ -74,14 +77,12 @@ class Start:
 
     Args:
         batch: its number in the epoch, from 0.
-        torch_state: of the CPU's random numbers.
-        cuda_state: of the GPU's, where the run is on one.
+        random_states: torch's, of the CPU and of the device that the run is on.
         buffers: values of the module's persistent buffers.
     """
 
     batch: int
-    torch_state: Tensor
-    cuda_state: Tensor | None
+    random_states: Mapping[str, Any]
     buffers: list[Tensor]
 
 
@@ -123,7 +124,7 @@ def write_bundle(
         "batch": start.batch,
         "rank": trainer.global_rank,
         "indices": batches.batches()[start.batch].clone(),  # (B,), of training images; a view would bring all of them
-        "random_states": {"torch": start.torch_state, "cuda": start.cuda_state},
+        "random_states": dict(start.random_states),
         "state_dict": {name: value.detach().cpu() for name, value in pl_module.state_dict().items()},
         "provenance": data_of(trainer).provenance(),
         "last_bits": {**last_bits(pl_module.device), "nelbo": version("nelbo")},

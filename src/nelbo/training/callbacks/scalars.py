@@ -7,11 +7,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.optim import Optimizer
 
 from nelbo.metrics import ActiveUnits
+from nelbo.randomness import isolated
 from nelbo.trace import Trace
 from nelbo.training.module import VAEModule
 
@@ -145,7 +145,7 @@ class TrainingScalars(pl.Callback):
             return
         if self._active_units is None:
             self._active_units = ActiveUnits(trace).to(trace.x.device)
-        with isolate_rng():  # a flow's means are averages of samples, and looking must not change the training
+        with isolated():  # a flow's means are averages of samples, and looking must not change the training
             self._active_units.update(trace)
 
 
