@@ -128,3 +128,8 @@ def test_checkpoints_bring_the_states_of_all_devices_back(tmp_path: Path, monkey
     again.on_load_checkpoint(training.trainer, training.module, saved)
     again.on_train_start(training.trainer, training.module)
     assert draws(device) == expected
+    saved["random_states"]["ranks"] *= 2  # of two processes: what was drawn before is not drawn again
+    again.on_load_checkpoint(training.trainer, training.module, saved)
+    again.on_train_start(training.trainer, training.module)
+    first = torch.rand(3, generator=torch.Generator().manual_seed(torch.initial_seed()))
+    assert torch.initial_seed() != 0 and torch.equal(torch.rand(3), first) and torch.equal(device.noise(), first)

@@ -40,7 +40,8 @@ class Found:
         best: whether best.ckpt is there, whole.
         provenance: of the data that it was trained on.
         logs: how long the run's logs were.
-        resumed: where the run went on with another config before, and what had changed.
+        resumed: where the run went on with another config or environment before, and what had changed.
+        environment: what of versions and hardware the checkpoint says; how many processes wrote it, at least.
     """
 
     file: Path
@@ -52,6 +53,28 @@ class Found:
     provenance: Mapping[str, Any]
     logs: Lengths
     resumed: Sequence[Mapping[str, Any]]
+    environment: Mapping[str, Any]
+
+    def going_on(self, now: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """`resumed` of a run that goes on from here, with what of versions and hardware is otherwise `now`.
+
+        Raises:
+            ConfigError: within an epoch, on another number of processes.
+        """
+        changed = {key: [was, now.get(key)] for key, was in self.environment.items() if was != now.get(key)}
+        if self.batches and "processes" in changed:
+            was, becomes = changed["processes"]
+            mend = f"stopped within an epoch, after {self.batches} batches in each of {was} processes; there are now"
+            raise ConfigError("resume", self.file, f"{mend} {becomes}, whose batches are others: start {was}")
+        for key, (was, becomes) in changed.items():
+            log.warning("from step %d on with %s %s, which was %s", self.step, key, becomes, was)
+        entries = [dict(entry) for entry in self.resumed]
+        if changed:
+            if not entries or entries[-1]["step"] != self.step:
+                entries.append({"step": self.step, "changes": {}})
+            told = {f"environment.{key}": pair for key, pair in changed.items()}
+            entries[-1]["changes"] = {**entries[-1]["changes"], **told}
+        return list(entries)
 
 
 def find(folder: Path, plain: Mapping[str, Any], resume: str | None) -> Found | None:
@@ -156,6 +179,7 @@ def found_in(file: Path, checkpoint: Mapping[str, Any]) -> Found:
         provenance=record["provenance"],
         logs=checkpoint["logs"],
         resumed=record["resumed"],
+        environment={"processes": len(checkpoint["random_states"]["ranks"]), **record.get("environment", {})},
     )
 
 

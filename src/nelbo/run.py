@@ -25,6 +25,7 @@ from nelbo.build import build
 from nelbo.checks import allowed_targets, check, select
 from nelbo.cli import TYPED_KEYS
 from nelbo.data.module import ImageData
+from nelbo.environment import environment
 from nelbo.errors import (
     CheckpointError,
     ConfigError,
@@ -143,13 +144,12 @@ def fit_and_test(
     model.initialize(images)
     objective.prepare(len(data.splits["train"]))
 
-    resumed = list(found.resumed) if found else []
-    record = {
+    record: dict[str, Any] = {
         "model": plain["model"],
         "data": plain["data"],
         "seed": plain["seed"],
         "provenance": data.provenance(),
-        "resumed": resumed,
+        "resumed": [],
     }
     optimizer, scheduler = (
         build(plain["optimizer"], "optimizer", allowed),
@@ -182,6 +182,9 @@ def fit_and_test(
         watchers.append(Pruning(**build(plain["trial"], "trial", allowed)))
     trainer = make_trainer(plain, folder, module, watchers, allowed, validated=validated)
     data.check_batches(objective.least_batch, trainer.world_size, validated=validated)
+    record["environment"] = environment(trainer.strategy.root_device, trainer.world_size)
+    if found:
+        record["resumed"] = found.going_on(record["environment"])
     if owner:
         texts = {
             directory.CONFIG: OmegaConf.to_yaml(OmegaConf.create(plain)),
@@ -194,7 +197,8 @@ def fit_and_test(
         trainer.fit(module, datamodule=data, ckpt_path=found.file if found else None)
         # Read before testing: that restores the callbacks to where the best checkpoint was written.
         epochs = max(trainer.current_epoch, found.epochs if found else 0)
-        seconds, rate, best = throughput.seconds, throughput.rate, checkpoints.values
+        seconds, cpu_seconds, rate = throughput.seconds, throughput.cpu_seconds, throughput.rate
+        best = checkpoints.values
         (tested,) = trainer.test(module, datamodule=data, ckpt_path=checkpoints.best, verbose=False)
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
@@ -223,11 +227,13 @@ def fit_and_test(
         "threads": torch.get_num_threads(),
         "epochs": epochs,
         "train_seconds": seconds,
+        "train_cpu_seconds": cpu_seconds,
         "images_per_second": rate,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "environment": record["environment"],
     }
-    if resumed:
-        metrics["resumed"] = resumed
+    if record["resumed"]:
+        metrics["resumed"] = record["resumed"]
     if "test/bits_per_dim" in metrics:  # both count bits of stored pixels, but the second bounds them once more
         metrics["bits_per_dim_by"] = "uniform dequantisation" if data.dequantized_levels else "probabilities"
     diverged = [key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]

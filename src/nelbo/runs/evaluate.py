@@ -17,6 +17,7 @@ from torch import distributed
 
 from nelbo import __version__
 from nelbo.build import build, user_prefixes
+from nelbo.environment import environment
 from nelbo.errors import ConfigError, NelboError, integer, path, positive_integer
 from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NoMeaning, Subject
 from nelbo.evaluation.processes import Processes
@@ -102,6 +103,7 @@ class Evaluation:
             "nelbo_version": __version__,
         }
         self.results = Results(run.folder, facts)
+        self.environment = environment(subject.device, subject.processes.count)
 
     def take(self, name: str, measure: Measure) -> None:
         """Measure, and write what was found at once: a later measure may take hours, and may fail."""
@@ -117,7 +119,7 @@ class Evaluation:
         """Write what a measure found."""
         self.found[name] = findings
         if self.subject.processes.rank == 0:
-            self.results.add(name, findings, self.plain["metrics"][name], seconds)
+            self.results.add(name, findings, self.plain["metrics"][name], seconds, self.environment)
             self.pictures += show(self.run.folder, self.subject.split, findings, self.run.step)
 
 

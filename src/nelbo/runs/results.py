@@ -29,7 +29,8 @@ class Results:
     """What is known of a run, from earlier evaluations too.
 
     Values are flat, as in metrics.json: `test/nll`. Beside them stands what they were measured on and, below
-    `measures`, by measure: its settings, which keys are its own, its recipe, warnings and seconds.
+    `measures`, by measure: its settings, which keys are its own, its recipe, warnings, seconds, and environment:
+    measures of one file may have been taken with different versions.
 
     Args:
         folder: the run's.
@@ -52,7 +53,14 @@ class Results:
             told = f"cannot be written to ({first_line(error)}), so evaluation.json has no place"
             raise ConfigError("run", folder, told, located=True) from error
 
-    def add(self, measure: str, findings: Findings, settings: Mapping[str, Any], seconds: float) -> None:
+    def add(
+        self,
+        measure: str,
+        findings: Findings,
+        settings: Mapping[str, Any],
+        seconds: float,
+        environment: Mapping[str, Any] | None = None,
+    ) -> None:
         """Take what a measure found, in place of what it found before, and write: whole, and with what others wrote."""
         split = self.facts["split"]
         found = {f"{split}/{key}": value for key, value in findings.values.items()}
@@ -70,6 +78,7 @@ class Results:
                 "recipe": findings.recipe,
                 "warnings": findings.warnings,
                 "seconds": round(seconds, 1),
+                "environment": dict(environment or {}),
             }
             self._write()
 

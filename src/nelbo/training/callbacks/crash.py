@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nelbo.data.loader import Batches
+from nelbo.environment import environment
 from nelbo.files import atomic
 from nelbo.training.callbacks.board import data_of
 from nelbo.training.callbacks.random_states import last_bits
@@ -128,6 +129,7 @@ def write_bundle(
         "state_dict": {name: value.detach().cpu() for name, value in pl_module.state_dict().items()},
         "provenance": data_of(trainer).provenance(),
         "last_bits": {**last_bits(pl_module.device), "nelbo": version("nelbo")},
+        "environment": environment(pl_module.device, trainer.world_size),
         "failure": asdict(failed),
     }
     rank = f"-rank-{trainer.global_rank}" if trainer.world_size > 1 else ""
