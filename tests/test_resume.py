@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,7 @@ import pytest
 import torch
 
 from nelbo.loading import read_checkpoint
-from tests.forks import Done
-from tests.interrupted import assert_same_run, run
+from tests.interrupted import run
 
 CHOSEN = ["trainer.max_epochs=2"]
 

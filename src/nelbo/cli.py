@@ -30,7 +30,7 @@ from nelbo.sweeps.names import directory_name
 
 log = logging.getLogger(__name__)
 USAGE_ERROR = 2
-HYDRA_MAY_MAKE = ("nelbo.sweeps.callback.ReportCallback", "logging.*")
+HYDRA_MAY_MAKE = ("nelbo.sweeps.callback.DirectoryCallback", "nelbo.sweeps.callback.ReportCallback", "logging.*")
 TYPED_KEYS = (
     "model.latent_dim",
     "objective.beta",

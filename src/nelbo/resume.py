@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
-from nelbo.directory import AUTO, CHECKPOINTS, CONFIG, MARK, METRICS, quoted
+from nelbo.directory import AUTO, CHECKPOINTS, CONFIG, MARK, METRICS, WRITTEN, quoted, refuse_files
 from nelbo.errors import CheckpointError, ConfigError, DamagedCheckpoint, first_line
 from nelbo.identity import FREE_TO_CHANGE, MACHINE_FACTS
 from nelbo.loading import read_checkpoint
-from nelbo.rewind import Lengths, tables
+from nelbo.rewind import Lengths
 
 log = logging.getLogger(__name__)
 
@@ -130,9 +130,7 @@ def refuse_what_is_there(folder: Path) -> None:
         ConfigError: if there is any.
     """
     ours = (folder / MARK).exists()  # of a try that ended before its first checkpoint
-    there = [folder / METRICS] if ours else [folder / CONFIG, folder / METRICS, *tables(folder)]
-    if kept := [file.name for file in there if file.exists()]:
-        raise ConfigError("hydra.run.dir", folder, f"holds {kept[0]} already; give another directory")
+    refuse_files(folder, [METRICS] if ours else WRITTEN)
 
 
 def newest(files: Sequence[Path]) -> Found:

@@ -52,6 +52,7 @@ from nelbo.training.callbacks import (
     RandomStates,
     Throughput,
 )
+from nelbo.training.loggers import log_names
 from nelbo.training.signals import Signals, requeue
 from nelbo.training.trainer import checkpoint_bytes, make_trainer, validation_interval
 
@@ -191,7 +192,8 @@ def fit_and_test(
             directory.OVERRIDES: OmegaConf.to_yaml(OmegaConf.create(overrides)),
             directory.MARK: mark,
         }
-        directory.begin(folder, found.logs if found else {}, checkpoint_bytes(module), texts)
+        names = log_names(trainer.loggers, folder, validated=validated)
+        directory.begin(folder, found.logs if found else {}, checkpoint_bytes(module), texts, *names)
         log.info("training in %s", folder)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=found.file if found else None)

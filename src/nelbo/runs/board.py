@@ -10,6 +10,8 @@ from nelbo.evaluation.measure import Findings
 from nelbo.pictures.grids import save_png
 
 BOARD, PICTURES = "tensorboard", "pictures"
+SUFFIX = ".evaluation"
+"""Of the names of its files, which tells them from the logs of training: those are cut when a run goes on."""
 
 
 def show(folder: Path, split: str, findings: Findings, step: int) -> list[Path]:
@@ -18,7 +20,7 @@ def show(folder: Path, split: str, findings: Findings, step: int) -> list[Path]:
     A folder without TensorBoard's (a checkpoint alone, logger=none) gets the pictures only.
     """
     if (folder / BOARD).is_dir():
-        writer = SummaryWriter(folder / BOARD)
+        writer = SummaryWriter(folder / BOARD, filename_suffix=SUFFIX)
         for key, value in findings.values.items():
             if not isinstance(value, str):
                 writer.add_scalar(f"{split}/{key}", value, step)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nelbo.data.loader import Batches
+from nelbo.directory import CRASHES
 from nelbo.environment import environment
 from nelbo.files import atomic
 from nelbo.training.callbacks.board import data_of
@@ -29,7 +30,7 @@ FORMAT = 2
 """Of new bundles. Those of 1 have the random state of the CPU and of one CUDA device."""
 
 FORMATS = (1, 2)
-FOLDER = "crash"
+FOLDER = CRASHES
 """Of a run's directory: where bundles are."""
 
 
