@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nelbo.cli import USAGE_ERROR
 from nelbo.errors import NelboError
+from nelbo.streams import outlive_readers
 
 USAGE = "usage: python scripts/replay.py bundle=FILE [allow_targets=PACKAGE.,...]"
 NOT_REPRODUCED = 1
@@ -34,4 +35,5 @@ def main(typed: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     main(sys.argv[1:])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nelbo.cli import USAGE_ERROR
 from nelbo.errors import NelboError
+from nelbo.streams import outlive_readers
 from nelbo.sweeps.live import LiveTable
 from nelbo.sweeps.report import write_report
 
@@ -56,4 +57,5 @@ def main(typed: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     main(sys.argv[1:])

@@ -25,6 +25,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from nelbo.directory import run_directory, unwritable
 from nelbo.errors import ConfigError, NelboError, Stopped
 from nelbo.files import DISK_ERRORS
+from nelbo.streams import outlive_readers
 from nelbo.sweeps.job import plain_config, run_cell, world_size_from_outside
 from nelbo.sweeps.names import directory_name
 
@@ -89,6 +90,7 @@ def command(config_path: str, config_name: str, *, trains: bool = True) -> Calla
 
         @functools.wraps(task)
         def entry() -> None:
+            outlive_readers()
             register_resolvers()
             logging.captureWarnings(True)
             # Where a line cannot be logged, on a full disk or a terminal that is gone, it is no reason for a traceback
