@@ -33,6 +33,7 @@ ROOMS = {
     "identity": set[str](),
     "directory": {"identity", "rewind"},
     "resume": {"directory", "identity", "loading", "rewind"},
+    "as_it_was": {"directory", "identity", "resume"},
 }
 
 
@@ -63,7 +64,7 @@ def test_rooms_import_only_their_neighbours(file: Path) -> None:
 def test_hydra_and_lightning_stay_where_they_belong(file: Path) -> None:
     theirs = {name.split(".")[0] for name in imports(file)}
     if theirs & {"hydra", "omegaconf"}:
-        assert room(file) in {"run", "runs", "cli", "sweeps"}
+        assert room(file) in {"run", "runs", "cli", "sweeps", "as_it_was"}
     if theirs & {"pytorch_lightning", "lightning_fabric"}:
         assert room(file) in {"data", "training", "run"}
 

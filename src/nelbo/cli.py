@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from nelbo.as_it_was import with_first_words
 from nelbo.directory import run_directory, unwritable
 from nelbo.errors import ConfigError, NelboError, Stopped
 from nelbo.files import DISK_ERRORS
@@ -100,6 +101,8 @@ def command(config_path: str, config_name: str, *, trains: bool = True) -> Calla
             try:
                 if not trains and {"-m", "--multirun"} & set(sys.argv[1:]):
                     raise NelboError("-m: is for training; several runs are a list: run=[a,b]")
+                if trains:
+                    sys.argv[1:] = with_first_words(sys.argv[1:])
                 main()
             except (NelboError, HydraException, OmegaConfBaseException) as error:
                 print(f"error: {told(error)}", file=sys.stderr)

@@ -6,7 +6,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from nelbo.rewind import Lengths
 log = logging.getLogger(__name__)
 
 Changes = dict[str, tuple[Any, Any]]
+ABSENT = object()
 
 AT_AN_EPOCHS_END = ("data", "trainer.devices", "trainer.num_nodes", "trainer.limit_train_batches")
 """Where a run stands within an epoch is told in batches, which these keys decide."""
@@ -77,13 +78,19 @@ class Found:
         return list(entries)
 
 
-def find(folder: Path, plain: Mapping[str, Any], resume: str | None) -> Found | None:
+def find(
+    folder: Path,
+    plain: Mapping[str, Any],
+    resume: str | None,
+    first_config: Callable[[Path], Any] = lambda folder: None,
+) -> Found | None:
     """The checkpoint to go on from; None for a run that starts afresh.
 
     Args:
         folder: the run's directory.
         plain: its config.
         resume: `auto`, a directory, or None for a run that expects nothing there.
+        first_config: what the words that began the run of a directory mean now, or None; asked for keys that are new.
 
     Raises:
         ConfigError: if there is what nobody asked to go on with, or the config was another.
@@ -101,7 +108,7 @@ def find(folder: Path, plain: Mapping[str, Any], resume: str | None) -> Found | 
     if resume is None:
         mend = "holds a run with checkpoints; resume=auto goes on with it, or give another directory"
         raise ConfigError("hydra.run.dir", folder, mend)
-    changed = changes(folder, plain)
+    changed = changes(folder, plain, first_config)
     found = newest(files)
     most = plain["trainer"]["max_epochs"]
     if found.epochs > most:
@@ -111,7 +118,7 @@ def find(folder: Path, plain: Mapping[str, Any], resume: str | None) -> Found | 
         raise CheckpointError(
             f"{lost}: is lost, and training is over; a copy of last.ckpt in its place would be tested"
         )
-    if found.batches and (within := [key for key in changed if _is_one_of(key, AT_AN_EPOCHS_END)]):
+    if found.batches and (within := [key for key in changed if is_one_of(key, AT_AN_EPOCHS_END)]):
         mend = f"the run stopped within an epoch, after {found.batches} batches of it: {within[0]} must be as it was"
         raise ConfigError("resume_changes", plain["resume_changes"], mend)
     log.info("going on from %s: step %d, %d epochs are over", found.file, found.step, found.epochs)
@@ -181,23 +188,24 @@ def found_in(file: Path, checkpoint: Mapping[str, Any]) -> Found:
     )
 
 
-def changes(folder: Path, plain: Mapping[str, Any]) -> Changes:
+def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path], Any]) -> Changes:
     """What differs from how the run began, where that is allowed: the epochs, and what `resume_changes` names.
 
     Raises:
         ConfigError: listing what else differs.
     """
-    try:
-        before = yaml.safe_load((folder / CONFIG).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: cannot be read ({first_line(error)})") from error
-    differ = differences(before, plain)
-    if plain["data"]["shape"] is None:  # the run filled it in, also where it is interpolated
-        filled = before["data"]["shape"]
-        differ = {key: pair for key, pair in differ.items() if pair != (filled, None)}
-    differ = {key: pair for key, pair in differ.items() if not _is_one_of(key, (*MACHINE_FACTS, "budget"))}
+    before = read_config(folder)
+    differ = {
+        key: pair
+        for key, pair in differences(before, plain).items()
+        if not was_filled_in(before, plain, pair) and not is_one_of(key, (*MACHINE_FACTS, "budget"))
+    }
+    if new := [key for key in differ if value_at(before, key) is ABSENT]:
+        # A key that the shipped config has got since the run began is no change where it is what that says.
+        first = first_config(folder)
+        differ = {key: pair for key, pair in differ.items() if key not in new or value_at(first, key) != pair[1]}
     allowed = (*FREE_TO_CHANGE, *plain["resume_changes"])
-    refused = {key: pair for key, pair in differ.items() if not _is_one_of(key, allowed)}
+    refused = {key: pair for key, pair in differ.items() if not is_one_of(key, allowed)}
     if refused:
         told = ", ".join(f"{key} {was} -> {now}" for key, (was, now) in refused.items())
         mend = f"the run there began otherwise: {told}; allow it with 'resume_changes=[{','.join(refused)}]'"
@@ -205,7 +213,34 @@ def changes(folder: Path, plain: Mapping[str, Any]) -> Changes:
     return differ
 
 
-def _is_one_of(key: str, names: Sequence[str]) -> bool:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config that a run began with.
+
+    Raises:
+        CheckpointError: if it cannot be read.
+    """
+    try:
+        found = yaml.safe_load((folder / CONFIG).read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: cannot be read ({first_line(error)})") from error
+    if not isinstance(found, dict) or not isinstance(found.get("data"), dict):
+        raise CheckpointError(f"{folder / CONFIG}: is not a run's config")
+    return found
+
+
+def value_at(plain: Any, key: str) -> Any:
+    """The value at a dotted key; `ABSENT` where there is none."""
+    for part in key.split("."):
+        plain = plain.get(part, ABSENT) if isinstance(plain, Mapping) else ABSENT
+    return plain
+
+
+def was_filled_in(before: Mapping[str, Any], plain: Mapping[str, Any], pair: tuple[Any, Any]) -> bool:
+    """Whether two values differ because the run took the images' shape for null, also where that is interpolated."""
+    return plain["data"]["shape"] is None and pair == (before["data"].get("shape"), None)
+
+
+def is_one_of(key: str, names: Sequence[str]) -> bool:
     """Whether a dotted key is one of `names`, or below one."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
 
-from nelbo import directory, resume
+from nelbo import as_it_was, directory, resume
 from nelbo.build import build
 from nelbo.checks import allowed_targets, check, select
 from nelbo.cli import TYPED_KEYS
@@ -84,13 +84,16 @@ def run(config: DictConfig) -> float:
     home = Path(HydraConfig.get().runtime.cwd)
     if asked not in (None, directory.AUTO) and (home / asked).resolve() != folder.resolve():
         raise ConfigError("resume", plain["resume"], f"is not hydra.run.dir={folder}: leave that out")
+    if asked not in (None, directory.AUTO):
+        as_it_was.restore(config, plain, folder)
+        plain = resolve(config)
     with directory.locked(folder) if owner else contextlib.nullcontext(), Signals() as signals:
         ended = directory.finished(folder, plain)
         if ended and asked:
             log.info("this run has ended already; a larger trainer.max_epochs goes on with it")
             print_report(ended, folder)
             return headline(ended)
-        found = resume.find(folder, plain, asked)
+        found = resume.find(folder, plain, asked, as_it_was.first_config)
         try:
             metrics = fit_and_test(config, plain, folder, found, signals, owner=owner)
         except Stopped as stopped:
