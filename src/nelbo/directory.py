@@ -86,7 +86,10 @@ def finished(folder: Path, plain: Mapping[str, Any]) -> dict[str, Any] | None:
         metrics = json.loads((folder / METRICS).read_text())
     except (OSError, ValueError):
         return None
-    return metrics if isinstance(metrics, dict) and metrics.get("identity") == identity(plain) else None
+    if not isinstance(metrics, dict):
+        return None
+    origin = {"init_from": metrics["init_from"]} if "init_from" in metrics else {}  # of then, whatever lies there now
+    return metrics if metrics.get("identity") == identity({**plain, **origin}) else None
 
 
 def begin(

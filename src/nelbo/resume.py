@@ -15,7 +15,7 @@ import yaml
 
 from nelbo.directory import AUTO, CHECKPOINTS, CONFIG, MARK, METRICS, WRITTEN, quoted, refuse_files
 from nelbo.errors import CheckpointError, ConfigError, DamagedCheckpoint, first_line
-from nelbo.identity import FREE_TO_CHANGE, MACHINE_FACTS
+from nelbo.identity import FREE_TO_CHANGE, MACHINE_FACTS, content
 from nelbo.loading import read_checkpoint
 from nelbo.rewind import Lengths
 
@@ -43,6 +43,7 @@ class Found:
         logs: how long the run's logs were.
         resumed: where the run went on with another config or environment before, and what had changed.
         environment: what of versions and hardware the checkpoint says; how many processes wrote it, at least.
+        init_from: the weights that it started from, if it did from others' (`nelbo.training.weights`).
     """
 
     file: Path
@@ -55,6 +56,7 @@ class Found:
     logs: Lengths
     resumed: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
+    init_from: Mapping[str, Any] | None
 
     def going_on(self, now: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """`resumed` of a run that goes on from here, with what of versions and hardware is otherwise `now`.
@@ -110,6 +112,11 @@ def find(
         raise ConfigError("hydra.run.dir", folder, mend)
     changed = changes(folder, plain, first_config)
     found = newest(files)
+    if changed.pop("init_from", None) and (
+        not found.init_from or content(plain["init_from"]) != content(found.init_from)
+    ):
+        mend = f"is where a run starts from; the one in {folder} goes on from its own weights: leave that as it was"
+        raise ConfigError("init_from", plain["init_from"], mend)
     most = plain["trainer"]["max_epochs"]
     if found.epochs > most:
         raise ConfigError("trainer.max_epochs", most, f"{folder} has trained {found.epochs} epochs already")
@@ -185,6 +192,7 @@ def found_in(file: Path, checkpoint: Mapping[str, Any]) -> Found:
         logs=checkpoint["logs"],
         resumed=record["resumed"],
         environment={"processes": len(checkpoint["random_states"]["ranks"]), **record.get("environment", {})},
+        init_from=record.get("init_from"),
     )
 
 
@@ -204,7 +212,7 @@ def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path
         # A key that the shipped config has got since the run began is no change where it is what that says.
         first = first_config(folder)
         differ = {key: pair for key, pair in differ.items() if key not in new or value_at(first, key) != pair[1]}
-    allowed = (*FREE_TO_CHANGE, *plain["resume_changes"])
+    allowed = (*FREE_TO_CHANGE, *plain["resume_changes"], "init_from")  # which `find` looks at
     refused = {key: pair for key, pair in differ.items() if not is_one_of(key, allowed)}
     if refused:
         told = ", ".join(f"{key} {was} -> {now}" for key, (was, now) in refused.items())

@@ -27,7 +27,6 @@ from nelbo.cli import TYPED_KEYS
 from nelbo.data.module import ImageData
 from nelbo.environment import environment
 from nelbo.errors import (
-    CheckpointError,
     ConfigError,
     Diverged,
     NelboError,
@@ -36,7 +35,6 @@ from nelbo.errors import (
 )
 from nelbo.files import write_json
 from nelbo.identity import identity
-from nelbo.loading import read_checkpoint
 from nelbo.models import VAE
 from nelbo.objectives import Objective
 from nelbo.randomness import isolated
@@ -55,6 +53,7 @@ from nelbo.training.callbacks import (
 from nelbo.training.loggers import log_names
 from nelbo.training.signals import Signals, requeue
 from nelbo.training.trainer import checkpoint_bytes, make_trainer, validation_interval
+from nelbo.training.weights import refuse_other_tensors, start_from, told_in_metrics
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ def fit_and_test(
     Returns:
         What goes into metrics.json.
     """
-    same, mark, allowed = identity(plain), directory.mark(plain), allowed_targets(plain)
+    allowed = allowed_targets(plain)
     if plain["threads"] is not None:
         torch.set_num_threads(plain["threads"])
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
@@ -139,6 +138,7 @@ def fit_and_test(
             mend = f"is not what {found.file} was trained on; train anew, in another directory"
             raise ConfigError("data", data.name, mend)
         data.position = (found.epochs, found.batches)
+    began = plain
     if plain["data"]["shape"] is None:  # a file's images say themselves what they are
         OmegaConf.update(config, "data.shape", list(data.shape or ()))
         plain = resolve(config)
@@ -162,6 +162,11 @@ def fit_and_test(
     module = VAEModule(model, objective, optimizer, scheduler, example, data.dequantized_levels, record)
     if found:
         refuse_other_tensors(found.file, module)
+        origin = found.init_from
+    else:
+        origin = start_from(module, plain["init_from"]) if plain.get("init_from") else None
+    record |= {"init_from": origin} if origin else {}
+    known = {**began, "init_from": origin}  # its contents, wherever they lie
     overrides = list(HydraConfig.get().overrides.task)
     hyperparameters = {key: select(plain, key) for key in (*TYPED_KEYS, "data.protocol")} | choices(plain, overrides)
     validated = bool(len(data.splits["val"]) and plain["trainer"]["limit_val_batches"])
@@ -193,7 +198,7 @@ def fit_and_test(
         texts = {
             directory.CONFIG: OmegaConf.to_yaml(OmegaConf.create(plain)),
             directory.OVERRIDES: OmegaConf.to_yaml(OmegaConf.create(overrides)),
-            directory.MARK: mark,
+            directory.MARK: directory.mark(known),
         }
         names = log_names(trainer.loggers, folder, validated=validated)
         directory.begin(folder, found.logs if found else {}, checkpoint_bytes(module), texts, *names)
@@ -227,7 +232,7 @@ def fit_and_test(
         **best,
         **{key: float(value) for key, value in tested.items()},
         **data.provenance(),
-        "identity": same,
+        "identity": identity(known),
         "seed": plain["seed"],
         "threads": torch.get_num_threads(),
         "epochs": epochs,
@@ -239,24 +244,14 @@ def fit_and_test(
     }
     if record["resumed"]:
         metrics["resumed"] = record["resumed"]
+    if origin:
+        metrics["init_from"] = told_in_metrics(origin)
     if "test/bits_per_dim" in metrics:  # both count bits of stored pixels, but the second bounds them once more
         metrics["bits_per_dim_by"] = "uniform dequantisation" if data.dequantized_levels else "probabilities"
     diverged = [key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]
     if diverged:
         raise Diverged(f"training diverged: {diverged[0]} is {metrics[diverged[0]]}; lower optimizer.lr")
     return metrics
-
-
-def refuse_other_tensors(file: Path, module: VAEModule) -> None:
-    """What a run goes on from must fit its model, whatever `resume_changes` allows.
-
-    Raises:
-        CheckpointError: if it does not.
-    """
-    try:
-        module.load_state_dict(read_checkpoint(file)["state_dict"])
-    except RuntimeError as error:
-        raise CheckpointError(f"{file}: its tensors are not those of this config's model") from error
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
