@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
@@ -17,8 +18,14 @@ from nelbo.errors import ConfigError
 from nelbo.resume import find
 from nelbo.rewind import EVENTS, lengths, rewind
 from nelbo.runs.results import Results
+from nelbo.sweeps.board import FOLDER
+from nelbo.sweeps.report import FIGURES, HTML, write_report
+from nelbo.sweeps.results import CSV, JSON
+from nelbo.sweeps.sweep import WRITTEN as SWEEP_WRITTEN
+from nelbo.sweeps.sweep import Sweep
 from tests.forks import forked
 from tests.interrupted import run
+from tests.sweep_directories import scores, write_sweep
 from tests.test_directory import contents, fresh
 from tests.test_results import FACTS, found
 
@@ -163,3 +170,21 @@ def test_evaluating_a_run_leaves_its_logs_to_it(smoke_run: Path, tmp_path: Path)
     done = forked("scripts/evaluate.py", f"run={folder}", "metrics=[active_units]", "limit=20")
     assert done.returncode == 0 and json.loads((folder / "evaluation.json").read_text()), done.stderr
     assert lengths(folder) == before and len(list((folder / "tensorboard").glob(f"{EVENTS}*.evaluation"))) == 1
+
+
+@pytest.mark.parametrize("name", [*SWEEP_WRITTEN, CSV, JSON, HTML, FIGURES, FOLDER, "optuna.json"])
+def test_a_new_sweep_refuses_to_write_over_a_file_of_somebody_else(name: str, tmp_path: Path) -> None:
+    before = put(tmp_path, f"{name}/a.png" if name in (FIGURES, FOLDER) else name)
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    with pytest.raises(ConfigError, match=f"^hydra.sweep.dir=.* holds {name} already; give another directory"):
+        Sweep(config, None, None, [])  # type: ignore[arg-type]
+    assert contents(tmp_path) == before
+
+
+def test_a_report_leaves_events_of_somebody_else(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", [{"overrides": ["seed=1"], "metrics": scores(1, 2)}])
+    theirs = put(sweep, "tensorboard/events.out.tfevents.1.somebody.1.0", "tensorboard/a/events.out.tfevents.1.b.1.0")
+    for _ in range(2):
+        write_report(sweep)
+        assert theirs.items() <= contents(sweep).items()
+    assert len(list((sweep / "tensorboard").glob(f"{EVENTS}*"))) == 2  # that of the second report alone

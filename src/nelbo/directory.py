@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,8 @@ def begin(
     were: Lengths,
     checkpoint_bytes: int,
     texts: Mapping[str, str],
-    tables: Iterable[str] = (),
-    boards: Iterable[str] = (),
+    tables: Sequence[str] = (),
+    boards: Sequence[str] = (),
 ) -> None:
     """Make the directory what it was at a checkpoint, or empty of an earlier try; its owner calls it.
 
@@ -138,8 +138,8 @@ def begin(
         write_text(folder / name, text)
 
 
-def refuse_files(folder: Path, names: Iterable[str]) -> None:
-    """What a run would write is not there yet: no file, and no folder with anything in it.
+def refuse_files(folder: Path, names: Iterable[str], key: str = "hydra.run.dir") -> None:
+    """What would be written is not there yet: no file, and no folder with anything in it; `key` gave the directory.
 
     Raises:
         ConfigError: naming the first that is.
@@ -147,7 +147,7 @@ def refuse_files(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         place = folder / name
         if place.is_symlink() or (any(place.iterdir()) if place.is_dir() else place.exists()):
-            raise ConfigError("hydra.run.dir", folder, f"holds {name} already; give another directory")
+            raise ConfigError(key, folder, f"holds {name} already; give another directory")
 
 
 def set_aside(folder: Path) -> Path | None:
@@ -159,7 +159,7 @@ def set_aside(folder: Path) -> Path | None:
     found = [folder / name for name in (EVALUATION_ARRAYS, EVALUATION) if (folder / name).exists()]
     if not found:
         return None
-    number = next(n for n in itertools.count(1) if not (folder / f"evaluation-{n}.json").exists())
+    number = next(n for n in itertools.count(1) if not any(folder.glob(f"evaluation-{n}.*")))
     places = [file.rename(folder / f"evaluation-{number}{file.suffix}") for file in found]
     return places[-1]
 
