@@ -18,12 +18,15 @@ import torch
 import nelbo
 from nelbo.environment import CODE, commit, environment, processor
 from nelbo.loading import read_checkpoint
+from nelbo.sweeps.results import write_results
+from nelbo.sweeps.table import read_table
 from nelbo.training import clock
 from nelbo.training.callbacks import Throughput
 from nelbo.training.clock import Clock, processor_seconds
 from nelbo.training.module import VAEModule
 from tests.diverging import Training
 from tests.forks import ROOT, forked
+from tests.sweep_directories import scores, write_sweep
 
 
 def test_metrics_checkpoints_and_evaluations_say_what_they_were_made_with(smoke_run: Path) -> None:
@@ -52,6 +55,16 @@ def git(folder: Path, *arguments: str) -> str:
         env={**os.environ, **named, **quiet},
     )
     return done.stdout.strip()
+
+
+def test_the_table_of_a_sweep_has_single_values_and_its_json_all(tmp_path: Path) -> None:
+    metrics = scores(1, 2, environment={"torch": "2.13.0"}, resumed=[{"step": 3}])
+    sweep = write_sweep(tmp_path, [{"overrides": ["seed=1"], "metrics": metrics}])
+    write_results(read_table(sweep))
+    header = (sweep / "results.csv").read_text().splitlines()[0].split(",")
+    assert "test/nelbo" in header and not {"environment", "resumed"} & set(header)
+    (cell,) = json.loads((sweep / "results.json").read_text())["cells"]
+    assert cell["environment"] == {"torch": "2.13.0"} and cell["resumed"] == [{"step": 3}]
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

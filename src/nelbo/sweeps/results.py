@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from nelbo.files import write_json, write_text
@@ -14,11 +15,13 @@ CSV, JSON = "results.csv", "results.json"
 
 
 def write_results(table: SweepTable) -> None:
-    """Both files, whole or not at all."""
-    columns = [axis.key for axis in table.axes] + [*table.metrics, "state", "error", "directory"]
+    """Both files, whole or not at all; what is no single value, such as the environment, is in the second alone."""
     rows = [flat(row, table) for row in table.rows]
+    several = {key for row in rows for key, value in row.items() if isinstance(value, Mapping | list)}
+    single = [name for name in table.metrics if name not in several]
+    columns = [axis.key for axis in table.axes] + [*single, "state", "error", "directory"]
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="")
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     write_text(table.sweep / CSV, text.getvalue())
