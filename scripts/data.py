@@ -34,6 +34,7 @@ from nelbo.data.protocols import PROTOCOLS
 from nelbo.data.store import damage, stores
 from nelbo.errors import ConfigError, NelboError, first_line
 from nelbo.pictures.grids import square
+from nelbo.streams import outlive_readers
 
 if TYPE_CHECKING:
     from nelbo.data.module import ImageData
@@ -212,4 +213,5 @@ def main(typed: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     main(sys.argv[1:])

@@ -13,6 +13,7 @@ from pathlib import Path
 from nelbo.cli import USAGE_ERROR
 from nelbo.errors import NelboError
 from nelbo.runs.arguments import DATA, packages
+from nelbo.streams import outlive_readers
 
 USAGE = "usage: python scripts/replay.py bundle=FILE [allow_targets=[PACKAGE.,...]] [data.root=NEW]"
 NOT_REPRODUCED = 1
@@ -37,4 +38,5 @@ def main(typed: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     main(sys.argv[1:])

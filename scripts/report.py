@@ -16,6 +16,7 @@ from pathlib import Path
 from nelbo.cli import USAGE_ERROR
 from nelbo.errors import NelboError
 from nelbo.runs.arguments import packages
+from nelbo.streams import outlive_readers
 from nelbo.sweeps.live import LiveTable
 from nelbo.sweeps.report import say_best, write_report
 
@@ -63,4 +64,5 @@ def main(typed: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     main(sys.argv[1:])

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from nelbo.build import build
 from nelbo.cli import hydra_options, register_resolvers
 from nelbo.data.module import ImageData
+from nelbo.randomness import isolated
 from nelbo.training import VAEModule
 from nelbo.training.callbacks import Guard
 from nelbo.training.hooks import leave_out_idle_hooks
@@ -67,7 +68,7 @@ class Training:
         model = build(plain["model"], "model")
         objective = build(plain["objective"], "objective")
         images = self.data.starting_images()
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), isolated():
             example = model.eval().trace(images[:2], objective.num_samples)
         model.train().initialize(images)
         objective.prepare(len(self.data.splits["train"]))

@@ -17,7 +17,16 @@ NOWHERE = "nowhere:0:SIGTERM"
 SMALL = ("model=mlp_vae", "data=digits", "callbacks=none", "logger=none", "trainer.check_val_every_n_epoch=1")
 """Six steps and one validation batch an epoch."""
 
-FREE = {"seconds", "train_seconds", "images_per_second", "num_workers", "logs"}
+FREE = {
+    "commit",
+    "seconds",
+    "cpu_seconds",
+    "train_seconds",
+    "train_cpu_seconds",
+    "images_per_second",
+    "num_workers",
+    "logs",
+}
 COUNTERS = {"epoch_loop.val_loop.batch_progress"}
 """Lightning counts the batches of a validation twice that had to begin anew; nothing reads it."""
 

@@ -52,14 +52,6 @@ def test_results_whose_checkpoints_are_gone_are_kept(ended: Path, tmp_path: Path
         assert contents(tmp_path / "run") == before
 
 
-def test_files_of_somebody_else_are_kept(tmp_path: Path) -> None:
-    (tmp_path / "csv").mkdir()
-    (tmp_path / "csv" / "metrics.csv").write_text("mine\n")
-    refused = fresh(tmp_path)
-    assert refused.returncode == 2 and "holds metrics.csv already; give another directory" in refused.stderr
-    assert (tmp_path / "csv" / "metrics.csv").read_text() == "mine\n" and not (tmp_path / "checkpoints").exists()
-
-
 def test_runs_below_a_run_are_left_alone(ended: Path, tmp_path: Path) -> None:
     shutil.copytree(ended, tmp_path / "other" / "run")
     (tmp_path / "other" / "run" / ".partial-last.ckpt.1").write_text("being written")

@@ -197,7 +197,7 @@ def test_bad_arguments_are_one_line(file: Path, tmp_path: Path) -> None:
         "bundle=https://example.org/x.pt": "are read from local files only",
         f"bundle={tmp_path / 'page.pt'}": "page.pt: not a readable checkpoint",
         f"bundle={tmp_path / 'checkpoint.pt'}": "checkpoint.pt: is not a bundle of a run that diverged",
-        f"bundle={tmp_path / 'later.pt'}": "later.pt: has format 99, this nelbo reads 1",
+        f"bundle={tmp_path / 'later.pt'}": "later.pt: has format 99, this nelbo reads 1 and 2",
     }
     for argument, told in expected.items():
         done = forked("scripts/replay.py", *argument.split())

@@ -228,7 +228,7 @@ def test_two_processes_train_one_model(train: Train, tmp_path: Path) -> None:
     done = train("model=mlp_vae", "data=digits", *ddp)
     assert done.returncode == 0, done.stderr
     metrics = metrics_of(tmp_path / "run")
-    assert metrics["epochs"] == 2
+    assert metrics["epochs"] == 2 and metrics["environment"]["processes"] == 2 and metrics["train_cpu_seconds"] > 0
     arrays, model = digits(), nelbo.load(tmp_path / "run")
     held_out, _ = random_split(1500, 200, seed=0)
     for split, images in (("val", arrays.train.images[held_out]), ("test", arrays.test.images)):

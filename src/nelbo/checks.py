@@ -38,7 +38,7 @@ CALLED_LATER = ("optimizer", "scheduler", "trainer", "logger", "guard")
 TOP_LEVEL = (
     *PARTS,
     *("budget", "logger", "callbacks", "experiment", "debug"),
-    *("seed", "threads", "float32", "trial", "resume", "resume_changes", "allow_targets"),
+    *("seed", "threads", "float32", "trial", "resume", "resume_changes", "allow_targets", "init_from"),
 )
 """Keys near to one of these are slips; others may be there for the config's own use."""
 
@@ -146,6 +146,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "guard.skip_above": _or_none(_positive),
     "trial": _or_none(_trial),
     "resume": _or_none(_name),
+    "init_from": _or_none(_name),
     "resume_changes": _names,
     "threads": _or_none(lambda key, value: integer(key, value, minimum=1, maximum=MOST_PROCESSES)),
     "float32": _or_none(lambda key, value: choice(key, value, ("ieee", "tf32"))),

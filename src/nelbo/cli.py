@@ -22,16 +22,23 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from nelbo.as_it_was import with_first_words
 from nelbo.directory import run_directory, unwritable
 from nelbo.errors import ConfigError, NelboError, Stopped
 from nelbo.files import DISK_ERRORS
+from nelbo.streams import outlive_readers
 from nelbo.sweeps.job import plain_config, run_cell, world_size_from_outside
 from nelbo.sweeps.names import directory_name
 from nelbo.sweeps.own_targets import message_of_hydra
 
 log = logging.getLogger(__name__)
 USAGE_ERROR = 2
-HYDRA_MAY_MAKE = ("nelbo.sweeps.own_targets.AllowTargets", "nelbo.sweeps.callback.ReportCallback", "logging.*")
+HYDRA_MAY_MAKE = (
+    "nelbo.sweeps.own_targets.AllowTargets",
+    "nelbo.sweeps.callback.DirectoryCallback",
+    "nelbo.sweeps.callback.ReportCallback",
+    "logging.*",
+)
 TYPED_KEYS = (
     "model.latent_dim",
     "objective.beta",
@@ -90,6 +97,7 @@ def command(config_path: str, config_name: str, *, trains: bool = True) -> Calla
 
         @functools.wraps(task)
         def entry() -> None:
+            outlive_readers()
             register_resolvers()
             logging.captureWarnings(True)
             # Where a line cannot be logged, on a full disk or a terminal that is gone, it is no reason for a traceback
@@ -99,6 +107,8 @@ def command(config_path: str, config_name: str, *, trains: bool = True) -> Calla
             try:
                 if not trains and {"-m", "--multirun"} & set(sys.argv[1:]):
                     raise NelboError("-m: is for training; several runs are a list: run=[a,b]")
+                if trains:
+                    sys.argv[1:] = with_first_words(sys.argv[1:])
                 main()
             except (NelboError, HydraException, OmegaConfBaseException) as error:
                 print(f"error: {told(error)}", file=sys.stderr)

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import itertools
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nelbo.errors import CheckpointError, NelboError
+from nelbo.errors import CheckpointError, ConfigError, NelboError
 from nelbo.files import reserve, sweep_partial, write_text
 from nelbo.identity import FREE_TO_CHANGE, identity
-from nelbo.rewind import Lengths, own_folders, rewind
+from nelbo.rewind import (
+    HISTORY,
+    LIST,
+    UNIT_HISTORY,
+    Lengths,
+    by_name,
+    event_patterns,
+    logs,
+    rewind,
+    unnamed_events,
+    write_list,
+)
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +37,23 @@ CONFIG, OVERRIDES, METRICS, CHECKPOINTS = "config.yaml", "overrides.yaml", "metr
 MARK = ".run"
 """Says which run a directory is of: its identity and, in a Slurm job, the job."""
 
-RESULTS = (METRICS, "evaluation.json", "evaluation.npz")
+EVALUATION, EVALUATION_ARRAYS, EVALUATION_LOCK = "evaluation.json", "evaluation.npz", ".evaluation.lock"
 AUTO = "auto"
 
+CRASHES = "crash"
+PICTURES = ("pictures/samples.png", "pictures/reconstructions.png")
+WRITTEN = (CONFIG, OVERRIDES, METRICS, EVALUATION, EVALUATION_ARRAYS, HISTORY, UNIT_HISTORY, *PICTURES, CRASHES)
+"""What a run writes, whatever its loggers are, beside checkpoints; and what its evaluation does."""
 
-@contextmanager
+HALF_WRITTEN = {
+    "": (CONFIG, OVERRIDES, MARK, LIST, METRICS),
+    CHECKPOINTS: ("*.ckpt", "probe"),
+    CRASHES: ("step-*.pt",),
+}
+"""By folder, the names of files of which a killed process may have left a part."""
+
+
+@contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """The directory for one process; the system lets go of it when its owner dies, however it dies.
 
@@ -61,30 +86,88 @@ def finished(folder: Path, plain: Mapping[str, Any]) -> dict[str, Any] | None:
         metrics = json.loads((folder / METRICS).read_text())
     except (OSError, ValueError):
         return None
-    return metrics if isinstance(metrics, dict) and metrics.get("identity") == identity(plain) else None
+    if not isinstance(metrics, dict):
+        return None
+    origin = {"init_from": metrics["init_from"]} if "init_from" in metrics else {}  # of then, whatever lies there now
+    return metrics if metrics.get("identity") == identity({**plain, **origin}) else None
 
 
-def begin(folder: Path, logs: Lengths, checkpoint_bytes: int, texts: Mapping[str, str]) -> None:
+def begin(
+    folder: Path,
+    were: Lengths,
+    checkpoint_bytes: int,
+    texts: Mapping[str, str],
+    tables: Sequence[str] = (),
+    boards: Sequence[str] = (),
+) -> None:
     """Make the directory what it was at a checkpoint, or empty of an earlier try; its owner calls it.
 
     Args:
         folder: it.
-        logs: how long the run's logs were then.
+        were: how long the run's logs were then.
         checkpoint_bytes: how large checkpoints will be.
         texts: files to write, by name.
+        tables: names of the tables that the run will write.
+        boards: names of the folders that TensorBoard's writers of the run will write to.
 
     Raises:
+        ConfigError: if a log of somebody else stands where one of the run would; nothing is changed then.
         OSError: if it cannot be written, or the disk has no room for checkpoints of that size.
     """
-    for place in own_folders(folder):
-        for orphan in sweep_partial(place):
+    ours = (folder / MARK).exists() or any((folder / CHECKPOINTS).glob("*.ckpt"))
+    unlisted = ours and not (folder / LIST).exists()  # as earlier versions left it
+    own = list(tables) if unlisted else []
+    known = logs(folder) | {folder / name for name in (*by_name(folder, were), *own)}
+    refuse_files(folder, [name for name in tables if folder / name not in known])
+    if not ours:
+        refuse_files(folder, [board for board in boards if folder / board != folder])
+    for place, names in _half_written(folder, known):
+        for orphan in sweep_partial(place, names):
             log.info("removed %s, which a killed process left half written", orphan)
     reserve(folder / CHECKPOINTS, checkpoint_bytes)
-    rewind(folder, logs)
-    for earlier in RESULTS:
-        (folder / earlier).unlink(missing_ok=True)
+    write_text(folder / MARK, texts[MARK])  # the first: from here on it is ours
+    there = rewind(folder, were, own)
+    for left in unnamed_events(folder, boards, there) if unlisted else ():
+        log.warning("%s: left as it is, for the checkpoint does not name it; curves may overlap", left)
+    write_list(folder, [*there, *tables], event_patterns(boards))
+    with FileLock(folder / EVALUATION_LOCK) if (folder / EVALUATION).exists() else contextlib.nullcontext():
+        if aside := set_aside(folder):
+            log.info("the evaluation of the run as it was is %s now", aside)
+    (folder / METRICS).unlink(missing_ok=True)
     for name, text in texts.items():
         write_text(folder / name, text)
+
+
+def refuse_files(folder: Path, names: Iterable[str], key: str = "hydra.run.dir") -> None:
+    """What would be written is not there yet: no file, and no folder with anything in it; `key` gave the directory.
+
+    Raises:
+        ConfigError: naming the first that is.
+    """
+    for name in names:
+        place = folder / name
+        if place.is_symlink() or (any(place.iterdir()) if place.is_dir() else place.exists()):
+            raise ConfigError(key, folder, f"holds {name} already; give another directory")
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Rename evaluation.json and .npz to evaluation-1.json, -2, ...: the first that is free; its holder has the lock.
+
+    Returns:
+        The new name, if there was one.
+    """
+    found = [folder / name for name in (EVALUATION_ARRAYS, EVALUATION) if (folder / name).exists()]
+    if not found:
+        return None
+    number = next(n for n in itertools.count(1) if not any(folder.glob(f"evaluation-{n}.*")))
+    places = [file.rename(folder / f"evaluation-{number}{file.suffix}") for file in found]
+    return places[-1]
+
+
+def _half_written(folder: Path, known: Iterable[Path]) -> Iterator[tuple[Path, Iterable[str]]]:
+    """Folders of a run, and the names in them of which killed processes may have left a part."""
+    yield from ((folder / place, names) for place, names in HALF_WRITTEN.items())
+    yield from ((file.parent, (glob.escape(file.name),)) for file in known)
 
 
 def mark(plain: Mapping[str, Any]) -> str:

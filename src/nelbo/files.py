@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -73,9 +73,18 @@ def sync_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sweep_partial(folder: Path) -> list[Path]:
-    """Remove what killed processes left half written in `folder`; the caller holds the lock that says nobody writes."""
-    orphans = sorted(folder.glob(f"{PARTIAL}*"))
+def sweep_partial(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Remove what killed processes left half written in `folder`; the caller holds the lock that says nobody writes.
+
+    Args:
+        folder: where.
+        names: patterns of the names that the files would have got; others are somebody else's.
+
+    Returns:
+        What was removed.
+    """
+    parts = (part for name in names for part in folder.glob(f"{PARTIAL}{name}.*"))
+    orphans = sorted(part for part in parts if part.name.rpartition(".")[2].isdigit())
     for orphan in orphans:
         orphan.unlink()
     return orphans

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 MACHINE_FACTS = (
@@ -24,8 +26,8 @@ MACHINE_FACTS = (
 FREE_TO_CHANGE = (*MACHINE_FACTS, "budget", "trainer.max_epochs")
 """What may differ when a run goes on. What the budget says stands elsewhere too, where it is compared."""
 
-LATER_KEYS = {"float32": None}
-"""Keys that came later, with what was done before: at that they do not count, so cells of older versions are known."""
+ADDED_LATER: dict[str, Any] = {"float32": None, "init_from": None}
+"""Keys that runs of earlier versions do not have, with the values under which a run is the same as theirs."""
 
 LENGTH = 16
 
@@ -40,15 +42,44 @@ def identity(plain: Mapping[str, Any], without: Sequence[str] = MACHINE_FACTS) -
         without: dotted keys that do not count.
     """
     told = copy.deepcopy(dict(plain))
-    for fact in without:
+    for fact in (*without, *ADDED_LATER):
         *groups, key = fact.split(".")
         holder: Any = told
         for group in groups:
             holder = holder.get(group, {})
-        holder.pop(key, None)
-    told = {key: value for key, value in told.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
+        if fact in without or (key in holder and holder[key] == ADDED_LATER[fact]):
+            holder.pop(key, None)
+    if told.get("init_from") is not None:
+        told["init_from"] = content(told["init_from"])
     text = json.dumps(_same_numbers(told), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def content(origin: Any) -> str:
+    """What the weights of `init_from` are: the SHA-256 of the checkpoint's file, wherever that lies.
+
+    Args:
+        origin: a run's directory or a checkpoint; or what a run recorded of it, which counts also where that is gone.
+
+    Returns:
+        The digest; the path itself where there is no file, which the run will refuse.
+    """
+    if isinstance(origin, Mapping):
+        return str(origin["sha256"])
+    file = Path(str(origin))
+    file = file / "checkpoints" / "best.ckpt" if file.is_dir() else file
+    try:
+        stat = file.stat()
+        return _sha256(file.absolute(), stat.st_mtime_ns, stat.st_size)
+    except (OSError, ValueError):
+        return str(origin)
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(file: Path, changed: int, size: int) -> str:
+    """Of a file; read again when it has changed."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _same_numbers(value: Any) -> Any:

@@ -6,22 +6,23 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from nelbo.directory import AUTO, CHECKPOINTS, CONFIG, MARK, METRICS, quoted
+from nelbo.directory import AUTO, CHECKPOINTS, CONFIG, MARK, METRICS, WRITTEN, quoted, refuse_files
 from nelbo.errors import CheckpointError, ConfigError, DamagedCheckpoint, first_line
-from nelbo.identity import FREE_TO_CHANGE, MACHINE_FACTS
+from nelbo.identity import FREE_TO_CHANGE, MACHINE_FACTS, content
 from nelbo.loading import read_checkpoint
-from nelbo.rewind import Lengths, tables
+from nelbo.rewind import Lengths
 
 log = logging.getLogger(__name__)
 
 Changes = dict[str, tuple[Any, Any]]
+ABSENT = object()
 
 AT_AN_EPOCHS_END = ("data", "trainer.devices", "trainer.num_nodes", "trainer.limit_train_batches")
 """Where a run stands within an epoch is told in batches, which these keys decide."""
@@ -40,7 +41,9 @@ class Found:
         best: whether best.ckpt is there, whole.
         provenance: of the data that it was trained on.
         logs: how long the run's logs were.
-        resumed: where the run went on with another config before, and what had changed.
+        resumed: where the run went on with another config or environment before, and what had changed.
+        environment: what of versions and hardware the checkpoint says; how many processes wrote it, at least.
+        init_from: the weights that it started from, if it did from others' (`nelbo.training.weights`).
     """
 
     file: Path
@@ -52,15 +55,44 @@ class Found:
     provenance: Mapping[str, Any]
     logs: Lengths
     resumed: Sequence[Mapping[str, Any]]
+    environment: Mapping[str, Any]
+    init_from: Mapping[str, Any] | None
+
+    def going_on(self, now: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """`resumed` of a run that goes on from here, with what of versions and hardware is otherwise `now`.
+
+        Raises:
+            ConfigError: within an epoch, on another number of processes.
+        """
+        changed = {key: [was, now.get(key)] for key, was in self.environment.items() if was != now.get(key)}
+        if self.batches and "processes" in changed:
+            was, becomes = changed["processes"]
+            mend = f"stopped within an epoch, after {self.batches} batches in each of {was} processes; there are now"
+            raise ConfigError("resume", self.file, f"{mend} {becomes}, whose batches are others: start {was}")
+        for key, (was, becomes) in changed.items():
+            log.warning("from step %d on with %s %s, which was %s", self.step, key, becomes, was)
+        entries = [dict(entry) for entry in self.resumed]
+        if changed:
+            if not entries or entries[-1]["step"] != self.step:
+                entries.append({"step": self.step, "changes": {}})
+            told = {f"environment.{key}": pair for key, pair in changed.items()}
+            entries[-1]["changes"] = {**entries[-1]["changes"], **told}
+        return list(entries)
 
 
-def find(folder: Path, plain: Mapping[str, Any], resume: str | None) -> Found | None:
+def find(
+    folder: Path,
+    plain: Mapping[str, Any],
+    resume: str | None,
+    first_config: Callable[[Path], Any] = lambda folder: None,
+) -> Found | None:
     """The checkpoint to go on from; None for a run that starts afresh.
 
     Args:
         folder: the run's directory.
         plain: its config.
         resume: `auto`, a directory, or None for a run that expects nothing there.
+        first_config: what the words that began the run of a directory mean now, or None; asked for keys that are new.
 
     Raises:
         ConfigError: if there is what nobody asked to go on with, or the config was another.
@@ -78,8 +110,13 @@ def find(folder: Path, plain: Mapping[str, Any], resume: str | None) -> Found | 
     if resume is None:
         mend = "holds a run with checkpoints; resume=auto goes on with it, or give another directory"
         raise ConfigError("hydra.run.dir", folder, mend)
-    changed = changes(folder, plain)
+    changed = changes(folder, plain, first_config)
     found = newest(files)
+    if changed.pop("init_from", None) and (
+        not found.init_from or content(plain["init_from"]) != content(found.init_from)
+    ):
+        mend = f"is where a run starts from; the one in {folder} goes on from its own weights: leave that as it was"
+        raise ConfigError("init_from", plain["init_from"], mend)
     most = plain["trainer"]["max_epochs"]
     if found.epochs > most:
         raise ConfigError("trainer.max_epochs", most, f"{folder} has trained {found.epochs} epochs already")
@@ -88,7 +125,7 @@ def find(folder: Path, plain: Mapping[str, Any], resume: str | None) -> Found | 
         raise CheckpointError(
             f"{lost}: is lost, and training is over; a copy of last.ckpt in its place would be tested"
         )
-    if found.batches and (within := [key for key in changed if _is_one_of(key, AT_AN_EPOCHS_END)]):
+    if found.batches and (within := [key for key in changed if is_one_of(key, AT_AN_EPOCHS_END)]):
         mend = f"the run stopped within an epoch, after {found.batches} batches of it: {within[0]} must be as it was"
         raise ConfigError("resume_changes", plain["resume_changes"], mend)
     log.info("going on from %s: step %d, %d epochs are over", found.file, found.step, found.epochs)
@@ -107,9 +144,7 @@ def refuse_what_is_there(folder: Path) -> None:
         ConfigError: if there is any.
     """
     ours = (folder / MARK).exists()  # of a try that ended before its first checkpoint
-    there = [folder / METRICS] if ours else [folder / CONFIG, folder / METRICS, *tables(folder)]
-    if kept := [file.name for file in there if file.exists()]:
-        raise ConfigError("hydra.run.dir", folder, f"holds {kept[0]} already; give another directory")
+    refuse_files(folder, [METRICS] if ours else WRITTEN)
 
 
 def newest(files: Sequence[Path]) -> Found:
@@ -156,27 +191,29 @@ def found_in(file: Path, checkpoint: Mapping[str, Any]) -> Found:
         provenance=record["provenance"],
         logs=checkpoint["logs"],
         resumed=record["resumed"],
+        environment={"processes": len(checkpoint["random_states"]["ranks"]), **record.get("environment", {})},
+        init_from=record.get("init_from"),
     )
 
 
-def changes(folder: Path, plain: Mapping[str, Any]) -> Changes:
+def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path], Any]) -> Changes:
     """What differs from how the run began, where that is allowed: the epochs, and what `resume_changes` names.
 
     Raises:
         ConfigError: listing what else differs.
     """
-    try:
-        before = yaml.safe_load((folder / CONFIG).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: cannot be read ({first_line(error)})") from error
-    differ = differences(before, plain)
-    for part in ("shape", "levels"):  # which the run filled in, also where they are interpolated
-        if plain["data"].get(part, "") is None:
-            filled = before["data"].get(part)
-            differ = {key: pair for key, pair in differ.items() if pair != (filled, None)}
-    differ = {key: pair for key, pair in differ.items() if not _is_one_of(key, (*MACHINE_FACTS, "budget"))}
-    allowed = (*FREE_TO_CHANGE, *plain["resume_changes"])
-    refused = {key: pair for key, pair in differ.items() if not _is_one_of(key, allowed)}
+    before = read_config(folder)
+    differ = {
+        key: pair
+        for key, pair in differences(before, plain).items()
+        if not was_filled_in(before, plain, pair) and not is_one_of(key, (*MACHINE_FACTS, "budget"))
+    }
+    if new := [key for key in differ if value_at(before, key) is ABSENT]:
+        # A key that the shipped config has got since the run began is no change where it is what that says.
+        first = first_config(folder)
+        differ = {key: pair for key, pair in differ.items() if key not in new or value_at(first, key) != pair[1]}
+    allowed = (*FREE_TO_CHANGE, *plain["resume_changes"], "init_from")  # which `find` looks at
+    refused = {key: pair for key, pair in differ.items() if not is_one_of(key, allowed)}
     if refused:
         told = ", ".join(f"{key} {was} -> {now}" for key, (was, now) in refused.items())
         mend = f"the run there began otherwise: {told}; allow it with 'resume_changes=[{','.join(refused)}]'"
@@ -184,7 +221,35 @@ def changes(folder: Path, plain: Mapping[str, Any]) -> Changes:
     return differ
 
 
-def _is_one_of(key: str, names: Sequence[str]) -> bool:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config that a run began with.
+
+    Raises:
+        CheckpointError: if it cannot be read.
+    """
+    try:
+        found = yaml.safe_load((folder / CONFIG).read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: cannot be read ({first_line(error)})") from error
+    if not isinstance(found, dict) or not isinstance(found.get("data"), dict):
+        raise CheckpointError(f"{folder / CONFIG}: is not a run's config")
+    return found
+
+
+def value_at(plain: Any, key: str) -> Any:
+    """The value at a dotted key; `ABSENT` where there is none."""
+    for part in key.split("."):
+        plain = plain.get(part, ABSENT) if isinstance(plain, Mapping) else ABSENT
+    return plain
+
+
+def was_filled_in(before: Mapping[str, Any], plain: Mapping[str, Any], pair: tuple[Any, Any]) -> bool:
+    """Whether two values differ because the run took what the images say for null, also where that is interpolated."""
+    unsaid = [part for part in ("shape", "levels") if plain["data"].get(part, "") is None]
+    return any(pair == (before["data"].get(part), None) for part in unsaid)
+
+
+def is_one_of(key: str, names: Sequence[str]) -> bool:
     """Whether a dotted key is one of `names`, or below one."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
 

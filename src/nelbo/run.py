@@ -20,14 +20,14 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
 
-from nelbo import directory, resume
+from nelbo import as_it_was, directory, resume
 from nelbo.build import build
 from nelbo.checks import allowed_targets, check, select
 from nelbo.cli import TYPED_KEYS
 from nelbo.data.module import ImageData
 from nelbo.distributions.precision import float32
+from nelbo.environment import environment
 from nelbo.errors import (
-    CheckpointError,
     ConfigError,
     Diverged,
     NelboError,
@@ -36,9 +36,9 @@ from nelbo.errors import (
 )
 from nelbo.files import write_json
 from nelbo.identity import identity
-from nelbo.loading import read_checkpoint
 from nelbo.models import VAE
 from nelbo.objectives import Objective
+from nelbo.randomness import isolated
 from nelbo.report import headline, print_report
 from nelbo.trace import Trace
 from nelbo.training import VAEModule
@@ -51,8 +51,10 @@ from nelbo.training.callbacks import (
     RandomStates,
     Throughput,
 )
+from nelbo.training.loggers import log_names
 from nelbo.training.signals import Signals, requeue
 from nelbo.training.trainer import checkpoint_bytes, make_trainer, validation_interval
+from nelbo.training.weights import refuse_other_tensors, start_from, told_in_metrics
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,9 @@ def run(config: DictConfig) -> float:
     home = Path(HydraConfig.get().runtime.cwd)
     if asked not in (None, directory.AUTO) and (home / asked).resolve() != folder.resolve():
         raise ConfigError("resume", plain["resume"], f"is not hydra.run.dir={folder}: leave that out")
+    if asked not in (None, directory.AUTO):
+        as_it_was.restore(config, plain, folder)
+        plain = resolve(config)
     lock = directory.locked(folder) if owner else contextlib.nullcontext()
     with lock, Signals() as signals, float32(plain["float32"]):
         ended = directory.finished(folder, plain)
@@ -89,7 +94,7 @@ def run(config: DictConfig) -> float:
             log.info("this run has ended already; a larger trainer.max_epochs goes on with it")
             print_report(ended, folder)
             return headline(ended)
-        found = resume.find(folder, plain, asked)
+        found = resume.find(folder, plain, asked, as_it_was.first_config)
         try:
             metrics = fit_and_test(config, plain, folder, found, signals, owner=owner)
         except Stopped as stopped:
@@ -119,7 +124,7 @@ def fit_and_test(
     Returns:
         What goes into metrics.json.
     """
-    same, mark, allowed = identity(plain), directory.mark(plain), allowed_targets(plain)
+    allowed = allowed_targets(plain)
     if plain["threads"] is not None:
         torch.set_num_threads(plain["threads"])
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
@@ -135,6 +140,7 @@ def fit_and_test(
             mend = f"is not what {found.file} was trained on; train anew, in another directory"
             raise ConfigError("data", data.name, mend)
         data.position = (found.epochs, found.batches)
+    began = plain
     said = {"shape": list(data.shape or ()), "levels": data.levels}
     if unsaid := [key for key in said if plain["data"].get(key, "") is None]:  # a file's images say what they are
         for key in unsaid:
@@ -146,13 +152,12 @@ def fit_and_test(
     model.initialize(images)
     objective.prepare(len(data.splits["train"]))
 
-    resumed = list(found.resumed) if found else []
-    record = {
+    record: dict[str, Any] = {
         "model": plain["model"],
         "data": plain["data"],
         "seed": plain["seed"],
         "provenance": data.provenance(),
-        "resumed": resumed,
+        "resumed": [],
     }
     optimizer, scheduler = (
         build(plain["optimizer"], "optimizer", allowed),
@@ -161,6 +166,11 @@ def fit_and_test(
     module = VAEModule(model, objective, optimizer, scheduler, example, data.dequantized_levels, record)
     if found:
         refuse_other_tensors(found.file, module)
+        origin = found.init_from
+    else:
+        origin = start_from(module, plain["init_from"]) if plain.get("init_from") else None
+    record |= {"init_from": origin} if origin else {}
+    known = {**began, "init_from": origin}  # its contents, wherever they lie
     overrides = list(HydraConfig.get().overrides.task)
     hyperparameters = {key: select(plain, key) for key in (*TYPED_KEYS, "data.protocol")} | choices(plain, overrides)
     validated = bool(len(data.splits["val"]) and plain["trainer"]["limit_val_batches"])
@@ -185,19 +195,24 @@ def fit_and_test(
         watchers.append(Pruning(**build(plain["trial"], "trial", allowed)))
     trainer = make_trainer(plain, folder, module, watchers, allowed, validated=validated)
     data.check_batches(objective.least_batch, trainer.world_size, validated=validated)
+    record["environment"] = environment(trainer.strategy.root_device, trainer.world_size)
+    if found:
+        record["resumed"] = found.going_on(record["environment"])
     if owner:
         texts = {
             directory.CONFIG: OmegaConf.to_yaml(OmegaConf.create(plain)),
             directory.OVERRIDES: OmegaConf.to_yaml(OmegaConf.create(overrides)),
-            directory.MARK: mark,
+            directory.MARK: directory.mark(known),
         }
-        directory.begin(folder, found.logs if found else {}, checkpoint_bytes(module), texts)
+        names = log_names(trainer.loggers, folder, validated=validated)
+        directory.begin(folder, found.logs if found else {}, checkpoint_bytes(module), texts, *names)
         log.info("training in %s", folder)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=found.file if found else None)
         # Read before testing: that restores the callbacks to where the best checkpoint was written.
         epochs = max(trainer.current_epoch, found.epochs if found else 0)
-        seconds, rate, best = throughput.seconds, throughput.rate, checkpoints.values
+        seconds, cpu_seconds, rate = throughput.seconds, throughput.cpu_seconds, throughput.rate
+        best = checkpoints.values
         (tested,) = trainer.test(module, datamodule=data, ckpt_path=checkpoints.best, verbose=False)
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
@@ -221,34 +236,26 @@ def fit_and_test(
         **best,
         **{key: float(value) for key, value in tested.items()},
         **data.provenance(),
-        "identity": same,
+        "identity": identity(known),
         "seed": plain["seed"],
         "threads": torch.get_num_threads(),
         "epochs": epochs,
         "train_seconds": seconds,
+        "train_cpu_seconds": cpu_seconds,
         "images_per_second": rate,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "environment": record["environment"],
     }
-    if resumed:
-        metrics["resumed"] = resumed
+    if record["resumed"]:
+        metrics["resumed"] = record["resumed"]
+    if origin:
+        metrics["init_from"] = told_in_metrics(origin)
     if "test/bits_per_dim" in metrics:  # both count bits of stored pixels, but the second bounds them once more
         metrics["bits_per_dim_by"] = "uniform dequantisation" if data.dequantized_levels else "probabilities"
     diverged = [key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]
     if diverged:
         raise Diverged(f"training diverged: {diverged[0]} is {metrics[diverged[0]]}; lower optimizer.lr")
     return metrics
-
-
-def refuse_other_tensors(file: Path, module: VAEModule) -> None:
-    """What a run goes on from must fit its model, whatever `resume_changes` allows.
-
-    Raises:
-        CheckpointError: if it does not.
-    """
-    try:
-        module.load_state_dict(read_checkpoint(file)["state_dict"])
-    except RuntimeError as error:
-        raise CheckpointError(f"{file}: its tensors are not those of this config's model") from error
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -275,7 +282,7 @@ def probe(model: VAE, objective: Objective, x: Tensor, origin: str) -> Trace:
     Raises:
         ConfigError: naming the pair and the ways out.
     """
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), isolated():
         trace = model.eval().trace(x[:PROBE], objective.num_samples)
     model.train()
     objective.check(trace)

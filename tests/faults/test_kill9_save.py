@@ -42,6 +42,6 @@ def test_kill9_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         weight = read_checkpoint(file)["state_dict"]["weight"]
         assert (weight == weight[0]).all()
         torn += bool(list(tmp_path.glob(f"{PARTIAL}*")))
-        sweep_partial(tmp_path)
+        sweep_partial(tmp_path, ["*.ckpt"])
         assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
     assert torn > KILLS / 4  # or they were not killed while they wrote

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nelbo.evaluation.measure import Split, Subject
+from nelbo.randomness import isolated
 
 VERSION = 1
 """Of architecture and training together; to be raised with every change of them, for it is part of a file's name."""
@@ -95,8 +96,7 @@ def train(subject: Subject) -> Trained:
     labels = split.labels
     labelled = torch.nonzero(labels >= 0).flatten()
     order = torch.Generator().manual_seed(VERSION)
-    with _single_threaded(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(VERSION)
+    with _single_threaded(), isolated(VERSION):
         steps = min(STEPS, EPOCHS * -(-len(labelled) // BATCH_SIZE))
         net = SmallClassifier(subject.model.shape, int(labels.max()) + 1)
         optimizer = torch.optim.Adam(net.parameters())

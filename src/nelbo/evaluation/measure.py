@@ -25,6 +25,7 @@ from nelbo.evaluation.processes import Processes
 from nelbo.models import VAE
 from nelbo.pictures.picture import Images
 from nelbo.pictures.picture import spread as spread
+from nelbo.randomness import isolated
 from nelbo.trace import Trace
 
 Scalar = float | int | str
@@ -141,8 +142,7 @@ class Subject:
     def random_state(self, task: str, number: int) -> Iterator[None]:
         """A random state of its own for each seed, task and number; the one from outside comes back at the end."""
         digest = hashlib.sha256(f"{self.seed} {task} {number}".encode()).digest()
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(int.from_bytes(digest[:8]) // 2)
+        with isolated(int.from_bytes(digest[:8]) // 2):
             yield
 
     def map(

@@ -14,6 +14,8 @@ class Scheduled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.schedules: dict[str, Schedule] = {}
+        self.given_buffers: list[str] = []
+        """Names of the scalars: they say what the config does, and nothing that was learned."""
 
     def register_scalar(self, name: str, value: object, *, minimum: float) -> None:
         """Make the buffer `name` from a config's number or schedule; it starts at step 0.
@@ -23,6 +25,7 @@ class Scheduled(nn.Module):
         """
         schedule = as_schedule(name, value, minimum=minimum)
         self.register_buffer(name, torch.tensor(float(schedule(0))))
+        self.given_buffers.append(name)
         if not isinstance(schedule, Constant):
             self.schedules[name] = schedule
 

@@ -64,6 +64,7 @@ class BetaTC(Objective):
         # No number until `prepare`, so that a loss without it is none either.
         self.register_buffer("num_examples", torch.tensor(torch.nan))
         self.num_examples: Tensor
+        self.given_buffers = ["num_examples"]
 
     def prepare(self, num_examples: int) -> None:
         """Take N."""

@@ -12,6 +12,8 @@ from nelbo.pictures.grids import save_png
 BOARD, PICTURES = "tensorboard", "pictures"
 TAG = "evaluation"
 """Above all tags: those of training, `test/nelbo` among them, are what the run itself measured (the hparams tab)."""
+SUFFIX = ".evaluation"
+"""Of the names of its files, which tells them from the logs of training: those are cut when a run goes on."""
 
 
 def show(folder: Path, split: str, findings: Findings, step: int) -> list[Path]:
@@ -21,7 +23,7 @@ def show(folder: Path, split: str, findings: Findings, step: int) -> list[Path]:
     A folder without TensorBoard's (a checkpoint alone, logger=none) gets the pictures only.
     """
     if (folder / BOARD).is_dir():
-        writer = SummaryWriter(folder / BOARD)
+        writer = SummaryWriter(folder / BOARD, filename_suffix=SUFFIX)
         for key, value in findings.results.items():
             writer.add_scalar(f"{TAG}/{split}/{key}", value, step)
         for name, picture in findings.pictures.items():

@@ -17,6 +17,7 @@ from torch import distributed
 
 from nelbo import __version__
 from nelbo.build import build, user_prefixes
+from nelbo.environment import environment
 from nelbo.errors import ConfigError, NelboError, integer, positive_integer
 from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NoMeaning, Subject
 from nelbo.evaluation.processes import Processes
@@ -109,6 +110,7 @@ class Evaluation:
             "nelbo_version": __version__,
         }
         self.results = Results(folder, facts)
+        self.environment = environment(subject.device, subject.processes.count)
 
     def take(self, name: str, measure: Measure) -> None:
         """Measure, and write what was found at once: a later measure may take hours, and may fail."""
@@ -124,7 +126,7 @@ class Evaluation:
         """Write what a measure found."""
         self.found[name] = findings
         if self.subject.processes.rank == 0:
-            self.results.add(name, findings, self.plain["metrics"][name], seconds)
+            self.results.add(name, findings, self.plain["metrics"][name], seconds, self.environment)
             self.pictures += show(self.folder, self.subject.split, findings, self.run.step)
 
 

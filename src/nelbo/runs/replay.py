@@ -24,9 +24,10 @@ from nelbo.errors import CheckpointError, first_line
 from nelbo.loading import RECORD, build_model, read_plain
 from nelbo.models import VAE
 from nelbo.objectives import Objective
+from nelbo.randomness import restore
 from nelbo.runs.finished import FinishedRun
 from nelbo.trace import Trace
-from nelbo.training.callbacks.crash import CRASH, FORMAT, Failure, failure
+from nelbo.training.callbacks.crash import CRASH, FORMATS, Failure, failure
 from nelbo.training.callbacks.random_states import last_bits
 
 OBJECTIVE_PREFIXES = ("nelbo.objectives.", "nelbo.schedules.")
@@ -104,16 +105,15 @@ def replay(file: Path, allow: Sequence[str] = (), moved: Mapping[str, Any] | Non
     objective = build(config["objective"], "objective", (*OBJECTIVE_PREFIXES, *user_prefixes("allow_targets", allow)))
     if not isinstance(objective, Objective):
         raise CheckpointError(f"{file}: what it holds is not an objective but a {type(objective).__name__}")
-    device = torch.device("cuda" if bits.get("device") == "cuda" and torch.cuda.is_available() else "cpu")
+    here = torch.accelerator.current_accelerator(check_available=True)
+    device = here if here and here.type == bits.get("device") else torch.device("cpu")
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_is_mixed(config))
     try:
         prefix = "objective."
         objective.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         torch.set_num_threads(min(int(bits["threads"]), MOST_THREADS))
         x = batch(run.data, bundle["indices"], bundle["epoch"], device)
-        torch.set_rng_state(bundle["random_states"]["torch"])
-        if device.type == "cuda":
-            torch.cuda.set_rng_state(bundle["random_states"]["cuda"])
+        restore(bundle["random_states"], device)
         recorded = Failure(**bundle["failure"])
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:  # whatever a stranger put there
         raise CheckpointError(f"{file}: is damaged: {first_line(error)}") from error
@@ -149,8 +149,9 @@ def read_bundle(file: Path) -> dict[str, Any]:
     bundle = read_plain(file)
     if not isinstance(bundle, dict) or CRASH not in bundle:
         raise CheckpointError(f"{file}: is not a bundle of a run that diverged; those lie in its crash/")
-    if bundle[CRASH] != FORMAT:
-        raise CheckpointError(f"{file}: has format {bundle[CRASH]}, this nelbo reads {FORMAT}")
+    if type(bundle[CRASH]) is not int or bundle[CRASH] not in FORMATS:
+        readable = " and ".join(map(str, FORMATS))
+        raise CheckpointError(f"{file}: has format {bundle[CRASH]}, this nelbo reads {readable}")
     for key, kind in KINDS.items():
         if not isinstance(bundle.get(key), kind):
             raise CheckpointError(f"{file}: is damaged: it has no {key}")

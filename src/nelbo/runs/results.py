@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +14,12 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from nelbo.directory import EVALUATION, EVALUATION_ARRAYS, EVALUATION_LOCK, set_aside
 from nelbo.errors import ConfigError, DataError, first_line
 from nelbo.evaluation.measure import Findings, Scalar
-from nelbo.files import atomic, write_json
+from nelbo.files import atomic, sweep_partial, write_json
 
-JSON, ARRAYS, LOCK = "evaluation.json", "evaluation.npz", ".evaluation.lock"
+JSON, ARRAYS = EVALUATION, EVALUATION_ARRAYS
 MEASURES = "measures"
 IDENTITY = ("checkpoint_sha256", "data_sha256", "protocol", "split", "evaluation_seed")
 """Numbers that differ in one of these do not stand in one file."""
@@ -29,7 +29,8 @@ class Results:
     """What is known of a run, from earlier evaluations too.
 
     Values are flat, as in metrics.json: `test/nll`. Beside them stands what they were measured on and, below
-    `measures`, by measure: its settings, which keys are its own, its recipe, warnings and seconds.
+    `measures`, by measure: its settings, which keys are its own, its recipe, warnings, seconds, and environment:
+    measures of one file may have been taken with different versions.
 
     Args:
         folder: the run's.
@@ -52,7 +53,14 @@ class Results:
             told = f"cannot be written to ({first_line(error)}); out=DIRECTORY takes the results instead"
             raise ConfigError("run", folder, told, located=True) from error
 
-    def add(self, measure: str, findings: Findings, settings: Mapping[str, Any], seconds: float) -> None:
+    def add(
+        self,
+        measure: str,
+        findings: Findings,
+        settings: Mapping[str, Any],
+        seconds: float,
+        environment: Mapping[str, Any] | None = None,
+    ) -> None:
         """Take what a measure found, in place of what it found before, and write: whole, and with what others wrote."""
         split = self.facts["split"]
         found = {f"{split}/{key}": value for key, value in findings.values.items()}
@@ -70,11 +78,12 @@ class Results:
                 "recipe": findings.recipe,
                 "warnings": findings.warnings,
                 "seconds": round(seconds, 1),
+                "environment": dict(environment or {}),
             }
             self._write()
 
     def _locked(self) -> FileLock:
-        return FileLock(self.folder / LOCK)
+        return FileLock(self.folder / EVALUATION_LOCK)
 
     def _read(self) -> None:
         """Take over what the files say of the same numbers, those that were set aside too."""
@@ -90,6 +99,7 @@ class Results:
 
     def _write(self) -> None:
         """Both files; what is there of another checkpoint, split or seed is kept under a free name."""
+        sweep_partial(self.folder, (JSON, ARRAYS))
         if (self.folder / JSON).exists() and not self._is_ours(self.folder / JSON):
             set_aside(self.folder)
         if self.arrays:
@@ -116,14 +126,6 @@ def without_infinities(content: Any) -> Any:
 def evaluations(folder: Path) -> list[Path]:
     """evaluation.json, and those that were set aside."""
     return [file for file in (folder / JSON, *sorted(folder.glob("evaluation-*.json"))) if file.is_file()]
-
-
-def set_aside(folder: Path) -> None:
-    """Rename evaluation.json and .npz to evaluation-1.json, -2, ...: the first that is free."""
-    number = next(n for n in range(1, 10**6) if not (folder / f"evaluation-{n}.json").exists())
-    for name in (ARRAYS, JSON):
-        if (folder / name).exists():
-            os.replace(folder / name, folder / f"evaluation-{number}{Path(name).suffix}")
 
 
 def read_evaluation(file: Path) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from nelbo.sweeps.values import is_axis, is_number, typed, value_of
 
 FOLDER = "tensorboard"
 EVENTS = "events.out.tfevents.*"
+SUFFIX = ".report"
+"""Of what a report writes, and the next one replaces; other files in the folder are somebody else's."""
+
 GROUPS = ("model", "data", "likelihood", "data.protocol")
 """Shown of every cell, as `Dashboard` does, whether they were swept or not."""
 
@@ -31,7 +34,7 @@ def write_board(table: SweepTable, pictures: Sequence[tuple[str, Path]]) -> None
         pictures: PNG files by tag.
     """
     home = table.sweep / FOLDER
-    for old in (*home.glob(EVENTS), *home.glob(f"*/{EVENTS}")):
+    for old in (*home.glob(f"{EVENTS}{SUFFIX}"), *home.glob(f"*/{EVENTS}{SUFFIX}")):
         old.unlink()
     if pictures:
         write(home, [Summary(value=[png(tag, file)]) for tag, file in pictures])
@@ -66,7 +69,7 @@ def session(row: Row, keys: Sequence[str], metrics: Sequence[str]) -> list[Summa
 
 def write(folder: Path, summaries: Sequence[Summary]) -> None:
     """One event file."""
-    writer = EventFileWriter(str(folder))
+    writer = EventFileWriter(str(folder), filename_suffix=SUFFIX)
     for summary in summaries:
         writer.add_event(Event(summary=summary, step=0, wall_time=time.time()))
     writer.close()

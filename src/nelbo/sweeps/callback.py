@@ -1,4 +1,4 @@
-"""The report at the end of every sweep, whatever launched it."""
+"""What Hydra calls: before a run, whose directory it will write to, and at the end of every sweep."""
 
 from __future__ import annotations
 
@@ -9,8 +9,34 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from nelbo.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+
+class DirectoryCallback(Callback):
+    """Ends a run that would write over what another program of Hydra's says of itself in the same directory.
+
+    Hydra writes its own record (`.hydra`) there before the run is asked.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Look, and end with exit status 2 if there is one."""
+        from nelbo.cli import USAGE_ERROR  # which imports the rest of this room
+
+        try:
+            folder, record = Path(str(config.hydra.run.dir)), config.hydra.output_subdir
+        except OmegaConfBaseException:  # Hydra will say it
+            return
+        if not record or not any((folder / record).glob("*.yaml")):
+            return
+        told = folder / record / "hydra.yaml"
+        if not (told.is_file() and f"app_name: {config.hydra.help.app_name}" in told.read_text(errors="replace")):
+            mend = f"holds {record} of another program already; give another directory"
+            print(f"error: {ConfigError('hydra.run.dir', folder, mend)}", file=sys.stderr)
+            sys.exit(USAGE_ERROR)
 
 
 class ReportCallback(Callback):

@@ -15,11 +15,18 @@ CSV, JSON = "results.csv", "results.json"
 
 
 def write_results(table: SweepTable, best: Mapping[str, Any] | None) -> None:
-    """Both files, whole or not at all; `best` is what stands there of the best setting, if there is one."""
-    columns = [axis.key for axis in table.axes] + [*table.metrics, "state", "error", "directory"]
+    """Both files, whole or not at all; what is no single value, such as the environment, is in the second alone.
+
+    Args:
+        table: all cells.
+        best: what is written of the best setting; None if there is none.
+    """
     rows = [flat(row, table) for row in table.rows]
+    several = {key for row in rows for key, value in row.items() if isinstance(value, Mapping | list)}
+    single = [name for name in table.metrics if name not in several]
+    columns = [axis.key for axis in table.axes] + [*single, "state", "error", "directory"]
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="")
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     write_text(table.sweep / CSV, text.getvalue())

@@ -18,16 +18,19 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from nelbo.directory import quoted
+from nelbo.directory import quoted, refuse_files
 from nelbo.errors import Stopped, first_line
 from nelbo.identity import identity
-from nelbo.sweeps.cells import Cell, Plan, SweepError, read_cells
+from nelbo.sweeps.cells import PLAN, Cell, Plan, SweepError, read_cells
 from nelbo.sweeps.job import plain_config
 from nelbo.sweeps.live import LiveTable
 from nelbo.sweeps.names import cell_name
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 1.0
+WRITTEN = ("results.csv", "results.json", "report.html", "report", "tensorboard", "optuna.json", "optuna.db")
+"""What the report and a search write into the directory of a sweep."""
+
 UNTOLD = {"pending": "was not started", "running": "another process is running it"}
 
 
@@ -46,6 +49,8 @@ class Sweep:
     ) -> None:
         self.config, self.hydra_context, self.launcher, self.swept = config, hydra_context, launcher, swept
         self.folder = Path(str(config.hydra.sweep.dir)).absolute()
+        if not (self.folder / PLAN).exists():  # so far it is not the directory of a sweep
+            refuse_files(self.folder, WRITTEN, key="hydra.sweep.dir")
         self.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, self.folder / "multirun.yaml")
         self.plan = Plan.read(self.folder)

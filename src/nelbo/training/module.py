@@ -9,7 +9,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.seed import isolate_rng
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -22,6 +21,7 @@ from nelbo.loading import FORMAT, RECORD
 from nelbo.metrics import ExampleMean, KLPerUnit, standard_metrics
 from nelbo.models import VAE
 from nelbo.objectives import Objective
+from nelbo.randomness import isolated
 from nelbo.trace import Trace
 
 EVALUATION_SEED = 0
@@ -164,9 +164,8 @@ class VAEModule(pl.LightningModule):
         return torch.autocast(self.device.type, enabled=False)
 
     def _begin_evaluation(self) -> None:
-        self._isolation.enter_context(isolate_rng())
+        self._isolation.enter_context(isolated(EVALUATION_SEED))
         self._isolation.enter_context(float32(IEEE))
-        torch.manual_seed(EVALUATION_SEED)
         self.model.advance(math.inf)
 
     def _end_evaluation(self, stage: str) -> None:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from nelbo.data.loader import Batches
+from nelbo.directory import CRASHES
+from nelbo.environment import environment
 from nelbo.files import atomic
 from nelbo.training.callbacks.board import data_of
 from nelbo.training.callbacks.random_states import last_bits
@@ -24,8 +26,11 @@ from nelbo.training.callbacks.random_states import last_bits
 CRASH = "nelbo_crash"
 """The bundle's key for its format number."""
 
-FORMAT = 1
-FOLDER = "crash"
+FORMAT = 2
+"""Of new bundles. Those of 1 have the random state of the CPU and of one CUDA device."""
+
+FORMATS = (1, 2)
+FOLDER = CRASHES
 """Of a run's directory: where bundles are."""
 
 
@@ -74,14 +79,12 @@ class Start:
 
     Args:
         batch: its number in the epoch, from 0.
-        torch_state: of the CPU's random numbers.
-        cuda_state: of the GPU's, where the run is on one.
+        random_states: torch's, of the CPU and of the device that the run is on.
         buffers: values of the module's persistent buffers.
     """
 
     batch: int
-    torch_state: Tensor
-    cuda_state: Tensor | None
+    random_states: Mapping[str, Any]
     buffers: list[Tensor]
 
 
@@ -123,10 +126,11 @@ def write_bundle(
         "batch": start.batch,
         "rank": trainer.global_rank,
         "indices": batches.batches()[start.batch].clone(),  # (B,), of training images; a view would bring all of them
-        "random_states": {"torch": start.torch_state, "cuda": start.cuda_state},
+        "random_states": dict(start.random_states),
         "state_dict": {name: value.detach().cpu() for name, value in pl_module.state_dict().items()},
         "provenance": data_of(trainer).provenance(),
         "last_bits": {**last_bits(pl_module.device), "nelbo": version("nelbo")},
+        "environment": environment(pl_module.device, trainer.world_size),
         "failure": asdict(failed),
     }
     rank = f"-rank-{trainer.global_rank}" if trainer.world_size > 1 else ""

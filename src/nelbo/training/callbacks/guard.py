@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nelbo.errors import ConfigError, Diverged, first_line, number
+from nelbo.randomness import torch_states
 from nelbo.training.callbacks.checkpoints import MONITOR
 from nelbo.training.callbacks.crash import FOLDER, Failure, Start, failure, write_bundle
 from nelbo.training.module import VAEModule
@@ -57,10 +58,8 @@ class Guard(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Keep what the forward pass changes."""
-        device = pl_module.device
-        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         buffers = [getattr(owner, name).clone() for owner, name in self._buffers]
-        self._start = Start(batch_idx, torch.get_rng_state(), cuda, buffers)
+        self._start = Start(batch_idx, torch_states(pl_module.device, others=False), buffers)
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Let a loss that is not finite have no finite gradient: that of an infinite one can be."""

@@ -16,6 +16,7 @@ from nelbo.errors import positive_integer
 from nelbo.models import VAE
 from nelbo.pictures.grids import square
 from nelbo.pictures.latent import aggregate_posterior, manifold, reconstructions, traversals
+from nelbo.randomness import isolated
 from nelbo.training.callbacks.board import data_of, model_of, writers
 
 COLUMNS = 8
@@ -44,11 +45,7 @@ class Pictures(pl.Callback):
             return
         model, data = model_of(pl_module), data_of(trainer)
         model.eval()
-        with (
-            torch.no_grad(),
-            torch.random.fork_rng(devices=[pl_module.device] if pl_module.device.type == "cuda" else []),
-        ):
-            torch.manual_seed(SEED)
+        with torch.no_grad(), isolated(SEED):
             for name, picture in pictures(model, data, pl_module.device):
                 for writer in writers(trainer):
                     writer.add_image(name, picture, trainer.global_step)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-import random
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+
+from nelbo.randomness import restore, states
 
 log = logging.getLogger(__name__)
 KEY = "random_states"
 
 
 class RandomStates(pl.Callback):
-    """Saves the random states of torch, numpy and Python of every process, and what the last bits depend on besides.
+    """Saves the random states of every process on all devices, and what the last bits depend on besides.
 
     They are put back when training starts. Nothing draws before: orders, augmentation and noise of the data are
     functions of (seed, epoch, index), and validation gives training its random state back.
@@ -45,39 +45,19 @@ class RandomStates(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the states back; in a new run, let processes that train together draw different noise."""
         loaded, self._loaded = self._loaded, None
-        if loaded is None or len(loaded["ranks"]) != trainer.world_size:
+        if loaded is None:
             if trainer.world_size > 1:
                 torch.manual_seed(torch.initial_seed() + trainer.global_rank)
+            return
+        if len(loaded["ranks"]) != trainer.world_size:  # a stream of its own for each, that nobody has drawn from yet
+            place = [torch.initial_seed(), trainer.global_step, trainer.world_size, trainer.global_rank]
+            torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
             return
         restore(loaded["ranks"][trainer.global_rank], pl_module.device)
         now = last_bits(pl_module.device)
         for name, was in loaded["last_bits"].items():
             if now[name] != was and trainer.is_global_zero:
                 log.warning("the run goes on with %s %s instead of %s: its last bits will differ", name, now[name], was)
-
-
-def states(device: torch.device) -> dict[str, Any]:
-    """The random states of this process, as plain containers and tensors."""
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    version, numbers, gauss = random.getstate()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "numpy": [kind, torch.tensor(keys, dtype=torch.int64), position, has_gauss, cached],
-        "python": [version, torch.tensor(numbers), gauss],
-    }
-
-
-def restore(saved: dict[str, Any], device: torch.device) -> None:
-    """Put random states back."""
-    torch.set_rng_state(saved["torch"])
-    cuda: Tensor | None = saved["cuda"]
-    if device.type == "cuda" and cuda is not None:
-        torch.cuda.set_rng_state(cuda, device)
-    kind, keys, position, has_gauss, cached = saved["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    version, numbers, gauss = saved["python"]
-    random.setstate((version, tuple(numbers.tolist()), gauss))
 
 
 def last_bits(device: torch.device) -> dict[str, Any]:

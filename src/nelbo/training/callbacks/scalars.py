@@ -7,31 +7,36 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.optim import Optimizer
 
 from nelbo.metrics import ActiveUnits
+from nelbo.randomness import isolated
 from nelbo.trace import Trace
+from nelbo.training.clock import Clock, is_first_process, over_processes
 from nelbo.training.module import VAEModule
 
 
 class Throughput(pl.Callback):
-    """Seconds spent in training batches and images seen, over all processes; no validation, pictures or checkpoints."""
+    """Seconds spent in training batches and images seen, over all processes; no validation or pictures.
+
+    Seconds are those of the wall and, added up over processes and their data loaders' workers, of the processors.
+    """
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.clock = Clock()
         self.images = 0
-        self._started = 0.0
-        """When the epoch began, or the part of it that this process trains; 0 between epochs."""
+        self.cpu_seconds: float | None = None
+        """Of all processes, once training has ended; None where an earlier version did not count them."""
+        self._paused = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock: in the middle of an epoch that goes on, nobody says that it begins."""
-        self._started = time.perf_counter()
+        self.clock.start()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self._started = time.perf_counter()
+        self.clock.start()
 
     def on_train_batch_end(
         self,
@@ -44,10 +49,33 @@ class Throughput(pl.Callback):
         """Count a batch; the last one of the epoch stops the clock, before validation begins."""
         self.images += len(batch[0]) * trainer.world_size
         if trainer.is_last_batch:
-            if pl_module.device.type == "cuda":
-                torch.cuda.synchronize(pl_module.device)
-            self.seconds += time.perf_counter() - self._started
-            self._started = 0.0
+            self.clock.stop(pl_module.device)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock for a validation within an epoch."""
+        self._paused = self.clock.is_running
+        if self._paused:
+            self.clock.stop(pl_module.device)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on."""
+        if self._paused:
+            self.clock.start()
+        self._paused = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock of an epoch that ended before its last batch."""
+        if self.clock.is_running:
+            self.clock.stop(pl_module.device)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add up the processes."""
+        self.cpu_seconds = over_processes(self.clock.cpu_seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Spent in the epochs that are over."""
+        return self.clock.seconds
 
     @property
     def rate(self) -> float:
@@ -55,13 +83,15 @@ class Throughput(pl.Callback):
         return self.images / self.seconds if self.seconds else 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint; in the middle of an epoch, with what it took so far."""
-        running = time.perf_counter() - self._started if self._started else 0.0
-        return {"seconds": self.seconds + running, "images": self.images}
+        """For the checkpoint, in every process; in the middle of an epoch, with what it took so far."""
+        seconds, cpu_seconds = self.clock.read()
+        return {"seconds": seconds, "images": self.images, "cpu_seconds": over_processes(cpu_seconds)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint."""
-        self.seconds, self.images = state_dict["seconds"], state_dict["images"]
+        """From the checkpoint, whose processor time is that of all processes: the first of them takes it over."""
+        self.images = state_dict["images"]
+        earlier = state_dict.get("cpu_seconds")
+        self.clock = Clock(state_dict["seconds"], earlier if is_first_process() or earlier is None else 0.0)
 
 
 class TrainingScalars(pl.Callback):
@@ -148,7 +178,7 @@ class TrainingScalars(pl.Callback):
             return
         if self._active_units is None:
             self._active_units = ActiveUnits(trace).to(trace.x.device)
-        with isolate_rng():  # a flow's means are averages of samples, and looking must not change the training
+        with isolated():  # a flow's means are averages of samples, and looking must not change the training
             self._active_units.update(trace)
 
 

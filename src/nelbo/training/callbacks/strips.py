@@ -10,6 +10,7 @@ import torch
 from nelbo.errors import positive_integer
 from nelbo.pictures.codes import code_of
 from nelbo.pictures.grids import grid, save_png
+from nelbo.randomness import isolated
 from nelbo.training.callbacks.board import data_of, model_of
 
 STRIPS = ("samples", "reconstructions")
@@ -33,9 +34,7 @@ class Strips(pl.Callback):
         if not trainer.is_global_zero:
             return
         model = model_of(pl_module)
-        cuda = [pl_module.device] if pl_module.device.type == "cuda" else []
-        with torch.no_grad(), torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(SEED)
+        with torch.no_grad(), isolated(SEED):
             samples = model.generate(self.num_images).mean
             x = data_of(trainer).examples(self.num_images)[0].to(pl_module.device)
             pairs = torch.stack([x, model.decode(code_of(model.encode(x))).mean])
