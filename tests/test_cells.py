@@ -123,7 +123,13 @@ def test_a_job_that_asks_for_more_than_there_is_gets_all_of_it() -> None:
     assert take(free, 8, all_free=True) == [None, None] and free == []
 
 
-@pytest.mark.parametrize(("told", "gpus"), [("", []), ("3", ["3"]), ("0,2", ["0", "2"])])
+@pytest.mark.parametrize(
+    ("told", "gpus"),
+    [
+        ("", []), ("3", ["3"]), ("0,2", ["0", "2"]), ("-1", []), ("0,-1,1", ["0"]), ("0, 1", ["0", "1"]), ("0,0", []),
+        ("NoDevFiles", []), ("GPU-8f4c,MIG-11", ["GPU-8f4c", "MIG-11"]),
+    ],
+)  # fmt: skip
 def test_visible_gpus_are_those_that_cuda_would_see(
     monkeypatch: pytest.MonkeyPatch, told: str, gpus: list[str]
 ) -> None:
@@ -148,3 +154,13 @@ def test_overrides_of_a_single_run() -> None:
 @pytest.mark.parametrize(("seconds", "told"), [(4.2, "4 s"), (99, "99 s"), (600, "10 min"), (7200, "2 h 00 min")])
 def test_durations_are_for_people(seconds: float, told: str) -> None:
     assert duration(seconds) == told
+@pytest.mark.parametrize("letter", ["ä", "漢", "𒀀"])
+def test_names_of_cells_fit_file_systems_in_bytes(tmp_path: Path, letter: str) -> None:
+    """Whose limit is 255 of them: characters of two, three and four bytes, none cut in two."""
+    for length in range(90, 124):
+        name = cell_name([f"data.root={letter * length}"], ["data.root"], "0" * 16)
+        (tmp_path / f".partial-{name}").mkdir(exist_ok=True)
+        shown = name.removeprefix("data.root=").removesuffix("-00000000")
+        assert set(shown) == {letter} and len(name.encode()) > 120
+
+

@@ -21,6 +21,7 @@ from nelbo.data.fetch import cache_directory
 from nelbo.data.sets.pictures import check_pixels, chunk_size, read_picture, suffixes
 from nelbo.data.store import Chunk, Store, fingerprint, version
 from nelbo.errors import ConfigError, DataError, path
+from nelbo.files import short_name
 
 NAMED = 3
 """How many unreadable files a message names."""
@@ -76,9 +77,8 @@ def _part(homes: list[Path], image_size: int, channels: int) -> tuple[Examples, 
         for file in files
     ]
     where = fingerprint([str(home) for home in homes], image_size, channels)
-    store = Store(
-        cache_directory() / "image_folder" / f"{homes[0].name}-{where}", [_version(file) for file, _ in listed]
-    )
+    place = cache_directory() / "image_folder" / f"{short_name(homes[0].name)}-{where}"
+    store = Store(place, [_version(file) for file, _ in listed])
     make = partial(_chunks, homes[0], listed, image_size, channels)
     examples = store.open(make, len(listed) * channels * image_size**2)
     return examples, classes, [len(files) for files in found]
