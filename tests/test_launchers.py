@@ -53,17 +53,22 @@ def test_every_gpu_has_its_cell(tmp_path: Path, launcher: str) -> None:
 
 def test_cells_of_several_processes(tmp_path: Path) -> None:
     """3 cells x 2 gloo ranks. One fails and says why; an autoencoder draws no noise, so the others are the runs of one
-    process with twice the batch."""
-    train = ("model=autoencoder", "trainer.max_epochs=2")
+    process with twice the batch. Configs of the user's own and Hydra's settings reach the processes."""
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text("# @package _global_\noptimizer:\n  lr: 0.003\n")
+    train = ("model=autoencoder", "trainer.max_epochs=2", "experiment=mine", "--config-dir", str(tmp_path / "own"))
     ddp = sweep_apart(
-        tmp_path / "ddp", *DDP, *train, "model.latent_dim=0,2,8", "data.batch_size=64", "hydra.launcher.n_jobs=2"
-    )
+        tmp_path / "ddp", *DDP, *train, "model.latent_dim=0,2,8", "data.batch_size=64", "hydra.launcher.n_jobs=2",
+        "hydra.job.name=mine",
+    )  # fmt: skip
     assert ddp.returncode == 2, ddp.stderr
     assert "error: model.latent_dim=0: must be a whole number of at least 1" in ddp.stderr
     assert not processes_in(tmp_path / "ddp")
     one_process = ("model.latent_dim=2,8", "data.batch_size=128", "trainer.devices=1", "trainer.strategy=auto")
     alone = sweep(tmp_path / "one", *DDP, *train, *one_process)
     assert alone.returncode == 0, alone.stderr
+    logs = {log.name for log in (tmp_path / "ddp").glob("*/*.log")}
+    assert logs - {"train_ddp_process_1.log"} == {"console.log", "mine.log"}  # that is Lightning's name for a rank
     several, one = results(tmp_path / "ddp"), results(tmp_path / "one")
     assert len(several) == 2 and several.keys() == one.keys()
     for cell, metrics in several.items():

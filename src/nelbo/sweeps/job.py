@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nelbo.directory import METRICS, quoted
+from nelbo.directory import METRICS
 from nelbo.errors import NelboError, Pruned, Stopped, first_line
 from nelbo.files import write_json
 from nelbo.identity import identity
@@ -32,6 +32,7 @@ from nelbo.sweeps.cells import (
     cell_lock,
     read_json,
     update_record,
+from nelbo.sweeps.command import plain_command
 )
 from nelbo.sweeps.machine import visible_gpus
 
@@ -87,7 +88,7 @@ def run_cell(task: Task, config: DictConfig, script: str, explain: Explain) -> f
         write_json(folder / RECORD, {**started, **whereabouts, "state": "running"})
         try:
             if needs_processes(plain.get("trainer", {})):
-                value = run_in_processes(script, overrides, folder)
+                value = run_in_processes(plain_command(script, HydraConfig.get(), folder), folder)
             else:
                 value = task(config)
         except BaseException as error:
@@ -147,15 +148,22 @@ def world_size_from_outside() -> int:
     return int(os.environ.get(name, "1"))
 
 
-def run_in_processes(script: str, overrides: Sequence[str], folder: Path) -> float:
-    """Start the job as `python train.py ...` on its own: Lightning starts the other ranks by repeating that line.
+def rank_from_outside() -> int:
+    """Which of the processes that torchrun or srun has started for this run this is; 0 if neither did."""
+    if world_size_from_outside() == 1:
+        return 0
+    return int(os.environ["RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_PROCID"])
+
+
+def run_in_processes(command: Sequence[str], folder: Path) -> float:
+    """Run a job as a command of its own, for Lightning starts the other ranks by repeating the command line.
 
     Raises:
         SweepError: with its last line, if it fails.
     """
-    command = [sys.executable, script, *alone(overrides), f"hydra.run.dir={quoted(str(folder))}", "resume=auto"]
     last = ""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # Where Hydra was started, for a job may have been sent to its own directory.
+    process = subprocess.Popen(command, cwd=HydraConfig.get().runtime.cwd, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         for line in process.stderr:
@@ -169,8 +177,3 @@ def run_in_processes(script: str, overrides: Sequence[str], folder: Path) -> flo
     if status:
         raise SweepError(last.removeprefix("error: ") or f"exited with status {status}")
     return headline(read_json(folder / METRICS))
-
-
-def alone(overrides: Sequence[str]) -> list[str]:
-    """The overrides of a job without what only a sweep has a use for."""
-    return [override for override in overrides if override.split("=")[0] not in ("sweep", "trial")]

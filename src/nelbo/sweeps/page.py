@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from nelbo.sweeps.cells import STATES
-from nelbo.sweeps.job import alone
+from nelbo.sweeps.cells import STATES, Plan
+from nelbo.sweeps.command import alone, config_words
 from nelbo.sweeps.results import DISTORTION, NELBO
 from nelbo.sweeps.scales import DPI, digits, place
 from nelbo.sweeps.style import SORTING, STYLE
@@ -91,7 +91,8 @@ def answer(best: Row, table: SweepTable) -> str:
     validated = any(key.startswith("val/") for key in best.metrics)
     judged = "validation images" if validated else "test images, for want of a validation set"
     swept = html.escape(place({axis.key: best.values[axis.key] for axis in table.axes}))
-    command = html.escape(shlex.join(["python", "train.py", *alone(best.cell.overrides)]))
+    configs = config_words(Plan.read(table.sweep).command)
+    command = html.escape(shlex.join(["python", "train.py", *configs, *alone(best.cell.overrides)]))
     return (
         f'<p class="answer">Best: {swept}: <b>{metric} = {digits(best.metrics.get(metric))}</b> nats per image</p>'
         f"<p>Chosen by {metric.partition('/')[2]} on {judged}. It runs again with</p><pre>{command}</pre>"
