@@ -30,7 +30,8 @@ ROOMS = {
     "files": set[str](),
     "rewind": set[str](),
     "identity": set[str](),
-    "directory": {"identity", "rewind"},
+    "owner": set[str](),
+    "directory": {"identity", "owner", "rewind"},
     "resume": {"directory", "identity", "loading", "rewind"},
 }
 

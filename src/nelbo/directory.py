@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from nelbo.errors import CheckpointError, NelboError
 from nelbo.files import reserve, sweep_partial, write_text
 from nelbo.identity import FREE_TO_CHANGE, identity
+from nelbo.owner import Owned, Ownership
 from nelbo.rewind import Lengths, own_folders, rewind
 
 log = logging.getLogger(__name__)
@@ -28,25 +27,22 @@ RESULTS = (METRICS, "evaluation.json", "evaluation.npz")
 AUTO = "auto"
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The directory for one process; the system lets go of it when its owner dies, however it dies.
+    """The directory for one process, until that ends or dies, however it dies.
 
     Raises:
         NelboError: if another process has it.
         OSError: if it cannot be written.
     """
-    lock = FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        mend = "another process is training in it; wait for that, or give another directory"
-        raise NelboError(f"hydra.run.dir={folder}: {mend}") from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(Ownership(folder, ""))
+        except Owned as error:
+            hint = f"wait for that, or give another directory ({error.owner})"
+            raise NelboError(f"hydra.run.dir={folder}: another process is training in it; {hint}") from error
         yield
-    finally:
-        lock.release()
 
 
 def unwritable(folder: Path, error: OSError) -> NelboError:

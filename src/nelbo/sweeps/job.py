@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,16 +23,16 @@ from nelbo.directory import METRICS
 from nelbo.errors import NelboError, Pruned, Stopped, first_line
 from nelbo.files import write_json
 from nelbo.identity import identity
+from nelbo.owner import Owned
 from nelbo.report import headline
 from nelbo.sweeps.cells import (
-    LOCK_PATIENCE,
     RECORD,
     SweepError,
     cell_lock,
     read_json,
     update_record,
-from nelbo.sweeps.command import plain_command
 )
+from nelbo.sweeps.command import plain_command
 from nelbo.sweeps.machine import visible_gpus
 
 log = logging.getLogger(__name__)
@@ -67,21 +66,25 @@ def run_cell(task: Task, config: DictConfig, script: str, explain: Explain) -> f
         script: what to start for a job that needs several processes.
         explain: an error as one line.
 
+    Where torchrun or srun has started several processes for the job, all of them call this, and the first one locks and
+    records.
+
     Raises:
         SweepError: if the job exits, or another process is running it.
         Exception: whatever the task raises, once it is in the job's log.
     """
+    if rank_from_outside():
+        return run_beside_the_first(task, config, explain)
     folder = Path(HydraConfig.get().runtime.output_dir)
     overrides = list(HydraConfig.get().overrides.task)
     choices = {key: value for key, value in HydraConfig.get().runtime.choices.items() if not key.startswith("hydra/")}
     plain = plain_config(config)
     pin_worker_to_gpu()
-    lock = cell_lock(folder)
-    try:
-        lock.acquire(timeout=LOCK_PATIENCE)
-    except Timeout as error:
-        raise SweepError(f"{folder}: another process is running this cell") from error
-    with lock:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(cell_lock(folder))
+        except Owned as error:
+            raise SweepError(f"{folder}: another process is running this cell ({error.owner})") from error
         started = {"identity": identity(plain), "overrides": overrides, "choices": choices, "config": plain}
         gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         whereabouts = {"host": socket.gethostname(), "pid": os.getpid(), "gpu": gpu, "started": time.time()}
@@ -106,6 +109,25 @@ def run_cell(task: Task, config: DictConfig, script: str, explain: Explain) -> f
             raise
         update_record(folder, state="done", ended=time.time())
         return value
+
+
+def run_beside_the_first(task: Task, config: DictConfig, explain: Explain) -> float:
+    """Run a job in a process that is not its first: it neither waits for the cell's lock nor writes its record.
+
+    Raises:
+        SystemExit: with status 0 if it was asked to stop: the first process may be asking Slurm to start the job again.
+        Exception: whatever the task raises, once it is in the job's log.
+    """
+    try:
+        return task(config)
+    except Pruned:
+        return math.nan
+    except Stopped:
+        sys.exit(0)
+    except Exception as error:
+        reason = how_it_ended(error, explain)[1]
+        log.error("error in process %d: %s", rank_from_outside(), reason, exc_info=not isinstance(error, NelboError))
+        raise
 
 
 def pin_worker_to_gpu() -> None:
