@@ -112,6 +112,23 @@ def test_slurm_gets_one_array_with_what_the_config_asks_for(tmp_path: Path) -> N
     assert [record["state"] for record in records(tmp_path / "sweep").values()] == ["failed", "done"]
 
 
+def test_the_first_of_two_slurm_tasks_owns_the_cell_and_the_other_waits_for_nothing(tmp_path: Path) -> None:
+    """Two gloo ranks a cell: one cell ends well; of the other the first task fails before it meets its fellow."""
+    stubs, faults = install(tmp_path / "stubs"), tmp_path / "faults"
+    faults.touch()
+    two = ("hydra/launcher=submitit_slurm", "hydra.launcher.tasks_per_node=2", "hydra.launcher.cpus_per_task=1")
+    done = sweep(
+        tmp_path / "sweep", *DDP, *two, "model=mlp_vae", "trainer.max_epochs=1", "model.latent_dim=2,8",
+        script="tests/faulty.py", PATH=f"{stubs}:{os.environ['PATH']}", FAULTS=str(faults),
+    )  # fmt: skip
+    assert done.returncode == 2 and "error: RuntimeError: out of luck" in done.stderr, done.stderr
+    found = records(tmp_path / "sweep")
+    assert [record["state"] for record in found.values()] == ["failed", "done"]
+    assert list(results(tmp_path / "sweep")) == ["model.latent_dim=8"]
+    (log,) = (tmp_path / "sweep").glob("model.latent_dim=8-*/faulty.log")
+    assert "another process" not in log.read_text() and "GLOBAL_RANK: 1, MEMBER: 2/2" in log.read_text()
+
+
 @pytest.mark.slow
 def test_ray_on_two_nodes(tmp_path: Path) -> None:
     """A cluster of two nodes on this machine, which the launcher joins."""
