@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nelbo.errors import ConfigError
 from nelbo.sweeps.measured import KNOWN, NUMBERS, refuse_unknown
+from nelbo.sweeps.search import SWEEP
 from nelbo.sweeps.storage import REFERENCE, without_secrets, without_url
 from tests.sweeps import begin, stop, sweep, wait_for
 
@@ -101,6 +102,7 @@ def test_rate_against_distortion_is_a_front(tmp_path: Path) -> None:
         ("model.latent_dim=8", "hydra/sweeper=optuna: has nothing to search"),
         ("hydra.sweeper.metric=val/elbo", "hydra.sweeper.metric=val/elbo: is not in metrics.json, which has: "),
         ("hydra.sweeper.metric=[val/kl,nelbo]", "hydra.sweeper.metric=nelbo: is not in metrics.json, which has: "),
+        ("hydra/sweeper/sampler=grid", "hydra/sweeper/sampler=grid: needs no search: a sweep is a grid without "),
         ("hydra.sweeper.storage=null", "hydra.sweeper.storage=None: must be the URL of a database, such as "),
         (
             "hydra.sweeper.storage='what://u:pass@h/x'",
@@ -158,6 +160,7 @@ def test_a_command_is_written_down_without_the_url() -> None:
     own = ["hydra.sweeper.storage=${oc.env:MY_DB}"]
     assert without_url(own, url) == own
     told = f"could not connect to {url}: FATAL: the password pa ss (pa%20ss) is wrong"
+    assert without_secrets("what://me:[x@h: pass", "what://me:[x@h") == "***: pass"
     assert without_secrets(told, url) == "could not connect to ***: FATAL: the password *** (***) is wrong"
 
 
@@ -166,7 +169,7 @@ def test_two_searches_of_one_study_leave_each_others_trials_alone(tmp_path: Path
     url = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(study_name="nelbo", storage=url, direction="minimize")
     theirs = study.ask({"seed": optuna.distributions.IntDistribution(1, 8)})
-    theirs.set_user_attr("sweep", "another directory's")
+    theirs.set_user_attr(SWEEP, "another directory's")
     done = sweep(
         tmp_path / "sweep", *SEARCH, "trainer=smoke", "seed=range(1,9)", "hydra.sweeper.n_trials=1",
         f"hydra.sweeper.storage='{url}'",
@@ -174,3 +177,5 @@ def test_two_searches_of_one_study_leave_each_others_trials_alone(tmp_path: Path
     assert done.returncode == 0, done.stderr
     states = [trial.state for trial in study.get_trials()]
     assert states[theirs.number] == TrialState.RUNNING and states.count(TrialState.COMPLETE) == 1
+    token = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["token"]
+    assert [trial.user_attrs[SWEEP] for trial in study.get_trials()] == ["another directory's", token]

@@ -100,8 +100,7 @@ class Ownership:
         try:
             self._wait_for_silence()
             self.file.unlink(missing_ok=True)
-            with self.file.open("x") as stream:  # where two machines do this at once, one of them succeeds
-                json.dump(asdict(self.owner), stream)
+            self._write()
         except BaseException as error:
             self.lock.release()
             if isinstance(error, FileExistsError):
@@ -121,8 +120,10 @@ class Ownership:
 
     def touch(self) -> None:
         """Show other machines that this process lives, if it is time."""
-        if time.monotonic() - self._touched < BEAT:
-            return
+        if time.monotonic() - self._touched >= BEAT:
+            self._touch()
+
+    def _touch(self) -> None:
         self._touched = time.monotonic()
         try:
             os.utime(self.file)
@@ -135,7 +136,16 @@ class Ownership:
 
     def _touch_until_released(self) -> None:
         while not self._released.wait(BEAT):
-            self.touch()
+            self._touch()
+
+    def _write(self) -> None:
+        with self.file.open("x") as stream:  # where two machines do this at once, one of them succeeds
+            try:
+                json.dump(asdict(self.owner), stream)
+                stream.flush()
+            except OSError:  # a full disk: nobody's file would keep others out
+                self.file.unlink()
+                raise
 
     def _wait_for_silence(self) -> None:
         """With the lock held: whoever stands in the file is dead, unless it is on another machine."""

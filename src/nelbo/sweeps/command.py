@@ -34,8 +34,8 @@ def plain_command(script: str, hydra: HydraConf, folder: Path) -> list[str]:
 def config_flags(hydra: HydraConf) -> list[str]:
     """`--config-path` and the like, that lead to the configs of a job."""
     flags = {"main": "--config-path", "command-line": "--config-dir"}
-    found = [source for source in hydra.runtime.config_sources if source.provider in flags and source.schema == "file"]
-    words = [word for source in found for word in (flags[source.provider], source.path)]
+    sources = [one for one in hydra.runtime.config_sources if one.provider in flags and one.schema == "file"]
+    words = [word for source in sources for word in (flags[source.provider], source.path)]
     return [*words, "--config-name", str(hydra.job.config_name)]
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 WAYS = ("minimize", "maximize")
-INTERRUPTED, SWEEP = "interrupted", "sweep"
+INTERRUPTED, SWEEP = "interrupted", "nelbo_sweep"
 """What a study's trials are marked with: their command was killed; the token of the sweep whose they are."""
 
 BEST = "optuna.json"
@@ -63,6 +63,9 @@ class Search:
         if len(self.metrics) > 1 and pruner is not None:
             log.info("no trial is given up early: pruning needs a single metric")
             pruner, self.pruner_config = None, None
+        if not isinstance(sweeper.sampler, optuna.samplers.BaseSampler):  # one that is to be given the space
+            hint = "needs no search: a sweep is a grid without hydra/sweeper=optuna"
+            raise ConfigError("hydra/sweeper/sampler", "grid", hint)
         for metric in self.metrics:
             refuse_unknown(metric, closed=not OmegaConf.select(sweep.config, "allow_targets"))
         optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
@@ -34,7 +35,7 @@ def hide(url: object, config: DictConfig) -> list[str]:
     """
     if not isinstance(url, str) or not url:
         raise ConfigError(KEY, url, "must be the URL of a database, such as sqlite:///search.db")
-    if urlsplit(url).password and any(url in word for word in sys.argv):
+    if _password(url) and any(url in word for word in sys.argv):
         hint = f"{STORAGE}=URL python train.py ... '{KEY}={REFERENCE}' hides it"
         log.warning("%s: whoever lists the processes of this machine sees the password; %s", KEY, hint)
     os.environ[STORAGE] = url
@@ -57,10 +58,14 @@ def without_url(words: Sequence[str], url: str) -> list[str]:
 
 def without_secrets(message: str, url: str) -> str:
     """What another library says of the database, without the URL and its password."""
-    password = urlsplit(url).password
-    for secret in (url, password, unquote(password or "")):
+    for secret in (url, _password(url), unquote(_password(url))):
         message = message.replace(secret, "***") if secret else message
     return message
+
+
+def _password(url: str) -> str:
+    match = re.search(r"://[^:/@]*:([^@]*)@", url)
+    return match[1] if match else ""
 
 
 def _key(word: str) -> str:
