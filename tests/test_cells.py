@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import copy
 import json
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import DictConfig, OmegaConf
 
 from nelbo.directory import quoted
+from nelbo.errors import Stopped
 from nelbo.files import write_json
 from nelbo.identity import identity
 from nelbo.sweeps.cells import Plan, SweepError, cell_lock, read_cell, read_cells
-from nelbo.sweeps.job import alone, needs_processes
+from nelbo.sweeps.command import alone, config_words, plain_command
+from nelbo.sweeps.job import needs_processes, run_cell
 from nelbo.sweeps.live import duration
 from nelbo.sweeps.local import take
 from nelbo.sweeps.machine import visible_gpus
 from nelbo.sweeps.names import cell_name
+from nelbo.sweeps.sweep import Sweep
+from tests.sweep_directories import write_sweep
+from tests.test_owner import owned_elsewhere
 
 PLAIN: dict[str, Any] = {
     "seed": 1,
@@ -87,6 +95,61 @@ def test_states(tmp_path: Path) -> None:
     assert cell(tmp_path, state="done") == "pending"
 
 
+def test_a_cell_that_runs_on_another_machine_is_neither_dead_nor_started_twice(tmp_path: Path) -> None:
+    """The lock is free, for it does not reach; only the owner's file tells."""
+    owned_elsewhere(tmp_path, "cell")
+    assert cell(tmp_path, state="running") == "running"
+    owned_elsewhere(tmp_path, "cell", seconds_ago=3600)
+    assert cell(tmp_path, state="running") == "failed"
+
+
+def test_what_the_launcher_says_is_over_and_has_not_said_so_itself_is_dead(tmp_path: Path) -> None:
+    """A moment after a node went down its cell has been heard of a moment ago, but the scheduler knows."""
+    write_sweep(tmp_path, [{"overrides": [f"seed={seed}"], "state": "running"} for seed in (1, 2)])
+    ours, theirs = read_cells(tmp_path)
+    for folder in (ours.folder, theirs.folder):
+        owned_elsewhere(folder, "cell")
+    sweep = Sweep(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}), None, None, [], [])  # type: ignore[arg-type]
+    sweep.plan = Plan.read(tmp_path)
+    sweep.close_records({ours.identity: None, theirs.identity: theirs.record["started"]})
+    assert [cell.state for cell in sweep.cells()] == ["failed", "running"]
+    assert "without a word" in sweep.cells()[0].error
+
+
+def test_a_signal_that_interrupts_another_librarys_code_stops_the_sweep_all_the_same(tmp_path: Path) -> None:
+    """A config in the middle of being composed raises what it likes in the place of `Stopped`."""
+
+    class Interrupted:
+        def launch(self, jobs: object, initial_job_idx: int) -> None:
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except BaseException:
+                raise AttributeError("half composed") from None
+
+    write_sweep(tmp_path, [{"overrides": ["seed=1"], "state": "pending"}])
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    with Sweep(config, None, Interrupted(), [], []) as sweep, pytest.raises(SystemExit) as ended:  # type: ignore[arg-type]
+        sweep.launch([["seed=1"]])
+    assert ended.value.code == 128 + signal.SIGTERM
+
+
+def test_a_rank_but_the_first_neither_locks_nor_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slurm starts a cell's job in each of its tasks."""
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    config = OmegaConf.create({})
+    with cell_lock(tmp_path):  # the first one's
+        assert run_cell(lambda config: 1.5, config, "train.py", str) == 1.5
+
+        def stopped(config: DictConfig) -> float:
+            raise Stopped(signal.SIGUSR2)
+
+        with pytest.raises(SystemExit) as ended:
+            run_cell(stopped, config, "train.py", str)
+        assert ended.value.code == 0  # the first asks Slurm to start the job again, and must not be ended
+    assert [file.name for file in tmp_path.iterdir()] == ["cell.lock"]
+
+
 def test_a_plan_keeps_the_names_that_cells_have(tmp_path: Path) -> None:
     plan = Plan.read(tmp_path)
     assert plan.add("a" * 16, "seed=1", ["seed=1"]) == "seed=1"
@@ -109,6 +172,16 @@ def test_names_hold_what_differs_and_no_two_are_alike() -> None:
     assert len(cell_name(long, ["model.latent_dim"], "0" * 16)) < 140
 
 
+@pytest.mark.parametrize("letter", ["ä", "漢", "𒀀"])
+def test_names_of_cells_fit_file_systems_in_bytes(tmp_path: Path, letter: str) -> None:
+    """Whose limit is 255 of them: characters of two, three and four bytes, none cut in two."""
+    for length in range(90, 124):
+        name = cell_name([f"data.root={letter * length}"], ["data.root"], "0" * 16)
+        (tmp_path / f".partial-{name}").mkdir(exist_ok=True)
+        shown = name.removeprefix("data.root=").removesuffix("-00000000")
+        assert set(shown) == {letter} and len(name.encode()) > 120
+
+
 def test_a_job_gets_slots_on_different_gpus() -> None:
     free: list[str | None] = ["0", "1", "0", "1"]
     assert take(free, 2) == ["0", "1"] and free == ["0", "1"]
@@ -123,7 +196,13 @@ def test_a_job_that_asks_for_more_than_there_is_gets_all_of_it() -> None:
     assert take(free, 8, all_free=True) == [None, None] and free == []
 
 
-@pytest.mark.parametrize(("told", "gpus"), [("", []), ("3", ["3"]), ("0,2", ["0", "2"])])
+@pytest.mark.parametrize(
+    ("told", "gpus"),
+    [
+        ("", []), ("3", ["3"]), ("0,2", ["0", "2"]), ("-1", []), ("0,-1,1", ["0"]), ("0, 1", ["0", "1"]), ("0,0", []),
+        ("NoDevFiles", []), ("GPU-8f4c,MIG-11", ["GPU-8f4c", "MIG-11"]),
+    ],
+)  # fmt: skip
 def test_visible_gpus_are_those_that_cuda_would_see(
     monkeypatch: pytest.MonkeyPatch, told: str, gpus: list[str]
 ) -> None:
@@ -143,6 +222,35 @@ def test_which_jobs_need_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_overrides_of_a_single_run() -> None:
     assert alone(["sweep=seeds", "seed=1", "trial={number:1}"]) == ["seed=1"]
     assert quoted("it's") == r"'it\'s'"
+
+
+def test_a_job_as_a_command_has_all_that_its_config_is_made_of() -> None:
+    """Where configs are and Hydra's own settings, but for those of the sweep; none of them twice."""
+    sources = [("hydra", "pkg", "hydra.conf"), ("main", "file", "/here/conf"), ("command-line", "file", "/my own")]
+    hydra = OmegaConf.create(
+        {
+            "runtime": {
+                "config_sources": [{"provider": who, "schema": what, "path": path} for who, what, path in sources]
+            },
+            "job": {"config_name": "config"},
+            "sweep": {"dir": "outputs/one two"},
+            "overrides": {
+                "hydra": [
+                    "hydra/launcher=basic", "hydra.launcher.n_jobs=2", "hydra/sweeper=optuna", "hydra.mode=MULTIRUN",
+                    "hydra.sweeper.storage=secret", "hydra/sweeper/sampler=random", "hydra.sweep.dir='outputs/one two'",
+                    "hydra.job.name=mine", "+hydra.job.env_set.A=b", "hydra.searchpath=[file:///more]",
+                ],
+                "task": ["sweep=own", "experiment=own", "~callbacks.progress", "trial={number:1}"],
+            },
+        }
+    )  # fmt: skip
+    assert plain_command("train.py", hydra, Path("/cell")) == [  # type: ignore[arg-type]
+        sys.executable, "train.py", "--config-path", "/here/conf", "--config-dir", "/my own", "--config-name", "config",
+        "hydra.job.name=mine", "+hydra.job.env_set.A=b", "hydra.searchpath=[file:///more]", "experiment=own",
+        "~callbacks.progress", "hydra.sweep.dir='outputs/one two'", "hydra.run.dir=/cell", "resume=auto",
+    ]  # fmt: skip
+    words = ["python", "train.py", "-m", "-cd", "/my own", "seed=1", "--config-name=other", "hydra.searchpath=[x]"]
+    assert config_words(words) == ["-cd", "/my own", "--config-name=other", "hydra.searchpath=[x]"]
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(4.2, "4 s"), (99, "99 s"), (600, "10 min"), (7200, "2 h 00 min")])

@@ -43,6 +43,11 @@ def test_pictures_of_any_size_become_one_memory_map(tmp_path: Path, cache: Path)
     assert len(list((cache / "image_folder").glob("pets-*"))) == 1
 
 
+def test_a_folder_may_have_the_longest_name_there_is(tmp_path: Path) -> None:
+    """254 bytes of umlauts, to which the cache adds its own."""
+    assert len(read(folder(tmp_path / ("ä" * 127))).train) == 9
+
+
 def test_pixels_are_those_of_the_picture(tmp_path: Path) -> None:
     """A picture of the right size is kept; a wide one is cropped about its centre; a turned one is set upright."""
     exact = RANDOM.integers(0, 256, (16, 16, 3), dtype=np.uint8)

@@ -34,7 +34,8 @@ ROOMS = {
     "files": set[str](),
     "rewind": set[str](),
     "identity": set[str](),
-    "directory": {"identity", "rewind"},
+    "owner": set[str](),
+    "directory": {"identity", "owner", "rewind"},
     "resume": {"directory", "identity", "loading", "rewind"},
     "comparison": set[str](),
     "report": set[str](),
@@ -51,7 +52,10 @@ ROOMS = {
         *("loading", "models", "objectives", "report", "resume", "trace", "training"),
     },
     "cli": {"as_it_was", "directory", "streams", "sweeps"},
-    "sweeps": {"sweeps", "build", "cli", "comparison", "directory", "identity", "report", "rewind", "run"},
+    "sweeps": {
+        *("sweeps", "build", "checks", "cli", "comparison", "directory", "identity", "owner", "report", "rewind"),
+        "run",
+    },
     "runs": {
         *("runs", "build", "comparison", "data", "directory", "distributions", "environment", "evaluation", "loading"),
         *("models", "objectives", "pictures", "rewind", "trace", "training"),

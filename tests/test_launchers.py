@@ -53,17 +53,22 @@ def test_every_gpu_has_its_cell(tmp_path: Path, launcher: str) -> None:
 
 def test_cells_of_several_processes(tmp_path: Path) -> None:
     """3 cells x 2 gloo ranks. One fails and says why; an autoencoder draws no noise, so the others are the runs of one
-    process with twice the batch."""
-    train = ("model=autoencoder", "trainer.max_epochs=2")
+    process with twice the batch. Configs of the user's own and Hydra's settings reach the processes."""
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text("# @package _global_\noptimizer:\n  lr: 0.003\n")
+    train = ("model=autoencoder", "trainer.max_epochs=2", "experiment=mine", "--config-dir", str(tmp_path / "own"))
     ddp = sweep_apart(
-        tmp_path / "ddp", *DDP, *train, "model.latent_dim=0,2,8", "data.batch_size=64", "hydra.launcher.n_jobs=2"
-    )
+        tmp_path / "ddp", *DDP, *train, "model.latent_dim=0,2,8", "data.batch_size=64", "hydra.launcher.n_jobs=2",
+        "hydra.job.name=mine",
+    )  # fmt: skip
     assert ddp.returncode == 2, ddp.stderr
     assert "error: model.latent_dim=0: must be a whole number of at least 1" in ddp.stderr
     assert not processes_in(tmp_path / "ddp")
     one_process = ("model.latent_dim=2,8", "data.batch_size=128", "trainer.devices=1", "trainer.strategy=auto")
     alone = sweep(tmp_path / "one", *DDP, *train, *one_process)
     assert alone.returncode == 0, alone.stderr
+    logs = {log.name for log in (tmp_path / "ddp").glob("*/*.log")}
+    assert logs - {"train_ddp_process_1.log"} == {"console.log", "mine.log"}  # that is Lightning's name for a rank
     several, one = results(tmp_path / "ddp"), results(tmp_path / "one")
     assert len(several) == 2 and several.keys() == one.keys()
     for cell, metrics in several.items():
@@ -105,6 +110,23 @@ def test_slurm_gets_one_array_with_what_the_config_asks_for(tmp_path: Path) -> N
         assert f"#SBATCH {option}" in lines, lines
     assert "echo hello" in lines and "--signal=USR2@120" in " ".join(lines)
     assert [record["state"] for record in records(tmp_path / "sweep").values()] == ["failed", "done"]
+
+
+def test_the_first_of_two_slurm_tasks_owns_the_cell_and_the_other_waits_for_nothing(tmp_path: Path) -> None:
+    """Two gloo ranks a cell: one cell ends well; of the other the first task fails before it meets its fellow."""
+    stubs, faults = install(tmp_path / "stubs"), tmp_path / "faults"
+    faults.touch()
+    two = ("hydra/launcher=submitit_slurm", "hydra.launcher.tasks_per_node=2", "hydra.launcher.cpus_per_task=1")
+    done = sweep(
+        tmp_path / "sweep", *DDP, *two, "model=mlp_vae", "trainer.max_epochs=1", "model.latent_dim=2,8",
+        script="tests/faulty.py", PATH=f"{stubs}:{os.environ['PATH']}", FAULTS=str(faults),
+    )  # fmt: skip
+    assert done.returncode == 2 and "error: RuntimeError: out of luck" in done.stderr, done.stderr
+    found = records(tmp_path / "sweep")
+    assert [record["state"] for record in found.values()] == ["failed", "done"]
+    assert list(results(tmp_path / "sweep")) == ["model.latent_dim=8"]
+    (log,) = (tmp_path / "sweep").glob("model.latent_dim=8-*/faulty.log")
+    assert "another process" not in log.read_text() and "GLOBAL_RANK: 1, MEMBER: 2/2" in log.read_text()
 
 
 @pytest.mark.slow

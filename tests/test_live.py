@@ -36,7 +36,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for record in sweep.glob(f"*/{RECORD}"):
         if (known := json.loads(record.read_text()))["state"] == "running":
             record.write_text(json.dumps({**known, "started": time.time(), "ended": None}))
-    monkeypatch.setattr("nelbo.sweeps.cells.is_locked", lambda folder: True)
+    monkeypatch.setattr("nelbo.sweeps.cells.living_owner", lambda folder, name: "another process")
     return sweep
 
 

@@ -10,6 +10,10 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from nelbo.errors import ConfigError
+from nelbo.sweeps.measured import KNOWN, NUMBERS, refuse_unknown
+from nelbo.sweeps.search import SWEEP
+from nelbo.sweeps.storage import REFERENCE, without_secrets, without_url
 from tests.sweeps import begin, stop, sweep, wait_for
 
 SEARCH = (
@@ -97,10 +101,81 @@ def test_rate_against_distortion_is_a_front(tmp_path: Path) -> None:
         ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: must be a whole number of at least 1"),
         ("model.latent_dim=8", "hydra/sweeper=optuna: has nothing to search"),
         ("hydra.sweeper.metric=val/elbo", "hydra.sweeper.metric=val/elbo: is not in metrics.json, which has: "),
+        ("hydra.sweeper.metric=[val/kl,nelbo]", "hydra.sweeper.metric=nelbo: is not in metrics.json, which has: "),
+        ("hydra/sweeper/sampler=grid", "hydra/sweeper/sampler=grid: needs no search: a sweep is a grid without "),
+        ("hydra.sweeper.storage=null", "hydra.sweeper.storage=None: must be the URL of a database, such as "),
+        (
+            "hydra.sweeper.storage='what://u:pass@h/x'",
+            "hydra.sweeper: study nelbo cannot be opened: NoSuchModuleError: ",
+        ),
     ],
 )
-def test_a_search_that_makes_no_sense_is_refused(tmp_path: Path, bad: str, words: str) -> None:
+def test_a_search_that_makes_no_sense_is_refused_before_its_first_trial(tmp_path: Path, bad: str, words: str) -> None:
     space = () if bad == "model.latent_dim=8" else ("seed=range(1,9)",)
     done = sweep(tmp_path, *SEARCH, "trainer=smoke", "hydra.sweeper.n_jobs=1", *space, bad)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {words}"), done.stderr
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr and "u:pass@h" not in done.stderr
+    assert not list(tmp_path.glob("*/cell.json"))
+
+
+def test_what_a_search_may_look_for_is_what_runs_measure(smoke_run: Path) -> None:
+    """A name more would be told after the first trial, a name less would be refused without a reason."""
+    metrics = json.loads((smoke_run / "metrics.json").read_text())
+    assert {key for key in metrics if "/" in key} <= set(KNOWN) and set(NUMBERS) <= set(metrics)
+    with pytest.raises(ConfigError, match=r"; did you mean val/nelbo or test/nelbo\?$"):
+        refuse_unknown("nelbo", closed=True)
+    refuse_unknown("val/my_own", closed=False)  # a callback of the user's may log it
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "launcher", ["local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("joblib", "submitit_local", "ray"))]
+)
+def test_the_url_of_a_search_is_in_no_file_of_its_sweep(tmp_path: Path, launcher: str) -> None:
+    """Neither of trials that end well nor of those that diverge and leave a bundle with their config."""
+    storage = f"hydra.sweeper.storage='sqlite:///{tmp_path}/study.db?password={SECRET}'"
+    space = ("model.latent_dim=2", "optimizer.lr=choice(2e-3,1e18)", "seed=range(1,99)", "trainer.max_epochs=1")
+    folder = tmp_path / "sweep"
+    done = sweep(
+        folder, "hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=1", *space, storage,
+        "hydra.sweeper.n_trials=4", "model=mlp_vae", "data=digits", "threads=1", f"hydra/launcher={launcher}",
+    )  # fmt: skip
+    states = [json.loads(path.read_text())["state"] for path in folder.glob("*/cell.json")]
+    assert set(states) == {"done", "failed"}, done.stderr
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    names = " ".join(file.name for file in files)
+    kinds = ("events.out.tfevents", "step-0", "overrides.yaml", "hydra.yaml", "cell.json", "train.log", "multirun.yaml")
+    assert not [kind for kind in kinds if kind not in names]
+    assert [file for file in files if SECRET.encode() in file.read_bytes()] == []
+    assert SECRET not in done.stderr + done.stdout and "${oc.env:NELBO_STORAGE}" in done.stderr  # how to go on
+
+
+def test_a_command_is_written_down_without_the_url() -> None:
+    url = "postgresql://me:pa%20ss@host/db"
+    words = ["seed=1", f"hydra.sweeper.storage={url}", f"++hydra.sweeper.storage='{url}'", f"+mine={{db:{url}}}"]
+    as_typed = f"hydra.sweeper.storage={REFERENCE}"
+    assert without_url(words, url) == ["seed=1", as_typed, as_typed, f"+mine={{db:{REFERENCE}}}"]
+    own = ["hydra.sweeper.storage=${oc.env:MY_DB}"]
+    assert without_url(own, url) == own
+    told = f"could not connect to {url}: FATAL: the password pa ss (pa%20ss) is wrong"
+    assert without_secrets("what://me:[x@h: pass", "what://me:[x@h") == "***: pass"
+    assert without_secrets(told, url) == "could not connect to ***: FATAL: the password *** (***) is wrong"
+
+
+def test_two_searches_of_one_study_leave_each_others_trials_alone(tmp_path: Path) -> None:
+    """In directories of their own: what the other one runs is no trial that a kill left behind."""
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(study_name="nelbo", storage=url, direction="minimize")
+    theirs = study.ask({"seed": optuna.distributions.IntDistribution(1, 8)})
+    theirs.set_user_attr(SWEEP, "another directory's")
+    done = sweep(
+        tmp_path / "sweep", *SEARCH, "trainer=smoke", "seed=range(1,9)", "hydra.sweeper.n_trials=1",
+        f"hydra.sweeper.storage='{url}'",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    states = [trial.state for trial in study.get_trials()]
+    assert states[theirs.number] == TrialState.RUNNING and states.count(TrialState.COMPLETE) == 1
+    token = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["token"]
+    assert [trial.user_attrs[SWEEP] for trial in study.get_trials()] == ["another directory's", token]

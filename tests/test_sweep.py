@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from pathlib import Path
 
 import pytest
 
+from nelbo.owner import Ownership
 from tests.forks import forked
+from tests.sweep_directories import scores, write_sweep
 from tests.sweeps import SMALL, begin, processes_in, records, results, stop, sweep, wait_for
+from tests.test_owner import owned_elsewhere
 
 LONG = ("model=mlp_vae", "data=digits", "callbacks=none", "logger=none", "trainer.max_epochs=100000")
 
@@ -68,14 +72,35 @@ def test_cells_do_not_outlive_a_sweep_that_is_killed(tmp_path: Path) -> None:
     wait_for(lambda: not processes_in(tmp_path), 10)
 
 
-def test_a_cell_that_another_sweep_is_running_is_left_alone(tmp_path: Path) -> None:
-    process = begin(tmp_path, *LONG, "seed=1")
-    wait_for(lambda: list(tmp_path.glob("*/history.csv")))
-    second = sweep(tmp_path, *LONG, "seed=1")
-    assert second.returncode == 2 and ran(second.stderr) == 0
-    assert "another process is running it" in second.stderr
-    assert process.poll() is None
-    stop(process, signal.SIGTERM)
+@pytest.mark.parametrize(
+    "sweeper", [("seed=1,2",), ("hydra/sweeper=optuna", "seed=range(1,9)")], ids=["grid", "search"]
+)
+def test_a_second_sweep_in_a_directory_is_refused_in_one_line(tmp_path: Path, sweeper: tuple[str, ...]) -> None:
+    """Who holds it is said, and nothing there is touched: neither what was asked for nor what has been found."""
+    write_sweep(tmp_path, [{"overrides": ["seed=1"], "metrics": scores(1, 2)}])
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with Ownership(tmp_path, "sweep") as first:
+        second = sweep(tmp_path, *SMALL, *sweeper)
+    assert second.returncode == 2
+    (line,) = second.stderr.splitlines()
+    assert line.startswith(f"error: hydra.sweep.dir={tmp_path}: another sweep is running in it; wait for that, or give")
+    assert line.endswith(f"(process {os.getpid()} on {first.owner.host}, since {str(first.owner)[-19:]})")
+    after = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.name != "sweep.lock"}
+    assert after == before
+
+
+def test_a_cell_that_an_earlier_sweep_left_running_elsewhere_is_not_started_twice(tmp_path: Path) -> None:
+    """On a node of a cluster, where no lock reaches, after the sweep that waited for it was ended."""
+    assert sweep(tmp_path, *SMALL, "seed=1,2").returncode == 0
+    (cell,) = tmp_path.glob("seed=1-*")
+    (cell / "metrics.json").unlink()
+    record = json.loads((cell / "cell.json").read_text())
+    (cell / "cell.json").write_text(json.dumps({**record, "state": "running", "ended": None}))
+    owned_elsewhere(cell, "cell")
+    again = sweep(tmp_path, *SMALL, "seed=1,2")
+    assert again.returncode == 2 and ran(again.stderr) == 0, again.stderr
+    assert "another process is running it (process 4711 on node7, since" in again.stderr
+    assert not (cell / "metrics.json").exists()
 
 
 def test_the_directory_of_a_cell_tells_everything_about_it(tmp_path: Path) -> None:

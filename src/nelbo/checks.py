@@ -29,7 +29,10 @@ REFUSED_CALLBACKS = {
 PARTS = ("data", "model", "objective", "optimizer", "scheduler", "trainer", "guard")
 """What a run cannot do without."""
 
-TRIAL = {"storage", "study", "number", "metric", "pruner"}
+TRIAL = {"study", "number", "metric", "pruner"}
+STORAGE = "NELBO_STORAGE"
+"""The environment variable with the URL of the database of a trial's study, which no config holds."""
+
 NEEDED = (
     *("seed", "threads", "float32", "trial", "resume", "resume_changes", "allow_targets", "data.shape"),
     *("trainer.max_epochs", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches"),

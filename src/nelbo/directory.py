@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from nelbo.errors import CheckpointError, ConfigError, NelboError
 from nelbo.files import reserve, sweep_partial, write_text
 from nelbo.identity import FREE_TO_CHANGE, identity
+from nelbo.owner import Owned, Ownership
 from nelbo.rewind import (
     HISTORY,
     LIST,
@@ -55,23 +56,20 @@ HALF_WRITTEN = {
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The directory for one process; the system lets go of it when its owner dies, however it dies.
+    """The directory for one process, until that ends or dies, however it dies.
 
     Raises:
         NelboError: if another process has it.
         OSError: if it cannot be written.
     """
-    lock = FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        mend = "another process is training in it; wait for that, or give another directory"
-        raise NelboError(f"hydra.run.dir={folder}: {mend}") from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(Ownership(folder, ""))
+        except Owned as error:
+            hint = f"wait for that, or give another directory ({error.owner})"
+            raise NelboError(f"hydra.run.dir={folder}: another process is training in it; {hint}") from error
         yield
-    finally:
-        lock.release()
 
 
 def unwritable(folder: Path, error: OSError) -> NelboError:

@@ -17,6 +17,9 @@ from typing import IO, Any
 PARTIAL = ".partial-"
 """How names of files begin that are being written; what is left of them belongs to dead processes."""
 
+NAME_BYTES = 120
+"""Of a name that users choose: with what is put before and after it, it fits into the 255 that file systems take."""
+
 DISK_ERRORS = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -28,6 +31,11 @@ DISK_ERRORS = (
     errno.ENOTDIR,
 )
 """What a full, read-only, forbidden or broken disk says, or a path below a file."""
+
+
+def short_name(name: str) -> str:
+    """The beginning of a name, as much as fits into `NAME_BYTES` of UTF-8 without a character cut in two."""
+    return name.encode(errors="surrogateescape")[:NAME_BYTES].decode(errors="ignore")
 
 
 @contextmanager

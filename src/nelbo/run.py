@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import signal
@@ -207,6 +208,9 @@ def fit_and_test(
         names = log_names(trainer.loggers, folder, validated=validated)
         directory.begin(folder, found.logs if found else {}, checkpoint_bytes(module), texts, *names)
         log.info("training in %s", folder)
+    if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
+        # Ranks that wait for one that is not there yet, or not any more.
+        signals.before_exit = functools.partial(launcher.kill, signal.SIGTERM)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=found.file if found else None)
         # Read before testing: that restores the callbacks to where the best checkpoint was written.
@@ -221,8 +225,7 @@ def fit_and_test(
             raise
         raise NelboError(f"trainer.val_check_interval: {first_line(error)}") from error
     except Stopped:
-        if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
-            launcher.kill(signal.SIGTERM)  # ranks that wait for one that is not there yet, or not any more
+        signals.before_exit()
         raise
     except RuntimeError as error:
         if signals.received:  # what broke is what others of its processes left when they stopped

@@ -115,7 +115,7 @@ CASES = {
     "budget.lr=much": "budget.lr=much: must be a finite number above 0",
     "threads=0": "threads=0: must be a whole number of at least 1",
     "seed=null": "seed=None: must be a whole number of at least 0",
-    "trial=3": "trial=3: must be null, or what a search gives: metric, number, pruner, storage, study",
+    "trial=3": "trial=3: must be null, or what a search gives: metric, number, pruner, study",
     "callbacks.units=5": "callbacks.units=5: must be a mapping with a _target_, or null",
     "logger.name=3": "logger.name=3: must be text",
     "scheduler._target_=nelbo.training.cosin": "scheduler._target_=nelbo.training.cosin: does not exist",

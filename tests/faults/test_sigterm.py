@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
 
 import pytest
+import torch.distributed
 
 from nelbo.loading import read_checkpoint
+from nelbo.training.signals import Signals
+from tests.faults.children import Child
 from tests.faults.damage import NETS
+from tests.faults.test_ddp_death import alive, wait_for
 from tests.forks import Done, forked
 from tests.interrupted import SMALL, assert_same_run, run
 
@@ -84,6 +89,29 @@ def test_sigterm_at_once(tmp_path: Path, incident: str) -> None:
     assert done.returncode == 143 and seconds < SECONDS, done.stderr
     assert "stopped by SIGTERM" in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_sigterm_while_a_process_waits_for_one_that_never_comes(tmp_path: Path, signum: signal.Signals) -> None:
+    """Rank 0 of 2 waits in C++, where Python calls no handler; what it has to do before it ends, it does."""
+
+    def rendezvous() -> None:
+        with Signals() as signals:
+            signals.before_exit = (tmp_path / "ended its other processes").touch
+            (tmp_path / "waits").touch()
+            torch.distributed.TCPStore("127.0.0.1", 0, world_size=2, is_master=True, wait_for_workers=True)
+
+    waiting = Child(rendezvous)
+    try:
+        wait_for((tmp_path / "waits").exists, 30)
+        time.sleep(0.5)  # it is microseconds from there to C++
+        os.kill(waiting.pid, signum)
+        wait_for(lambda: not alive(waiting.pid), 2 * SECONDS)
+    finally:
+        os.kill(waiting.pid, signal.SIGKILL)  # a zombie by then
+        status, _ = waiting.wait()
+    assert status == 128 + signum
+    assert (tmp_path / "ended its other processes").exists()
 
 
 @pytest.mark.slow

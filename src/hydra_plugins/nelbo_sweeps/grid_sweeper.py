@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -30,4 +31,5 @@ class GridSweeper(BasicSweeper):
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         swept = [override.get_key_element() for override in overrides if override.is_sweep_override()]
         (jobs,) = self.split_arguments(overrides, None)
-        Sweep(self.config, self.hydra_context, self.launcher, swept).run(jobs, self.max_batch_size)
+        with Sweep(self.config, self.hydra_context, self.launcher, swept, sys.argv) as sweep:
+            sweep.run(jobs, self.max_batch_size)

@@ -20,7 +20,7 @@ if importlib.util.find_spec("optuna") and importlib.util.find_spec("hydra_plugin
             direction: `minimize` or `maximize`, one for each metric or one for all.
             n_trials: how many finished trials the study shall have.
             n_jobs: how many run at once.
-            storage: the URL of its database.
+            storage: the URL of its database, which reaches the jobs by an environment variable.
             study_name: in it.
             pruner: the plain config of one of `optuna.pruners`; None for none.
             params: the space, beside the command line's overrides, which win.
@@ -52,6 +52,12 @@ if importlib.util.find_spec("optuna") and importlib.util.find_spec("hydra_plugin
                 SystemExit: if it was told to stop.
             """
             from nelbo.sweeps.search import Search
+            from nelbo.sweeps.storage import hide
+            from nelbo.sweeps.sweep import Sweep
 
+            made = self.sweeper
+            assert made.config is not None and made.hydra_context is not None and made.launcher is not None
             pruner = instantiate(self.pruner, _execution_whitelist_=("optuna.pruners.*",)) if self.pruner else None
-            Search(self.sweeper, self.metrics, pruner, self.pruner).run(arguments)
+            words = hide(made.storage, made.config)
+            with Sweep(made.config, made.hydra_context, made.launcher, [], words) as sweep:
+                Search(made, sweep, self.metrics, pruner, self.pruner).run(arguments)

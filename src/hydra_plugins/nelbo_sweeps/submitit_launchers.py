@@ -49,6 +49,19 @@ if importlib.util.find_spec("submitit") and importlib.util.find_spec("hydra_plug
                 raise
             return [_returned(job) for job in jobs]
 
+        def __call__(self, *arguments: Any) -> JobReturn:
+            """Run a job, where it was sent: in each of its tasks.
+
+            Raises:
+                RuntimeError: if one of several tasks has failed: its exit status makes srun end those that wait for it.
+            """
+            from nelbo.sweeps.job import world_size_from_outside
+
+            returned: JobReturn = super().__call__(*arguments)
+            if returned.status == JobStatus.FAILED and world_size_from_outside() > 1:
+                raise RuntimeError("this task of the job has failed; its log and cell.json say why")
+            return returned
+
         def _executor(self) -> Any:
             """The engine, with the config's parameters; those that engines do not share get its name before theirs."""
             import submitit
@@ -71,7 +84,8 @@ if importlib.util.find_spec("submitit") and importlib.util.find_spec("hydra_plug
         _EXECUTOR = "slurm"
 
         def _submit(self, executor: Any, calls: Sequence[tuple[Any, ...]], jobs: list[Any]) -> None:
-            jobs += executor.map_array(self, *zip(*calls, strict=True))
+            submitted = executor.map_array(self, *zip(*calls, strict=True))
+            jobs += [job.task(0) for job in submitted]  # the first of a job's tasks says how it went
 
     class PatientLocalLauncher(_Patient):
         """Processes on this machine, `at_once` of them."""

@@ -7,7 +7,8 @@ import shlex
 from statistics import fmean
 from typing import Any
 
-from nelbo.sweeps.job import alone
+from nelbo.sweeps.cells import Plan
+from nelbo.sweeps.command import alone, config_words
 from nelbo.sweeps.results import DISTORTION, NELBO
 from nelbo.sweeps.scales import place, spread
 from nelbo.sweeps.table import SEED, Group, SweepTable, score
@@ -86,11 +87,12 @@ def plain_best(table: SweepTable) -> dict[str, Any] | None:
     }
 
 
-def command(group: Group) -> str:
-    """The command that runs a setting again, with all of its seeds."""
+def command(group: Group, table: SweepTable) -> str:
+    """The command that runs a setting again, with all of its seeds, and with the places of configs that it needs."""
+    train = ["python", "train.py", *config_words(Plan.read(table.sweep).command)]
     overrides = alone(group.rows[0].cell.overrides)
     if len(group.rows) == 1:
-        return shlex.join(["python", "train.py", *overrides])
+        return shlex.join([*train, *overrides])
     rest = [override for override in overrides if override.lstrip("+").partition("=")[0] != SEED]
     replicates = ",".join(show(row.values[SEED]) for row in group.rows)
-    return shlex.join(["python", "train.py", "-m", *rest, f"{SEED}={replicates}"])
+    return shlex.join([*train, "-m", *rest, f"{SEED}={replicates}"])

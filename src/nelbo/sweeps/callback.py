@@ -44,11 +44,14 @@ class ReportCallback(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write, and say where."""
-        from nelbo.sweeps.cells import PLAN
+        from nelbo.owner import living_owner
+        from nelbo.sweeps.cells import PLAN, SWEEP
         from nelbo.sweeps.report import say_best, write_report  # brings matplotlib, which a run can do without
 
         sweep = Path(str(config.hydra.sweep.dir)).absolute()
         if not (sweep / PLAN).exists():  # another sweeper, which keeps no plan
+            return
+        if living_owner(sweep, SWEEP):  # it was refused this command, and writes its own
             return
         try:
             page = write_report(sweep, list(config.get("allow_targets") or ()))

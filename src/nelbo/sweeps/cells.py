@@ -1,28 +1,33 @@
 """What a sweep's directory says of its cells. Written by many processes, read by one: every file is whole or absent.
 
 sweep.json          what was asked for: the command, and of each cell its identity, directory and overrides
+sweep.lock, .owner  the same as a cell's, of the command that is at work
 <cell>/cell.json    how it goes: state, error, config, choices
-<cell>/cell.lock    held while it runs; the system lets go of it when its owner dies, however it dies
+<cell>/cell.lock    held while it runs; the system releases it when its owner dies, however it dies
+<cell>/cell.owner   who runs it, touched while it runs: for other machines, which the lock may not reach
 <cell>/metrics.json its result, written last
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from nelbo.directory import METRICS
 from nelbo.errors import NelboError
 from nelbo.files import write_json
+from nelbo.owner import Ownership, living_owner
 
-PLAN, RECORD, LOCK = "sweep.json", "cell.json", "cell.lock"
+PLAN, RECORD = "sweep.json", "cell.json"
+CELL, SWEEP = "cell", "sweep"
+"""What a directory is owned as."""
+
 STATES = ("done", "running", "failed", "pruned", "stopped", "pending")
 VANISHED = "ended without a word: killed, or its machine went down"
 LOCK_PATIENCE = 5.0
@@ -49,13 +54,13 @@ class Cell:
     overrides: tuple[str, ...]
     record: Mapping[str, Any]
 
-    @cached_property
+    @functools.cached_property
     def metrics(self) -> dict[str, Any]:
         """Its result, if `metrics.json` is there, whole, and of this identity; else empty."""
         found = read_json(self.folder / METRICS)
         return found if found.get("identity") == self.identity else {}
 
-    @cached_property
+    @functools.cached_property
     def state(self) -> str:
         """One of `STATES`."""
         if self.metrics:
@@ -63,7 +68,7 @@ class Cell:
         told = str(self.record.get("state", "pending"))
         if told == "done":  # its metrics.json is gone, or is another run's
             return "pending"
-        if told == "running" and not is_locked(self.folder):
+        if told == "running" and living_owner(self.folder, CELL) is None:
             return "failed"
         return told
 
@@ -93,11 +98,13 @@ class Plan:
         command: the last one, as it was typed.
         cells: by identity, the directory's name and the overrides of each.
         newest: the identities that the last command asked for.
+        token: a name of the sweep that no other has, by which a search knows its trials among those of its study.
     """
 
     command: list[str] = dataclasses.field(default_factory=list)
     cells: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     newest: list[str] = dataclasses.field(default_factory=list)
+    token: str = dataclasses.field(default_factory=functools.partial(secrets.token_hex, 8))
 
     @classmethod
     def read(cls, sweep: Path) -> Plan:
@@ -162,17 +169,6 @@ def read_json(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def cell_lock(folder: Path) -> FileLock:
-    """The lock that a cell holds while it runs."""
-    return FileLock(folder / LOCK)
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a living process runs this cell."""
-    if not (folder / LOCK).exists():
-        return False
-    try:
-        with cell_lock(folder).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
+def cell_lock(folder: Path) -> Ownership:
+    """What a cell holds while it runs, wherever it runs."""
+    return Ownership(folder, CELL, patience=LOCK_PATIENCE)

@@ -15,24 +15,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nelbo.directory import METRICS, quoted
+from nelbo.directory import METRICS
 from nelbo.errors import NelboError, Pruned, Stopped, first_line
 from nelbo.files import write_json
 from nelbo.identity import identity
+from nelbo.owner import Owned
 from nelbo.report import headline
 from nelbo.sweeps.cells import (
-    LOCK_PATIENCE,
     RECORD,
     SweepError,
     cell_lock,
     read_json,
     update_record,
 )
+from nelbo.sweeps.command import plain_command
 from nelbo.sweeps.machine import visible_gpus
 
 log = logging.getLogger(__name__)
@@ -66,28 +66,32 @@ def run_cell(task: Task, config: DictConfig, script: str, explain: Explain) -> f
         script: what to start for a job that needs several processes.
         explain: an error as one line.
 
+    Where torchrun or srun has started several processes for the job, all of them call this, and the first one locks and
+    records.
+
     Raises:
         SweepError: if the job exits, or another process is running it.
         Exception: whatever the task raises, once it is in the job's log.
     """
+    if rank_from_outside():
+        return run_beside_the_first(task, config, explain)
     folder = Path(HydraConfig.get().runtime.output_dir)
     overrides = list(HydraConfig.get().overrides.task)
     choices = {key: value for key, value in HydraConfig.get().runtime.choices.items() if not key.startswith("hydra/")}
     plain = plain_config(config)
     pin_worker_to_gpu()
-    lock = cell_lock(folder)
-    try:
-        lock.acquire(timeout=LOCK_PATIENCE)
-    except Timeout as error:
-        raise SweepError(f"{folder}: another process is running this cell") from error
-    with lock:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(cell_lock(folder))
+        except Owned as error:
+            raise SweepError(f"{folder}: another process is running this cell ({error.owner})") from error
         started = {"identity": identity(plain), "overrides": overrides, "choices": choices, "config": plain}
         gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         whereabouts = {"host": socket.gethostname(), "pid": os.getpid(), "gpu": gpu, "started": time.time()}
         write_json(folder / RECORD, {**started, **whereabouts, "state": "running"})
         try:
             if needs_processes(plain.get("trainer", {})):
-                value = run_in_processes(script, overrides, folder)
+                value = run_in_processes(plain_command(script, HydraConfig.get(), folder), folder)
             else:
                 value = task(config)
         except BaseException as error:
@@ -105,6 +109,25 @@ def run_cell(task: Task, config: DictConfig, script: str, explain: Explain) -> f
             raise
         update_record(folder, state="done", ended=time.time())
         return value
+
+
+def run_beside_the_first(task: Task, config: DictConfig, explain: Explain) -> float:
+    """Run a job in a process that is not its first: it neither waits for the cell's lock nor writes its record.
+
+    Raises:
+        SystemExit: with status 0 if it was asked to stop: the first process may be asking Slurm to start the job again.
+        Exception: whatever the task raises, once it is in the job's log.
+    """
+    try:
+        return task(config)
+    except Pruned:
+        return math.nan
+    except Stopped:
+        sys.exit(0)
+    except Exception as error:
+        reason = how_it_ended(error, explain)[1]
+        log.error("error in process %d: %s", rank_from_outside(), reason, exc_info=not isinstance(error, NelboError))
+        raise
 
 
 def pin_worker_to_gpu() -> None:
@@ -147,15 +170,22 @@ def world_size_from_outside() -> int:
     return int(os.environ.get(name, "1"))
 
 
-def run_in_processes(script: str, overrides: Sequence[str], folder: Path) -> float:
-    """Start the job as `python train.py ...` on its own: Lightning starts the other ranks by repeating that line.
+def rank_from_outside() -> int:
+    """Which of the processes that torchrun or srun has started for this run this is; 0 if neither did."""
+    if world_size_from_outside() == 1:
+        return 0
+    return int(os.environ["RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_PROCID"])
+
+
+def run_in_processes(command: Sequence[str], folder: Path) -> float:
+    """Run a job as a command of its own, for Lightning starts the other ranks by repeating the command line.
 
     Raises:
         SweepError: with its last line, if it fails.
     """
-    command = [sys.executable, script, *alone(overrides), f"hydra.run.dir={quoted(str(folder))}", "resume=auto"]
     last = ""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # Where Hydra was started, for a job may have been sent to its own directory.
+    process = subprocess.Popen(command, cwd=HydraConfig.get().runtime.cwd, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         for line in process.stderr:
@@ -169,8 +199,3 @@ def run_in_processes(script: str, overrides: Sequence[str], folder: Path) -> flo
     if status:
         raise SweepError(last.removeprefix("error: ") or f"exited with status {status}")
     return headline(read_json(folder / METRICS))
-
-
-def alone(overrides: Sequence[str]) -> list[str]:
-    """The overrides of a job without what only a sweep has a use for."""
-    return [override for override in overrides if override.split("=")[0] not in ("sweep", "trial")]

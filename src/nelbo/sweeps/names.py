@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-NAME_LENGTH = 120
+from nelbo.files import short_name
+
 SHORT = 8
 
 
 def directory_name(overrides: str) -> str:
     """Overrides as a name that any file system and TensorBoard's run list take."""
-    return re.sub(r"[^\w.,=+-]+", "_", overrides)[:NAME_LENGTH] or "defaults"
+    return short_name(re.sub(r"[^\w.,=+-]+", "_", overrides)) or "defaults"
 
 
 def cell_name(job: Sequence[str], swept: Sequence[str], identity: str) -> str:

@@ -102,7 +102,7 @@ def answer(best: Group, table: SweepTable) -> str:
     return (
         f'<p class="answer">{"Best: " if table.swept else ""}{html.escape(setting(best, table))}:'
         f" <b>{result(best)}</b></p>"
-        f"<p>{chosen}It runs again with</p><pre>{html.escape(command(best))}</pre>"
+        f"<p>{chosen}It runs again with</p><pre>{html.escape(command(best, table))}</pre>"
     )
 
 

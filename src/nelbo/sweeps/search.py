@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from omegaconf import OmegaConf
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nelbo.errors import ConfigError, choice, positive_integer
+from nelbo.errors import ConfigError, NelboError, choice, first_line, positive_integer
 from nelbo.files import write_json
 from nelbo.sweeps.cells import Cell, read_cells
+from nelbo.sweeps.measured import refuse_unknown
+from nelbo.sweeps.storage import without_secrets
 from nelbo.sweeps.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -21,7 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 WAYS = ("minimize", "maximize")
-INTERRUPTED = "interrupted"
+INTERRUPTED, SWEEP = "interrupted", "nelbo_sweep"
+"""What a study's trials are marked with: their command was killed; the token of the sweep whose they are."""
+
 BEST = "optuna.json"
 
 
@@ -29,23 +34,26 @@ class Search:
     """Trials of a study, until there are as many finished ones as asked for.
 
     Args:
-        sweeper: Hydra's, for its reading of the space and the launcher.
+        sweeper: Hydra's, for its reading of the space.
+        sweep: the cells.
         metrics: keys of metrics.json.
         pruner: decides in the jobs which trials are given up; None for none.
         pruner_config: the same as plain containers, for the jobs.
 
     Raises:
-        ConfigError: for numbers or directions that make no sense.
+        ConfigError: for numbers, directions or metrics that make no sense.
+        NelboError: if the study cannot be opened.
     """
 
     def __init__(
         self,
         sweeper: OptunaSweeperImpl,
+        sweep: Sweep,
         metrics: Sequence[str],
         pruner: optuna.pruners.BasePruner | None,
         pruner_config: Mapping[str, Any] | None,
     ) -> None:
-        self.sweeper, self.metrics, self.pruner_config = sweeper, list(metrics), pruner_config
+        self.sweeper, self.sweep, self.metrics, self.pruner_config = sweeper, sweep, list(metrics), pruner_config
         self.n_trials = positive_integer("hydra.sweeper.n_trials", sweeper.n_trials)
         self.n_jobs = positive_integer("hydra.sweeper.n_jobs", sweeper.n_jobs)
         directions = [choice("hydra.sweeper.direction", name, WAYS) for name in sweeper._get_directions()]
@@ -55,17 +63,33 @@ class Search:
         if len(self.metrics) > 1 and pruner is not None:
             log.info("no trial is given up early: pruning needs a single metric")
             pruner, self.pruner_config = None, None
+        if not isinstance(sweeper.sampler, optuna.samplers.BaseSampler):  # one that is to be given the space
+            hint = "needs no search: a sweep is a grid without hydra/sweeper=optuna"
+            raise ConfigError("hydra/sweeper/sampler", "grid", hint)
+        for metric in self.metrics:
+            refuse_unknown(metric, closed=not OmegaConf.select(sweep.config, "allow_targets"))
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        assert sweeper.config is not None and sweeper.hydra_context is not None and sweeper.launcher is not None
-        self.sweep = Sweep(sweeper.config, sweeper.hydra_context, sweeper.launcher, [])
-        self.study = optuna.create_study(
-            study_name=sweeper.study_name,
-            storage=sweeper.storage,
-            sampler=sweeper.sampler,
-            pruner=pruner or optuna.pruners.NopPruner(),
-            directions=[StudyDirection[name.upper()] for name in directions],
-            load_if_exists=True,
-        )
+        self.study = self.open_study(pruner or optuna.pruners.NopPruner(), directions)
+
+    def open_study(self, pruner: optuna.pruners.BasePruner, directions: Sequence[str]) -> optuna.Study:
+        """The study, made if there is none yet.
+
+        Raises:
+            NelboError: if the database or the study refuses.
+        """
+        try:
+            return optuna.create_study(
+                study_name=self.sweeper.study_name,
+                storage=self.sweeper.storage,
+                sampler=self.sweeper.sampler,
+                pruner=pruner,
+                directions=[StudyDirection[name.upper()] for name in directions],
+                load_if_exists=True,
+            )
+        except Exception as error:  # of whatever database it is
+            reason = f"{type(error).__name__}: {without_secrets(first_line(error), str(self.sweeper.storage))}"
+            # Not `from error`, whose message may hold the password.
+            raise NelboError(f"hydra.sweeper: study {self.sweeper.study_name} cannot be opened: {reason}") from None
 
     def run(self, arguments: Sequence[str]) -> None:
         """Ask, launch, tell; end with the account.
@@ -87,14 +111,25 @@ class Search:
         self.take_up()
         log.info("study %s: %d of %d trials are finished", self.study.study_name, self.finished(), self.n_trials)
         while (left := self.n_trials - self.finished()) > 0:
-            trials = [self.study.ask() for _ in range(min(left, self.n_jobs))]
+            trials = [self.ask() for _ in range(min(left, self.n_jobs))]
             self.run_trials(trials, self.sweeper._configure_trials(trials, space, fixed, more))
         self.write_best()
         self.sweep.account()
 
+    def ask(self) -> Trial:
+        """A trial of the study that is known for one of this sweep."""
+        trial = self.study.ask()
+        trial.set_user_attr(SWEEP, self.sweep.plan.token)
+        return trial
+
     def take_up(self) -> None:
-        """Trials that an earlier command left running are failed, and asked for again with the same values."""
+        """Trials that an earlier command left running are failed, and asked for again with the same values.
+
+        A search in another directory may be running others of the same study.
+        """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.user_attrs.get(SWEEP, self.sweep.plan.token) != self.sweep.plan.token:
+                continue
             self.study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
             self.study.tell(trial.number, state=TrialState.FAIL)
             self.study.enqueue_trial(trial.params)
@@ -126,7 +161,6 @@ class Search:
         if self.pruner_config is None:
             return "null"
         told = {
-            "storage": self.sweeper.storage,
             "study": self.study.study_name,
             "number": trial.number,
             "metric": self.metrics[0],

@@ -8,10 +8,10 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import FrameType, TracebackType
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.plugins.launcher import Launcher
@@ -21,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from nelbo.directory import quoted, refuse_files
 from nelbo.errors import Stopped, first_line
 from nelbo.identity import identity
-from nelbo.sweeps.cells import PLAN, Cell, Plan, SweepError, read_cells
+from nelbo.owner import Owned, Ownership, is_held, living_owner
+from nelbo.sweeps.cells import CELL, PLAN, SWEEP, VANISHED, Cell, Plan, SweepError, read_cells, update_record
 from nelbo.sweeps.job import plain_config
 from nelbo.sweeps.live import LiveTable
 from nelbo.sweeps.names import cell_name
@@ -31,32 +32,60 @@ SECONDS_BETWEEN_LOOKS = 1.0
 WRITTEN = ("results.csv", "results.json", "report.html", "report", "tensorboard", "optuna.json", "optuna.db")
 """What the report and a search write into the directory of a sweep."""
 
-UNTOLD = {"pending": "was not started", "running": "another process is running it"}
-
 
 class Sweep:
-    """The cells of one command in one directory.
+    """The cells of one command in one directory, which the command owns while it is in this context.
 
     Args:
         config: the composed config of the sweep itself.
         hydra_context: Hydra's config loader and callbacks.
         launcher: what runs jobs.
         swept: the keys whose values differ, for names.
+        words: the command line, as it is written down.
     """
 
     def __init__(
-        self, config: DictConfig, hydra_context: HydraContext, launcher: Launcher, swept: Sequence[str]
+        self,
+        config: DictConfig,
+        hydra_context: HydraContext,
+        launcher: Launcher,
+        swept: Sequence[str],
+        words: Sequence[str],
     ) -> None:
+        self.words = words
         self.config, self.hydra_context, self.launcher, self.swept = config, hydra_context, launcher, swept
         self.folder = Path(str(config.hydra.sweep.dir)).absolute()
+        self.launched = 0
+
+    def __enter__(self) -> Sweep:
+        """Take the directory and read its plan.
+
+        Raises:
+            SweepError: if another sweep is running in it.
+            OSError: if it cannot be written.
+        """
         if not (self.folder / PLAN).exists():  # so far it is not the directory of a sweep
             refuse_files(self.folder, WRITTEN, key="hydra.sweep.dir")
         self.folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, self.folder / "multirun.yaml")
-        self.plan = Plan.read(self.folder)
-        self.plan.command = ["python", *sys.argv]
-        self.plan.newest = []
-        self.launched = 0
+        # Processes are forked from this one: no thread, but whoever waits for cells touches the file.
+        self.ownership = Ownership(self.folder, SWEEP, touch_in_thread=False)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.ownership)
+            except Owned as error:
+                hint = f"another sweep is running in it; wait for that, or give another directory ({error.owner})"
+                raise SweepError(f"hydra.sweep.dir={self.folder}: {hint}") from error
+            OmegaConf.save(self.config, self.folder / "multirun.yaml")
+            self.plan = Plan.read(self.folder)
+            self.plan.command = ["python", *self.words]
+            self.plan.newest = []
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
 
     def ask(self, job: Sequence[str]) -> tuple[str, list[str]]:
         """A cell's identity, and its overrides with the directory that it shall use.
@@ -64,6 +93,7 @@ class Sweep:
         Raises:
             HydraException: if the job's config cannot be composed.
         """
+        self.ownership.touch()
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
         key = identity(plain_config(composed))
         name = self.plan.add(key, cell_name(job, self.swept, key), job)
@@ -99,16 +129,32 @@ class Sweep:
         Raises:
             SystemExit: if it was told to stop.
         """
+        before = {cell.identity: cell.record.get("started") for cell in self.cells()}
         with (
-            stoppable(self.how_to_go_on),
+            stoppable(self.how_to_go_on) as signums,
             LiveTable(self.folder, self.plan.newest) as table,
-            watched(self.launcher, table),
+            watched(self.launcher, table.refresh, self.ownership.touch),
         ):
             try:
                 self.launcher.launch(jobs, initial_job_idx=self.launched)
             except Exception as error:  # the engine's own: jobs report theirs in their directories
+                if signums:  # raised by what the signal interrupted, in the place of `Stopped`
+                    raise Stopped(signums[0]) from error
                 log.error("error: the launcher broke: %s: %s", type(error).__name__, first_line(error))
+            else:
+                self.close_records(before)
         self.launched += len(jobs)
+
+    def close_records(self, before: Mapping[str, float | None]) -> None:
+        """Once the launcher says that its jobs are over: a cell of theirs that has not recorded its end is dead.
+
+        Args:
+            before: by identity, when the cells had started last before the launch.
+        """
+        for cell in self.cells():
+            ours = cell.record.get("started") != before[cell.identity]
+            if ours and cell.record.get("state") == "running" and not is_held(cell.folder / f"{CELL}.lock"):
+                update_record(cell.folder, state="failed", error=VANISHED, ended=time.time())
 
     def account(self) -> None:
         """Say how it went.
@@ -119,8 +165,10 @@ class Sweep:
         cells = self.cells()
         bad = [cell for cell in cells if cell.state not in ("done", "pruned")]
         for cell in bad:
-            told = cell.error or UNTOLD.get(cell.state, "")
-            log.error("%s %s\n  error: %s", cell.state, cell.folder.name, told)
+            reason = cell.error or "was not started"
+            if cell.state == "running":
+                reason = f"another process is running it ({living_owner(cell.folder, CELL)})"
+            log.error("%s %s\n  error: %s", cell.state, cell.folder.name, reason)
         if bad:
             raise SweepError(f"{len(bad)} of {len(cells)} cells are not done; {self.how_to_go_on()}")
         log.info("all %d cells are done", len(cells))
@@ -135,10 +183,16 @@ class Sweep:
 
 
 @contextlib.contextmanager
-def stoppable(advice: Any) -> Iterator[None]:
-    """SIGTERM, SIGHUP and Ctrl-C end the sweep with a line and the status that a shell expects."""
+def stoppable(advice: Callable[[], str]) -> Iterator[list[int]]:
+    """SIGTERM, SIGHUP and Ctrl-C end the sweep with a line and the status that a shell expects.
+
+    Yields:
+        The numbers of the signals that came, but for Ctrl-C's.
+    """
+    signums: list[int] = []
 
     def raise_stopped(signum: int, frame: FrameType | None) -> None:
+        signums.append(signum)
         raise Stopped(signum)
 
     previous = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGHUP)}
@@ -146,7 +200,7 @@ def stoppable(advice: Any) -> Iterator[None]:
         if handler != signal.SIG_IGN:  # as it is below nohup
             signal.signal(which, raise_stopped)
     try:
-        yield
+        yield signums
     except (Stopped, KeyboardInterrupt) as stopped:
         signum = stopped.signum if isinstance(stopped, Stopped) else signal.SIGINT
         log.error("stopped by %s; %s", signal.Signals(signum).name, advice())
@@ -157,22 +211,30 @@ def stoppable(advice: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def watched(launcher: Launcher, table: LiveTable) -> Iterator[None]:
-    """The table is redrawn by our launcher as it waits, and beside others; a basic one speaks for itself."""
+def watched(launcher: Launcher, look: Callable[[], None], touch: Callable[[], None]) -> Iterator[None]:
+    """While a launcher works: `look` redraws the table, `touch` shows other machines that the sweep is alive.
+
+    Our launcher calls them as it waits, for it forks, and a thread calls them beside others. A basic one speaks for
+    itself.
+    """
     if hasattr(launcher, "tick"):
-        launcher.tick = table.refresh
-        yield
-        return
-    if isinstance(launcher, BasicLauncher):
+
+        def tick() -> None:
+            touch()
+            look()
+
+        launcher.tick = tick
         yield
         return
     ended = threading.Event()
 
-    def look() -> None:
+    def watch() -> None:
         while not ended.wait(SECONDS_BETWEEN_LOOKS):
-            table.refresh()
+            touch()
+            if not isinstance(launcher, BasicLauncher):
+                look()
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
         yield

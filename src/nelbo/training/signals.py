@@ -6,9 +6,11 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import stat
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -17,6 +19,15 @@ from nelbo.errors import NelboError, Stopped
 
 log = logging.getLogger(__name__)
 ASK_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+FORCED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Those after which nobody starts the process again."""
+
+ANSWER_LOOKS, SECONDS_BETWEEN_LOOKS = 40, 0.05
+"""How often to look whether the main thread has answered a signal outside training, and seconds between. Python calls
+handlers between two of its own steps: not while it waits in C++, for other processes for instance."""
+
+_listening = False
+"""Whether this process writes the numbers of signals to a socket."""
 
 
 class Signals:
@@ -25,15 +36,19 @@ class Signals:
     So does a SIGUSR2 that somebody waits for already (submitit, which requeues its job): it is handed on once the run
     has saved itself.
 
-    Outside training, or when asked twice, `Stopped` is raised at once. What is ignored already, as SIGHUP is below
-    nohup, stays ignored.
+    Outside training, or when asked twice, `Stopped` is raised at once; where that cannot be, as the process waits in
+    C++ for another that never comes, a thread ends the process. What is ignored already, as SIGHUP is below nohup,
+    stays ignored.
     """
 
     def __init__(self) -> None:
         self.received = 0
         """The signal that asks to stop; 0 if none does."""
+        self.before_exit: Callable[[], None] = lambda: None
+        """What is to be done before a process ends that cannot raise `Stopped`."""
         self._patient = False
         self._previous: dict[signal.Signals, Any] = {}
+        self._writer: socket.socket | None = None
 
     def __enter__(self) -> Signals:
         signums = list(ASK_TO_STOP)
@@ -42,6 +57,7 @@ class Signals:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python lets nobody listen
             previous = {signum: signal.getsignal(signum) for signum in signums}
             self._previous = {key: handler for key, handler in previous.items() if handler != signal.SIG_IGN}
+            self._listen()
         self.catch(patient=False)
         return self
 
@@ -49,6 +65,9 @@ class Signals:
         for signum, handler in self._previous.items():
             # None: it was not installed from Python, and cannot be put back.
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+        if self._writer is not None:
+            _stop_listening()
+            self._writer.close()
         waiting: Callable[[int, None], Any] | None = self._previous.get(signal.SIGUSR2)
         if isinstance(error, Stopped) and error.signum == signal.SIGUSR2 and waiting is not None:
             waiting(signal.SIGUSR2, None)
@@ -63,6 +82,43 @@ class Signals:
         for signum in self._previous:
             signal.signal(signum, self._handle)
 
+    def _listen(self) -> None:
+        """Have the system write the numbers of signals to a socket as they come, for a thread that waits for them."""
+        previous = signal.set_wakeup_fd(-1)
+        if previous != -1:  # an event loop has it, which answers signals itself
+            signal.set_wakeup_fd(previous)
+            return
+        global _listening
+        _listening = True
+        reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._answer, args=(reader,), daemon=True).start()
+
+    def _answer(self, reader: socket.socket) -> None:
+        """End the process where the main thread does not answer a signal."""
+        with reader:
+            while number := reader.recv(1):
+                signum = number[0]
+                if signum not in self._previous or signum not in FORCED or self._patient:
+                    continue
+                for _ in range(ANSWER_LOOKS):
+                    if self.received:
+                        break
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                if self.received:
+                    continue
+                if (
+                    self._patient
+                ):  # training has begun, and Lightning's handler, in the place of ours, kept it to itself
+                    self.received = signum
+                    continue
+                if signum == signal.SIGHUP:
+                    leave_terminal()
+                log.error("stopped by %s, outside training", signal.Signals(signum).name)
+                self.before_exit()
+                os._exit(128 + signum)
+
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if signum == signal.SIGHUP:
             leave_terminal()
@@ -70,6 +126,17 @@ class Signals:
         self.received = signum
         if at_once:
             raise Stopped(signum)
+
+
+def _stop_listening() -> None:
+    global _listening
+    if _listening:
+        signal.set_wakeup_fd(-1)
+        _listening = False
+
+
+# What a process receives that was forked is nothing to the one that it was forked from, whose socket it shares.
+os.register_at_fork(after_in_child=_stop_listening)
 
 
 def leave_terminal() -> None:

@@ -22,6 +22,7 @@ from nelbo.data.sets.names import TEST, TRAIN, VALIDATION, by_split
 from nelbo.data.sets.pictures import RULES, check_pixels, chunk_size, pictures_up_to, read_picture, suffixes
 from nelbo.data.store import Chunk, Store, fingerprint, version
 from nelbo.errors import ConfigError, DataError, path
+from nelbo.files import short_name
 
 log = logging.getLogger(__name__)
 NAMED = 3
@@ -109,7 +110,7 @@ def _open(files: dict[Path, list[Path]], classes: list[str], image_size: int, ch
     ]
     where = fingerprint([str(home) for home in homes], image_size, channels)
     identity = [RULES, classes, *(_version(file) for file, _ in listed)]
-    store = Store(cache_directory() / "image_folder" / f"{homes[0].name}-{where}", identity)
+    store = Store(cache_directory() / "image_folder" / f"{short_name(homes[0].name)}-{where}", identity)
     make = partial(_chunks, homes[0], listed, image_size, channels)
     return store.open(make, len(listed) * channels * image_size**2)
 

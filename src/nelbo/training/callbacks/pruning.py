@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_utilities.core.rank_zero import rank_zero_only
 
-from nelbo.errors import Pruned
+from nelbo.checks import STORAGE
+from nelbo.errors import NelboError, Pruned
 
 
 class Pruning(pl.Callback):
     """Reports a validation metric to an Optuna trial after each validation, and ends the run when its pruner says so.
 
+    Of several processes the first one reports and decides for all. The environment has the URL of the study's database.
+
     Args:
-        storage: the URL of the study's database.
         study: its name.
         number: the trial's.
         metric: which `val/` metric.
         pruner: one of `optuna.pruners`.
+
+    Raises:
+        NelboError: if the environment has no URL.
     """
 
-    def __init__(self, *, storage: str, study: str, number: int, metric: str, pruner: Any) -> None:
+    def __init__(self, *, study: str, number: int, metric: str, pruner: Any) -> None:
+        self.metric = metric
+        if rank_zero_only.rank:  # type: ignore[attr-defined] # set when it is imported
+            return
         import optuna  # only a search needs it
 
-        self.metric = metric
-        loaded = optuna.load_study(study_name=study, storage=storage, pruner=pruner)
+        if STORAGE not in os.environ:
+            hint = "have the launcher pass the environment on (Slurm: --export=ALL; Ray: where its nodes are started)"
+            raise NelboError(f"{STORAGE}: a trial needs this variable, the URL of its study's database; {hint}")
+        loaded = optuna.load_study(study_name=study, storage=os.environ[STORAGE], pruner=pruner)
         self.trial = optuna.trial.Trial(loaded, loaded.trials[number]._trial_id)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -35,7 +47,9 @@ class Pruning(pl.Callback):
         """
         if self.metric not in trainer.callback_metrics:
             return  # a metric of the test set: nothing to judge it by yet
-        value = float(trainer.callback_metrics[self.metric])
-        self.trial.report(value, step=trainer.current_epoch + 1)
-        if self.trial.should_prune():
+        value, give_up = float(trainer.callback_metrics[self.metric]), False
+        if trainer.is_global_zero:
+            self.trial.report(value, step=trainer.current_epoch + 1)
+            give_up = self.trial.should_prune()
+        if trainer.strategy.broadcast(give_up):
             raise Pruned(f"given up after epoch {trainer.current_epoch + 1}, at {self.metric} {value:.4f}")
