@@ -61,6 +61,7 @@ NEEDED = {
     ("data", "image_folder"): ["data.root=folder"],
     ("data", "arrays"): ["data.path=file.npy", "data.shape=[1,28,28]"],
     ("data", "huggingface"): ["data.name=set"],
+    ("scheduler", "exponential"): ["scheduler.gamma=0.999"],
     **{("posterior", posterior): ["prior=uniform"] for posterior in CODE_POSTERIORS},
     **{("prior", prior): ["posterior=categorical"] for prior in CODE_PRIORS},
 }

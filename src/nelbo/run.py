@@ -50,6 +50,8 @@ from nelbo.training.callbacks import (
     RandomStates,
     Throughput,
 )
+from nelbo.training.foreign import named_errors
+from nelbo.training.optimizers import build_optimizer
 from nelbo.training.signals import Signals, requeue
 from nelbo.training.trainer import checkpoint_bytes, make_trainer, validation_interval
 
@@ -150,14 +152,12 @@ def fit_and_test(
         "provenance": data.provenance(),
         "resumed": resumed,
     }
-    optimizer, scheduler = (
-        build(plain["optimizer"], "optimizer", allowed),
-        build(plain["scheduler"], "scheduler", allowed),
-    )
+    overrides = list(HydraConfig.get().overrides.task)
+    optimizer = build_optimizer(plain, overrides, allowed)
+    scheduler = build(plain["scheduler"], "scheduler", allowed)
     module = VAEModule(model, objective, optimizer, scheduler, example, data.dequantized_levels, record)
     if found:
         refuse_other_tensors(found.file, module)
-    overrides = list(HydraConfig.get().overrides.task)
     hyperparameters = {key: select(plain, key) for key in (*TYPED_KEYS, "data.protocol")} | choices(plain, overrides)
     validated = bool(len(data.splits["val"]) and plain["trainer"]["limit_val_batches"])
     checkpoints = Checkpoints(
@@ -190,11 +190,13 @@ def fit_and_test(
         directory.begin(folder, found.logs if found else {}, checkpoint_bytes(module), texts)
         log.info("training in %s", folder)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=found.file if found else None)
+        with named_errors(plain["callbacks"]):
+            trainer.fit(module, datamodule=data, ckpt_path=found.file if found else None)
         # Read before testing: that restores the callbacks to where the best checkpoint was written.
         epochs = max(trainer.current_epoch, found.epochs if found else 0)
         seconds, rate, best = throughput.seconds, throughput.rate, checkpoints.values
-        (tested,) = trainer.test(module, datamodule=data, ckpt_path=checkpoints.best, verbose=False)
+        with named_errors(plain["callbacks"]):
+            (tested,) = trainer.test(module, datamodule=data, ckpt_path=checkpoints.best, verbose=False)
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
     except ValueError as error:
