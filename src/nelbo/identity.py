@@ -35,7 +35,7 @@ def identity(plain: Mapping[str, Any], without: Sequence[str] = MACHINE_FACTS) -
         plain: the config as plain containers, with every interpolation resolved.
         without: dotted keys that do not count.
     """
-    told = copy.deepcopy(dict(plain))
+    told = copy.deepcopy(with_loggers_as_before(plain))
     for fact in without:
         *groups, key = fact.split(".")
         holder: Any = told
@@ -44,6 +44,18 @@ def identity(plain: Mapping[str, Any], without: Sequence[str] = MACHINE_FACTS) -
         holder.pop(key, None)
     text = json.dumps(_same_numbers(told), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def with_loggers_as_before(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The config in the shape that it had when a run had one logger, which stood there without a name.
+
+    Where there is one at most: so runs and cells from before loggers had names are known again.
+    """
+    loggers = plain.get("logger")
+    if not isinstance(loggers, Mapping) or "_target_" in loggers:
+        return dict(plain)
+    used = [spec for spec in loggers.values() if spec is not None]
+    return {**plain, "logger": used[0] if used else {}} if len(used) < 2 else dict(plain)
 
 
 def _same_numbers(value: Any) -> Any:

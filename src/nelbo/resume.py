@@ -15,7 +15,7 @@ import yaml
 
 from nelbo.directory import AUTO, CHECKPOINTS, CONFIG, MARK, METRICS, quoted
 from nelbo.errors import CheckpointError, ConfigError, DamagedCheckpoint, first_line
-from nelbo.identity import FREE_TO_CHANGE, MACHINE_FACTS
+from nelbo.identity import FREE_TO_CHANGE, MACHINE_FACTS, with_loggers_as_before
 from nelbo.loading import read_checkpoint
 from nelbo.rewind import Lengths, tables
 
@@ -169,7 +169,8 @@ def changes(folder: Path, plain: Mapping[str, Any]) -> Changes:
         before = yaml.safe_load((folder / CONFIG).read_text())
     except (OSError, yaml.YAMLError) as error:
         raise CheckpointError(f"{folder / CONFIG}: cannot be read ({first_line(error)})") from error
-    differ = differences(before, plain)
+    one_logger = "_target_" in (before.get("logger") or {})
+    differ = differences(before, with_loggers_as_before(plain) if one_logger else plain)
     if plain["data"]["shape"] is None:  # the run filled it in, also where it is interpolated
         filled = before["data"]["shape"]
         differ = {key: pair for key, pair in differ.items() if pair != (filled, None)}
