@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +14,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nelbo.build import build
+from nelbo.build import RUN_PREFIXES, build
 from nelbo.cli import hydra_options, register_resolvers
 from nelbo.data.module import ImageData
 from nelbo.randomness import isolated
 from nelbo.training import VAEModule
 from nelbo.training.callbacks import Guard
-from nelbo.training.hooks import leave_out_idle_hooks
+from nelbo.training.checkpoint_io import AtomicCheckpointIO
+from nelbo.training.optimizers import build_optimizer
 from nelbo.training.trainer import quiet_lightning
 from tests.forks import ROOT
 
@@ -47,6 +50,11 @@ class Poke(pl.Callback):
 
 
 def make_config(*overrides: str) -> dict[str, Any]:
+    return copy.deepcopy(_composed(*overrides))
+
+
+@functools.cache
+def _composed(*overrides: str) -> dict[str, Any]:
     register_resolvers()
     typed = ["model=mlp_vae", "data=digits", "trainer=cpu", "trainer.max_epochs=2", "budget.validate_every_n_epochs=1"]
     typed += ["model.latent_dim=3", "model.encoder.hidden=[8]", "model.decoder.hidden=[8]", *overrides]
@@ -72,7 +80,7 @@ class Training:
             example = model.eval().trace(images[:2], objective.num_samples)
         model.train().initialize(images)
         objective.prepare(len(self.data.splits["train"]))
-        optimizer, scheduler = build(plain["optimizer"], "optimizer"), build(plain["scheduler"], "scheduler")
+        optimizer, scheduler = build_optimizer(plain, (), RUN_PREFIXES), build(plain["scheduler"], "scheduler")
         self.module = VAEModule(model, objective, optimizer, scheduler, example, None, {"model": plain["model"]})
         quiet_lightning()
         self.guard = Guard(folder, plain, **{"skip_above": None, **options})
@@ -81,12 +89,14 @@ class Training:
             callbacks=[*callbacks, *([self.guard] if guard else [])],
             enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks),
             enable_progress_bar=False,
+            plugins=[AtomicCheckpointIO()],
             default_root_dir=folder,
         )
-        leave_out_idle_hooks(self.module, self.trainer.callbacks)  # type: ignore[attr-defined]
 
-    def fit(self) -> Training:
-        self.trainer.fit(self.module, datamodule=self.data)
+    def fit(self, checkpoint: Path | None = None, position: tuple[int, int] = (0, 0)) -> Training:
+        """Train; or go on from a checkpoint, which was written after so many epochs and batches of the next."""
+        self.data.position = position
+        self.trainer.fit(self.module, datamodule=self.data, ckpt_path=checkpoint)
         return self
 
 

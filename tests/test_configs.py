@@ -61,6 +61,7 @@ NEEDED = {
     ("data", "image_folder"): ["data.root=folder", "data.levels=256"],
     ("data", "arrays"): ["data.path=file.npy", "data.shape=[1,28,28]", "data.levels=256"],
     ("data", "huggingface"): ["data.name=set", "data.levels=256"],
+    ("scheduler", "exponential"): ["scheduler.gamma=0.999"],
     **{("posterior", posterior): ["prior=uniform"] for posterior in CODE_POSTERIORS},
     **{("prior", prior): ["posterior=categorical"] for prior in CODE_PRIORS},
 }

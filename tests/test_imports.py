@@ -29,7 +29,8 @@ ROOMS = {
     "pictures": {"pictures", "models", "distributions", "trace"},
     "data": {"data"},
     "build": set[str](),
-    "checks": {"build"},
+    "checks": {"build", "trainer_checks"},
+    "trainer_checks": set[str](),
     "loading": {"build", "models"},
     "files": set[str](),
     "rewind": set[str](),
@@ -45,7 +46,7 @@ ROOMS = {
     "as_it_was": {"directory", "identity", "resume"},
     "training": {
         *("training", "build", "data", "distributions", "loading", "metrics", "models", "nets", "objectives"),
-        *("directory", "environment", "identity", "pictures", "rewind", "trace"),
+        *("checks", "directory", "environment", "identity", "pictures", "rewind", "trace", "trainer_checks"),
     },
     "run": {
         *("as_it_was", "build", "checks", "cli", "data", "directory", "distributions", "environment", "identity"),

@@ -22,14 +22,16 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return Path(shutil.copytree(OLD / request.param, tmp_path / "run"))
 
 
-def test_a_run_of_an_earlier_version_goes_on(old: Path) -> None:
-    """With the words that began it; strangers' curves beside its own are left, and its own have no tooth."""
+@pytest.mark.parametrize("alone", [False, True], ids=["with its words", "by its directory alone"])
+def test_a_run_of_an_earlier_version_goes_on(old: Path, alone: bool) -> None:
+    """Strangers' curves beside its own are left, and its own have no tooth."""
     words = [line.removeprefix("- ") for line in (old / "overrides.yaml").read_text().splitlines()]
     expected = json.loads((old / "expected.json").read_text())
     stranger = old / "tensorboard" / "events.out.tfevents.1895875828.stranger.1.0"
     shutil.copy(next((old / "tensorboard").iterdir()), stranger)
     before = stranger.read_bytes()
-    done = forked("train.py", *words, f"hydra.run.dir={old}", "resume=auto")
+    started = [f"resume={old}"] if alone else [*words, f"hydra.run.dir={old}", "resume=auto"]
+    done = forked("train.py", *started)
     assert done.returncode == 0, done.stderr
     assert "going on from" in done.stderr and f"{stranger}: left as it is" in done.stderr
     assert stranger.read_bytes() == before

@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nelbo.directory import AUTO, CHECKPOINTS, OVERRIDES, quoted
 from nelbo.errors import CheckpointError, first_line
 from nelbo.identity import MACHINE_FACTS
-from nelbo.resume import ABSENT, Changes, differences, is_one_of, read_config, value_at, was_filled_in
+from nelbo.resume import ABSENT, Changes, differences, in_the_shape_of, is_one_of, read_config, value_at, was_filled_in
 
 OF_ONE_START = ("resume", "resume_changes", "sweep", "trial")
 """Keys that say how a run was started, and not what it is."""
@@ -79,7 +79,13 @@ def restore(config: DictConfig, plain: Mapping[str, Any], folder: Path) -> None:
     """
     before = read_config(folder)
     typed = _typed(plain, folder)
-    for key, (was, now) in differences(before, plain).items():
+    alike = in_the_shape_of(before, plain)
+    if alike is not plain:  # one logger without a name: as a whole, for its keys stand elsewhere now
+        if differences(before["logger"], alike["logger"]) and not any(is_one_of(key, ("logger",)) for key in typed):
+            with open_dict(config):
+                OmegaConf.update(config, "logger", before["logger"], merge=False)
+        alike = {**alike, "logger": before["logger"]}
+    for key, (was, now) in differences(before, alike).items():
         meant = is_one_of(key, (*MACHINE_FACTS, *typed)) or any(is_one_of(other, (key,)) for other in typed)
         if meant or was_filled_in(before, plain, (was, now)) or value_at(before, key) is ABSENT:
             continue

@@ -150,12 +150,26 @@ def _build(spec: object, path: str, allowed: Sequence[str]) -> Any:
             return children
         factory = Factory(_resolve(spec["_target_"], f"{path}._target_", allowed), children, path)
         if not spec.get("_partial_", False):
-            return factory()
+            return _made(factory)
         _check_known(factory.target, children, path)  # now: the rest of the arguments may be minutes away
         return factory
     if isinstance(spec, list | tuple):
         return [_build(value, f"{path}[{index}]", allowed) for index, value in enumerate(spec)]
     return spec
+
+
+def _made(factory: Factory) -> Any:
+    """The object.
+
+    Raises:
+        ConfigError: also where Lightning, which is not imported here, refuses an argument in its own way.
+    """
+    try:
+        return factory()
+    except Exception as error:
+        if type(error).__name__ != "MisconfigurationException":
+            raise
+        raise ConfigError(factory.path, factory.target.__name__, first_line(error), located=True) from error
 
 
 def _targets(plain: object, path: str) -> Iterator[tuple[str, object]]:
@@ -164,18 +178,19 @@ def _targets(plain: object, path: str) -> Iterator[tuple[str, object]]:
     Raises:
         ConfigError: for what is not plain, or has no meaning in a mapping that is to be built.
     """
-    stack: list[tuple[object, str, int]] = [(plain, path, 0)]
+    stack: list[tuple[object, str, int, bool]] = [(plain, path, 0, False)]
     seen = 0
     while stack:
-        value, place, depth = stack.pop()
+        value, place, depth, is_argument = stack.pop()
         seen += 1
         if depth > MAX_DEPTH or seen > MAX_VALUES:
             mend = f"a config is at most {MAX_DEPTH} levels deep and holds at most {MAX_VALUES} values"
             raise ConfigError(place, "...", mend, located=True)
-        children: list[tuple[object, str, int]] = []
+        children: list[tuple[object, str, int, bool]] = []
         if isinstance(value, dict) and type(value) is dict:
             dot = f"{place}." if place else ""
-            for key in value:
+            numbered = is_argument and all(type(key) is int for key in value)  # such as {epoch: batches}
+            for key in () if numbered else value:
                 if type(key) is not str or not key.isprintable():
                     raise ConfigError(f"{dot}{_shown(key)}", "...", "keys must be plain text", located=True)
                 if key.startswith("_") and key not in ("_target_", "_partial_"):
@@ -186,9 +201,13 @@ def _targets(plain: object, path: str) -> Iterator[tuple[str, object]]:
                 raise ConfigError(f"{dot}_partial_", _shown(value["_partial_"]), mend, located=True)
             if "_target_" in value:
                 yield f"{dot}_target_", value["_target_"]
-            children = [(child, f"{dot}{key}", depth + 1) for key, child in value.items() if key != "_target_"]
+            children = [
+                (child, f"{dot}{key}", depth + 1, "_target_" in value)
+                for key, child in value.items()
+                if key != "_target_"
+            ]
         elif isinstance(value, list | tuple) and type(value) in (list, tuple):
-            children = [(child, f"{place}[{index}]", depth + 1) for index, child in enumerate(value)]
+            children = [(child, f"{place}[{index}]", depth + 1, False) for index, child in enumerate(value)]
         elif type(value) not in PLAIN:
             raise ConfigError(place, type(value).__name__, "must be text, numbers, lists and mappings", located=True)
         stack += reversed(children)

@@ -13,6 +13,7 @@ from typing import Any
 
 from nelbo.build import RUN_PREFIXES, check_targets, user_prefixes
 from nelbo.errors import ConfigError, at_most, boolean, choice, integer, number, positive_integer
+from nelbo.trainer_checks import check_loggers, check_optimizer, check_scheduler
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
@@ -37,7 +38,7 @@ NEEDED = (
     *("seed", "threads", "float32", "trial", "resume", "resume_changes", "allow_targets", "data.shape"),
     *("trainer.max_epochs", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches"),
 )
-CALLED_LATER = ("optimizer", "scheduler", "trainer", "logger", "guard")
+CALLED_LATER = ("optimizer", "scheduler", "trainer", "guard")
 TOP_LEVEL = (
     *PARTS,
     *("budget", "logger", "callbacks", "experiment", "debug"),
@@ -73,9 +74,10 @@ def _betas(key: str, value: object) -> None:
 
 
 def _epsilon(key: str, value: object) -> None:
-    """Without it a gradient of 0 makes NaN; above 1 nothing moves."""
-    if number(key, value, positive=True) > 1:
-        raise ConfigError(key, value, "must be at most 1")
+    """Without it a gradient of 0 makes NaN; above 1 nothing moves. Adafactor has two, of which one may be null."""
+    for epsilon in value if isinstance(value, list) else [value]:
+        if not (epsilon is None and isinstance(value, list)) and number(key, epsilon, positive=True) > 1:
+            raise ConfigError(key, value, "must be at most 1")
 
 
 def _devices(key: str, value: object) -> None:
@@ -97,11 +99,6 @@ def _profiler(key: str, value: object) -> None:
 def _trial(key: str, value: object) -> None:
     if not isinstance(value, dict) or set(value) != TRIAL:
         raise ConfigError(key, value, f"must be null, or what a search gives: {', '.join(sorted(TRIAL))}")
-
-
-def _text(key: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise ConfigError(key, value, "must be text; a number needs quotes within quotes")
 
 
 def _name(key: str, value: object) -> None:
@@ -194,18 +191,15 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "trainer.deterministic": _or_none(lambda key, value: choice(key, value, (True, False, "warn"))),  # type: ignore[arg-type]
     "trainer.enable_model_summary": boolean,
     "trainer.profiler": _profiler,
-    "trainer.logger": _set_elsewhere("a run's logger is a group of its own: logger=none|tensorboard|csv"),
+    "trainer.logger": _set_elsewhere(
+        "a run's logger is a group of its own: logger=none|tensorboard|csv, or [csv,tensorboard]"
+    ),
     "trainer.callbacks": _set_elsewhere("a run's callbacks are a group of their own: +callbacks.NAME={_target_:...}"),
     "trainer.plugins": _set_elsewhere("a run's checkpoints are written by a plugin of its own"),
     "trainer.default_root_dir": _set_elsewhere("a run's directory is hydra.run.dir=..."),
     "trainer.enable_progress_bar": _set_elsewhere("the progress bar is a callback: ~callbacks.progress leaves it out"),
     "trainer.enable_checkpointing": _set_elsewhere("a run writes checkpoints, for its results are those of the best"),
     "trainer.fast_dev_run": _set_elsewhere("it writes no checkpoint to test: trainer=smoke takes seconds"),
-    "logger.name": _text,
-    "logger.version": _text,
-    "logger.default_hp_metric": boolean,
-    "logger.flush_logs_every_n_steps": positive_integer,
-    "logger.save_dir": _set_elsewhere("a run's directory is hydra.run.dir=..."),
 }
 """By key, where the config has it."""
 
@@ -223,6 +217,8 @@ def check(plain: Mapping[str, Any]) -> None:
         holder = select(plain, ".".join(parents)) if parents else plain
         if isinstance(holder, Mapping) and name in holder:
             allows(key, holder[name])
+    for check_part in (check_optimizer, check_scheduler, check_loggers):
+        check_part(plain)
     _check_together(plain)
 
 

@@ -41,7 +41,7 @@ def identity(plain: Mapping[str, Any], without: Sequence[str] = MACHINE_FACTS) -
         plain: the config as plain containers, with every interpolation resolved.
         without: dotted keys that do not count.
     """
-    told = copy.deepcopy(dict(plain))
+    told = copy.deepcopy(with_loggers_as_before(plain))
     for fact in (*without, *ADDED_LATER):
         *groups, key = fact.split(".")
         holder: Any = told
@@ -80,6 +80,18 @@ def _sha256(file: Path, changed: int, size: int) -> str:
     """Of a file; read again when it has changed."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def with_loggers_as_before(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The config in the shape that it had when a run had one logger, which stood there without a name.
+
+    Where there is one at most: so runs and cells from before loggers had names are known again.
+    """
+    loggers = plain.get("logger")
+    if not isinstance(loggers, Mapping) or "_target_" in loggers:
+        return dict(plain)
+    used = [spec for spec in loggers.values() if spec is not None]
+    return {**plain, "logger": used[0] if used else {}} if len(used) < 2 else dict(plain)
 
 
 def _same_numbers(value: Any) -> Any:

@@ -15,7 +15,7 @@ import yaml
 
 from nelbo.directory import AUTO, CHECKPOINTS, CONFIG, MARK, METRICS, WRITTEN, quoted, refuse_files
 from nelbo.errors import CheckpointError, ConfigError, DamagedCheckpoint, first_line
-from nelbo.identity import FREE_TO_CHANGE, MACHINE_FACTS, content
+from nelbo.identity import FREE_TO_CHANGE, MACHINE_FACTS, content, with_loggers_as_before
 from nelbo.loading import read_checkpoint
 from nelbo.rewind import Lengths
 
@@ -203,9 +203,10 @@ def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path
         ConfigError: listing what else differs.
     """
     before = read_config(folder)
+    now = in_the_shape_of(before, plain)
     differ = {
         key: pair
-        for key, pair in differences(before, plain).items()
+        for key, pair in differences(before, now).items()
         if not was_filled_in(before, plain, pair) and not is_one_of(key, (*MACHINE_FACTS, "budget"))
     }
     if new := [key for key in differ if value_at(before, key) is ABSENT]:
@@ -234,6 +235,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not isinstance(found.get("data"), dict):
         raise CheckpointError(f"{folder / CONFIG}: is not a run's config")
     return found
+
+
+def in_the_shape_of(before: Mapping[str, Any], plain: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config as a run that began with `before` would have written it: one logger may have stood there unnamed."""
+    return with_loggers_as_before(plain) if "_target_" in (before.get("logger") or {}) else plain
 
 
 def value_at(plain: Any, key: str) -> Any:

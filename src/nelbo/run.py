@@ -52,7 +52,9 @@ from nelbo.training.callbacks import (
     RandomStates,
     Throughput,
 )
+from nelbo.training.foreign import named_errors
 from nelbo.training.loggers import log_names
+from nelbo.training.optimizers import build_optimizer
 from nelbo.training.signals import Signals, requeue
 from nelbo.training.trainer import checkpoint_bytes, make_trainer, validation_interval
 from nelbo.training.weights import refuse_other_tensors, start_from, told_in_metrics
@@ -160,10 +162,9 @@ def fit_and_test(
         "provenance": data.provenance(),
         "resumed": [],
     }
-    optimizer, scheduler = (
-        build(plain["optimizer"], "optimizer", allowed),
-        build(plain["scheduler"], "scheduler", allowed),
-    )
+    overrides = list(HydraConfig.get().overrides.task)
+    optimizer = build_optimizer(plain, overrides, allowed)
+    scheduler = build(plain["scheduler"], "scheduler", allowed)
     module = VAEModule(model, objective, optimizer, scheduler, example, data.dequantized_levels, record)
     if found:
         refuse_other_tensors(found.file, module)
@@ -172,7 +173,6 @@ def fit_and_test(
         origin = start_from(module, plain["init_from"]) if plain.get("init_from") else None
     record |= {"init_from": origin} if origin else {}
     known = {**began, "init_from": origin}  # its contents, wherever they lie
-    overrides = list(HydraConfig.get().overrides.task)
     hyperparameters = {key: select(plain, key) for key in (*TYPED_KEYS, "data.protocol")} | choices(plain, overrides)
     validated = bool(len(data.splits["val"]) and plain["trainer"]["limit_val_batches"])
     checkpoints = Checkpoints(
@@ -212,12 +212,14 @@ def fit_and_test(
         # Ranks that wait for one that is not there yet, or not any more.
         signals.before_exit = functools.partial(launcher.kill, signal.SIGTERM)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=found.file if found else None)
+        with named_errors(plain["callbacks"]):
+            trainer.fit(module, datamodule=data, ckpt_path=found.file if found else None)
         # Read before testing: that restores the callbacks to where the best checkpoint was written.
         epochs = max(trainer.current_epoch, found.epochs if found else 0)
         seconds, cpu_seconds, rate = throughput.seconds, throughput.cpu_seconds, throughput.rate
         best = checkpoints.values
-        (tested,) = trainer.test(module, datamodule=data, ckpt_path=checkpoints.best, verbose=False)
+        with named_errors(plain["callbacks"]):
+            (tested,) = trainer.test(module, datamodule=data, ckpt_path=checkpoints.best, verbose=False)
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
     except ValueError as error:

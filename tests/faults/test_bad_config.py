@@ -17,6 +17,7 @@ from nelbo.cli import hydra_options, register_resolvers
 from nelbo.data.fetch import cache_directory
 from nelbo.data.sets.mnist import MNIST_FILES
 from nelbo.errors import ConfigError
+from nelbo.trainer_checks import LOGGER_OPTIONS
 from tests.conftest import ROOT, Train, python
 from tests.forks import Done, train_all
 
@@ -117,7 +118,19 @@ CASES = {
     "seed=null": "seed=None: must be a whole number of at least 0",
     "trial=3": "trial=3: must be null, or what a search gives: metric, number, pruner, study",
     "callbacks.units=5": "callbacks.units=5: must be a mapping with a _target_, or null",
-    "logger.name=3": "logger.name=3: must be text",
+    "logger.tensorboard.name=3": "logger.tensorboard.name=3: must be text",
+    "+logger.name=mine": "logger.name=mine: must be a mapping with a _target_, or null to leave it out; a logger's "
+    "options are logger.NAME.OPTION",
+    "optimizer._target_=torch.optim.SGD optimizer.betas=[0.9,0.999]": "optimizer.betas=[0.9, 0.999]: is not an option "
+    "of SGD, which has: params, lr, momentum",
+    "optimizer._target_=torch.optim.Muon": "optimizer._target_=torch.optim.Muon: takes matrices only",
+    "scheduler=exponential": "scheduler.gamma: has no default; type scheduler.gamma=...",
+    "+callbacks.bar={_target_:pytorch_lightning.callbacks.TQDMProgressBar}": "callbacks.bar._target_=TQDMProgressBar: "
+    "there is a progress bar already, and one is all there can be; callbacks.progress=null leaves it out",
+    "+callbacks.stop={_target_:pytorch_lightning.callbacks.EarlyStopping,monitor:val_loss}": "callbacks.stop.monitor="
+    "val_loss: there is no such metric; choose from val/objective, val/active_units, val/kl, val/nelbo, ",
+    "data.validation_size=0 +callbacks.x={_target_:pytorch_lightning.callbacks.ModelCheckpoint,monitor:val/nelbo}": ""
+    "callbacks.x.monitor=val/nelbo: there is no such metric; without validation images there is none",
     "scheduler._target_=nelbo.training.cosin": "scheduler._target_=nelbo.training.cosin: does not exist",
     "+objectiv.beta=3": "objectiv=...: there is no such key; did you mean objective?",
     "objective.num_samples=1000000000": "objective.num_samples=1000000000: with data.batch_size=256",
@@ -167,11 +180,9 @@ def test_bad_config_every_check_is_of_a_key_that_there_is() -> None:
             **inspect.signature(torch.optim.SGD).parameters,
             **inspect.signature(torch.optim.Adam).parameters,
         },
-        "logger": {
-            **inspect.signature(pl.loggers.TensorBoardLogger).parameters,
-            **inspect.signature(pl.loggers.CSVLogger).parameters,
-        },
     }
+    loggers = (pl.loggers.TensorBoardLogger, pl.loggers.CSVLogger)
+    assert LOGGER_OPTIONS.keys() <= {name for kind in loggers for name in inspect.signature(kind).parameters}
     for key in CHECKS:
         parent, _, name = key.rpartition(".")
         assert name in (select(plain, parent) if parent else plain) or name in options[parent], key

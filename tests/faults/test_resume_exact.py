@@ -79,6 +79,8 @@ SHIPPED = (
     "data.protocol=dynamic likelihood=bernoulli",
     "data.protocol=fixed likelihood=bernoulli data.augment.flip=true",
     "scheduler=constant optimizer=adamw",
+    "scheduler=one_cycle optimizer._target_=torch.optim.NAdam",
+    "scheduler=plateau scheduler.patience=0 scheduler.threshold=1e6",
     "trainer.gradient_clip_val=1.0",
     "+trainer.accumulate_grad_batches=2",
     "guard.skip_above=20",

@@ -190,12 +190,12 @@ class ImageData(pl.LightningDataModule):
         """uint8 to floats, on the device."""
         assert self.trainer is not None
         if self.trainer.training:
-            return self.present("train", batch, self.trainer.current_epoch)
+            return self.present("train", batch, 0 if self._overfits() else self.trainer.current_epoch)
         return self.present("test" if self.trainer.testing else "val", batch)
 
     def train_dataloader(self) -> DataLoader[RawBatch]:
-        """Training batches."""
-        return self._loader("train", shuffle=self.shuffle)
+        """Training batches; with `trainer.overfit_batches` the same ones in each epoch, pixel for pixel."""
+        return self._loader("train", shuffle=self.shuffle and not self._overfits())
 
     def val_dataloader(self) -> DataLoader[RawBatch] | list[DataLoader[RawBatch]]:
         """Validation batches; none if no images are held out."""
@@ -222,6 +222,9 @@ class ImageData(pl.LightningDataModule):
             if total and (smallest := min(map(len, batches))) < least:
                 mend = f"leaves a batch of {smallest} of the {total} {split} images, and this objective needs {least}"
                 raise ConfigError("data.batch_size", self.batch_size, f"{mend}: choose another")
+
+    def _overfits(self) -> bool:
+        return bool(self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined] # set by Lightning
 
     def _loader(self, split: str, *, shuffle: bool) -> DataLoader[RawBatch]:
         trainer = self.trainer

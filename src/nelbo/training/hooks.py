@@ -21,8 +21,11 @@ PER_STEP = (
 
 
 def leave_out_idle_hooks(module: pl.LightningModule, callbacks: Sequence[pl.Callback]) -> None:
-    """Set the hooks of every step that nobody overrides to None."""
+    """Set the hooks of every step that nobody overrides to None, in a class or on the object itself.
+
+    To be called once all callbacks have seen that training starts: until then they may set hooks.
+    """
     for base, watched in [(pl.LightningModule, module), *((pl.Callback, callback) for callback in callbacks)]:
         for hook in PER_STEP:
-            if getattr(type(watched), hook) is getattr(base, hook):
+            if getattr(type(watched), hook) is getattr(base, hook) and hook not in vars(watched):
                 setattr(watched, hook, None)

@@ -12,9 +12,10 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
+from nelbo.build import Factory
 from nelbo.collectives import Shares
 from nelbo.distributions.precision import IEEE, float32
 from nelbo.loading import FORMAT, RECORD
@@ -23,6 +24,12 @@ from nelbo.models import VAE
 from nelbo.objectives import Objective
 from nelbo.randomness import isolated
 from nelbo.trace import Trace
+from nelbo.training import schedulers
+from nelbo.training.foreign import go_on_accumulating
+from nelbo.training.hooks import leave_out_idle_hooks
+
+SCHEDULE = "schedule"
+"""The key of a checkpoint under which what is saved of the optimiser's class and its scheduler stands."""
 
 EVALUATION_SEED = 0
 """Validation and test draw the same noise every time, so that epochs compare fairly."""
@@ -35,7 +42,7 @@ class VAEModule(pl.LightningModule):
         model: has `trace(x, num_samples)`.
         objective: what is minimised.
         optimizer: called with the parameters.
-        scheduler: called with the optimizer and the number of steps; stepped after every batch.
+        scheduler: called with the optimizer and, where it asks for that, the number of steps (`make_scheduler`).
         example: a trace of the model, for the metrics that have a meaning for such traces.
         dequantized_levels: how many levels uniform noise has filled, if the pixels are such.
         record: the model's plain config and what else a checkpoint should carry, in plain containers.
@@ -46,7 +53,7 @@ class VAEModule(pl.LightningModule):
         model: VAE,
         objective: Objective,
         optimizer: Callable[..., Optimizer],
-        scheduler: Callable[[Optimizer, int], LRScheduler],
+        scheduler: Factory,
         example: Trace,
         dequantized_levels: int | None,
         record: dict[str, Any],
@@ -67,24 +74,26 @@ class VAEModule(pl.LightningModule):
         self.kl_per_unit = KLPerUnit(example) if KLPerUnit.applies(example) else None
         self.unit_kl: Tensor | None = None
         self._isolation = contextlib.ExitStack()
+        self._saved_schedule: dict[str, Any] | None = None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what it says of the schedule until training starts; forget the state of another class of optimiser."""
+        self._saved_schedule, checkpoint["lr_schedulers"] = checkpoint.get(SCHEDULE, {}), []
+        if schedulers.is_of_another(self.optimizer(self.parameter_groups()), self._saved_schedule):
+            for states in checkpoint["optimizer_states"]:
+                states["state"] = {}
 
     def on_train_start(self) -> None:
-        """The optimiser's options are the config's: a checkpoint brings those that it was written with."""
-        optimizer = self.trainer.optimizers[0]
-        rates = []
-        for group, own in zip(optimizer.param_groups, self.parameter_groups(), strict=True):
-            options = {**optimizer.defaults, **{name: value for name, value in own.items() if name != "params"}}
-            rate = options.pop("lr")
-            scale = rate / group["initial_lr"]  # 1, unless the run was allowed to go on with another rate
-            group.update(options)
-            group["lr"], group["initial_lr"] = group["lr"] * scale, rate
-            rates.append(rate)
-        for config in self.trainer.lr_scheduler_configs:
-            scheduler = config.scheduler
-            scheduler.base_lrs = list(rates)
-            if isinstance(scheduler, LambdaLR):  # a function of the step: of all epochs, also of those that were added
-                for group, rate, share in zip(optimizer.param_groups, rates, scheduler.lr_lambdas, strict=True):
-                    group["lr"] = rate * share(scheduler.last_epoch)
+        """The optimiser's options and its schedule are the config's: a checkpoint brings those it was written with."""
+        if self._saved_schedule is not None:
+            schedulers.go_on(self.trainer, self.scheduler, self.parameter_groups(), self._saved_schedule)
+        go_on_accumulating(self.trainer)
+        leave_out_idle_hooks(self, schedulers.all_callbacks(self.trainer))
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """One step of the schedule; ReduceLROnPlateau takes its steps after validations instead."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch; until the batch ends, callbacks may look at its `terms` and `last_trace`."""
@@ -122,8 +131,11 @@ class VAEModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log, and give training its random state back."""
-        self.log_dict({"val/objective": self.validation_objective.compute()}, sync_dist=True)
+        objective = self.validation_objective.compute()
+        self.log_dict({"val/objective": objective}, sync_dist=True)
         self.validation_objective.reset()
+        if not self.trainer.sanity_checking:
+            schedulers.follow(self.trainer.lr_scheduler_configs, float(objective))
         if self.kl_per_unit is not None:
             self.unit_kl = self.kl_per_unit.values()  # (D,), for callbacks
             self.kl_per_unit.reset()
@@ -136,8 +148,11 @@ class VAEModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, over the objective's own parameters too, and its schedule by step."""
         optimizer = self.optimizer(self.parameter_groups())
-        scheduler = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        total = schedulers.total_steps(self.trainer)
+        scheduler = schedulers.make_scheduler(self.scheduler, optimizer, total)
+        # ReduceLROnPlateau is no exception: Lightning would step it after checkpoints are written.
+        options = {"scheduler": scheduler, "interval": "step", "reduce_on_plateau": False}
+        return {"optimizer": optimizer, "lr_scheduler": options}  # type: ignore[typeddict-item]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The model's parameters and, where it has any, the objective's own, with what it wants for them."""
@@ -147,7 +162,8 @@ class VAEModule(pl.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `nelbo.load` needs."""
+        """Add what `nelbo.load` needs, and leave out what a run that goes on makes anew."""
+        checkpoint["lr_schedulers"], checkpoint[SCHEDULE] = [], schedulers.state(self.trainer)
         checkpoint[RECORD] = {"format": FORMAT, **self.record}
 
     def metric_names(self, stage: str) -> list[str]:

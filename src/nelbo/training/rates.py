@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 
-def constant(optimizer: Optimizer, total_steps: int) -> LRScheduler:
+def constant(optimizer: Optimizer) -> LRScheduler:
     """The same learning rate throughout."""
     return LambdaLR(optimizer, lambda step: 1.0)
 

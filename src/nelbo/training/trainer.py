@@ -11,18 +11,22 @@ from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from nelbo.build import build
 from nelbo.errors import NelboError, first_line
+from nelbo.trainer_checks import named_loggers
+from nelbo.training.callbacks.checkpoints import MONITOR
 from nelbo.training.checkpoint_io import AtomicCheckpointIO
-from nelbo.training.hooks import leave_out_idle_hooks
+from nelbo.training.foreign import check_callbacks
+from nelbo.training.module import VAEModule
 
 
 def make_trainer(
     plain: Mapping[str, Any],
     folder: Path,
-    module: pl.LightningModule,
+    module: VAEModule,
     watchers: list[pl.Callback],
     allowed: Sequence[str],
     *,
@@ -43,13 +47,15 @@ def make_trainer(
     """
     quiet_lightning()
     quiet_tensorboard()
-    make_logger = build(plain["logger"], "logger", allowed)
-    callbacks = [callback for callback in build(plain["callbacks"], "callbacks", allowed).values() if callback]
+    loggers = make_loggers(plain["logger"], folder, allowed)
+    named = {name: callback for name, callback in build(plain["callbacks"], "callbacks", allowed).items() if callback}
+    check_callbacks(named, [MONITOR, *module.metric_names("val")] if validated else [])
+    callbacks = list(named.values())
     options = {} if validated else {"limit_val_batches": 0}
     options["check_val_every_n_epoch"] = validation_interval(plain["trainer"])
     try:
         trainer: pl.Trainer = build(plain["trainer"], "trainer", allowed)(
-            logger=make_logger(save_dir=folder) if make_logger else False,
+            logger=loggers,
             callbacks=callbacks + watchers,
             plugins=[AtomicCheckpointIO()],
             default_root_dir=folder,
@@ -58,8 +64,14 @@ def make_trainer(
         )
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
-    leave_out_idle_hooks(module, trainer.callbacks)  # type: ignore[attr-defined] # set by Lightning's connector
     return trainer
+
+
+def make_loggers(spec: Mapping[str, Any], folder: Path, allowed: Sequence[str]) -> list[Logger]:
+    """The loggers of a config, which write below `folder`."""
+    wanted = {name: one for name, one in named_loggers(spec).items() if one is not None}
+    made = [build(one, f"logger.{name}" if name else "logger", allowed) for name, one in wanted.items()]
+    return [make(save_dir=folder) for make in made]
 
 
 def validation_interval(trainer: Mapping[str, Any]) -> int:
@@ -74,8 +86,14 @@ def checkpoint_bytes(module: nn.Module) -> int:
 
 
 def quiet_lightning() -> None:
-    """Leave out what Lightning says that is no news here."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    """Leave out what Lightning says that is no news here; what profilers and callbacks say was asked for."""
+    lightning = logging.getLogger("pytorch_lightning")
+    lightning.setLevel(logging.WARNING)
+    if logging.getLogger().hasHandlers():  # as Lightning does itself, if they are there when it is imported
+        lightning.handlers.clear()
+        lightning.propagate = True
+    for asked in ("profilers", "callbacks"):
+        logging.getLogger(f"pytorch_lightning.{asked}").setLevel(logging.INFO)
     # Batches are slices of memory: workers would only copy them.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # TrainingScalars writes the first step too, so that no run is without scalars.

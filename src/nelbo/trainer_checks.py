@@ -1,0 +1,172 @@
+"""Checks of a run's optimiser, scheduler and loggers before they are built: their classes are other libraries'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from nelbo.errors import ConfigError, boolean, number, positive_integer
+
+TOTALS = ("total_steps", "T_max", "total_iters")
+"""Options of schedulers that count the steps of the whole schedule."""
+
+STEP_COUNTS = (*TOTALS, "step_size", "milestones", "T_0", "step_size_up", "step_size_down", "anneal_epochs")
+"""All that count steps: a whole number, or a share of the steps of training."""
+
+FACTORS = (
+    *("gamma", "factor", "start_factor", "end_factor", "power", "eta_min", "min_lr", "base_lr", "max_lr", "swa_lr"),
+    *("pct_start", "div_factor", "final_div_factor", "base_momentum", "max_momentum", "threshold", "eps"),
+)
+"""Options of schedulers that are numbers, or lists of them; torch looks at some only when it uses them."""
+
+SCHEDULERS, OPTIMIZERS = "torch.optim.lr_scheduler.", "torch.optim."
+
+REFUSED_OPTIMIZERS = {
+    "LBFGS": "evaluates a loss several times in one step, and here each time has other noise",
+    "Muon": "takes matrices only, and networks have biases and kernels too",
+    "SparseAdam": "takes sparse gradients only, and networks here have none",
+    "Optimizer": "is what optimisers are derived from",
+}
+REFUSED_SCHEDULERS = {"LRScheduler": "is what schedulers are derived from"}
+TAKE_FUNCTIONS = ("LambdaLR", "MultiplicativeLR")
+PUT_TOGETHER = ("SequentialLR", "ChainedScheduler")
+NOT_A_PART = (*PUT_TOGETHER, "OneCycleLR", "CyclicLR", "ReduceLROnPlateau")
+"""Schedulers that set the rate whatever others made of it, or are put together from others."""
+
+
+def check_optimizer(plain: Mapping[str, Any]) -> None:
+    """Refuse optimisers that cannot train a model here.
+
+    Raises:
+        ConfigError: saying why.
+    """
+    target = plain["optimizer"]["_target_"]
+    if reason := REFUSED_OPTIMIZERS.get(_name(target, OPTIMIZERS)):
+        raise ConfigError("optimizer._target_", target, f"{reason}; use another, such as optimizer=adam")
+
+
+def check_scheduler(plain: Mapping[str, Any]) -> None:
+    """Refuse schedulers of torch that cannot be made or followed, and options that torch would refuse late.
+
+    Raises:
+        ConfigError: for the first one.
+    """
+    for path, spec, part_of in _schedulers(plain["scheduler"]):
+        _check_one(path, spec, part_of)
+    data, trainer = plain["data"], plain["trainer"]
+    unvalidated = data.get("validation_size") == 0 or trainer.get("limit_val_batches") == 0
+    target = plain["scheduler"]["_target_"]
+    if _name(target, SCHEDULERS) == "ReduceLROnPlateau" and unvalidated:
+        hint = "follows val/objective and needs validation images: set data.validation_size, or use another scheduler"
+        raise ConfigError("scheduler._target_", target, hint)
+
+
+def check_loggers(plain: Mapping[str, Any]) -> None:
+    """Refuse loggers that cannot be made.
+
+    Raises:
+        ConfigError: for the first one.
+    """
+    for name, spec in named_loggers(plain["logger"]).items():
+        path = f"logger.{name}" if name else "logger"
+        if spec is None:
+            continue
+        if not isinstance(spec, Mapping) or "_target_" not in spec:
+            hint = (
+                "must be a mapping with a _target_, or null to leave it out; a logger's options are logger.NAME.OPTION"
+            )
+            raise ConfigError(path, spec, hint)
+        if spec.get("_partial_") is not True:
+            hint = "must be true: the run gives it the rest of its arguments"
+            raise ConfigError(f"{path}._partial_", spec.get("_partial_"), hint)
+        for option, allows in LOGGER_OPTIONS.items():
+            if option in spec:
+                allows(f"{path}.{option}", spec[option])
+
+
+def named_loggers(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The loggers of a config by name; of a config from before they had names, one that is called nothing."""
+    return {"": spec} if "_target_" in spec else dict(spec)
+
+
+def _name(target: object, package: str) -> str:
+    """The name of a class of that package; empty for all others."""
+    return target.removeprefix(package) if isinstance(target, str) and target.startswith(package) else ""
+
+
+def _schedulers(spec: Any, path: str = "scheduler", part_of: str = "") -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    """A scheduler and its parts: where it stands, what it says and the name of what it is a part of."""
+    yield path, spec, part_of
+    parts = spec.get("schedulers")
+    name = _name(spec.get("_target_"), SCHEDULERS)
+    if name not in PUT_TOGETHER:
+        return
+    if not isinstance(parts, list) or not parts:
+        raise ConfigError(f"{path}.schedulers", parts, "must be a list of schedulers")
+    for index, part in enumerate(parts):
+        place = f"{path}.schedulers[{index}]"
+        if not isinstance(part, Mapping) or "_target_" not in part or part.get("_partial_") is not True:
+            raise ConfigError(place, part, "must be a mapping with a _target_ and _partial_: true")
+        yield from _schedulers(part, place, name)
+
+
+def _check_one(path: str, spec: Mapping[str, Any], part_of: str) -> None:
+    target = spec["_target_"]
+    name = _name(target, SCHEDULERS)
+    if reason := REFUSED_SCHEDULERS.get(name):
+        raise ConfigError(f"{path}._target_", target, reason)
+    if part_of and name in NOT_A_PART:
+        raise ConfigError(f"{path}._target_", target, f"cannot be a part of {part_of}")
+    if part_of == "ChainedScheduler" and name == "CosineAnnealingWarmRestarts":
+        raise ConfigError(f"{path}._target_", target, "sets the rate whatever others made of it: it cannot be chained")
+    function = spec.get("lr_lambda")
+    if name in TAKE_FUNCTIONS and not (isinstance(function, Mapping) and function.get("_partial_") is True):
+        hint = (
+            "must be a function of the step, of a package in allow_targets: {_target_:mypackage.share,_partial_:true}"
+        )
+        raise ConfigError(f"{path}.lr_lambda", function, hint)
+    if not name:
+        return  # of the user's own: its options may mean anything
+    if "last_epoch" in spec:
+        raise ConfigError(f"{path}.last_epoch", spec["last_epoch"], "is known to the run: resume=auto goes on with it")
+    for option in STEP_COUNTS:
+        if spec.get(option) is not None:
+            _steps(f"{path}.{option}", spec[option])
+    for option in FACTORS:
+        values = spec.get(option)
+        for value in values if isinstance(values, list) else [] if values is None else [values]:
+            number(f"{path}.{option}", value, minimum=0)
+
+
+def _steps(key: str, value: object) -> None:
+    if key.endswith(".milestones"):
+        if not isinstance(value, list):
+            raise ConfigError(key, value, "must be a list of steps, such as [0.5,0.75] or [1000,2000]")
+        for index, item in enumerate(value):
+            _steps(f"{key}[{index}]", item)
+        if len({type(item) for item in value}) == 1 and value != sorted(value):
+            raise ConfigError(key, value, "must rise")
+        return
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not whole and not (isinstance(value, float) and 0 < value <= 1):
+        hint = "must be a number of steps of at least 1, or a share of them such as 0.5; 1.0 is all"
+        raise ConfigError(key, value, hint)
+
+
+def _text(key: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise ConfigError(key, value, "must be text; a number needs quotes within quotes")
+
+
+def _run_directory(key: str, value: object) -> None:
+    raise ConfigError(key, value, "a run's directory is hydra.run.dir=...")
+
+
+LOGGER_OPTIONS: dict[str, Callable[[str, object], object]] = {
+    "name": _text,
+    "version": _text,
+    "default_hp_metric": boolean,
+    "flush_logs_every_n_steps": positive_integer,
+    "save_dir": _run_directory,
+}
+"""Checks of options by their name, where a logger's config has them."""
