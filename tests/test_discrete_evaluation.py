@@ -150,7 +150,7 @@ def test_training_shows_what_there_is(home: Path, name: str) -> None:
     events = EventAccumulator(str(home / name / "tensorboard"), size_guidance={"images": 0})
     events.Reload()
     pictures = {tag.split()[0] for tag in events.Tags()["images"]}
-    assert pictures - {"test/neighbours"} == {"reconstructions", "samples", "latent"}  # and no manifold
+    assert pictures - {"evaluation/test/neighbours"} == {"reconstructions", "samples", "latent"}  # and no manifold
     shown = {*events.Tags()["scalars"], *json.loads((home / name / "metrics.json").read_text())}
     assert not [tag for tag in shown if "active_units" in tag] and "test/code_perplexity" in shown
     units = home / name / "kl_per_unit.csv"
