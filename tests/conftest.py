@@ -11,10 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.downloads import skip_without
 from tests.forks import ROOT, Done, forked
 from tests.server import running_server
 
 Train = Callable[..., Done]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    skip_without(item)
 
 
 @pytest.fixture(autouse=True)

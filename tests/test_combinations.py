@@ -15,6 +15,7 @@ import torch
 import nelbo
 from nelbo.nets.flows import KINDS
 from tests.conftest import ROOT
+from tests.downloads import needs
 from tests.factors import refusal
 from tests.forks import Done, train_all
 from tests.test_train import MENDABLE
@@ -88,7 +89,7 @@ def done(folder: Path) -> dict[str, Done]:
     )
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name.split("-")[1])) for name in DRAWN])
 def test_a_combination_trains_and_loads(done: dict[str, Done], folder: Path, name: str) -> None:
     said = done[name].stderr
     assert done[name].returncode == 0, said

@@ -14,6 +14,7 @@ from nelbo.comparison import incomparable
 from nelbo.data.catalogue import CATALOGUE
 from nelbo.data.fetch import cache_directory
 from tests.conftest import ROOT, python
+from tests.downloads import needs
 from tests.forks import forked
 
 NOWHERE = {"PATH": "", "https_proxy": "http://127.0.0.1:9"}
@@ -59,6 +60,7 @@ def test_list_says_what_is_cached(tmp_path: Path, script: Script) -> None:
     assert "2 MB" in next(line for line in said.splitlines() if " mnist " in line)
 
 
+@needs("mnist")
 def test_fetch_and_verify(tmp_path: Path, script: Script) -> None:
     status, said, errors = script("fetch", "digits", "nonsense")
     assert (

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Train
+from tests.downloads import needs
 
 
 @pytest.mark.slow
+@needs("binarized_mnist")
 def test_mlp_vae_on_binarized_mnist_is_below_100_nats(train: Train, tmp_path: Path) -> None:
     done = train("model=mlp_vae", "data=binarized_mnist")
     assert done.returncode == 0, done.stderr
@@ -19,6 +21,7 @@ def test_mlp_vae_on_binarized_mnist_is_below_100_nats(train: Train, tmp_path: Pa
 
 
 @pytest.mark.slow
+@needs("mnist")
 def test_conv_vae_on_mnist_is_below_minus_450_nats(train: Train, tmp_path: Path) -> None:
     """A density over grey pixels: lower is better, and negative."""
     done = train("model=conv_vae", "data=mnist")

@@ -7,11 +7,13 @@ from pathlib import Path
 from PIL import Image
 
 from tests.conftest import python
+from tests.downloads import needs
 from tests.forks import forked
 
 TWO = ("model.latent_dim=2", "data=mnist", "trainer=smoke", "callbacks=none", "logger=none")
 
 
+@needs("mnist")
 def test_the_contrast_is_drawn_from_two_runs(tmp_path: Path) -> None:
     for model in ("conv_vae", "autoencoder"):
         done = forked("train.py", f"model={model}", *TWO, f"hydra.run.dir={tmp_path / model}")

@@ -22,8 +22,10 @@ from nelbo.data.sets.idx import read_idx
 from nelbo.data.sets.mnist import read_amat
 from nelbo.distributions import DiscretizedLogistic
 from nelbo.errors import DataError
+from tests.downloads import needs
 
 
+@needs("mnist")
 def test_mnist_is_the_original() -> None:
     arrays = mnist()
     assert arrays.train.images.shape == (60_000, 1, 28, 28) and arrays.test.images.shape == (10_000, 1, 28, 28)
@@ -74,6 +76,7 @@ def test_broken_idx_files_are_named(tmp_path: Path) -> None:
             read_idx(path)
 
 
+@needs("fashion_mnist")
 def test_fashion_mnist_is_the_original() -> None:
     arrays = fashion_mnist()
     assert arrays.train.images.shape == (60_000, 1, 28, 28) and arrays.test.images.shape == (10_000, 1, 28, 28)
@@ -85,6 +88,7 @@ def test_fashion_mnist_is_the_original() -> None:
     assert arrays.sha256() == "a06d3266794aa0147787f49603795ec5e8a32fac55270d9b4ac38d415b342e8c"
 
 
+@needs("cifar10")
 def test_cifar10_is_the_original() -> None:
     arrays = cifar10()
     assert arrays.train.images.shape == (50_000, 3, 32, 32) and arrays.test.images.shape == (10_000, 3, 32, 32)

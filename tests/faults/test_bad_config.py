@@ -19,6 +19,7 @@ from nelbo.data.sets.mnist import MNIST_FILES
 from nelbo.errors import ConfigError
 from nelbo.trainer_checks import LOGGER_OPTIONS
 from tests.conftest import ROOT, Train, python
+from tests.downloads import needs
 from tests.forks import Done, train_all
 
 CASES = {
@@ -222,6 +223,7 @@ def test_no_network_and_no_cache(train: Train, tmp_path: Path) -> None:
     assert "by hand" in done.stderr
 
 
+@needs("mnist")
 def test_a_corrupt_data_file(train: Train, tmp_path: Path) -> None:
     from nelbo.data import mnist
 

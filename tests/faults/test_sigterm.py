@@ -12,6 +12,7 @@ import torch.distributed
 
 from nelbo.loading import read_checkpoint
 from nelbo.training.signals import Signals
+from tests.downloads import needs
 from tests.faults.children import Child
 from tests.faults.damage import NETS
 from tests.faults.test_ddp_death import alive, wait_for
@@ -115,6 +116,7 @@ def test_sigterm_while_a_process_waits_for_one_that_never_comes(tmp_path: Path, 
 
 
 @pytest.mark.slow
+@needs("mnist")
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_sigterm_of_a_run_of_real_size(tmp_path: Path, signum: signal.Signals) -> None:
     done, seconds = stopped(tmp_path / "run", f"train:20:{signum.name}", "model=conv_vae", "data=mnist")
