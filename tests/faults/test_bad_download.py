@@ -112,7 +112,7 @@ def test_bad_download_kill9_while_a_store_is_made(tmp_path: Path, cache: Path) -
     root = folder(tmp_path / "pets", 40)
 
     def work() -> str:
-        return image_folder(str(root), 64, 3, 0.25, 0).sha256()
+        return image_folder(str(root), 64, 3, 90, 0.25, 0).sha256()
 
     def check() -> None:
         assert not any(damage(store) for store in stores())
@@ -162,7 +162,7 @@ def test_bad_download_whose_digest_does_not_fit(cache: Path, size: int, caplog: 
 def test_bad_download_of_pictures_onto_a_full_disk(tmp_path: Path, cache: Path, size: int) -> None:
     """The images, then their labels, which are longer where a picture is one pixel."""
     root = folder(tmp_path / "pets")
-    status, said = limited(lambda: image_folder(str(root), 1, 1, 0.25, 0), size)
+    status, said = limited(lambda: image_folder(str(root), 1, 1, 90, 0.25, 0), size)
     assert status == 2 and "cannot be written" in said and "NELBO_DATA" in said and "\n" not in said, said
     assert {entry.name for entry in (cache / "image_folder").iterdir()} == {".lock"}
-    assert len(image_folder(str(root), 1, 1, 0.25, 0).train) == 9
+    assert len(image_folder(str(root), 1, 1, 90, 0.25, 0).train) == 9

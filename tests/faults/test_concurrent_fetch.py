@@ -52,10 +52,10 @@ def test_concurrent_fetch_into_a_store(tmp_path: Path, cache: Path) -> None:
 
     def work() -> str:
         start.wait()
-        return image_folder(str(root), 64, 3, 0.25, 0).sha256()
+        return image_folder(str(root), 64, 3, 90, 0.25, 0).sha256()
 
     said = [child.wait() for child in [Child(work) for _ in range(PROCESSES)]]
-    assert said == [(0, image_folder(str(root), 64, 3, 0.25, 0).sha256())] * PROCESSES
+    assert said == [(0, image_folder(str(root), 64, 3, 90, 0.25, 0).sha256())] * PROCESSES
     assert {entry.name.split("-")[0] for entry in (cache / "image_folder").iterdir()} == {"pets", ".lock"}
 
 
@@ -63,7 +63,7 @@ def test_concurrent_fetch_by_threads(tmp_path: Path, cache: Path, monkeypatch: p
     root, results, made = folder(tmp_path / "pets"), list[str](), list[int]()
     make = Store._make
     monkeypatch.setattr(Store, "_make", lambda *arguments: (made.append(1), make(*arguments)))
-    read = lambda: results.append(image_folder(str(root), 16, 3, 0.25, 0).sha256())  # noqa: E731
+    read = lambda: results.append(image_folder(str(root), 16, 3, 90, 0.25, 0).sha256())  # noqa: E731
     threads = [threading.Thread(target=read) for _ in range(PROCESSES)]
     for thread in threads:
         thread.start()

@@ -55,8 +55,8 @@ def test_read_only_data(cache: Path, server: str, present: bool, published: bool
 def test_read_only_data_of_pictures(cache: Path, tmp_path: Path, present: bool) -> None:
     root = folder(tmp_path / "pets")
     if present:
-        image_folder(str(root), 16, 3, 0.25, 0)
-    status, said = as_nobody(cache, lambda: len(image_folder(str(root), 16, 3, 0.25, 0).train))
+        image_folder(str(root), 16, 3, 90, 0.25, 0)
+    status, said = as_nobody(cache, lambda: len(image_folder(str(root), 16, 3, 90, 0.25, 0).train))
     if present:
         assert (status, said) == (0, "9")
     else:
