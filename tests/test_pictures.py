@@ -117,7 +117,7 @@ def test_a_split_smaller_than_the_grid() -> None:
     scene = make_scene(make_vae(), torch.rand(3, *SHAPE))
     assert len(Reconstructions(rows=4, columns=10)(scene).arrays["x"]) == 3
     assert len(Interpolation(rows=4, columns=3, path="linear")(scene).arrays["x"]) == 1
-    with pytest.raises(ConfigError, match="limit=5000: too few images"):
+    with pytest.raises(ConfigError, match="split=test: holds 2 images; a picture of the posterior needs 3"):
         Posterior(method="auto", codes="mean", limit=5000)(make_scene(make_vae(), torch.rand(2, *SHAPE)))
     with pytest.raises(ConfigError, match="split=test: holds one image"):
         Interpolation(rows=1, columns=2, path="linear")(make_scene(make_vae(), torch.rand(1, *SHAPE)))

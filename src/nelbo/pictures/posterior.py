@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 CODES = ("mean", "sample")
+FEWEST = 3
+"""Images of a picture."""
+
 NAMED = 18
 """Up to so many classes have colours that can be told apart, and a legend."""
 
@@ -58,8 +61,11 @@ class Posterior(Picture):
         """Draw."""
         model = scene.model
         positions = scene.spread(self.limit)
-        if len(positions) < 3:
-            raise ConfigError("limit", self.limit, "too few images for a picture of the posterior")
+        if (images := len(scene.images)) < FEWEST:
+            hint = f"holds {images} image{'s' * (images > 1)}; a picture of the posterior needs {FEWEST}"
+            raise ConfigError("split", scene.split, hint)
+        if len(positions) < FEWEST:
+            raise ConfigError("limit", self.limit, f"must be at least {FEWEST} for a picture of the posterior")
         labels = scene.images.labels[positions]
         posteriors = (model.encode(x) for x in scene.batches(positions))
         codes = (mean_of(q) if self.codes == "mean" else q.sample() for q in posteriors)
