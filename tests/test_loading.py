@@ -22,7 +22,7 @@ from nelbo.data import digits
 from nelbo.errors import CheckpointError, ConfigError
 from nelbo.loading import read_plain
 from nelbo.models import VAE
-from tests.factors import SHAPE, images, make_vae
+from tests.factors import make_vae
 from tests.forks import ROOT
 
 CHECKPOINT = ROOT / "tests" / "checkpoints" / "format-1" / "mlp_vae.ckpt"
@@ -252,12 +252,20 @@ def test_images_that_the_model_was_not_made_for_are_refused_in_one_line(name: st
         assert vae.encode(right).batch_shape == (len(right),)
 
 
-def test_pixels_are_not_looked_at_in_every_step_of_training() -> None:
-    model = make_vae()
-    for training in (True, False):
+def test_pixels_are_looked_at_in_eval_mode_of_loaded_models_alone() -> None:
+    """Not in every step of training, nor in validation, whose data have been looked at before."""
+    loaded, made = nelbo.load(CHECKPOINT), make_vae(shape=(1, 8, 8))
+    for model, training, expected in (
+        (loaded, False, True),
+        (loaded, True, False),
+        (made, True, False),
+        (made, False, False),
+    ):
         looked = mock.Mock()
         with mock.patch("nelbo.models.vae.check_pixels", looked):
-            model.train(training).trace(images())
-        assert looked.called != training
-    with pytest.raises(ValueError, match="got torch.uint8"):
-        model.train().encode(torch.zeros(2, *SHAPE, dtype=torch.uint8))
+            model.train(training).trace(UNIT)
+        assert looked.called == expected
+        with pytest.raises(ValueError, match="got torch.uint8"):
+            model.encode(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    loaded.eval().checks_pixels = False
+    assert loaded.encode(3 * UNIT - 1).batch_shape == (3,)  # such as samples of a Gaussian

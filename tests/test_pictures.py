@@ -147,7 +147,7 @@ def test_a_split_smaller_than_the_grid() -> None:
     assert len(Interpolation(rows=4, columns=3, path="linear")(scene).arrays["x"]) == 1
     with pytest.raises(ConfigError, match="split=test: holds 2 images; a picture of the posterior needs 3"):
         Posterior(method="auto", codes="mean", limit=5000)(make_scene(make_vae(), torch.rand(2, *SHAPE)))
-    with pytest.raises(ConfigError, match="limit=2: too few images"):
+    with pytest.raises(ConfigError, match="limit=2: must be at least 3"):
         Posterior(method="auto", codes="mean", limit=2)(scene)
     with pytest.raises(ConfigError, match="split=test: holds one image"):
         Interpolation(rows=1, columns=2, path="linear")(make_scene(make_vae(), torch.rand(1, *SHAPE)))

@@ -178,6 +178,12 @@ def test_frechet_distance_of_gaussians() -> None:
     assert frechet_distance(few, few + 0.5) == pytest.approx(64 * 0.25, abs=1e-4)
 
 
+def test_frechet_distance_does_not_depend_on_how_far_features_are_from_zero() -> None:
+    real, generated = torch.randn(300, 5).double(), 0.3 + 1.5 * torch.randn(400, 5).double()
+    near = frechet_distance(real, generated)
+    assert frechet_distance(real + 1e6, generated + 1e6) == pytest.approx(near, rel=1e-7)
+
+
 def test_kernel_distance_is_unbiased() -> None:
     """Zero in expectation for two sets of one distribution, and the exact value for two others."""
     generator = torch.Generator().manual_seed(0)

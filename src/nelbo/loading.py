@@ -80,6 +80,7 @@ def build_model(checkpoint: Mapping[str, Any], file: Path, allow: Sequence[str] 
         model.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{file}: its tensors do not fit its model: {first_line(error)}") from error
+    model.checks_pixels = True
     model.advance(math.inf)  # a schedule that training did not finish: its figures are for the final values too
     return model.eval()
 

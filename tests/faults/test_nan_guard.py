@@ -69,27 +69,36 @@ RANK = """
 import sys
 from pathlib import Path
 from nelbo.errors import Diverged
-from tests.diverging import Poke, Training, infinite_loss
+from tests.diverging import Poke, Training, infinite_kl, infinite_loss
 
-rank, folder = int(sys.argv[1]), Path(sys.argv[2])
-poke = Poke(infinite_loss, *([2] if rank == 1 else []))
+rank, folder, change = int(sys.argv[1]), Path(sys.argv[2]), {"loss": infinite_loss, "kl": infinite_kl}[sys.argv[3]]
+poke = Poke(change, *([2] if rank == 1 else []))
 try:
-    Training(folder, "trainer.strategy=ddp", "trainer.devices=2", callbacks=(poke,)).fit()
+    Training(folder, "trainer.strategy=ddp", "trainer.devices=2", *sys.argv[4:], callbacks=(poke,)).fit()
 except Diverged as error:
     print(error)
 """
 
 
+SPOILT = {
+    "loss": (["loss"], "reconstruction is inf"),
+    # That of all processes is, and the loss of each with it.
+    "kl": (["kl", "objective=capacity"], "kl is inf"),
+}
+
+
 @pytest.mark.slow
-def test_nan_guard_of_several_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SPOILT)
+def test_nan_guard_of_several_processes(tmp_path: Path, name: str) -> None:
     """The loss of the second is infinite: it alone writes, and the first does not wait for it."""
+    arguments, cause = SPOILT[name]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK, rank, str(tmp_path)],
+            [sys.executable, "-c", RANK, rank, str(tmp_path), *arguments],
             cwd=ROOT,
             env={**os.environ, **together, "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0"},
             stdout=subprocess.PIPE,
@@ -101,6 +110,6 @@ def test_nan_guard_of_several_processes(tmp_path: Path) -> None:
     first, second = (process.communicate(timeout=120) for process in processes)
     assert [process.returncode for process in processes] == [0, 0], (first[1], second[1])
     assert "training diverged at step 2" in first[0] and "the cause is in another process" in first[0], first
-    assert "reconstruction is inf" in second[0] and "step-000002-rank-1.pt" in second[0], second
+    assert cause in second[0] and "step-000002-rank-1.pt" in second[0], second
     (bundle,) = (tmp_path / "crash").iterdir()
     assert replay(bundle).is_exact

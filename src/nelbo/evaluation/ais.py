@@ -129,7 +129,8 @@ class AIS(Measure):
             return
         lower, upper = bounds.unbind(1)
         for name, values in {"lower": lower, "upper": upper, "gap": upper - lower}.items():
-            findings.values[f"ais_{name}"], findings.values[f"ais_{name}_se"] = mean_and_error(values)
+            findings.values[f"ais_{name}"], error = mean_and_error(values)
+            findings.values |= {f"ais_{name}_se": error} if len(values) > 1 else {}
         gap = (upper - lower).mean().item()
         if not gap <= WIDE_GAP:
             findings.warnings.append(

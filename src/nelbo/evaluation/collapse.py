@@ -133,16 +133,15 @@ def verdict(subject: Subject, latent_dim: int, inactive: Sequence[int], theory: 
     active = latent_dim - len(inactive)
     told = f"collapse: {len(inactive)} of {latent_dim} units are inactive ({ranges(inactive)})"
     expected = None if theory is None else theory.units(latent_dim)
-    smaller = f"model.latent_dim={max(active, 1)}"
+    fewer = max(active, 1)
+    enough = f"model.latent_dim={fewer} would do" if fewer < latent_dim else ""
     if expected is None:
-        return (
-            f"{told}; if the data has no use for them, {smaller} would do; "
-            f"if they should be in use: {remedies(subject)}"
-        )
+        unused = f"; if the data has no use for them, {enough}" if enough else ""
+        return f"{told}{unused}; if they should be in use: {remedies(subject)}"
     if expected <= active:
         return (
-            f"{told}; the linear theory expects {expected} units, so collapse of the rest is the optimum and no fault; "
-            f"{smaller} would do"
+            f"{told}; the linear theory expects {expected} units, so collapse of the rest is the optimum and no fault"
+            + (f"; {enough}" if enough else "")
         )
     return (
         f"{told}; the linear theory expects {expected} units, {expected - active} more than are active; a nonlinear "

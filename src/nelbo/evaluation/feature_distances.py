@@ -32,8 +32,9 @@ def frechet_distance(real: Tensor, generated: Tensor) -> float:
     """|mu - mu'|^2 + tr(C + C' - 2 (C C')^(1/2)) of features (N, F) and (M, F), in float64."""
     # Every process has all features: what torchmetrics would add up over processes it would count twice.
     metric = FrechetInceptionDistance(feature=_Features(real.shape[1]), sync_on_compute=False)
-    metric.update(real.double(), real=True)
-    metric.update(generated.double(), real=False)
+    centre = real.double().mean(dim=0)  # it takes squares of means from means of squares, which cancel far from 0
+    metric.update(real.double() - centre, real=True)
+    metric.update(generated.double() - centre, real=False)
     return float(metric.compute())
 
 

@@ -90,7 +90,9 @@ class NLL(Measure):
         """What the second half of the samples gained, (N,), and whether that is too much."""
         gain, gain_error = mean_and_error(gains)
         findings.values["nll_gain"] = gain
-        error = findings.values.get("nll_se", 0.0)
+        if len(gains) == 1:  # no standard error to compare it with
+            return
+        error = findings.values["nll_se"]
         assert isinstance(error, float)
         if gain > max(error, 2 * gain_error):
             findings.warnings.append(

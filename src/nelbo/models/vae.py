@@ -38,6 +38,13 @@ class VAE(nn.Module):
         ConfigError: if `latent_dim` is not a positive whole number, or from a slot.
     """
 
+    checks_pixels = False
+    """Whether `encode` looks at all pixels: `nelbo.load` sets it, for nobody knows where its images will come from.
+
+    A run has looked at its data once, before it trains. False also lets samples of a density be encoded, which lie
+    outside [0, 1] as well.
+    """
+
     def __init__(
         self,
         *,
@@ -64,11 +71,11 @@ class VAE(nn.Module):
         """q(z|x), batch shape (B,), of images x (B, C, H, W) in [0, 1].
 
         Raises:
-            ValueError: if the images have another shape than the model's, or are no floats; in eval mode also if pixels
-                lie outside [0, 1]. In training the data have been looked at once, before it.
+            ValueError: if the images have another shape than the model's, or are no floats; with `checks_pixels`, in
+                eval mode, also if pixels lie outside [0, 1].
         """
         check_form(x, self.shape)
-        if not self.training:
+        if self.checks_pixels and not self.training:
             check_pixels(x, next(self.parameters()).dtype)
         q: Distribution = self.posterior(self.encoder(x))
         return q

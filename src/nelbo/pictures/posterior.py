@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 CODES = ("mean", "sample")
+FEWEST = 3
+"""Images of a picture."""
+
 NAMED = 18
 """Up to so many classes have colours that can be told apart, and a legend."""
-
-FEWEST = 3
-"""Images."""
 
 GREY, BLACK = "lightgrey", (0.1, 0.1, 0.1, 1.0)
 
@@ -64,12 +64,11 @@ class Posterior(Picture):
         if math.prod(model.posterior.code_shape(model.latent_dim)) < 2:  # whatever the method
             raise ConfigError("run", scene.name, "has one latent, and this picture needs two: draw its traversal")
         positions = scene.spread(self.limit)
+        if (images := len(scene.images)) < FEWEST:
+            hint = f"holds {images} image{'s' * (images > 1)}; a picture of the posterior needs {FEWEST}"
+            raise ConfigError("split", scene.split, hint)
         if len(positions) < FEWEST:
-            few = f"holds {len(positions)} images; a picture of the posterior needs {FEWEST}"
-            short = len(scene.images) < FEWEST
-            raise (
-                ConfigError("split", scene.split, few) if short else ConfigError("limit", self.limit, "too few images")
-            )
+            raise ConfigError("limit", self.limit, f"must be at least {FEWEST} for a picture of the posterior")
         labels = scene.images.labels[positions]
         posteriors = (model.encode(x) for x in scene.batches(positions))
         codes = (mean_of(q) if self.codes == "mean" else q.sample() for q in posteriors)

@@ -47,10 +47,16 @@ def none(codes: Tensor, prior: Tensor, seed: int) -> Projection:
 
 
 def pca(codes: Tensor, prior: Tensor, seed: int) -> Projection:
-    """The two directions in which codes vary most, and the prior seen from there."""
+    """The two directions in which codes vary most, and the prior seen from there.
+
+    Raises:
+        ConfigError: if there is one latent, or codes do not vary.
+    """
     from sklearn.decomposition import PCA
 
     _needs_two("pca", codes)
+    if (codes == codes[0]).all():
+        raise ConfigError("method", "pca", "finds no directions: all images have the same code")
     fitted = PCA(2, svd_solver="full").fit(codes.numpy())
     first, second = (100 * share for share in fitted.explained_variance_ratio_)
     seen = torch.from_numpy(fitted.transform(prior.numpy()))

@@ -54,6 +54,11 @@ class Failure:
         return not all(map(math.isfinite, (self.loss, *self.terms.values())))
 
     @property
+    def is_of_own_terms(self) -> bool:
+        """Whether the reconstruction or the KL is not finite, which are of this process's images alone."""
+        return not all(math.isfinite(self.terms.get(name, 0.0)) for name in ("reconstruction", "kl"))
+
+    @property
     def not_finite(self) -> dict[str, float | None]:
         """Everything that is not, by name; gradients without a value."""
         values = {name: value for name, value in (*self.terms.items(), ("the loss", self.loss))}

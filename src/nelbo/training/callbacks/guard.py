@@ -150,14 +150,24 @@ class Guard(pl.Callback):
 
     def _leave_bundle(self, trainer: pl.Trainer, pl_module: pl.LightningModule, failed: Failure) -> str:
         """What there is to replay."""
-        ours = failed.is_of_loss
-        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(ours, all=False) and not ours:
+        if trainer.world_size > 1 and not _is_cause(trainer, failed):
             return f"the cause is in another process: see {os.path.relpath(self.folder / FOLDER)}"
         try:
             file = write_bundle(self.folder, trainer, pl_module, self._start, failed, self.config)
         except (OSError, RuntimeError) as error:  # torch wraps what its stream raises
             return f"there is nothing to replay, for the bundle cannot be written: {first_line(error)}"
         return f"replay: python scripts/replay.py bundle={os.path.relpath(file)}"
+
+
+def _is_cause(trainer: pl.Trainer, failed: Failure) -> bool:
+    """Whether it went wrong in this process, or in none alone.
+
+    Reconstruction and KL are those of its own images; a loss may be made of those of all processes.
+    """
+    for own in (failed.is_of_own_terms, failed.is_of_loss):
+        if trainer.strategy.reduce_boolean_decision(own, all=False):
+            return own
+    return True
 
 
 def _finite(tensors: list[Tensor]) -> bool:
