@@ -11,7 +11,16 @@ import torch
 
 from nelbo.errors import CheckpointError, ConfigError, NelboError
 from nelbo.runs.replay import KINDS, print_replay, replay
-from tests.diverging import Change, Poke, Training, infinite_gradient, infinite_kl, infinite_loss, spoilt_encoder
+from tests.diverging import (
+    Change,
+    Poke,
+    Training,
+    infinite_gradient,
+    infinite_kl,
+    infinite_loss,
+    spoilt_decoder,
+    spoilt_encoder,
+)
 from tests.forks import forked
 from tests.test_guard import ONE_IMAGE, stopped
 
@@ -39,8 +48,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (infinite_kl, ("likelihood=gaussian_optimal",)),  # in training its sigma is the batch's
         (infinite_loss, ("trainer.precision=bf16-mixed",)),
         (infinite_gradient, ONE_IMAGE),
+        (spoilt_decoder, ("trainer.accumulate_grad_batches=3", "trainer.max_epochs=5")),
+        (infinite_kl, ("likelihood=gaussian_optimal", "trainer.accumulate_grad_batches=3", "trainer.max_epochs=5")),
     ],
-    ids=["pixels", "noise", "beta", "sigma", "batch", "precision", "gradient"],
+    ids=["pixels", "noise", "beta", "sigma", "batch", "precision", "gradient", "share", "accumulated"],
 )
 def test_a_step_fails_again_bit_for_bit(tmp_path: Path, change: Change, overrides: tuple[str, ...]) -> None:
     """Terms beside the infinite one are finite, and show that pixels, noise and schedules are as they were."""
@@ -147,7 +158,7 @@ def test_bad_arguments_are_one_line(file: Path, tmp_path: Path) -> None:
         "bundle=https://example.org/x.pt": "are read from local files only",
         f"bundle={tmp_path / 'page.pt'}": "page.pt: not a readable checkpoint",
         f"bundle={tmp_path / 'checkpoint.pt'}": "checkpoint.pt: is not a bundle of a run that diverged",
-        f"bundle={tmp_path / 'later.pt'}": "later.pt: has format 99, this nelbo reads 1",
+        f"bundle={tmp_path / 'later.pt'}": "later.pt: has format 99, this nelbo reads those up to 2",
     }
     for argument, told in expected.items():
         done = forked("scripts/replay.py", *argument.split())

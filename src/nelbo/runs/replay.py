@@ -25,11 +25,11 @@ from nelbo.models import VAE
 from nelbo.objectives import Objective
 from nelbo.runs.finished import FinishedRun
 from nelbo.trace import Trace
-from nelbo.training.callbacks.crash import CRASH, FORMAT, Failure, failure
+from nelbo.training.callbacks.crash import CRASH, FORMATS, Failure, failure
 from nelbo.training.callbacks.random_states import last_bits
 
 OBJECTIVE_PREFIXES = ("nelbo.objectives.", "nelbo.schedules.")
-MOST_THREADS = 1024
+MOST_THREADS, MOST_SHARES = 1024, 2**31
 
 # What a bundle must hold for a replay, and of which kind it must be.
 KINDS: dict[str, type] = {
@@ -107,7 +107,8 @@ def replay(file: Path, allow: Sequence[str] = ()) -> Replay:
         prefix = "objective."
         objective.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         torch.set_num_threads(min(int(bits["threads"]), MOST_THREADS))
-        x = batch(run.data, bundle["indices"], bundle["epoch"], device)
+        rows, shares = [*bundle.get("before", []), bundle["indices"]], int(bundle.get("shares", 1))
+        batches = [batch(run.data, indices, bundle["epoch"], device) for indices in rows]
         torch.set_rng_state(bundle["random_states"]["torch"])
         if device.type == "cuda":
             torch.cuda.set_rng_state(bundle["random_states"]["cuda"])
@@ -118,9 +119,10 @@ def replay(file: Path, allow: Sequence[str] = ()) -> Replay:
     watch = Watch(model)
     with autocast:
         scheduled = model.advance(bundle["step"])
-        trace = model.trace(x, objective.num_samples)
-        loss = objective(trace, bundle["step"])
-    loss.total.backward()
+        for x in batches:
+            trace = model.trace(x, objective.num_samples)
+            loss = objective(trace, bundle["step"])
+            (loss.total / shares).backward()
     return Replay(
         recorded=recorded,
         found=failure(loss.total.detach(), loss.terms | scheduled, parts),
@@ -145,8 +147,8 @@ def read_bundle(file: Path) -> dict[str, Any]:
     bundle = read_plain(file)
     if not isinstance(bundle, dict) or CRASH not in bundle:
         raise CheckpointError(f"{file}: is not a bundle of a run that diverged; those lie in its crash/")
-    if bundle[CRASH] != FORMAT:
-        raise CheckpointError(f"{file}: has format {bundle[CRASH]}, this nelbo reads {FORMAT}")
+    if bundle[CRASH] not in FORMATS:
+        raise CheckpointError(f"{file}: has format {bundle[CRASH]}, this nelbo reads those up to {FORMATS[-1]}")
     for key, kind in KINDS.items():
         if not isinstance(bundle.get(key), kind):
             raise CheckpointError(f"{file}: is damaged: it has no {key}")
@@ -157,6 +159,11 @@ def read_bundle(file: Path) -> dict[str, Any]:
         or not all(isinstance(part, dict) and "_target_" in part for part in parts)
     ):
         raise CheckpointError(f"{file}: is damaged: its config, epoch or step is none")
+    before, shares = bundle.get("before", []), bundle.get("shares", 1)
+    if not isinstance(before, list) or not all(isinstance(rows, Tensor) for rows in before):
+        raise CheckpointError(f"{file}: is damaged: the earlier batches of its step are none")
+    if not isinstance(shares, int) or not len(before) < shares <= MOST_SHARES:
+        raise CheckpointError(f"{file}: is damaged: its losses are divided by {shares}")
     failed = bundle["failure"]
     terms, gradients = failed.get("terms"), failed.get("gradients")
     if (

@@ -54,6 +54,10 @@ class VAEModule(pl.LightningModule):
         self.optimizer, self.scheduler, self.record = optimizer, scheduler, record
         self.terms: dict[str, Tensor | float] = {}
         self.last_trace: Trace | None = None
+        self.loss: Tensor | None = None
+        """Of the batch, as the objective says it: Lightning divides it where gradients are summed over batches."""
+        self.total_steps: int | None = None
+        """Of all of training, for learning-rate schedules; None: as Lightning estimates them."""
         self.stage_metrics = nn.ModuleDict(
             {
                 f"{stage}_": standard_metrics(example, f"{stage}/", dequantized_levels=dequantized_levels)
@@ -89,7 +93,7 @@ class VAEModule(pl.LightningModule):
         scheduled = self.model.advance(self.global_step)
         self.last_trace = self.model.trace(batch[0], self.objective.num_samples)
         loss = self.objective(self.last_trace, self.global_step)
-        self.terms = loss.terms | scheduled
+        self.terms, self.loss = loss.terms | scheduled, loss.total.detach()
         return loss.total  # type: ignore[no-any-return]
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
@@ -132,7 +136,7 @@ class VAEModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, over the objective's own parameters too, and its schedule by step."""
         optimizer = self.optimizer(self.parameter_groups())
-        scheduler = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        scheduler = self.scheduler(optimizer, self.total_steps or int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -24,7 +24,10 @@ from nelbo.training.callbacks.random_states import last_bits
 CRASH = "nelbo_crash"
 """The bundle's key for its format number."""
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, FORMAT)
+"""Those that can be replayed. A bundle of format 1 has neither `before` nor `shares`."""
+
 FOLDER = "crash"
 """Of a run's directory: where bundles are."""
 
@@ -70,7 +73,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Start:
-    """What a step started from and its forward pass may change.
+    """What the forward pass of a batch starts from and may change.
 
     Args:
         batch: its number in the epoch, from 0.
@@ -101,12 +104,22 @@ def write_bundle(
     trainer: pl.Trainer,
     pl_module: pl.LightningModule,
     start: Start,
+    batch: int,
     failed: Failure,
     config: Mapping[str, Any],
 ) -> Path:
     """Write `crash/step-000123.pt` into a run's directory: plain containers and tensors, no state of the optimiser.
 
-    Step, epoch and batch count from 0. The module's buffers must be those of before the forward pass.
+    Step, epoch and batch count from 0. The module's buffers must be those of `start`.
+
+    Args:
+        folder: the run's directory.
+        trainer: which knows where it is.
+        pl_module: whose weights are written.
+        start: of the first batch of the update.
+        batch: the number of the batch that failed, the same or a later one of the update.
+        failed: what was not finite.
+        config: of the run.
 
     Raises:
         OSError: if it cannot be written.
@@ -115,14 +128,18 @@ def write_bundle(
     assert trainer.train_dataloader is not None
     batches = trainer.train_dataloader.batch_sampler
     assert isinstance(batches, Batches)
+    # Clones, for a view would bring all of them.
+    rows = [indices.clone() for indices in batches.batches()[start.batch : batch + 1]]
     bundle = {
         CRASH: FORMAT,
         "config": dict(config),
         "epoch": trainer.current_epoch,
         "step": trainer.global_step,
-        "batch": start.batch,
+        "batch": batch,
         "rank": trainer.global_rank,
-        "indices": batches.batches()[start.batch].clone(),  # (B,), of training images; a view would bring all of them
+        "indices": rows[-1],  # (B,), of training images
+        "before": rows[:-1],  # of earlier batches, whose gradients are summed with this one's
+        "shares": trainer.accumulate_grad_batches,  # what losses are divided by
         "random_states": {"torch": start.torch_state, "cuda": start.cuda_state},
         "state_dict": {name: value.detach().cpu() for name, value in pl_module.state_dict().items()},
         "provenance": data_of(trainer).provenance(),
