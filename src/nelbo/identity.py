@@ -20,7 +20,7 @@ MACHINE_FACTS = (
 )
 """What may differ between machines, searches and grids, or starts of a run, without another result being meant."""
 
-FREE_TO_CHANGE = (*MACHINE_FACTS, "budget", "trainer.max_epochs")
+FREE_TO_CHANGE = (*MACHINE_FACTS, "budget", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
 """What may differ when a run goes on. What the budget says stands elsewhere too, where it is compared."""
 
 LENGTH = 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shlex
 import sys
@@ -36,7 +37,8 @@ class Found:
         step: optimiser steps done.
         epochs: that are over.
         batches: of the next epoch that are over.
-        over: whether training was ended before its last epoch.
+        over: whether a callback had ended training before its last epoch.
+        in_validation: whether it was written where a validation begins, which is run again.
         best: whether best.ckpt is there, whole.
         provenance: of the data that it was trained on.
         logs: how long the run's logs were.
@@ -48,10 +50,16 @@ class Found:
     epochs: int
     batches: int
     over: bool
+    in_validation: bool
     best: bool
     provenance: Mapping[str, Any]
     logs: Lengths
     resumed: Sequence[Mapping[str, Any]]
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Epochs that are over, and batches of the next one."""
+        return self.epochs, self.batches
 
 
 def find(folder: Path, plain: Mapping[str, Any], resume: str | None) -> Found | None:
@@ -80,14 +88,7 @@ def find(folder: Path, plain: Mapping[str, Any], resume: str | None) -> Found | 
         raise ConfigError("hydra.run.dir", folder, mend)
     changed = changes(folder, plain)
     found = newest(files)
-    most = plain["trainer"]["max_epochs"]
-    if found.epochs > most:
-        raise ConfigError("trainer.max_epochs", most, f"{folder} has trained {found.epochs} epochs already")
-    if not found.best and (found.over or found.epochs == most):
-        lost = folder / CHECKPOINTS / "best.ckpt"
-        raise CheckpointError(
-            f"{lost}: is lost, and training is over; a copy of last.ckpt in its place would be tested"
-        )
+    refuse_less(found, folder, plain["trainer"]["max_epochs"], plain["trainer"].get("max_steps"))
     if found.batches and (within := [key for key in changed if _is_one_of(key, AT_AN_EPOCHS_END)]):
         mend = f"the run stopped within an epoch, after {found.batches} batches of it: {within[0]} must be as it was"
         raise ConfigError("resume_changes", plain["resume_changes"], mend)
@@ -98,6 +99,41 @@ def find(folder: Path, plain: Mapping[str, Any], resume: str | None) -> Found | 
         entry = {"step": found.step, "changes": {key: list(values) for key, values in changed.items()}}
         found = replace(found, resumed=[*found.resumed, entry])
     return found
+
+
+def refuse_less(found: Found, folder: Path, epochs: int | None, steps: int | None) -> None:
+    """Refuse to go on with a run that has trained longer than it shall, or that cannot be tested any more.
+
+    Args:
+        found: where it stands.
+        folder: the run's directory.
+        epochs: how many it shall train for; None or -1: no limit.
+        steps: how many optimiser steps it shall make; the same.
+
+    Raises:
+        ConfigError: if it has trained longer.
+        CheckpointError: if training is over, and the checkpoint to test is not there.
+    """
+    most, most_steps = (math.inf if limit in (None, -1) else limit for limit in (epochs, steps))
+    if found.epochs > most:
+        raise ConfigError("trainer.max_epochs", most, f"{folder} has trained {found.epochs} epochs already")
+    if found.step > most_steps:
+        raise ConfigError("trainer.max_steps", most_steps, f"{folder} has made {found.step} steps already")
+    is_over = found.over or found.epochs == most or found.step == most_steps
+    if is_over and not found.best and not found.in_validation:
+        lost = folder / CHECKPOINTS / "best.ckpt"
+        raise CheckpointError(
+            f"{lost}: is lost, and training is over; a copy of last.ckpt in its place would be tested"
+        )
+
+
+def longer(found: Found, folder: Path, epochs: int) -> list[dict[str, Any]]:
+    """What to note in the record where the budget, and no typed number, gives another number of epochs than before."""
+    before = read_config(folder)["trainer"].get("max_epochs")
+    if before == epochs:
+        return []
+    log.warning("from step %d on with trainer.max_epochs=%d, which was %s", found.step, epochs, before)
+    return [{"step": found.step, "changes": {"trainer.max_epochs": [before, epochs]}}]
 
 
 def refuse_what_is_there(folder: Path) -> None:
@@ -152,6 +188,7 @@ def found_in(file: Path, checkpoint: Mapping[str, Any]) -> Found:
         epochs=epoch["processed"],
         batches=batch["ready"] if epoch["ready"] > epoch["processed"] else 0,
         over=checkpoint["over"],
+        in_validation=checkpoint.get("in_validation", False),
         best=False,
         provenance=record["provenance"],
         logs=checkpoint["logs"],
@@ -159,17 +196,28 @@ def found_in(file: Path, checkpoint: Mapping[str, Any]) -> Found:
     )
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config that the run in `folder` was last started with.
+
+    Raises:
+        CheckpointError: if it cannot be read.
+    """
+    try:
+        return dict(yaml.safe_load((folder / CONFIG).read_text()))
+    except (OSError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: cannot be read ({first_line(error)})") from error
+
+
 def changes(folder: Path, plain: Mapping[str, Any]) -> Changes:
-    """What differs from how the run began, where that is allowed: the epochs, and what `resume_changes` names.
+    """What differs from how the run began, where that is allowed: how long it trains, and what `resume_changes` names.
 
     Raises:
         ConfigError: listing what else differs.
     """
-    try:
-        before = yaml.safe_load((folder / CONFIG).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: cannot be read ({first_line(error)})") from error
+    before = read_config(folder)
     differ = differences(before, plain)
+    if plain["trainer"]["max_epochs"] is None:  # what the budget comes to shows with the data: see `longer`
+        differ.pop("trainer.max_epochs", None)
     if plain["data"]["shape"] is None:  # the run filled it in, also where it is interpolated
         filled = before["data"]["shape"]
         differ = {key: pair for key, pair in differ.items() if pair != (filled, None)}

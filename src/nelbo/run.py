@@ -50,8 +50,10 @@ from nelbo.training.callbacks import (
     RandomStates,
     Throughput,
 )
+from nelbo.training.length import set_length, training_length
+from nelbo.training.outcome import outcome
 from nelbo.training.signals import Signals, requeue
-from nelbo.training.trainer import checkpoint_bytes, make_trainer, validation_interval
+from nelbo.training.trainer import checkpoint_bytes, make_trainer
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ def run(config: DictConfig) -> float:
     with directory.locked(folder) if owner else contextlib.nullcontext(), Signals() as signals:
         ended = directory.finished(folder, plain)
         if ended and asked:
-            log.info("this run has ended already; a larger trainer.max_epochs goes on with it")
+            log.info("this run has ended already; a larger trainer.max_epochs or max_steps goes on with it")
             print_report(ended, folder)
             return headline(ended)
         found = resume.find(folder, plain, asked)
@@ -132,7 +134,7 @@ def fit_and_test(
         if found.provenance != data.provenance():
             mend = f"is not what {found.file} was trained on; train anew, in another directory"
             raise ConfigError("data", data.name, mend)
-        data.position = (found.epochs, found.batches)
+        data.position = found.position
     if plain["data"]["shape"] is None:  # a file's images say themselves what they are
         OmegaConf.update(config, "data.shape", list(data.shape or ()))
         plain = resolve(config)
@@ -163,16 +165,17 @@ def fit_and_test(
     checkpoints = Checkpoints(
         folder / directory.CHECKPOINTS,
         signals,
-        every_n_epochs=validation_interval(plain["trainer"]),
+        every_n_epochs=plain["trainer"]["check_val_every_n_epoch"] or 1,
         validated=validated,
+        position=found.position if found else (0, 0),
         best_is_lost=found is not None and not found.best,
     )
-    throughput = Throughput()
+    throughput, dashboard = Throughput(), Dashboard(hyperparameters)
     watchers: list[pl.Callback] = [
         throughput,
         History(folder),
         EpochLines(throughput),
-        Dashboard(hyperparameters),
+        dashboard,
         RandomStates(),
         build(plain["guard"], "guard", allowed)(folder, plain),
         checkpoints,
@@ -181,6 +184,15 @@ def fit_and_test(
         watchers.append(Pruning(**build(plain["trial"], "trial", allowed)))
     trainer = make_trainer(plain, folder, module, watchers, allowed, validated=validated)
     data.check_batches(objective.least_batch, trainer.world_size, validated=validated)
+    length = training_length(plain, data, trainer)
+    set_length(length, trainer, module, checkpoints)
+    if found:
+        resume.refuse_less(found, folder, length.epochs, length.max_steps)
+    if length.by_budget:  # as many epochs as it comes to with these data
+        resumed += resume.longer(found, folder, length.epochs) if found else []
+        dashboard.hyperparameters["trainer.max_epochs"] = length.epochs
+        OmegaConf.update(config, "trainer.max_epochs", length.epochs)
+        plain = resolve(config)
     if owner:
         texts = {
             directory.CONFIG: OmegaConf.to_yaml(OmegaConf.create(plain)),
@@ -192,7 +204,8 @@ def fit_and_test(
     try:
         trainer.fit(module, datamodule=data, ckpt_path=found.file if found else None)
         # Read before testing: that restores the callbacks to where the best checkpoint was written.
-        epochs = max(trainer.current_epoch, found.epochs if found else 0)
+        tested_at = resume.found_in(checkpoints.best, read_checkpoint(checkpoints.best))
+        ended = outcome(trainer, checkpoints.ending, length, tested_at.position, tested_at.step)
         seconds, rate, best = throughput.seconds, throughput.rate, checkpoints.values
         (tested,) = trainer.test(module, datamodule=data, ckpt_path=checkpoints.best, verbose=False)
     except MisconfigurationException as error:
@@ -220,7 +233,7 @@ def fit_and_test(
         "identity": same,
         "seed": plain["seed"],
         "threads": torch.get_num_threads(),
-        "epochs": epochs,
+        **ended,
         "train_seconds": seconds,
         "images_per_second": rate,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -80,7 +80,7 @@ SHIPPED = (
     "data.protocol=fixed likelihood=bernoulli data.augment.flip=true",
     "scheduler=constant optimizer=adamw",
     "trainer.gradient_clip_val=1.0",
-    "+trainer.accumulate_grad_batches=2",
+    "trainer.accumulate_grad_batches=2",
     "guard.skip_above=20",
     "+callbacks.average={_target_:pytorch_lightning.callbacks.EMAWeightAveraging}",
     "trainer.precision=bf16-mixed",

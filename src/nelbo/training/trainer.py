@@ -45,8 +45,10 @@ def make_trainer(
     quiet_tensorboard()
     make_logger = build(plain["logger"], "logger", allowed)
     callbacks = [callback for callback in build(plain["callbacks"], "callbacks", allowed).values() if callback]
-    options = {} if validated else {"limit_val_batches": 0}
-    options["check_val_every_n_epoch"] = validation_interval(plain["trainer"])
+    # How long it trains is known only when the trainer is there, and `Ending` counts the steps.
+    options: dict[str, Any] = {"max_epochs": 1, "max_steps": -1}
+    if not validated:
+        options["limit_val_batches"] = 0
     try:
         trainer: pl.Trainer = build(plain["trainer"], "trainer", allowed)(
             logger=make_logger(save_dir=folder) if make_logger else False,
@@ -60,12 +62,6 @@ def make_trainer(
         raise NelboError(f"trainer: {first_line(error)}") from error
     leave_out_idle_hooks(module, trainer.callbacks)  # type: ignore[attr-defined] # set by Lightning's connector
     return trainer
-
-
-def validation_interval(trainer: Mapping[str, Any]) -> int:
-    """Epochs between validations: at most what the config says, and such that the last epoch is validated too."""
-    epochs, most = trainer["max_epochs"], trainer["check_val_every_n_epoch"]
-    return max(interval for interval in range(1, min(epochs, most) + 1) if epochs % interval == 0)
 
 
 def checkpoint_bytes(module: nn.Module) -> int:

@@ -44,10 +44,27 @@ class Throughput(pl.Callback):
         """Count a batch; the last one of the epoch stops the clock, before validation begins."""
         self.images += len(batch[0]) * trainer.world_size
         if trainer.is_last_batch:
+            self._stop_clock(pl_module)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock for a validation within the epoch."""
+        self._stop_clock(pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Training goes on, unless the epoch or all of training is over."""
+        if not (trainer.sanity_checking or trainer.is_last_batch or trainer.should_stop):
+            self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock where training ended within the epoch, without a validation."""
+        self._stop_clock(pl_module)
+
+    def _stop_clock(self, pl_module: pl.LightningModule) -> None:
+        if self._started:
             if pl_module.device.type == "cuda":
                 torch.cuda.synchronize(pl_module.device)
             self.seconds += time.perf_counter() - self._started
-            self._started = 0.0
+        self._started = 0.0
 
     @property
     def rate(self) -> float:
