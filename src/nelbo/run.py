@@ -36,6 +36,7 @@ from nelbo.errors import (
 from nelbo.files import write_json
 from nelbo.identity import identity
 from nelbo.loading import read_checkpoint
+from nelbo.metrics.collapse import collapse_warning
 from nelbo.models import VAE
 from nelbo.objectives import Objective
 from nelbo.report import headline, print_report
@@ -188,9 +189,9 @@ def fit_and_test(
     set_length(length, trainer, module, checkpoints)
     if found:
         resume.refuse_less(found, folder, length.epochs, length.max_steps)
+    dashboard.hyperparameters["trainer.max_epochs"] = length.epochs
     if length.by_budget:  # as many epochs as it comes to with these data
         resumed += resume.longer(found, folder, length.epochs) if found else []
-        dashboard.hyperparameters["trainer.max_epochs"] = length.epochs
         OmegaConf.update(config, "trainer.max_epochs", length.epochs)
         plain = resolve(config)
     if owner:
@@ -245,6 +246,8 @@ def fit_and_test(
     diverged = [key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]
     if diverged:
         raise Diverged(f"training diverged: {diverged[0]} is {metrics[diverged[0]]}; lower optimizer.lr")
+    if line := collapse_warning(metrics, plain):
+        log.warning(line)
     return metrics
 
 

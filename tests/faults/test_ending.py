@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from nelbo.loading import read_checkpoint
 from tests.interrupted import assert_same_run, differences, interrupted, rows, run
@@ -146,3 +147,18 @@ def test_validations_within_an_epoch_count_for_the_best_checkpoint(tmp_path: Pat
     shutil.copy(tmp_path / "parts" / "checkpoints" / "best.ckpt", tmp_path / "parts" / "checkpoints" / "last.ckpt")
     assert run(tmp_path / "parts", chosen).returncode == 0
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_epochs_that_a_budget_was_raised_to_are_in_the_log_the_config_and_the_record(tmp_path: Path) -> None:
+    budget = ["budget.epochs=1", "budget.min_steps=13"]
+    metrics, validated = ended(tmp_path, budget)
+    assert (metrics["epochs"], metrics["steps"], metrics["ended_by"]) == (3, 18, "max_epochs")
+    assert "trains for 3 epochs (18 steps): on so few images" in (tmp_path / "train.log").read_text()
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["trainer"]["max_epochs"] == 3
+    again = run(tmp_path, budget)
+    assert again.returncode == 0 and "this run has ended already" in again.stderr
+    longer, _ = ended(tmp_path, ["budget.epochs=1", "budget.min_steps=19"])
+    assert longer["steps"] == 24
+    assert longer["resumed"] == [{"step": 18, "changes": {"trainer.max_epochs": [3, 4]}}]
+    typed = run(tmp_path, [*budget, "trainer.max_epochs=1"])
+    assert typed.returncode == 2 and "trainer.max_epochs=1: " in typed.stderr and "has trained 4 epochs" in typed.stderr

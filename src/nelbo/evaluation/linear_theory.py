@@ -6,16 +6,14 @@ Shapes: N images, P pixels, D latent dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from nelbo.distributions import DiagonalNormal, NormalPixels
-from nelbo.errors import number
 from nelbo.evaluation.measure import NoMeaning, Subject
+from nelbo.metrics.collapse import final_beta
 
 MOST_IMAGES = 10_000
 MOST_PIXELS = 4096
@@ -73,12 +71,3 @@ def eigenvalues(x: Tensor) -> Tensor:
     product = centred.T @ centred if x.shape[1] <= len(x) else centred @ centred.T
     values: Tensor = torch.linalg.eigvalsh(product / len(x))
     return values.flip(0).clamp(min=0)
-
-
-def final_beta(config: Mapping[str, Any]) -> float | None:
-    """The weight on the KL at the end of training: a number, or where its schedule, {name: options}, ends."""
-    beta = (config.get("objective") or {}).get("beta")
-    if isinstance(beta, Mapping):
-        (options,) = beta.values()
-        beta = options.get("end", 1.0)  # where a schedule that does not say ends
-    return None if beta is None else number("objective.beta", beta, minimum=0)
