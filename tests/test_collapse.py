@@ -171,7 +171,7 @@ ELBO = "nelbo.objectives.NegativeELBO"
 
 
 @pytest.mark.parametrize(
-    ("steps", "objective", "told"),
+    ("steps", "objective", "remedy"),
     [
         (132, {"_target_": ELBO, "beta": 16}, "longer training, trainer.max_steps=2000 (the run made 132 steps)"),
         (2002, {"_target_": ELBO, "beta": 16}, "a smaller weight on the KL than objective.beta=16"),
@@ -180,12 +180,12 @@ ELBO = "nelbo.objectives.NegativeELBO"
         (2002, {"_target_": "nelbo.objectives.BetaTC", "beta": 6}, "a lower learning rate than optimizer.lr=0.05"),
     ],
 )
-def test_a_run_that_ends_collapsed_says_what_to_try_first(steps: int, objective: dict[str, Any], told: str) -> None:
+def test_a_run_that_ends_collapsed_says_what_to_try_first(steps: int, objective: dict[str, Any], remedy: str) -> None:
     config = {"objective": objective, "optimizer": {"lr": 0.05}, "trainer": {"limit_train_batches": 1.0}}
     collapsed = {"test/kl": 0.012, "test/active_units": 0.0, "steps": steps}
     line = collapse_warning(collapsed, config)
     assert line.startswith("the latents have collapsed (KL 0.012 nats an image, 0 active units); try first: ")
-    assert told in line
+    assert remedy in line
     assert collapse_warning({**collapsed, "test/active_units": 1.0}, config)  # by its KL
     assert collapse_warning({**collapsed, "test/kl": 0.8}, config)  # by its units, as under free bits
     for healthy in ({**collapsed, "test/kl": 0.8, "test/active_units": 1.0}, {"test/active_units": 0.0}):

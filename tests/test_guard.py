@@ -104,17 +104,19 @@ def test_of_the_batches_of_one_step_the_one_that_is_not_finite_is_named_and_repl
     pixel = int((lit == torch.tensor([[0], [1], [0], [0]])).all(dim=0).nonzero()[0])
     poke = Poke(kl_of_lit(pixel), 1)
     training = Training(tmp_path, *ONE_IMAGE, "trainer.accumulate_grad_batches=4", callbacks=(poke,))
-    told = stopped(training)
-    assert "at step 1 (epoch 1, batch 6, which is 2 of the 4 of this step): kl is inf; lower optimizer.lr" in told
+    message = stopped(training)
+    assert "at step 1 (epoch 1, batch 6, which is 2 of the 4 of this step): kl is inf; lower optimizer.lr" in message
     bundle, file = bundle_of(tmp_path)
     assert bundle["batch"] == 5 and bundle["indices"].tolist() == order[5].tolist()
     assert replay(file).is_exact and same(training.module.state_dict(), poke.before)
 
 
-def test_a_loss_is_told_undivided_where_steps_have_several_batches(tmp_path: Path) -> None:
+def test_a_loss_is_recorded_undivided_where_steps_have_several_batches(tmp_path: Path) -> None:
     training = Training(tmp_path, "trainer.accumulate_grad_batches=3", callbacks=(Poke(spoilt_decoder, 1),))
-    told = stopped(training)
-    assert "at step 1 (epoch 1, batch 4, which is 1 of the 3 of this step): the gradient norm of model.encoder" in told
+    message = stopped(training)
+    assert (
+        "at step 1 (epoch 1, batch 4, which is 1 of the 3 of this step): the gradient norm of model.encoder" in message
+    )
     bundle, _ = bundle_of(tmp_path)
     assert bundle["failure"]["loss"] == bundle["failure"]["terms"]["nelbo"]
 
