@@ -73,7 +73,7 @@ def train_factor_analysis(folder: Path) -> tuple[Tensor, Tensor]:
     if not (run / "metrics.json").exists():
         train(
             "data=arrays", f"data.path={path}", "likelihood=gaussian_per_pixel", "model.latent_dim=4",
-            "optimizer.betas=[0.9,0.95]", "budget.epochs=300", f"hydra.run.dir={run}",
+            "optimizer.betas=[0.9,0.95]", "trainer.max_epochs=300", f"hydra.run.dir={run}",
         )  # fmt: skip
     reference = FactorAnalysis(4, svd_method="lapack", tol=1e-8, max_iter=10_000).fit(images / 255)
     with torch.no_grad():

@@ -85,6 +85,7 @@ class Training:
         quiet_lightning()
         self.guard = Guard(folder, plain, **{"skip_above": None, **options})
         self.trainer: pl.Trainer = build(plain["trainer"], "trainer")(
+            max_steps=-1,  # of which a run counts its own
             logger=pl.loggers.CSVLogger(folder, name="log", version=""),
             callbacks=[*callbacks, *([self.guard] if guard else [])],
             enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks),
@@ -114,6 +115,11 @@ def infinite_gradient(module: VAEModule) -> None:
     """The loss of one image becomes 1.5e38, its derivative by sigma = 1/2 is four times that: too much for float32."""
     module.model.likelihood.log_sigma.fill_(math.log(0.5))  # type: ignore[operator, union-attr]
     module.model.likelihood.project.layers[0].bias.fill_(0.5 * math.sqrt(3e38 / 64))  # type: ignore[union-attr, operator, index]
+
+
+def spoilt_decoder(module: VAEModule) -> None:
+    """A weight of the decoder is infinite: its unit is saturated and finite, gradients below it are not."""
+    module.model.decoder.layers[0].weight.view(-1)[0] = math.inf  # type: ignore[union-attr, operator, index]
 
 
 def spoilt_encoder(module: VAEModule) -> None:

@@ -68,6 +68,20 @@ def test_what_decides_the_result_makes_another_run(other: dict[str, object]) -> 
     assert identity(changed(**other)) != identity(PLAIN)
 
 
+def test_one_batch_is_not_all_of_them() -> None:
+    """1 and 1.0 mean the same where a number is meant, and not where one may type a share."""
+    assert identity(changed(trainer__limit_train_batches=1)) != identity(changed(trainer__limit_train_batches=1.0))
+    assert identity(changed(trainer__limit_train_batches=5)) == identity(changed(trainer__limit_train_batches=5.0))
+    assert identity(changed(data__validation_size=1)) != identity(changed(data__validation_size=1.0))
+
+
+def test_the_floor_on_steps_counts_where_no_epochs_are_typed() -> None:
+    few, many = ({**PLAIN, "budget": {"epochs": 3, "min_steps": steps}} for steps in (10, 2000))
+    assert identity(few) != identity(many)
+    typed = [{**plain, "trainer": {**plain["trainer"], "max_epochs": 3}} for plain in (few, many)]
+    assert identity(typed[0]) == identity(typed[1])
+
+
 def cell(folder: Path, **record: object) -> str:
     write_json(folder / "cell.json", {"identity": "a" * 16, **record})
     return read_cell(folder, "a" * 16, []).state

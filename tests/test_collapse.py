@@ -17,9 +17,11 @@ from nelbo.evaluation.collapse import ranges, since
 from nelbo.evaluation.linear_theory import final_beta, linear_theory
 from nelbo.evaluation.measure import Findings, NoMeaning
 from nelbo.heads.posterior import LOG_SCALE_BOUND
+from nelbo.metrics.collapse import collapse_warning
 from nelbo.models import VAE
 from nelbo.schedules import as_schedule
 from nelbo.training.callbacks import History
+from tests.conftest import Train
 from tests.factors import LIKELIHOODS, PRIORS, SHAPE, images, make_vae
 from tests.subjects import make_subject
 
@@ -143,6 +145,52 @@ def test_ranges() -> None:
 )
 def test_the_final_beta_is_where_its_schedule_ends(beta: object) -> None:
     assert final_beta({"objective": {"beta": beta}}) == as_schedule("beta", beta, minimum=0)(math.inf)
+
+
+def test_where_steps_were_few_longer_training_is_advised_first() -> None:
+    x, vectors = with_spectrum()
+    longer = "if they should be in use: longer training, trainer.max_steps=2000 (the run made 132 steps); a lower"
+    assert longer in measure(best_linear(vectors, [4, 0]), x, 0.5, steps=132).warnings[-1]
+    for steps in (2000, None):
+        assert (
+            "if they should be in use: a lower"
+            in measure(best_linear(vectors, [4, 0]), x, 0.5, steps=steps).warnings[-1]
+        )
+
+
+ELBO = "nelbo.objectives.NegativeELBO"
+
+
+@pytest.mark.parametrize(
+    ("steps", "objective", "remedy"),
+    [
+        (132, {"_target_": ELBO, "beta": 16}, "longer training, trainer.max_steps=2000 (the run made 132 steps)"),
+        (2002, {"_target_": ELBO, "beta": 16}, "a smaller weight on the KL than objective.beta=16"),
+        (2002, {"_target_": ELBO, "beta": {"linear": {"steps": 9, "end": 8}}}, "on the KL than objective.beta=8"),
+        (2002, {"_target_": ELBO, "beta": 1}, "a lower learning rate than optimizer.lr=0.05"),
+        (2002, {"_target_": "nelbo.objectives.BetaTC", "beta": 6}, "a lower learning rate than optimizer.lr=0.05"),
+    ],
+)
+def test_a_run_that_ends_collapsed_says_what_to_try_first(steps: int, objective: dict[str, Any], remedy: str) -> None:
+    config = {"objective": objective, "optimizer": {"lr": 0.05}, "trainer": {"limit_train_batches": 1.0}}
+    collapsed = {"test/kl": 0.012, "test/active_units": 0.0, "steps": steps}
+    line = collapse_warning(collapsed, config)
+    assert line.startswith("the latents have collapsed (KL 0.012 nats an image, 0 active units); try first: ")
+    assert remedy in line
+    assert collapse_warning({**collapsed, "test/active_units": 1.0}, config)  # by its KL
+    assert collapse_warning({**collapsed, "test/kl": 0.8}, config)  # by its units, as under free bits
+    for healthy in ({**collapsed, "test/kl": 0.8, "test/active_units": 1.0}, {"test/active_units": 0.0}):
+        assert collapse_warning(healthy, config) == ""
+    for share in (5, 1, 0.5):
+        assert collapse_warning(collapsed, {**config, "trainer": {"limit_train_batches": share}}) == ""
+
+
+def test_a_collapsed_run_says_so_in_its_log(train: Train, tmp_path: Path) -> None:
+    done = train("model=conv_vae", "data=digits", "trainer.max_epochs=1", "callbacks=none", "logger=none")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "have collapsed" in line]
+    assert "0 active units); try first: longer training, trainer.max_steps=2000 (the run made 11 steps)" in line
+    assert line in (tmp_path / "run" / "train.log").read_text()
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)

@@ -9,17 +9,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nelbo.build import Factory, build
-from nelbo.checks import select
+from nelbo.checks import CHECKS, select
 from nelbo.cli import TYPED_KEYS, hydra_options, register_resolvers
 from nelbo.evaluation.extractors import Extractor
 from nelbo.evaluation.measure import JointMeasure, Measure
 from nelbo.pictures import Picture
 from nelbo.run import resolve
+from nelbo.trainer_keys import REFUSED
 from tests.conftest import ROOT
 from tests.factors import CODE_POSTERIORS, CODE_PRIORS
 
@@ -149,7 +151,7 @@ def test_data_bring_their_likelihood_and_the_command_line_wins() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_models_bring_their_budget_and_smoke_and_the_command_line_win(model: str) -> None:
     config = plain(f"model={model}")
-    assert config["trainer"]["max_epochs"] == config["budget"]["epochs"] > 1
+    assert config["trainer"]["max_epochs"] is None and config["budget"]["epochs"] > 1
     assert config["optimizer"]["lr"] == config["budget"]["lr"]
     assert config["data"]["batch_size"] == config["budget"]["batch_size"]
     smoke = plain(f"model={model}", "trainer=smoke")
@@ -162,9 +164,15 @@ def test_natural_images_bring_their_latents_and_the_command_line_wins() -> None:
     assert plain("data=mnist")["model"]["latent_dim"] == 8
     assert plain("data=cifar10")["model"]["latent_dim"] == plain("data=cifar100")["model"]["latent_dim"] == 512
     assert plain("data=cifar10", "model.latent_dim=3")["model"]["latent_dim"] == 3
-    assert plain("data=cifar10")["trainer"]["max_epochs"] == 24
-    assert plain("data=cifar10", "model=mlp_vae", "budget=linear")["trainer"]["max_epochs"] == 1000
+    assert plain("data=cifar10")["budget"]["epochs"] == 24
+    assert plain("data=cifar10", "model=mlp_vae", "budget=linear")["budget"]["epochs"] == 1000
     assert plain("data=cifar10", "trainer=smoke")["trainer"]["max_epochs"] == 1
+
+
+def test_every_option_of_the_trainer_is_a_checked_key_or_refused_with_a_reason() -> None:
+    shipped = plain("model=mlp_vae")["trainer"].keys() - {"_target_", "_partial_"}
+    assert shipped | REFUSED.keys() == set(inspect.signature(pl.Trainer).parameters) and not shipped & REFUSED.keys()
+    assert {f"trainer.{key}" for key in shipped | REFUSED.keys()} <= CHECKS.keys()
 
 
 def test_levels_follow_the_data() -> None:
@@ -176,7 +184,8 @@ def test_levels_follow_the_data() -> None:
 def test_the_keys_that_people_type_exist() -> None:
     config = plain()
     for key in TYPED_KEYS:
-        assert select(config, key) is not None, key
+        parent, _, name = key.rpartition(".")
+        assert name in (select(config, parent) if parent else config), key
 
 
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "sweep"])

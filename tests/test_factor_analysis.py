@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 SIDE, FACTORS = 8, 4
 SIGNAL_TO_NOISE = (16, 8, 4, 2)
 """Eigenvalues of W^T Psi^-1 W: distinct, so that the axes are identified too."""
-BUDGET = ("optimizer.lr=0.02", "optimizer.betas=[0.9,0.95]", "objective.num_samples=4", "budget.epochs=300")
+BUDGET = ("optimizer.lr=0.02", "optimizer.betas=[0.9,0.95]", "objective.num_samples=4", "trainer.max_epochs=300")
 """4,800 steps of 256 images."""
 
 

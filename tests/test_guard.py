@@ -11,10 +11,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from nelbo.data.loader import Batches
 from nelbo.errors import ConfigError, Diverged
 from nelbo.loading import read_plain
+from nelbo.runs.replay import replay
 from nelbo.training.callbacks import Guard, TrainingScalars, guard
-from tests.diverging import Poke, Training, infinite_gradient, infinite_loss, spoilt_encoder
+from tests.diverging import Change, Poke, Training, infinite_gradient, infinite_loss, spoilt_decoder, spoilt_encoder
 
 ONE_IMAGE = ("data.batch_size=1", "data.validation_size=1300")
 
@@ -100,6 +102,54 @@ def test_gradients_that_are_not_finite_under_a_finite_loss_stop_it_too(tmp_path:
     bundle, _ = bundle_of(tmp_path)
     assert bundle["failure"]["gradients"] == ["model.likelihood.log_sigma"] and not not_finite(bundle)
     assert math.isfinite(bundle["failure"]["loss"])
+
+
+def kl_of_lit(pixel: int) -> Change:
+    """The KL becomes infinite for images in which this pixel is not 0: their code is 1e20."""
+
+    def change(module: Any) -> None:
+        encoder, posterior = module.model.encoder.layers[1], module.model.posterior.project.layers[0]
+        for value in (encoder.weight, encoder.bias, posterior.weight, posterior.bias):
+            value.zero_()
+        encoder.weight[0, pixel] = 100
+        posterior.weight[0, 0] = 1e20
+
+    return change
+
+
+def test_of_the_batches_of_one_step_the_one_that_is_not_finite_is_named_and_replayed(tmp_path: Path) -> None:
+    """Four of one image each make a step: a pixel is chosen that in the second step only the second of them has."""
+    training = Training(tmp_path, *ONE_IMAGE, "trainer.accumulate_grad_batches=4")
+    order = Batches(len(training.data.splits["train"]), 1, shuffle=True, seed=training.data.order_seed).batches()
+    images = training.data.splits["train"].__getitems__(torch.cat(order[4:8]))[0].flatten(1)
+    lit = (images > 0).int()
+    pixel = int((lit == torch.tensor([[0], [1], [0], [0]])).all(dim=0).nonzero()[0])
+    poke = Poke(kl_of_lit(pixel), 1)
+    training = Training(tmp_path, *ONE_IMAGE, "trainer.accumulate_grad_batches=4", callbacks=(poke,))
+    message = stopped(training)
+    assert "at step 1 (epoch 1, batch 6, which is 2 of the 4 of this step): kl is inf; lower optimizer.lr" in message
+    bundle, file = bundle_of(tmp_path)
+    assert bundle["batch"] == 5 and bundle["indices"].tolist() == order[5].tolist()
+    assert replay(file).is_exact and same(training.module.state_dict(), poke.before)
+
+
+def test_a_loss_is_recorded_undivided_where_steps_have_several_batches(tmp_path: Path) -> None:
+    training = Training(tmp_path, "trainer.accumulate_grad_batches=3", callbacks=(Poke(spoilt_decoder, 1),))
+    message = stopped(training)
+    assert (
+        "at step 1 (epoch 1, batch 4, which is 1 of the 3 of this step): the gradient norm of model.encoder" in message
+    )
+    bundle, _ = bundle_of(tmp_path)
+    assert bundle["failure"]["loss"] == bundle["failure"]["terms"]["nelbo"]
+
+
+def test_a_step_of_several_batches_is_left_out_as_a_whole(tmp_path: Path) -> None:
+    """With it what its first batch did to the running variance of an optimal sigma."""
+    options = ("likelihood=gaussian_optimal", "trainer.accumulate_grad_batches=2")
+    training = Training(tmp_path, *options, skip_above=1e-6)
+    before = {name: value.clone() for name, value in training.module.state_dict().items()}
+    training.fit()
+    assert training.guard.skipped == 6 and same(training.module.state_dict(), before)
 
 
 def test_what_the_forward_pass_changed_is_as_before(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_the_levels_lie_in_gaps_and_the_latents_on_both_sides() -> None:
 
 
 def test_two_cells_are_reverse_water_filling(tmp_path: Path) -> None:
-    check(tmp_path, (2, 16), (6.5,), "budget.epochs=500")
+    check(tmp_path, (2, 16), (6.5,), "trainer.max_epochs=500")
 
 
 @pytest.mark.slow

@@ -12,7 +12,16 @@ import torch
 
 from nelbo.errors import CheckpointError, ConfigError, NelboError
 from nelbo.runs.replay import KINDS, print_replay, replay
-from tests.diverging import Change, Poke, Training, infinite_gradient, infinite_kl, infinite_loss, spoilt_encoder
+from tests.diverging import (
+    Change,
+    Poke,
+    Training,
+    infinite_gradient,
+    infinite_kl,
+    infinite_loss,
+    spoilt_decoder,
+    spoilt_encoder,
+)
 from tests.forks import forked
 from tests.test_guard import ONE_IMAGE, stopped
 
@@ -40,8 +49,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (infinite_kl, ("likelihood=gaussian_optimal",)),  # in training its sigma is the batch's
         (infinite_loss, ("trainer.precision=bf16-mixed",)),
         (infinite_gradient, ONE_IMAGE),
+        (spoilt_decoder, ("trainer.accumulate_grad_batches=3", "trainer.max_epochs=5")),
+        (infinite_kl, ("likelihood=gaussian_optimal", "trainer.accumulate_grad_batches=3", "trainer.max_epochs=5")),
     ],
-    ids=["pixels", "noise", "beta", "sigma", "batch", "precision", "gradient"],
+    ids=["pixels", "noise", "beta", "sigma", "batch", "precision", "gradient", "share", "accumulated"],
 )
 def test_a_step_fails_again_bit_for_bit(tmp_path: Path, change: Change, overrides: tuple[str, ...]) -> None:
     """Terms beside the infinite one are finite, and show that pixels, noise and schedules are as they were."""

@@ -21,10 +21,19 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from nelbo.config_changes import (
+    ABSENT,
+    Changes,
+    differences,
+    in_the_shape_of,
+    is_one_of,
+    read_config,
+    value_at,
+    was_filled_in,
+)
 from nelbo.directory import AUTO, CHECKPOINTS, OVERRIDES, quoted
 from nelbo.errors import CheckpointError, first_line
 from nelbo.identity import MACHINE_FACTS
-from nelbo.resume import ABSENT, Changes, differences, in_the_shape_of, is_one_of, read_config, value_at, was_filled_in
 
 OF_ONE_START = ("resume", "resume_changes", "sweep", "trial")
 """Keys that say how a run was started, and not what it is."""
@@ -87,7 +96,7 @@ def restore(config: DictConfig, plain: Mapping[str, Any], folder: Path) -> None:
         alike = {**alike, "logger": before["logger"]}
     for key, (was, now) in differences(before, alike).items():
         meant = is_one_of(key, (*MACHINE_FACTS, *typed)) or any(is_one_of(other, (key,)) for other in typed)
-        if meant or was_filled_in(before, plain, (was, now)) or value_at(before, key) is ABSENT:
+        if meant or was_filled_in(before, plain, key, (was, now)) or value_at(before, key) is ABSENT:
             continue
         with open_dict(config):
             OmegaConf.update(config, key, was, merge=False, force_add=True)

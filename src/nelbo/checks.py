@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nelbo import trainer_keys
 from nelbo.build import RUN_PREFIXES, check_targets, user_prefixes
-from nelbo.errors import ConfigError, at_most, boolean, choice, integer, number, positive_integer
+from nelbo.errors import ConfigError, boolean, choice, integer, number, positive_integer
 from nelbo.trainer_checks import check_loggers, check_optimizer, check_scheduler
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
@@ -169,17 +170,13 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "trainer.num_nodes": lambda key, value: integer(key, value, minimum=1, maximum=MOST_PROCESSES),
     "trainer.strategy": lambda key, value: choice(key, value, STRATEGIES),
     "trainer.precision": lambda key, value: choice(key, value, ("32-true", "bf16-mixed")),
-    "trainer.max_epochs": positive_integer,
-    "trainer.min_epochs": at_most,
-    "trainer.check_val_every_n_epoch": positive_integer,
     "trainer.log_every_n_steps": positive_integer,
     "trainer.accumulate_grad_batches": positive_integer,
     "trainer.gradient_clip_val": _or_none(_not_negative),
     "trainer.gradient_clip_algorithm": _or_none(lambda key, value: choice(key, value, ("norm", "value"))),
-    "trainer.min_steps": at_most,
-    "trainer.max_steps": lambda key, value: value == -1 or positive_integer(key, value),
     "trainer.val_check_interval": _or_none(_batches),
     "trainer.limit_train_batches": _batches,
+    "trainer.overfit_batches": _batches_or_none,
     "trainer.limit_val_batches": _batches_or_none,
     "trainer.limit_test_batches": _batches,
     "trainer.num_sanity_val_steps": lambda key, value: integer(key, value, minimum=-1),
@@ -188,18 +185,8 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     ),
     **{f"trainer.{name}": boolean for name in ("detect_anomaly", "inference_mode", "sync_batchnorm")},
     "trainer.benchmark": _or_none(boolean),
-    "trainer.deterministic": _or_none(lambda key, value: choice(key, value, (True, False, "warn"))),  # type: ignore[arg-type]
-    "trainer.enable_model_summary": boolean,
     "trainer.profiler": _profiler,
-    "trainer.logger": _set_elsewhere(
-        "a run's logger is a group of its own: logger=none|tensorboard|csv, or [csv,tensorboard]"
-    ),
-    "trainer.callbacks": _set_elsewhere("a run's callbacks are a group of their own: +callbacks.NAME={_target_:...}"),
-    "trainer.plugins": _set_elsewhere("a run's checkpoints are written by a plugin of its own"),
-    "trainer.default_root_dir": _set_elsewhere("a run's directory is hydra.run.dir=..."),
-    "trainer.enable_progress_bar": _set_elsewhere("the progress bar is a callback: ~callbacks.progress leaves it out"),
-    "trainer.enable_checkpointing": _set_elsewhere("a run writes checkpoints, for its results are those of the best"),
-    "trainer.fast_dev_run": _set_elsewhere("it writes no checkpoint to test: trainer=smoke takes seconds"),
+    **trainer_keys.CHECKS,
 }
 """By key, where the config has it."""
 
@@ -269,6 +256,7 @@ def _check_groups(plain: Mapping[str, Any]) -> None:
 
 
 def _check_together(plain: Mapping[str, Any]) -> None:
+    trainer_keys.check_together(plain["trainer"], plain.get("budget"))
     devices, batch_size = select(plain, "trainer.devices"), select(plain, "data.batch_size")
     several = len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) else 1
     if several > 1 and batch_size == 1:

@@ -30,6 +30,7 @@ from nelbo.streams import outlive_readers
 from nelbo.sweeps.job import plain_config, run_cell, world_size_from_outside
 from nelbo.sweeps.names import directory_name
 from nelbo.sweeps.own_targets import message_of_hydra
+from nelbo.trainer_keys import refusal
 
 log = logging.getLogger(__name__)
 USAGE_ERROR = 2
@@ -250,12 +251,16 @@ def explain(error: Exception, script: str = "train.py") -> str:
         return f"{typed or 'a group'}: a group needs the name of one of its options; python {script} --help lists them"
     if match := re.match(r"Could not override '([^']+)'", text):
         key = match[1]
+        if reason := refusal(key):
+            return f"{_typed(key)}: {reason}"
         suggestion = re.search(r"Did you mean:? '([^']+)'", text + cause)
         meant = _meant(key, suggestion[1] if suggestion else "")
         if f"full_key: {key}." in cause:  # Hydra merges mappings, and the one that stands there has other keys
             return f"{_typed(key)}: there is another schedule already; replace it with ~{key} '+{_typed(key)}'"
         question = f"did you mean {meant}? " if meant else ""
         return f"{_typed(key)}: there is no such key; {question}python {script} --cfg job lists them"
+    if match := re.match(r"Could not append to config. An item is already at '([^']+)'", text):
+        return f"+{_typed(match[1]).lstrip('+')}: the key is there already; leave out the +"
     if match := re.match(r"Ambiguous value for argument '([^']+)'", text):
         if Path(script).name != "train.py":
             return f"{match[1]}: several values are a list: key=[a,b]"

@@ -72,6 +72,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1, default=str) + "\n")
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """What a file holds; empty if it is absent, torn or no object."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def sync_directory(folder: Path) -> None:
     """Have the system keep the names in `folder`."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -23,11 +23,29 @@ MACHINE_FACTS = (
 )
 """What may differ between machines, searches and grids, or starts of a run, without another result being meant."""
 
-FREE_TO_CHANGE = (*MACHINE_FACTS, "budget", "trainer.max_epochs")
+FREE_TO_CHANGE = (*MACHINE_FACTS, "budget", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
 """What may differ when a run goes on. What the budget says stands elsewhere too, where it is compared."""
 
-ADDED_LATER: dict[str, Any] = {"float32": None, "init_from": None}
+ADDED_LATER: dict[str, Any] = {
+    "float32": None,
+    "init_from": None,
+    **dict.fromkeys(("trainer.min_epochs", "trainer.max_steps", "trainer.min_steps", "trainer.max_time")),
+    **dict.fromkeys(("trainer.val_check_interval", "trainer.gradient_clip_algorithm")),
+    **dict.fromkeys(("trainer.deterministic", "trainer.benchmark")),
+    "trainer.num_nodes": 1,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.overfit_batches": 0,
+    "trainer.sync_batchnorm": False,
+    "trainer.inference_mode": True,
+}
 """Keys that runs of earlier versions do not have, with the values under which a run is the same as theirs."""
+
+NUMBER_OR_SHARE = (
+    *("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches", "val_check_interval"),
+    *("validation_size", "test_size", "total_steps", "T_max", "total_iters", "step_size", "milestones", "T_0"),
+    *("step_size_up", "step_size_down", "anneal_epochs"),
+)
+"""Keys at which 1 is one of something and 1.0 is all."""
 
 LENGTH = 16
 
@@ -51,6 +69,8 @@ def identity(plain: Mapping[str, Any], without: Sequence[str] = MACHINE_FACTS) -
             holder.pop(key, None)
     if told.get("init_from") is not None:
         told["init_from"] = content(told["init_from"])
+    if told.get("trainer", {}).get("max_epochs") is not None:
+        told.get("budget", {}).pop("min_steps", None)  # it raises no number that is typed
     text = json.dumps(_same_numbers(told), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
@@ -94,10 +114,12 @@ def with_loggers_as_before(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {**plain, "logger": used[0] if used else {}} if len(used) < 2 else dict(plain)
 
 
-def _same_numbers(value: Any) -> Any:
-    """1 and 1.0 are written alike: which one is typed means nothing."""
+def _same_numbers(value: Any, key: str = "") -> Any:
+    """1 and 1.0 are written alike, but where the one is a number and the other all of something."""
     if isinstance(value, Mapping):
-        return {key: _same_numbers(item) for key, item in value.items()}
+        return {name: _same_numbers(item, str(name)) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_same_numbers(item) for item in value]
+        return [_same_numbers(item, key) for item in value]
+    if key in NUMBER_OR_SHARE and type(value) is int and value == 1:
+        return "one"
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -45,8 +45,13 @@ def print_report(metrics: Mapping[str, Any], folder: Path) -> None:
     console.print(table)
     home = os.path.relpath(folder)
     rate, seconds, epochs = metrics["images_per_second"], metrics["train_seconds"], metrics["epochs"]
-    console.print(f"trained    {epochs} epochs in {seconds:.1f} s, {rate:,.0f} images/s", highlight=False)
+    steps = f" ({metrics['steps']:,} steps)" if "steps" in metrics else ""
+    console.print(f"trained    {epochs} epochs{steps} in {seconds:.1f} s, {rate:,.0f} images/s", highlight=False)
+    tested = ""
+    if "ended_by" in metrics:
+        console.print(f"ended by   {metrics['ended_by']}", highlight=False, markup=False)
+        tested = f" (epoch {metrics['checkpoint_epoch']}, step {metrics['checkpoint_step']:,})"
     console.print(f"run        {home}", highlight=False)
-    console.print(f"checkpoint {home}/checkpoints/best.ckpt", highlight=False)
+    console.print(f"checkpoint {home}/checkpoints/best.ckpt{tested}", highlight=False)
     if (folder / "tensorboard").exists():
         console.print(f"look       tensorboard --logdir {home}", highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shlex
 import sys
@@ -11,20 +12,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from nelbo.directory import AUTO, CHECKPOINTS, CONFIG, MARK, METRICS, WRITTEN, quoted, refuse_files
-from nelbo.errors import CheckpointError, ConfigError, DamagedCheckpoint, first_line
-from nelbo.identity import FREE_TO_CHANGE, MACHINE_FACTS, content, with_loggers_as_before
+from nelbo.config_changes import (
+    ABSENT,
+    Changes,
+    differences,
+    in_the_shape_of,
+    is_one_of,
+    read_config,
+    value_at,
+    was_filled_in,
+)
+from nelbo.directory import AUTO, CHECKPOINTS, MARK, METRICS, WRITTEN, quoted, refuse_files
+from nelbo.errors import CheckpointError, ConfigError, DamagedCheckpoint
+from nelbo.identity import FREE_TO_CHANGE, MACHINE_FACTS, content
 from nelbo.loading import read_checkpoint
 from nelbo.rewind import Lengths
 
 log = logging.getLogger(__name__)
 
-Changes = dict[str, tuple[Any, Any]]
-ABSENT = object()
 
-AT_AN_EPOCHS_END = ("data", "trainer.devices", "trainer.num_nodes", "trainer.limit_train_batches")
+AT_AN_EPOCHS_END = (
+    *("data", "trainer.devices", "trainer.num_nodes", "trainer.limit_train_batches", "trainer.overfit_batches"),
+)
 """Where a run stands within an epoch is told in batches, which these keys decide."""
 
 
@@ -37,7 +46,8 @@ class Found:
         step: optimiser steps done.
         epochs: that are over.
         batches: of the next epoch that are over.
-        over: whether training was ended before its last epoch.
+        over: whether a callback had ended training before its last epoch.
+        in_validation: whether it was written where a validation begins, which is run again.
         best: whether best.ckpt is there, whole.
         provenance: of the data that it was trained on.
         logs: how long the run's logs were.
@@ -51,6 +61,7 @@ class Found:
     epochs: int
     batches: int
     over: bool
+    in_validation: bool
     best: bool
     provenance: Mapping[str, Any]
     logs: Lengths
@@ -78,6 +89,11 @@ class Found:
             told = {f"environment.{key}": pair for key, pair in changed.items()}
             entries[-1]["changes"] = {**entries[-1]["changes"], **told}
         return list(entries)
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Epochs that are over, and batches of the next one."""
+        return self.epochs, self.batches
 
 
 def find(
@@ -117,14 +133,7 @@ def find(
     ):
         mend = f"is where a run starts from; the one in {folder} goes on from its own weights: leave that as it was"
         raise ConfigError("init_from", plain["init_from"], mend)
-    most = plain["trainer"]["max_epochs"]
-    if found.epochs > most:
-        raise ConfigError("trainer.max_epochs", most, f"{folder} has trained {found.epochs} epochs already")
-    if not found.best and (found.over or found.epochs == most):
-        lost = folder / CHECKPOINTS / "best.ckpt"
-        raise CheckpointError(
-            f"{lost}: is lost, and training is over; a copy of last.ckpt in its place would be tested"
-        )
+    refuse_less(found, folder, plain["trainer"]["max_epochs"], plain["trainer"].get("max_steps"))
     if found.batches and (within := [key for key in changed if is_one_of(key, AT_AN_EPOCHS_END)]):
         mend = f"the run stopped within an epoch, after {found.batches} batches of it: {within[0]} must be as it was"
         raise ConfigError("resume_changes", plain["resume_changes"], mend)
@@ -135,6 +144,41 @@ def find(
         entry = {"step": found.step, "changes": {key: list(values) for key, values in changed.items()}}
         found = replace(found, resumed=[*found.resumed, entry])
     return found
+
+
+def refuse_less(found: Found, folder: Path, epochs: int | None, steps: int | None) -> None:
+    """Refuse to go on with a run that has trained longer than it shall, or that cannot be tested any more.
+
+    Args:
+        found: where it stands.
+        folder: the run's directory.
+        epochs: how many it shall train for; None or -1: no limit.
+        steps: how many optimiser steps it shall make; the same.
+
+    Raises:
+        ConfigError: if it has trained longer.
+        CheckpointError: if training is over, and the checkpoint to test is not there.
+    """
+    most, most_steps = (math.inf if limit in (None, -1) else limit for limit in (epochs, steps))
+    if found.epochs > most:
+        raise ConfigError("trainer.max_epochs", most, f"{folder} has trained {found.epochs} epochs already")
+    if found.step > most_steps:
+        raise ConfigError("trainer.max_steps", most_steps, f"{folder} has made {found.step} steps already")
+    is_over = found.over or found.epochs == most or found.step == most_steps
+    if is_over and not found.best and not found.in_validation:
+        lost = folder / CHECKPOINTS / "best.ckpt"
+        raise CheckpointError(
+            f"{lost}: is lost, and training is over; a copy of last.ckpt in its place would be tested"
+        )
+
+
+def longer(found: Found, folder: Path, epochs: int) -> list[dict[str, Any]]:
+    """What to note in the record where the budget, and no typed number, gives another number of epochs than before."""
+    before = read_config(folder)["trainer"].get("max_epochs")
+    if before == epochs:
+        return []
+    log.warning("from step %d on with trainer.max_epochs=%d, which was %s", found.step, epochs, before)
+    return [{"step": found.step, "changes": {"trainer.max_epochs": [before, epochs]}}]
 
 
 def refuse_what_is_there(folder: Path) -> None:
@@ -187,6 +231,7 @@ def found_in(file: Path, checkpoint: Mapping[str, Any]) -> Found:
         epochs=epoch["processed"],
         batches=batch["ready"] if epoch["ready"] > epoch["processed"] else 0,
         over=checkpoint["over"],
+        in_validation=checkpoint.get("in_validation", False),
         best=False,
         provenance=record["provenance"],
         logs=checkpoint["logs"],
@@ -197,7 +242,7 @@ def found_in(file: Path, checkpoint: Mapping[str, Any]) -> Found:
 
 
 def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path], Any]) -> Changes:
-    """What differs from how the run began, where that is allowed: the epochs, and what `resume_changes` names.
+    """What differs from how the run began, where that is allowed: how long it trains, and what `resume_changes` names.
 
     Raises:
         ConfigError: listing what else differs.
@@ -207,7 +252,7 @@ def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path
     differ = {
         key: pair
         for key, pair in differences(before, now).items()
-        if not was_filled_in(before, plain, pair) and not is_one_of(key, (*MACHINE_FACTS, "budget"))
+        if not was_filled_in(before, plain, key, pair) and not is_one_of(key, (*MACHINE_FACTS, "budget"))
     }
     if new := [key for key in differ if value_at(before, key) is ABSENT]:
         # A key that the shipped config has got since the run began is no change where it is what that says.
@@ -220,54 +265,6 @@ def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path
         mend = f"the run there began otherwise: {told}; allow it with 'resume_changes=[{','.join(refused)}]'"
         raise ConfigError("resume", plain["resume"] or AUTO, mend)
     return differ
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The config that a run began with.
-
-    Raises:
-        CheckpointError: if it cannot be read.
-    """
-    try:
-        found = yaml.safe_load((folder / CONFIG).read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: cannot be read ({first_line(error)})") from error
-    if not isinstance(found, dict) or not isinstance(found.get("data"), dict):
-        raise CheckpointError(f"{folder / CONFIG}: is not a run's config")
-    return found
-
-
-def in_the_shape_of(before: Mapping[str, Any], plain: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A config as a run that began with `before` would have written it: one logger may have stood there unnamed."""
-    return with_loggers_as_before(plain) if "_target_" in (before.get("logger") or {}) else plain
-
-
-def value_at(plain: Any, key: str) -> Any:
-    """The value at a dotted key; `ABSENT` where there is none."""
-    for part in key.split("."):
-        plain = plain.get(part, ABSENT) if isinstance(plain, Mapping) else ABSENT
-    return plain
-
-
-def was_filled_in(before: Mapping[str, Any], plain: Mapping[str, Any], pair: tuple[Any, Any]) -> bool:
-    """Whether two values differ because the run took what the images say for null, also where that is interpolated."""
-    unsaid = [part for part in ("shape", "levels") if plain["data"].get(part, "") is None]
-    return any(pair == (before["data"].get(part), None) for part in unsaid)
-
-
-def is_one_of(key: str, names: Sequence[str]) -> bool:
-    """Whether a dotted key is one of `names`, or below one."""
-    return any(key == name or key.startswith(f"{name}.") for name in names)
-
-
-def differences(before: Any, after: Any, path: str = "") -> Changes:
-    """What two plain configs say differently, by dotted key; None where one of them says nothing."""
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        found: Changes = {}
-        for key in dict.fromkeys([*before, *after]):
-            found |= differences(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
-        return found
-    return {} if before == after else {path: (before, after)}
 
 
 def how_to_go_on(folder: Path) -> str:

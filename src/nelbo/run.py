@@ -19,7 +19,6 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
-from torch import Tensor
 
 from nelbo import as_it_was, directory, resume
 from nelbo.build import build
@@ -37,11 +36,11 @@ from nelbo.errors import (
 )
 from nelbo.files import write_json
 from nelbo.identity import identity
+from nelbo.loading import read_checkpoint
+from nelbo.metrics.collapse import collapse_warning
 from nelbo.models import VAE
 from nelbo.objectives import Objective
-from nelbo.randomness import isolated
 from nelbo.report import headline, print_report
-from nelbo.trace import Trace
 from nelbo.training import VAEModule
 from nelbo.training.callbacks import (
     Checkpoints,
@@ -53,15 +52,16 @@ from nelbo.training.callbacks import (
     Throughput,
 )
 from nelbo.training.foreign import named_errors
+from nelbo.training.length import set_length, training_length
 from nelbo.training.loggers import log_names
 from nelbo.training.optimizers import build_optimizer
+from nelbo.training.outcome import outcome
+from nelbo.training.probe import probe
 from nelbo.training.signals import Signals, requeue
-from nelbo.training.trainer import checkpoint_bytes, make_trainer, validation_interval
+from nelbo.training.trainer import checkpoint_bytes, make_trainer
 from nelbo.training.weights import refuse_other_tensors, start_from, told_in_metrics
 
 log = logging.getLogger(__name__)
-
-PROBE = 2
 
 
 def run(config: DictConfig) -> float:
@@ -94,7 +94,7 @@ def run(config: DictConfig) -> float:
     with lock, Signals() as signals, float32(plain["float32"]):
         ended = directory.finished(folder, plain)
         if ended and asked:
-            log.info("this run has ended already; a larger trainer.max_epochs goes on with it")
+            log.info("this run has ended already; a larger trainer.max_epochs or max_steps goes on with it")
             print_report(ended, folder)
             return headline(ended)
         found = resume.find(folder, plain, asked, as_it_was.first_config)
@@ -142,7 +142,7 @@ def fit_and_test(
         if found.provenance != data.provenance():
             mend = f"is not what {found.file} was trained on; train anew, in another directory"
             raise ConfigError("data", data.name, mend)
-        data.position = (found.epochs, found.batches)
+        data.position = found.position
     began = plain
     said = {"shape": list(data.shape or ()), "levels": data.levels}
     if unsaid := [key for key in said if plain["data"].get(key, "") is None]:  # a file's images say what they are
@@ -151,7 +151,7 @@ def fit_and_test(
         plain = resolve(config)
     model: VAE = build(plain["model"], "model", allowed)
     images = data.starting_images()
-    example = probe(model, objective, images, f"{data.name} ({data.protocol})")
+    example = probe(model, objective, images, data, HydraConfig.get().runtime.choices["likelihood"])
     model.initialize(images)
     objective.prepare(len(data.splits["train"]))
 
@@ -178,16 +178,17 @@ def fit_and_test(
     checkpoints = Checkpoints(
         folder / directory.CHECKPOINTS,
         signals,
-        every_n_epochs=validation_interval(plain["trainer"]),
+        every_n_epochs=plain["trainer"]["check_val_every_n_epoch"] or 1,
         validated=validated,
+        position=found.position if found else (0, 0),
         best_is_lost=found is not None and not found.best,
     )
-    throughput = Throughput()
+    throughput, dashboard = Throughput(), Dashboard(hyperparameters)
     watchers: list[pl.Callback] = [
         throughput,
         History(folder),
         EpochLines(throughput),
-        Dashboard(hyperparameters),
+        dashboard,
         RandomStates(),
         build(plain["guard"], "guard", allowed)(folder, plain),
         checkpoints,
@@ -197,8 +198,16 @@ def fit_and_test(
     trainer = make_trainer(plain, folder, module, watchers, allowed, validated=validated)
     data.check_batches(objective.least_batch, trainer.world_size, validated=validated)
     record["environment"] = environment(trainer.strategy.root_device, trainer.world_size)
+    length = training_length(plain, data, trainer)
+    set_length(length, trainer, module, checkpoints)
     if found:
+        resume.refuse_less(found, folder, length.epochs, length.max_steps)
         record["resumed"] = found.going_on(record["environment"])
+    dashboard.hyperparameters["trainer.max_epochs"] = length.epochs
+    if length.by_budget:  # as many epochs as it comes to with these data
+        record["resumed"] += resume.longer(found, folder, length.epochs) if found else []
+        OmegaConf.update(config, "trainer.max_epochs", length.epochs)
+        plain = resolve(config)
     if owner:
         texts = {
             directory.CONFIG: OmegaConf.to_yaml(OmegaConf.create(plain)),
@@ -215,7 +224,8 @@ def fit_and_test(
         with named_errors(plain["callbacks"]):
             trainer.fit(module, datamodule=data, ckpt_path=found.file if found else None)
         # Read before testing: that restores the callbacks to where the best checkpoint was written.
-        epochs = max(trainer.current_epoch, found.epochs if found else 0)
+        tested_at = resume.found_in(checkpoints.best, read_checkpoint(checkpoints.best))
+        ended = outcome(trainer, checkpoints.ending, length, tested_at.position, tested_at.step)
         seconds, cpu_seconds, rate = throughput.seconds, throughput.cpu_seconds, throughput.rate
         best = checkpoints.values
         with named_errors(plain["callbacks"]):
@@ -244,7 +254,7 @@ def fit_and_test(
         "identity": identity(known),
         "seed": plain["seed"],
         "threads": torch.get_num_threads(),
-        "epochs": epochs,
+        **ended,
         "train_seconds": seconds,
         "train_cpu_seconds": cpu_seconds,
         "images_per_second": rate,
@@ -260,6 +270,8 @@ def fit_and_test(
     diverged = [key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]
     if diverged:
         raise Diverged(f"training diverged: {diverged[0]} is {metrics[diverged[0]]}; lower optimizer.lr")
+    if line := collapse_warning(metrics, plain):
+        log.warning(line)
     return metrics
 
 
@@ -279,20 +291,3 @@ def choices(plain: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
     chosen = {group: HydraConfig.get().runtime.choices[group] for group in ("model", "data", "likelihood")}
     typed = {override.lstrip("+~").split("=")[0]: override.partition("=")[2] for override in overrides}
     return {key: value for key, value in typed.items() if key not in TYPED_KEYS} | chosen
-
-
-def probe(model: VAE, objective: Objective, x: Tensor, origin: str) -> Trace:
-    """One small pass before training: refuse pairs without meaning, and pixels outside the likelihood's support.
-
-    Raises:
-        ConfigError: naming the pair and the ways out.
-    """
-    with torch.no_grad(), isolated():
-        trace = model.eval().trace(x[:PROBE], objective.num_samples)
-    model.train()
-    objective.check(trace)
-    support = trace.px.support
-    if support is not None and not support.check(x).all():
-        mend = f"{origin} has pixels outside its support: {model.likelihood.mend}"
-        raise ConfigError("likelihood", HydraConfig.get().runtime.choices["likelihood"], mend, located=True)
-    return trace

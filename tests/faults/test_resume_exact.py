@@ -82,7 +82,7 @@ SHIPPED = (
     "scheduler=one_cycle optimizer._target_=torch.optim.NAdam",
     "scheduler=plateau scheduler.patience=0 scheduler.threshold=1e6",
     "trainer.gradient_clip_val=1.0",
-    "+trainer.accumulate_grad_batches=2",
+    "trainer.accumulate_grad_batches=2",
     "guard.skip_above=20",
     "+callbacks.average={_target_:pytorch_lightning.callbacks.EMAWeightAveraging}",
     "trainer.precision=bf16-mixed",

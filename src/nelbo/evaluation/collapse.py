@@ -13,10 +13,11 @@ from torch import Tensor
 from nelbo.distributions import Flow, StandardNormal
 from nelbo.errors import at_most, number
 from nelbo.evaluation.likelihood import require_density, require_vectors
-from nelbo.evaluation.linear_theory import LinearTheory, final_beta, linear_theory
+from nelbo.evaluation.linear_theory import LinearTheory, linear_theory
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject
 from nelbo.evaluation.passes import mean_variances
 from nelbo.metrics import KLPerUnit
+from nelbo.metrics.collapse import OTHER_BETAS, final_beta, longer_training
 from nelbo.metrics.units import ACTIVE_VARIANCE
 from nelbo.trace import unit_kl
 
@@ -150,13 +151,13 @@ def verdict(subject: Subject, latent_dim: int, inactive: Sequence[int], theory: 
 
 
 def remedies(subject: Subject) -> str:
-    """What may wake units, in words of the config, as far as the model does not have it."""
+    """What may wake units, in words of the config, as far as the run does not have it; the most likely first."""
     (latent,) = subject.example.latents
     beta = final_beta(subject.config)
     end = "" if beta in (None, 1) else f",end:{beta:g}"
-    objective, told = subject.config.get("objective") or {}, []
-    # The beta of beta-TC weighs something else.
-    if not objective or ("beta" in objective and objective.get("_target_") != "nelbo.objectives.BetaTC"):
+    objective, longer = subject.config.get("objective") or {}, longer_training(subject.steps)
+    told = [longer] if longer else []
+    if not objective or ("beta" in objective and objective.get("_target_") not in OTHER_BETAS):
         told.append("a lower objective.beta" + ("" if beta is None else f" than {beta:g}"))
         told.append(
             f"a KL warm-up, 'objective.beta={{linear:{{steps:2000{end}}}}}' or {{cyclical:{{steps:2000{end}}}}}"

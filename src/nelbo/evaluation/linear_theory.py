@@ -5,17 +5,15 @@ Shapes: K directions, D latent dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from torch import Tensor
 
 from nelbo.distributions import DiagonalNormal, NormalPixels
-from nelbo.errors import number
 from nelbo.evaluation.measure import NoMeaning, Subject
 from nelbo.evaluation.spectrum import Spectrum, spectrum, units_worth_it
+from nelbo.metrics.collapse import final_beta
 
 ELBO = "nelbo.objectives.NegativeELBO"
 
@@ -79,12 +77,3 @@ def linear_theory(subject: Subject) -> LinearTheory:
         raise NoMeaning(f"{told}: objective.beta=0 puts no weight on the KL, so every unit is worth it")
     found = spectrum(subject, latent.q.event_shape[0])
     return LinearTheory(found, beta * px.shared_scale.cpu().double().square().item())
-
-
-def final_beta(config: Mapping[str, Any]) -> float | None:
-    """The weight on the KL at the end of training: a number, or where its schedule, {name: options}, ends."""
-    beta = (config.get("objective") or {}).get("beta")
-    if isinstance(beta, Mapping):
-        (options,) = beta.values()
-        beta = options.get("end", 1.0)  # where a schedule that does not say ends
-    return None if beta is None else number("objective.beta", beta, minimum=0)

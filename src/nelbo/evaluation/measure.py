@@ -66,6 +66,7 @@ class Subject:
         classes: what the labels mean.
         dequantized_levels: how many levels uniform noise has filled, if the pixels are such.
         config: the run's, in plain containers; empty where only a checkpoint is left.
+        steps: optimiser steps that the model was trained for, where that is known.
         unit_kl_history: KL of each unit (D,) on the validation set by epoch, where the run wrote it.
         cache: where what is made once for a data set is kept.
         processes: this one and those that share the work.
@@ -85,6 +86,7 @@ class Subject:
     classes: Sequence[str] = ()
     dequantized_levels: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    steps: int | None = None
     unit_kl_history: Mapping[int, Sequence[float]] = field(default_factory=dict)
     cache: Path | None = None
     processes: Processes = field(default_factory=Processes)

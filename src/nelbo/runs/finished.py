@@ -19,8 +19,10 @@ from yaml import YAMLError
 from nelbo.build import build, user_prefixes
 from nelbo.data.fetch import cache_directory
 from nelbo.data.module import ImageData
+from nelbo.directory import METRICS
 from nelbo.errors import CheckpointError, ConfigError, DataError, choice, first_line
 from nelbo.evaluation.measure import Subject
+from nelbo.files import read_json
 from nelbo.loading import RECORD, build_model, checkpoint_file, read_checkpoint
 from nelbo.models import VAE
 from nelbo.rewind import UNIT_HISTORY
@@ -117,6 +119,11 @@ class FinishedRun:
         with self.file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
+    @property
+    def steps(self) -> int | None:
+        """Optimiser steps of the whole run, as its metrics.json says; else those of the checkpoint, if it says any."""
+        return read_json(self.folder / METRICS).get("steps") or self.step or None
+
     @cached_property
     def config(self) -> Mapping[str, Any]:
         """The run's config, in plain containers; without a run's directory, what the checkpoint has of it."""
@@ -193,6 +200,7 @@ class FinishedRun:
             classes=self.data.classes,
             dequantized_levels=self.data.dequantized_levels,
             config=self.config,
+            steps=self.steps,
             unit_kl_history=self.unit_kl_history,
             cache=cache_directory() / "extractors",
             **rest,

@@ -31,7 +31,7 @@ from nelbo.training.callbacks.crash import CRASH, FORMATS, Failure, failure
 from nelbo.training.callbacks.random_states import last_bits
 
 OBJECTIVE_PREFIXES = ("nelbo.objectives.", "nelbo.schedules.")
-MOST_THREADS = 1024
+MOST_THREADS, MOST_SHARES = 1024, 2**31
 
 # What a bundle must hold for a replay, and of which kind it must be.
 KINDS: dict[str, type] = {
@@ -112,7 +112,8 @@ def replay(file: Path, allow: Sequence[str] = (), moved: Mapping[str, Any] | Non
         prefix = "objective."
         objective.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         torch.set_num_threads(min(int(bits["threads"]), MOST_THREADS))
-        x = batch(run.data, bundle["indices"], bundle["epoch"], device)
+        rows, shares = [*bundle.get("before", []), bundle["indices"]], int(bundle.get("shares", 1))
+        batches = [batch(run.data, indices, bundle["epoch"], device) for indices in rows]
         restore(bundle["random_states"], device)
         recorded = Failure(**bundle["failure"])
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:  # whatever a stranger put there
@@ -122,9 +123,10 @@ def replay(file: Path, allow: Sequence[str] = (), moved: Mapping[str, Any] | Non
     with float32(config.get("float32")):
         with autocast:
             scheduled = model.advance(bundle["step"])
-            trace = model.trace(x, objective.num_samples)
-            loss = objective(trace, bundle["step"])
-        loss.total.backward()
+            for x in batches:
+                trace = model.trace(x, objective.num_samples)
+                loss = objective(trace, bundle["step"])
+                (loss.total / shares).backward()
     return Replay(
         recorded=recorded,
         found=failure(loss.total.detach(), loss.terms | scheduled, parts),
@@ -164,6 +166,11 @@ def read_bundle(file: Path) -> dict[str, Any]:
         or not (float32_setting is None or (isinstance(float32_setting, str) and float32_setting in FLOAT32))
     ):
         raise CheckpointError(f"{file}: is damaged: its config, epoch or step is none")
+    before, shares = bundle.get("before", []), bundle.get("shares", 1)
+    if not isinstance(before, list) or not all(isinstance(rows, Tensor) for rows in before):
+        raise CheckpointError(f"{file}: is damaged: the earlier batches of its step are none")
+    if not isinstance(shares, int) or not len(before) < shares <= MOST_SHARES:
+        raise CheckpointError(f"{file}: is damaged: its losses are divided by {shares}")
     failed = bundle["failure"]
     terms, gradients = failed.get("terms"), failed.get("gradients")
     if (

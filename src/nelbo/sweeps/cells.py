@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,7 +20,7 @@ from typing import Any
 
 from nelbo.directory import METRICS
 from nelbo.errors import NelboError
-from nelbo.files import write_json
+from nelbo.files import read_json, write_json
 from nelbo.owner import Ownership, living_owner
 
 PLAN, RECORD = "sweep.json", "cell.json"
@@ -158,15 +157,6 @@ def cells_of(count: int) -> str:
 def update_record(folder: Path, **changes: Any) -> None:
     """Change what `cell.json` says."""
     write_json(folder / RECORD, {**read_json(folder / RECORD), **changes})
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """What a file holds; empty if it is absent, torn or no object."""
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def cell_lock(folder: Path) -> Ownership:

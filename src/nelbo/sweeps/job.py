@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.directory import METRICS
 from nelbo.errors import NelboError, Pruned, Stopped, first_line
-from nelbo.files import write_json
+from nelbo.files import read_json, write_json
 from nelbo.identity import identity
 from nelbo.owner import Owned
 from nelbo.report import headline
@@ -29,7 +29,6 @@ from nelbo.sweeps.cells import (
     RECORD,
     SweepError,
     cell_lock,
-    read_json,
     update_record,
 )
 from nelbo.sweeps.command import plain_command

@@ -25,7 +25,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nelbo.errors import at_most, first_line
-from nelbo.sweeps.cells import RECORD, SweepError, read_json, update_record
+from nelbo.files import read_json
+from nelbo.sweeps.cells import RECORD, SweepError, update_record
 from nelbo.sweeps.job import needs_processes
 from nelbo.sweeps.machine import FORK, cores, visible_gpus
 

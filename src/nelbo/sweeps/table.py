@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nelbo.files import read_json
 from nelbo.report import headline
-from nelbo.sweeps.cells import Cell, read_cells, read_json
+from nelbo.sweeps.cells import Cell, read_cells
 from nelbo.sweeps.values import Value, ascending, is_axis, is_number, typed, value_of
 
 SEED = "seed"

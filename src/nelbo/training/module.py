@@ -63,6 +63,10 @@ class VAEModule(pl.LightningModule):
         self.optimizer, self.scheduler, self.record = optimizer, scheduler, record
         self.terms: dict[str, Tensor | float] = {}
         self.last_trace: Trace | None = None
+        self.loss: Tensor | None = None
+        """Of the batch, as the objective says it: Lightning divides it where gradients are summed over batches."""
+        self.total_steps: int | None = None
+        """Of all of training, for learning-rate schedules; None: as Lightning estimates them."""
         self.stage_metrics = nn.ModuleDict(
             {
                 f"{stage}_": standard_metrics(example, f"{stage}/", dequantized_levels=dequantized_levels)
@@ -100,7 +104,7 @@ class VAEModule(pl.LightningModule):
         scheduled = self.model.advance(self.global_step)
         self.last_trace = self.model.trace(batch[0], self.objective.num_samples)
         loss = self.objective(self.last_trace, self.global_step)
-        self.terms = loss.terms | scheduled
+        self.terms, self.loss = loss.terms | scheduled, loss.total.detach()
         return by_examples(loss.total, Shares.of(batch[0]))
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:

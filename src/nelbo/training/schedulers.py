@@ -74,6 +74,8 @@ def make_scheduler(factory: Factory, optimizer: Optimizer, total_steps: float) -
 
 def total_steps(trainer: pl.Trainer) -> float:
     """Steps of the optimiser in the whole of training, also where a callback changes how many batches make one."""
+    if known := getattr(trainer.lightning_module, "total_steps", None):
+        return float(known)
     estimated = trainer.estimated_stepping_batches
     gathering = [callback for callback in all_callbacks(trainer) if isinstance(callback, GradientAccumulationScheduler)]
     if not gathering or trainer.max_epochs in (None, -1):

@@ -51,8 +51,10 @@ def make_trainer(
     named = {name: callback for name, callback in build(plain["callbacks"], "callbacks", allowed).items() if callback}
     check_callbacks(named, [MONITOR, *module.metric_names("val")] if validated else [])
     callbacks = list(named.values())
-    options = {} if validated else {"limit_val_batches": 0}
-    options["check_val_every_n_epoch"] = validation_interval(plain["trainer"])
+    # How long it trains is known only when the trainer is there, and `Ending` counts the steps.
+    options: dict[str, Any] = {"max_epochs": 1, "max_steps": -1}
+    if not validated:
+        options["limit_val_batches"] = 0
     try:
         trainer: pl.Trainer = build(plain["trainer"], "trainer", allowed)(
             logger=loggers,
@@ -72,12 +74,6 @@ def make_loggers(spec: Mapping[str, Any], folder: Path, allowed: Sequence[str]) 
     wanted = {name: one for name, one in named_loggers(spec).items() if one is not None}
     made = [build(one, f"logger.{name}" if name else "logger", allowed) for name, one in wanted.items()]
     return [make(save_dir=folder) for make in made]
-
-
-def validation_interval(trainer: Mapping[str, Any]) -> int:
-    """Epochs between validations: at most what the config says, and such that the last epoch is validated too."""
-    epochs, most = trainer["max_epochs"], trainer["check_val_every_n_epoch"]
-    return max(interval for interval in range(1, min(epochs, most) + 1) if epochs % interval == 0)
 
 
 def checkpoint_bytes(module: nn.Module) -> int:

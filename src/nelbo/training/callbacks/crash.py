@@ -27,9 +27,11 @@ CRASH = "nelbo_crash"
 """The bundle's key for its format number."""
 
 FORMAT = 2
-"""Of new bundles. Those of 1 have the random state of the CPU and of one CUDA device."""
+"""Of new bundles. Those of 1 have the random state of the CPU and of one CUDA device, and no `before` and `shares`."""
 
-FORMATS = (1, 2)
+FORMATS = (1, FORMAT)
+"""Those that can be replayed."""
+
 FOLDER = CRASHES
 """Of a run's directory: where bundles are."""
 
@@ -80,7 +82,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Start:
-    """What a step started from and its forward pass may change.
+    """What the forward pass of a batch starts from and may change.
 
     Args:
         batch: its number in the epoch, from 0.
@@ -109,12 +111,22 @@ def write_bundle(
     trainer: pl.Trainer,
     pl_module: pl.LightningModule,
     start: Start,
+    batch: int,
     failed: Failure,
     config: Mapping[str, Any],
 ) -> Path:
     """Write `crash/step-000123.pt` into a run's directory: plain containers and tensors, no state of the optimiser.
 
-    Step, epoch and batch count from 0. The module's buffers must be those of before the forward pass.
+    Step, epoch and batch count from 0. The module's buffers must be those of `start`.
+
+    Args:
+        folder: the run's directory.
+        trainer: which knows where it is.
+        pl_module: whose weights are written.
+        start: of the first batch of the update.
+        batch: the number of the batch that failed, the same or a later one of the update.
+        failed: what was not finite.
+        config: of the run.
 
     Raises:
         OSError: if it cannot be written.
@@ -123,14 +135,18 @@ def write_bundle(
     assert trainer.train_dataloader is not None
     batches = trainer.train_dataloader.batch_sampler
     assert isinstance(batches, Batches)
+    # Clones, for a view would bring all of them.
+    rows = [indices.clone() for indices in batches.batches()[start.batch : batch + 1]]
     bundle = {
         CRASH: FORMAT,
         "config": dict(config),
         "epoch": trainer.current_epoch,
         "step": trainer.global_step,
-        "batch": start.batch,
+        "batch": batch,
         "rank": trainer.global_rank,
-        "indices": batches.batches()[start.batch].clone(),  # (B,), of training images; a view would bring all of them
+        "indices": rows[-1],  # (B,), of training images
+        "before": rows[:-1],  # of earlier batches, whose gradients are summed with this one's
+        "shares": trainer.accumulate_grad_batches,  # what losses are divided by
         "random_states": dict(start.random_states),
         "state_dict": {name: value.detach().cpu() for name, value in pl_module.state_dict().items()},
         "provenance": data_of(trainer).provenance(),

@@ -29,7 +29,8 @@ class Guard(pl.Callback):
     """Stops a run that diverges before it updates: one line that names step and term, and a bundle to replay.
 
     Each step is judged by its gradients, all of them, after processes have averaged theirs: a loss that is not finite
-    makes them so, which is how the other processes learn of it and stop too.
+    makes them so, which is how the other processes learn of it and stop too. Where a step sums the gradients of several
+    batches, the one that spoilt the sum is named, with its loss as the objective says it, undivided.
 
     Args:
         folder: the run's directory.
@@ -46,6 +47,10 @@ class Guard(pl.Callback):
         self.skipped = self.in_a_row = 0
         self._parameters: list[nn.Parameter] = []
         self._buffers: list[tuple[nn.Module, str]] = []
+        self._start: Start | None = None
+        self._batch = 0
+        self._spoilt: tuple[int, Failure] | None = None
+        """The batch whose gradients made the sum of those of its step not finite, and what was not."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look up once what every step looks at."""
@@ -57,17 +62,27 @@ class Guard(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Keep what the forward pass changes."""
+        """Keep what the forward pass changes: of the first batch of an update."""
+        self._batch = batch_idx
+        if batch_idx % trainer.accumulate_grad_batches and self._start is not None:
+            return
         buffers = [getattr(owner, name).clone() for owner, name in self._buffers]
-        self._start = Start(batch_idx, torch_states(pl_module.device, others=False), buffers)
+        self._start, self._spoilt = Start(batch_idx, torch_states(pl_module.device, others=False), buffers), None
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Let a loss that is not finite have no finite gradient: that of an infinite one can be."""
-        self._loss = loss.detach()
+        value = loss.detach()
         # A GPU would have to end its forward pass before one could look; adding nothing to a gradient is cheaper.
-        if loss.device.type != "cpu" or not math.isfinite(self._loss.item()):
-            zero_if_finite = self._loss - self._loss
+        if loss.device.type != "cpu" or not math.isfinite(value.item()):
+            zero_if_finite = value - value
             loss.register_hook(lambda gradient: gradient + zero_if_finite)
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Where gradients are summed over several batches, remember the first that spoils the sum."""
+        if trainer.accumulate_grad_batches == 1 or self._spoilt is not None:
+            return
+        if not _finite([parameter.grad for parameter in self._parameters if parameter.grad is not None]):
+            self._spoilt = (self._batch, _failure(pl_module))
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -137,37 +152,53 @@ class Guard(pl.Callback):
 
     @torch.no_grad()
     def _restore_buffers(self) -> None:
+        assert self._start is not None
         for (owner, name), value in zip(self._buffers, self._start.buffers, strict=True):
             getattr(owner, name).copy_(value)
 
     def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> NoReturn:
-        assert isinstance(pl_module, VAEModule)
-        failed = failure(self._loss, pl_module.terms, pl_module)
+        assert self._start is not None
+        batch, failed = self._spoilt or (self._batch, _failure(pl_module))
         self._restore_buffers()  # whoever saves after this saves what was
-        what = f"{failed}; {MEND}; {self._leave_bundle(trainer, pl_module, failed)}"
-        where = f"epoch {trainer.current_epoch + 1}, batch {self._start.batch + 1}"
+        what = f"{failed}; {MEND}; {self._leave_bundle(trainer, pl_module, batch, failed)}"
+        where = f"epoch {trainer.current_epoch + 1}, batch {batch + 1}"
+        if (total := self._batch - self._start.batch + 1) > 1:
+            where += f", which is {batch - self._start.batch + 1} of the {total} of this step"
         raise Diverged(f"training diverged at step {trainer.global_step} ({where}): {what}")
 
-    def _leave_bundle(self, trainer: pl.Trainer, pl_module: pl.LightningModule, failed: Failure) -> str:
+    def _leave_bundle(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: int, failed: Failure) -> str:
         """What there is to replay."""
-        if trainer.world_size > 1 and not _is_cause(trainer, failed):
+        # Processes share their gradients in the last batch of a step: what an earlier one spoilt is this process's own.
+        if trainer.world_size > 1 and not _is_cause(trainer, failed, batch < self._batch):
             return f"the cause is in another process: see {os.path.relpath(self.folder / FOLDER)}"
+        assert self._start is not None
         try:
-            file = write_bundle(self.folder, trainer, pl_module, self._start, failed, self.config)
+            file = write_bundle(self.folder, trainer, pl_module, self._start, batch, failed, self.config)
         except (OSError, RuntimeError) as error:  # torch wraps what its stream raises
             return f"there is nothing to replay, for the bundle cannot be written: {first_line(error)}"
         return f"replay: python scripts/replay.py bundle={os.path.relpath(file)}"
 
 
-def _is_cause(trainer: pl.Trainer, failed: Failure) -> bool:
+def _is_cause(trainer: pl.Trainer, failed: Failure, earlier: bool) -> bool:
     """Whether it went wrong in this process, or in none alone.
 
     Reconstruction and KL are those of its own images; a loss may be made of those of all processes.
+
+    Args:
+        trainer: which asks all processes.
+        failed: what is not finite.
+        earlier: whether that was in a batch before the last one of the step.
     """
-    for own in (failed.is_of_own_terms, failed.is_of_loss):
+    for own in (earlier or failed.is_of_own_terms, failed.is_of_loss):
         if trainer.strategy.reduce_boolean_decision(own, all=False):
             return own
     return True
+
+
+def _failure(pl_module: pl.LightningModule) -> Failure:
+    """What is not finite of the batch that is over."""
+    assert isinstance(pl_module, VAEModule) and pl_module.loss is not None
+    return failure(pl_module.loss, pl_module.terms, pl_module)
 
 
 def _finite(tensors: list[Tensor]) -> bool:

@@ -41,7 +41,8 @@ class Pictures(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw, when due."""
         epoch = trainer.current_epoch + 1
-        if not writers(trainer) or (epoch % self.every_n_epochs and epoch not in (1, trainer.max_epochs)):
+        ends = trainer.should_stop or epoch == trainer.max_epochs
+        if not writers(trainer) or (epoch % self.every_n_epochs and epoch != 1 and not ends):
             return
         model, data = model_of(pl_module), data_of(trainer)
         model.eval()

@@ -84,15 +84,36 @@ class EpochLines(pl.Callback):
 
     def __init__(self, throughput: Throughput) -> None:
         self.throughput = throughput
+        self._validated_step = self._epoch_over = -1
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write, within an epoch; at its end the line is written when the epoch is over."""
+        if trainer.sanity_checking:
+            return
+        self._validated_step = trainer.global_step
+        if not trainer.is_last_batch:
+            self._write(trainer, pl_module, f", step {trainer.global_step}")
+        elif self._epoch_over == trainer.current_epoch:  # one more, because a callback ended training there
+            self._write(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write."""
-        epoch = trainer.current_epoch + 1
-        if epoch % (trainer.check_val_every_n_epoch or 1) or not trainer.is_global_zero:
+        self._epoch_over = trainer.current_epoch
+        within = "" if trainer.is_last_batch else f", step {trainer.global_step}"
+        if trainer.limit_val_batches:
+            due = not within and self._validated_step == trainer.global_step
+        else:
+            due = trainer.should_stop or not (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1)
+        if due:
+            self._write(trainer, pl_module, within)
+
+    def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule, where: str = "") -> None:
+        if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, VAEModule)
         validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
         trained = {f"train/{name}": value for name, value in pl_module.terms.items()}
         shown: dict[str, Tensor | float] = dict(validated) or trained
         text = "  ".join(f"{name} {float(value):.6g}" for name, value in shown.items())
-        log.info("epoch %d/%s  %s  %.0f images/s", epoch, trainer.max_epochs, text, self.throughput.rate)
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
+        log.info("epoch %d/%s%s  %s  %.0f images/s", epoch, epochs, where, text, self.throughput.rate)
