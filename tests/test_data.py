@@ -50,6 +50,7 @@ def everything(data: ImageData, split: str, epoch: int | None = None) -> tuple[T
 def test_training_and_test_images_are_binarised_with_different_noise() -> None:
     """The same grey image at the same place of both arrays, so that only the noise can tell them apart."""
     grey = torch.full((40, 1, 4, 4), 128, dtype=torch.uint8)
+    grey[:, :, 0, 0] = 127  # images of one value are refused
     arrays = Arrays(Examples(grey, torch.arange(40)), Examples(grey.clone(), torch.arange(40)), 0)
     data = make(arrays, protocol="fixed", validation_size=0)
     data.setup()

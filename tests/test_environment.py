@@ -60,7 +60,7 @@ def git(folder: Path, *arguments: str) -> str:
 def test_the_table_of_a_sweep_has_single_values_and_its_json_all(tmp_path: Path) -> None:
     metrics = scores(1, 2, environment={"torch": "2.13.0"}, resumed=[{"step": 3}])
     sweep = write_sweep(tmp_path, [{"overrides": ["seed=1"], "metrics": metrics}])
-    write_results(read_table(sweep))
+    write_results(read_table(sweep), None)
     header = (sweep / "results.csv").read_text().splitlines()[0].split(",")
     assert "test/nelbo" in header and not {"environment", "resumed"} & set(header)
     (cell,) = json.loads((sweep / "results.json").read_text())["cells"]

@@ -177,7 +177,7 @@ def test_a_new_sweep_refuses_to_write_over_a_file_of_somebody_else(name: str, tm
     before = put(tmp_path, f"{name}/a.png" if name in (FIGURES, FOLDER) else name)
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
     with pytest.raises(ConfigError, match=f"^hydra.sweep.dir=.* holds {name} already; give another directory"):
-        Sweep(config, None, None, [])  # type: ignore[arg-type]
+        Sweep(config, None, None, [], []).__enter__()  # type: ignore[arg-type]
     assert contents(tmp_path) == before
 
 

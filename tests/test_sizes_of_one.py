@@ -9,6 +9,7 @@ import csv
 import itertools
 import json
 import math
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from nelbo.heads import Beta, Categorical, CategoricalPosterior, DiscretizedLogi
 from nelbo.metrics import ActiveUnits, KLPerUnit, MutualInformation, standard_metrics
 from nelbo.objectives import DIP, BetaTC, FactorVAE, FreeBits, Objective
 from nelbo.pictures import Picture, Scene
+from nelbo.pictures.projections import pca
 from nelbo.trace import Latent, Trace
 from tests.factors import (
     CODE_POSTERIORS,
@@ -205,12 +207,12 @@ def assert_whole(found: Findings, count: int) -> None:
 
 PICTURES: dict[str, Picture] = {
     "interpolation": pictures.Interpolation(rows=1, columns=2, path="spherical"),
-    "manifold": pictures.Manifold(rows=1, columns=1, image=None),
+    "manifold": pictures.Manifold(rows=1, columns=1, image=None, units=None),
     "posterior": pictures.Posterior(method="pca", codes="mean", limit=5000),
     "reconstructions": pictures.Reconstructions(rows=1, columns=1),
     "samples": pictures.Samples(rows=1, columns=1, temperature=1.0, pixels="sample"),
-    "traversal": pictures.Traversal(rows=1, columns=2, image=0),
-    "traversal_of_the_prior": pictures.Traversal(rows=None, columns=3, image=None),
+    "traversal": pictures.Traversal(rows=1, columns=2, image=0, units=None),
+    "traversal_of_the_prior": pictures.Traversal(rows=None, columns=3, image=None, units=None),
 }
 REFUSALS = {
     "interpolation": "split=test: holds one image; an interpolation needs two",
@@ -237,12 +239,16 @@ def test_every_picture_takes_one_latent_one_image_and_one_pixel_or_says_why_not(
         assert name not in REFUSALS and min(*drawn.still.size, *first.size) > 0
 
 
-def test_a_codebook_of_which_one_entry_is_in_use_has_no_principal_components() -> None:
+def test_a_codebook_of_which_one_entry_is_in_use_is_drawn_as_a_point() -> None:
     model = make_vae("mlp", "vector_quantized", "uniform", shape=(1, 1, 1)).eval()
     split = TensorSplit(torch.full((5, 1, 1, 1), 0.5), torch.zeros(5, dtype=torch.long))
-    scene = Scene("tiny", model, torch.device("cpu"), "test", lambda: (split, ()), 5)
-    with pytest.raises(ConfigError, match="^method=pca: finds no directions: all images have the same code$"):
-        PICTURES["posterior"](scene)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("error")
+        scene = Scene("tiny", model, torch.device("cpu"), "test", lambda: (split, ()), 5)
+        points = PICTURES["posterior"](scene).arrays["points"]
+        found = pca(torch.zeros(5, 3), torch.randn(9, 3), 0)
+    assert points.isfinite().all() and torch.allclose(points, points[0], atol=1e-6)
+    assert found.told == "PCA, 0% of the variance explained"
 
 
 @pytest.mark.parametrize("make", [Beta, Categorical, DiscretizedLogistic])

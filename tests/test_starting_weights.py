@@ -58,7 +58,8 @@ def test_a_run_starts_from_the_weights_of_another(source: Path, tmp_path: Path) 
 
 def test_other_data_and_another_head_take_what_fits(source: Path, tmp_path: Path) -> None:
     """Images of another size: all but the first and the last layer, which are said."""
-    np.savez(tmp_path / "images.npz", x_train=np.zeros((300, 6, 6), np.uint8), x_test=np.zeros((99, 6, 6), np.uint8))
+    pixels = np.random.default_rng(0).choice([0, 255], (399, 6, 6)).astype(np.uint8)
+    np.savez(tmp_path / "images.npz", x_train=pixels[:300], x_test=pixels[300:])
     other = ["data=arrays", f"data.path={tmp_path / 'images.npz'}", "data.validation_size=100", "likelihood=bernoulli"]
     done = started(tmp_path / "run", f"init_from={source}", *other)
     assert done.returncode == 0, done.stderr

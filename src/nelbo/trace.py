@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
+from nelbo.collectives import Shares
 from nelbo.distributions import Delta, RelaxedOneHot, is_discrete
 
 
@@ -141,6 +142,11 @@ class Trace:
     x: Tensor
     px: Distribution
     latents: tuple[Latent, ...]
+
+    @cached_property
+    def shares(self) -> Shares:
+        """How many images of the batch each process has; all that train together must ask."""
+        return Shares.of(self.x)
 
     @cached_property
     def log_px(self) -> Tensor:

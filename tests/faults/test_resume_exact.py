@@ -12,6 +12,7 @@ import pytest
 from tests.interrupted import assert_same_run, interrupted, rows, run
 
 EPOCHS = "trainer.max_epochs=3"
+PIXELS = np.random.default_rng(0).integers(0, 256, (699, 8, 8), dtype=np.uint8)
 # Six steps an epoch: the first of the third epoch, the middle of the second, the last of the second.
 PLACES = {"epoch end": "train:13:SIGKILL", "mid-epoch": "train:9:SIGTERM", "last batch": "train:12:SIGTERM"}
 AUGMENTED = ("data.augment.flip=true", "data.augment.pad_crop=1")
@@ -146,7 +147,7 @@ def test_a_validation_within_an_epoch_is_not_lost(tmp_path: Path) -> None:
 
 
 def test_images_that_say_their_shape_themselves(tmp_path: Path) -> None:
-    np.savez(tmp_path / "images.npz", x_train=np.zeros((600, 8, 8), np.uint8), x_test=np.zeros((99, 8, 8), np.uint8))
+    np.savez(tmp_path / "images.npz", x_train=PIXELS[:600], x_test=PIXELS[600:])
     chosen = ["data=arrays", f"data.path={tmp_path / 'images.npz'}", EPOCHS, "data.validation_size=100"]
     reference(tmp_path / "whole", chosen)
     interrupted(tmp_path / "parts", chosen, ["train:3:SIGTERM"])

@@ -97,6 +97,7 @@ def test_sigterm_while_a_process_waits_for_one_that_never_comes(tmp_path: Path, 
     """Rank 0 of 2 waits in C++, where Python calls no handler; what it has to do before it ends, it does."""
 
     def rendezvous() -> None:
+        signal.signal(signum, signal.SIG_DFL)  # a shell may have started the tests with SIGINT ignored
         with Signals() as signals:
             signals.before_exit = (tmp_path / "ended its other processes").touch
             (tmp_path / "waits").touch()

@@ -58,7 +58,7 @@ class DIP(Objective):
         """The loss at `step`; the terms `off_diagonal` and `diagonal` are the sums without their weights."""
         reconstruction, kl, terms = elbo_terms(trace)
         (latent,) = trace.latents
-        shares = Shares.of(trace.x)
+        shares = trace.shares
         matrix = covariance_of_means(rows(latent, latent.q.mean, shares))
         if self.variant == "ii":
             matrix = matrix + shares.mean(mean_covariance(latent.q))

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
-from nelbo.collectives import Shares
 from nelbo.errors import ConfigError, number, positive_integer
 from nelbo.nets.base import widths
 from nelbo.objectives.objective import NEEDS_VECTORS, Loss, Objective, elbo_terms
@@ -82,7 +81,7 @@ class FactorVAE(Objective):
         total_correlation = functional_call(self.discriminator, frozen, z).float().mean()
 
         codes = z.detach()
-        shares, keys = Shares.of(trace.x), torch.rand_like(codes)
+        shares, keys = trace.shares, torch.rand_like(codes)
         shuffled = shares.own(permute_units(shares.gather(codes, dim=1), shares.gather(keys, dim=1)), dim=1)
         own, permuted = (self.discriminator(each).float() for each in (codes, shuffled))
         cross_entropy = (softplus(-own).mean() + softplus(permuted).mean()) / 2

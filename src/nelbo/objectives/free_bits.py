@@ -11,7 +11,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from nelbo.collectives import Shares
 from nelbo.errors import choice
 from nelbo.objectives.elbo import NegativeELBO
 from nelbo.objectives.objective import Loss, Objective, elbo_terms
@@ -49,7 +48,7 @@ class FreeBits(NegativeELBO):
             kls = torch.stack([latent.kl.mean() for latent in trace.latents])
         else:
             kls = torch.cat([latent.unit_kl.mean(dim=0) for latent in trace.latents])
-        return Shares.of(trace.x).mean(kls).clamp_min(free).sum()
+        return trace.shares.mean(kls).clamp_min(free).sum()
 
     def check(self, trace: Trace) -> None:
         """Units need KLs of their own.
@@ -92,7 +91,7 @@ class Capacity(Objective):
         """The loss at `step`; the KL is its mean over the batch (of all processes) before it is compared with C."""
         reconstruction, kl, terms = elbo_terms(trace)
         gamma, capacity = self.gamma(step), self.capacity(step)
-        total = reconstruction + gamma * (Shares.of(trace.x).mean(kl) - capacity).abs()
+        total = reconstruction + gamma * (trace.shares.mean(kl) - capacity).abs()
         return Loss(total, {**terms, "gamma": gamma, "capacity": capacity})
 
     def check(self, trace: Trace) -> None:

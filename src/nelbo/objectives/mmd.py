@@ -51,7 +51,7 @@ class MMDObjective(Objective):
             ConfigError: for a single image.
         """
         (latent,) = trace.latents
-        shares = Shares.of(trace.x)
+        shares = trace.shares
         if shares.total < self.least_batch:
             raise self.refuse("compares the codes of a batch with each other, and here is a batch of one image")
         z, draws = latent.z.flatten(2), latent.p.sample(latent.z.shape[:2]).flatten(2)

@@ -84,7 +84,7 @@ class BetaTC(Objective):
         """Estimates of the three parts of the KL, scalars."""
         (latent,) = trace.latents
         assert isinstance(latent.q, Independent) and isinstance(latent.p, Independent)
-        shares = Shares.of(trace.x)
+        shares = trace.shares
         log_weights = shares.own(self.log_weights(shares.total, self.num_examples))
         log_joint, log_marginals = aggregate(of_all_images(latent, shares), latent.z, log_weights)
         log_prior = latent.p.base_dist.log_prob(latent.z).flatten(2)

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,15 +51,14 @@ def pca(codes: Tensor, prior: Tensor, seed: int) -> Projection:
     """The two directions in which codes vary most, and the prior seen from there.
 
     Raises:
-        ConfigError: if there is one latent, or codes do not vary.
+        ConfigError: if there is one latent.
     """
     from sklearn.decomposition import PCA
 
     _needs_two("pca", codes)
-    if (codes == codes[0]).all():
-        raise ConfigError("method", "pca", "finds no directions: all images have the same code")
-    fitted = PCA(2, svd_solver="full").fit(codes.numpy())
-    first, second = (100 * share for share in fitted.explained_variance_ratio_)
+    with np.errstate(invalid="ignore"):  # where all codes are one point there is no variance to have a share of
+        fitted = PCA(2, svd_solver="full").fit(codes.numpy())
+    first, second = (100 * share for share in np.nan_to_num(fitted.explained_variance_ratio_))
     seen = torch.from_numpy(fitted.transform(prior.numpy()))
     told = f"PCA, {first + second:.0f}% of the variance explained"
     names = (f"first component ({first:.1f}%)", f"second component ({second:.1f}%)")

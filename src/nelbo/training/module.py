@@ -105,7 +105,7 @@ class VAEModule(pl.LightningModule):
         self.last_trace = self.model.trace(batch[0], self.objective.num_samples)
         loss = self.objective(self.last_trace, self.global_step)
         self.terms, self.loss = loss.terms | scheduled, loss.total.detach()
-        return by_examples(loss.total, Shares.of(batch[0]))
+        return by_examples(loss.total, self.last_trace.shares)
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
         """Callbacks have looked: free the trace before the next one is made."""
