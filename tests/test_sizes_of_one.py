@@ -217,7 +217,7 @@ PICTURES: dict[str, Picture] = {
 REFUSALS = {
     "interpolation": "split=test: holds one image; an interpolation needs two",
     "manifold": "run=tiny: has one latent, and a manifold needs two",
-    "posterior": "split=test: holds 1 image; a picture of the posterior needs 3",
+    "posterior": "run=tiny: has one latent, and this picture needs two",
 }
 
 
