@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nelbo.cli import USAGE_ERROR
 from nelbo.errors import NelboError
+from nelbo.messages.words import forgotten_key, print_help
 
 USAGE = "usage: python scripts/replay.py bundle=FILE [allow_targets=PACKAGE.,...]"
 NOT_REPRODUCED = 1
@@ -18,10 +19,11 @@ NOT_REPRODUCED = 1
 
 def main(typed: list[str]) -> None:
     """Read `key=value` arguments; bad ones end in one line and exit status 2."""
+    print_help(typed, __doc__)
     given = dict(argument.removeprefix("--").partition("=")[::2] for argument in typed)
     try:
         if not given.get("bundle") or set(given) - {"bundle", "allow_targets"}:
-            raise NelboError(USAGE)
+            raise NelboError(forgotten_key("bundle", typed) + USAGE)
         allow = [name for name in given.get("allow_targets", "").strip("[]").split(",") if name]
         from nelbo.runs.replay import print_replay, replay  # seconds to import, and a usage needs none of it
 

@@ -260,9 +260,15 @@ def resolve(config: DictConfig) -> dict[str, Any]:
 
 def choices(plain: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
     """The model and data that were chosen and everything else overridden, for TensorBoard's hparams tab."""
-    chosen = {group: HydraConfig.get().runtime.choices[group] for group in ("model", "data", "likelihood")}
+    chosen = {group: chosen_option(plain, group) for group in ("model", "data", "likelihood")}
     typed = {override.lstrip("+~").split("=")[0]: override.partition("=")[2] for override in overrides}
     return {key: value for key, value in typed.items() if key not in TYPED_KEYS} | chosen
+
+
+def chosen_option(plain: Mapping[str, Any], group: str) -> Any:
+    """The option of a group that was chosen; of one that was left out (`~likelihood`) what was put in its place."""
+    place = "model.likelihood" if group == "likelihood" else group
+    return HydraConfig.get().runtime.choices.get(group) or select(plain, f"{place}._target_")
 
 
 def probe(model: VAE, objective: Objective, x: Tensor, origin: str) -> Trace:
@@ -278,5 +284,6 @@ def probe(model: VAE, objective: Objective, x: Tensor, origin: str) -> Trace:
     support = trace.px.support
     if support is not None and not support.check(x).all():
         mend = f"{origin} has pixels outside its support: {model.likelihood.mend}"
-        raise ConfigError("likelihood", HydraConfig.get().runtime.choices["likelihood"], mend, located=True)
+        chosen = HydraConfig.get().runtime.choices.get("likelihood", type(model.likelihood).__name__)
+        raise ConfigError("likelihood", chosen, mend, located=True)
     return trace

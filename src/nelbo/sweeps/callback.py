@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,6 @@ class ReportCallback(Callback):
         try:
             log.info("report: %s", write_report(sweep))
         except Exception as error:
-            again = f"python scripts/report.py sweep={sweep}"
+            again = shlex.join(["python", "scripts/report.py", f"sweep={sweep}"])
             print(f"the report could not be written: {type(error).__name__}: {error}; again: {again}", file=sys.stderr)
             raise
