@@ -178,11 +178,11 @@ def draw(data: ImageData) -> Figure:
     named = len(chosen) == COLUMNS * len(classes) and len(rows) > 1
     step = height * columns / len(chosen)
     names = [data.classes[label] if data.classes else str(label) for label in classes] if named else []
-    axes.set_yticks([(row + 0.5) * step for row in range(len(names))], names)
+    axes.set_yticks([(row + 0.5) * step for row in range(len(names))], names, parse_math=False)
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"{data.name} ({data.protocol}): training images as the model sees them")
+    axes.set_title(f"{data.name} ({data.protocol}): training images as the model sees them", parse_math=False)
     return figure
 
 

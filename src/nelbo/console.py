@@ -15,7 +15,10 @@ UNLIMITED = 100_000
 
 def make_console(*, stderr: bool = False, soft_wrap: bool = True) -> Console:
     """A console that prints `[b]` and `:key:` as they are: names of directories, files and units may hold them."""
-    return Console(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False)
+    console = Console(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = UNLIMITED
+    return console
 
 
 def width_of(table: Table, console: Console) -> int:
@@ -25,7 +28,7 @@ def width_of(table: Table, console: Console) -> int:
 
 def has_room(table: Table, console: Console) -> bool:
     """Whether a table can be printed with nothing in it wrapped."""
-    return not console.is_terminal or width_of(table, console) <= console.width
+    return width_of(table, console) <= console.width
 
 
 def print_table(table: Table, console: Console) -> None:

@@ -42,7 +42,7 @@ def refuse_unread(config: DictConfig, script: Script) -> None:
         if not any(_takes_from(text, key) for text in texts):
             word = next((word for word in sys.argv[1:] if re.match(rf"\++{re.escape(key)}[.=]", word)), f"{key}=...")
             shown, _, value = word.partition("=")
-            raise ConfigError(shown, value, _hint(key, value, script), located=True)
+            raise ConfigError(shown, value, _hint(key, shown.lstrip("+"), value, script), located=True)
 
 
 def _below(group: str, plain: dict[str, Any]) -> list[str]:
@@ -60,13 +60,13 @@ def refuse_left_out(config: DictConfig, script: Script) -> None:
         raise NelboError(f"~{key}: {script.path} needs it: do not leave it out")
 
 
-def _hint(key: str, value: str, script: Script) -> str:
+def _hint(key: str, typed: str, value: str, script: Script) -> str:
     group = key.split(".")[0]
     if group in AT_THE_TOP and "." in key:
         head = "# @package _global_"
         return f"{NOTHING_READS}; a file of {group} begins with the line '{head}', which puts its keys at the top"
     own = f"a key of your own is one that another value takes, as ${{{key}}}"
-    return f"{NOTHING_READS}; {hint_for_key(key, value, script) or own}"
+    return f"{NOTHING_READS}; {hint_for_key(typed, value, script) or own}"
 
 
 def _interpolations(value: Any) -> Iterator[str]:
