@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.errors import MissingConfigException
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from nelbo.errors import NelboError
@@ -30,7 +30,7 @@ def explain(error: Exception, script: Script) -> str:
     if origin:
         return " ".join(str(origin).splitlines())  # a value may hold line breaks
     text, cause = str(error), str(error.__cause__ or "")
-    if line := _of_an_option(error, text, script) or _of_a_key(text, cause, script) or _of_a_word(text, script):
+    if line := _of_an_option(error, text, script) or _of_a_key(text, cause, script) or _of_a_word(error, text, script):
         return line
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}: has no default; type {error.full_key}=..."
@@ -118,7 +118,7 @@ def _merged(key: str, word: str, missing: str, script: Script) -> str:
     return f"{fact}; to replace it: {for_shell(f'~{key}')} {for_shell(f'+{key}={value}')}"
 
 
-def _of_a_word(text: str, script: Script) -> str:
+def _of_a_word(error: Exception, text: str, script: Script) -> str:
     """A word that Hydra's grammar does not take, or takes for several."""
     ambiguous = r"Ambiguous value for argument '([^']+)'|Sweep parameters '(.*)' requires --multirun"
     if match := re.match(ambiguous, text):
@@ -131,6 +131,8 @@ def _of_a_word(text: str, script: Script) -> str:
             return f"{word}: several values; {forms}"
         sweep = "several values are a sweep, which needs -m (python train.py -m ...)"
         return f"{word}: {sweep}; {forms}" if match[1] else f"{word}: {sweep}"
+    if isinstance(error, OverrideParseException):
+        return not_an_override(error.override, sys.argv[1:], script)
     if match := re.match(r"Error when parsing index: \d+, string: (.*) out of \[|Error parsing override '(.*)'", text):
         return not_an_override(match[1] or match[2], sys.argv[1:], script)
     return ""
