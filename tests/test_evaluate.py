@@ -106,7 +106,10 @@ def refused(home: Path) -> dict[str, tuple[list[str], str]]:
         ),
         "out_number": ([f"run=[{home / 'a'},{home / 'other'}]", "out=5"], "out=5: must be a path"),
         "out_alone": ([run, "out=x.json"], "out=x.json: is for the comparison of several runs: run=[a,b]"),
-        "list_without_brackets": ([f"run={home / 'a'},{home / 'a'}"], "several values are a list: key=[a,b]"),
+        "list_without_brackets": (
+            [f"run={home / 'a'},{home / 'a'}"],
+            f"several values are a list: 'run=[{home / 'a'},{home / 'a'}]'",
+        ),
         "changed": ([f"run={home / 'changed'}"], "is not the data that it was trained on: data_sha256 was"),
         "damaged": ([f"run={home / 'damaged'}", "metrics=[elbo]"], "evaluation.json: cannot be read"),
         "unknown": (

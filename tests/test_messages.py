@@ -25,8 +25,9 @@ from nelbo.messages.configs import Script, hydra_options
 from nelbo.messages.explain import explain
 from nelbo.messages.keys import takes
 from nelbo.messages.names import OTHER_KEYS, OTHER_OPTIONS, meant
+from nelbo.messages.shell import as_text, for_shell
 from nelbo.messages.unread import refuse_left_out, refuse_unread
-from nelbo.messages.words import as_text, check_words, for_shell
+from nelbo.messages.words import check_words
 from nelbo.resume import how_to_go_on
 from tests.conftest import ROOT
 from tests.forks import forked
@@ -122,6 +123,7 @@ TRAIN = {
     "quotes: 'model.encoder.hidden=[9, 9]'",
     "objective.beta={linear:steps:9} objective.beta={linear:end:2}": "objective.beta={linear:steps:9}: the shell "
     "splits braces at commas",
+    "optimizer=lr:1 optimizer=eps:1": "optimizer=lr:1: the shell splits braces at commas",
     "seed=1,threads=2": "seed=1,threads=2: overrides are separated by blanks: seed=1 threads=2",
     "seed=1,": "seed=1,: Hydra cannot read this; did you mean seed=1?",
     "mnist": "mnist: not an override, which is key=value; did you mean data=mnist?",
@@ -140,7 +142,7 @@ EVALUATE = {
     "outputs/x": "outputs/x: not an override, which is key=value; did you mean run=outputs/x?",
     "run=x metrics=[NLL]": "metrics=[NLL]: there is no such option; did you mean nll? choose from active_units",
     "run=x metrics=mig": "metrics=mig: there is no such option; did you mean disentanglement?",
-    "run=x metrics=nll,elbo": "metrics=nll,elbo: several values; a list is 'metrics=[nll,elbo]'",
+    "run=x metrics=nll,elbo": "metrics=nll,elbo: several values are a list: 'metrics=[nll,elbo]'",
     "checkpoint=x": "checkpoint=x: there is no such key; did you mean run?",
     "run=x k=5": "k=5: there is no such key; did you mean num_samples?",
     "run=x model=conv_vae": "model=conv_vae: there is no such key; it is of training, train.py",
@@ -152,6 +154,18 @@ EVALUATE = {
 @pytest.mark.parametrize("line", TRAIN)
 def test_a_wrong_command_line_of_training_gets_a_hint(said, line: str) -> None:
     assert said(line).startswith(TRAIN[line]), said(line)
+
+
+def test_a_right_command_line_is_taken(said) -> None:
+    for line in (
+        "",
+        "model=conv_vae data=mnist",
+        "-m model.latent_dim=2 hydra.sweep.dir=x",
+        "++seed=3 ~callbacks.units",
+    ):
+        assert said(line) == "", line
+    for primary in ("evaluate", "draw"):
+        assert said("run=x", primary) == ""
 
 
 @pytest.mark.parametrize("line", EVALUATE)

@@ -62,7 +62,7 @@ def how_to_write(error: OSError) -> str:
     """What to do about a place that takes no files."""
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         return "it is a file, or below one; give a directory"
-    room = "make room, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    room = "make room, or " if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
     return f"{room}give a directory that can be written"
 
 

@@ -56,6 +56,7 @@ from nelbo.training.trainer import checkpoint_bytes, make_trainer, validation_in
 log = logging.getLogger(__name__)
 
 PROBE = 2
+CHOSEN = {"model": "model", "data": "data", "likelihood": "model.likelihood"}
 
 
 def run(config: DictConfig) -> float:
@@ -211,7 +212,8 @@ def fit_and_test(
         lost = isinstance(error, torch.distributed.DistBackendError) or "gloo" in str(error)
         if trainer.world_size == 1 or not lost:
             raise
-        raise NelboError(f"a process of this run is gone, and the others with it; resume={folder} goes on") from error
+        how = resume.as_argument(folder)
+        raise NelboError(f"a process of this run is gone, and the others with it; {how} goes on") from error
 
     metrics: dict[str, Any] = {
         **best,
@@ -260,15 +262,10 @@ def resolve(config: DictConfig) -> dict[str, Any]:
 
 def choices(plain: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
     """The model and data that were chosen and everything else overridden, for TensorBoard's hparams tab."""
-    chosen = {group: chosen_option(plain, group) for group in ("model", "data", "likelihood")}
+    options = HydraConfig.get().runtime.choices  # without a group that was left out: ~likelihood
+    chosen = {group: options.get(group) or select(plain, f"{place}._target_") for group, place in CHOSEN.items()}
     typed = {override.lstrip("+~").split("=")[0]: override.partition("=")[2] for override in overrides}
     return {key: value for key, value in typed.items() if key not in TYPED_KEYS} | chosen
-
-
-def chosen_option(plain: Mapping[str, Any], group: str) -> Any:
-    """The option of a group that was chosen; of one that was left out (`~likelihood`) what was put in its place."""
-    place = "model.likelihood" if group == "likelihood" else group
-    return HydraConfig.get().runtime.choices.get(group) or select(plain, f"{place}._target_")
 
 
 def probe(model: VAE, objective: Objective, x: Tensor, origin: str) -> Trace:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Script:
                 chosen.append(f"{group}={first}")
         return chosen
 
-    @property
+    @cached_property
     def groups(self) -> list[str]:
         """Those of the primary config and those that a user may add, such as `model` and `hydra/launcher`."""
         return [str(folder.relative_to(self.home)) for folder in sorted(self.home.rglob("*")) if folder.is_dir()]
@@ -86,7 +87,7 @@ class Script:
             return []
         return sorted(file.stem for file in (self.home / group).glob("*.yaml"))
 
-    @property
+    @cached_property
     def own_keys(self) -> set[str]:
         """The top-level keys that the primary config has, groups among them."""
         return primary_keys(self.primary_file)
@@ -195,8 +196,6 @@ def _keys_of(file: Path, group: str) -> list[str]:
 
 def _more_homes() -> list[str]:
     """Folders of a user's own configs, which --config-dir names."""
-    words: Sequence[str] = sys.argv[1:]
-    pairs = [(word, value) for word, value in zip(words, [*words[1:], ""], strict=True) if value]
-    named = [value for word, value in pairs if word in ("--config-dir", "-cd")]
-    named += [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
+    named = [value for word, value in pairwise(sys.argv[1:]) if word in ("--config-dir", "-cd")]
+    named += [word.partition("=")[2] for word in sys.argv[1:] if word.startswith("--config-dir=")]
     return [f"file://{Path(folder).resolve()}" for folder in named]

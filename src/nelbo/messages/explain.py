@@ -14,7 +14,8 @@ from nelbo.errors import NelboError
 from nelbo.messages.configs import Script, parsed
 from nelbo.messages.keys import no_such_key, takes
 from nelbo.messages.names import options_meant, question
-from nelbo.messages.words import TO_TEXT, as_text, for_shell, not_an_override
+from nelbo.messages.shell import TO_TEXT, as_text, for_shell
+from nelbo.messages.words import not_an_override
 
 
 def explain(error: Exception, script: Script) -> str:
@@ -124,13 +125,12 @@ def _of_a_word(error: Exception, text: str, script: Script) -> str:
     if match := re.match(ambiguous, text):
         word = match[1] or match[2]
         key, _, value = word.partition("=")
-        forms = f"a list is {for_shell(f'{key}=[{value}]')}"
-        if key not in script.groups:
-            forms += f"; {TO_TEXT}: {as_text(key, value)}"
+        as_list = for_shell(f"{key}=[{value}]")
+        text = "" if key in script.groups else f"; {TO_TEXT}: {as_text(key, value)}"
         if script.primary != "config":
-            return f"{word}: several values; {forms}"
+            return f"{word}: several values are a list: {as_list}{text}"
         sweep = "several values are a sweep, which needs -m (python train.py -m ...)"
-        return f"{word}: {sweep}; {forms}" if match[1] else f"{word}: {sweep}"
+        return f"{word}: {sweep}; a list is {as_list}{text}" if match[1] else f"{word}: {sweep}"
     if isinstance(error, OverrideParseException):
         return not_an_override(error.override, sys.argv[1:], script)
     if match := re.match(r"Error when parsing index: \d+, string: (.*) out of \[|Error parsing override '(.*)'", text):

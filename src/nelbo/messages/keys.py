@@ -12,7 +12,7 @@ from nelbo.checks import CHECKS
 from nelbo.errors import ConfigError
 from nelbo.messages.configs import SCRIPTS, SPECIAL, Script, parsed, primary_keys
 from nelbo.messages.names import MOST, OTHER_KEYS, alike, meant, question, squeezed
-from nelbo.messages.words import for_shell
+from nelbo.messages.shell import for_shell
 
 TYPED_KEYS = (
     "model.latent_dim",
@@ -69,7 +69,7 @@ def _with_its_parents(key: str, script: Script) -> str:
     return f"{places[0]}.{rest}" if dot and first not in script.config and len(places) == 1 else key
 
 
-def likely_keys(key: str, value: str, script: Script) -> list[str]:
+def likely_keys(key: str, script: Script) -> list[str]:
     """The keys, or whole overrides, that somebody may have meant who typed one that there is not."""
     return _exactly_meant(key, script) or _nearly_meant(key, script)
 
@@ -93,7 +93,7 @@ def _exactly_meant(key: str, script: Script) -> list[str]:
 def _as_it_stands(other: str, script: Script) -> str:
     """A key or an override of a table, if this script has it; with a plus where only its class has it."""
     known, _, _ = other.partition("=")
-    if known in script.config or known in script.groups:
+    if known in script.config or known in script.own_keys:
         return other
     if known == "hydra.run.dir":
         return known if script.primary == "config" else ""

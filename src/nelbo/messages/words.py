@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,21 +14,15 @@ from hydra._internal.utils import get_args_parser
 
 from nelbo.directory import quoted
 from nelbo.errors import ConfigError, NelboError
-from nelbo.messages.configs import Script, parsed
+from nelbo.messages.configs import Script, hydra_options, parsed
+from nelbo.messages.keys import likely_keys
 from nelbo.messages.names import meant, question, squeezed
+from nelbo.messages.shell import TO_TEXT, as_text, for_shell
+
+SPLIT_BRACES = re.compile(r"[^=]+=(\{\w+:)?\w+:[^{}]*\}?")
+"""What a shell makes of each part of `key={a:1,b:2}` and of `key={name:{a:1,b:2}}` where they are not quoted."""
 
 CLOSING = {"[": "]", "{": "}", "(": ")"}
-MEANT_FOR_A_SHELL = frozenset("$`\\!\n")
-"""What double quotes of a shell do not take as it stands, beside themselves."""
-
-TO_TEXT = "quotes within quotes make it one text"
-
-
-def for_shell(word: str) -> str:
-    """A word as a shell takes it, readable where it holds quotes of Hydra's."""
-    if "'" in word and not MEANT_FOR_A_SHELL & set(word):
-        return '"' + word.replace('"', r"\"") + '"'
-    return shlex.quote(word)
 
 
 def print_help(words: Sequence[str], text: str | None) -> None:
@@ -57,13 +51,6 @@ def usage(typed: str, known: Sequence[str], text: str, others: Mapping[str, str]
     return NelboError(f"{typed}: is not known here; {question(near)}usage: {text}" if typed else f"usage: {text}")
 
 
-def as_text(key: str, value: str) -> str:
-    """The override that gives a key a value as text, for a shell."""
-    if "'" in value and not set('"\\$') & set(value):
-        return for_shell(f'{key}="{value}"')
-    return for_shell(f"{key}={quoted(value)}")
-
-
 def check_words(words: Sequence[str], script: Script) -> None:
     """Refuse what Hydra would take without a word and use for nothing, or answer at length.
 
@@ -71,9 +58,9 @@ def check_words(words: Sequence[str], script: Script) -> None:
         NelboError: naming the word and what to type.
     """
     refuse_unknown_options(words, script)
-    for word in words:
+    for word, following in pairwise([*words, ""]):
         group, sign, value = word.removeprefix("+").partition("=")
-        if value.startswith("{") and sum(other.startswith(f"{group}={{") for other in words) > 1:
+        if SPLIT_BRACES.fullmatch(word) and SPLIT_BRACES.fullmatch(following) and following.startswith(f"{group}="):
             raise NelboError(f"{word}: the shell splits braces at commas; quote the whole: '{group}={{...}}'")
         plus = word.startswith("+") and sign and not value.startswith("{")
         if plus and group in script.own_keys and script.options(group):
@@ -115,19 +102,19 @@ def refuse_unknown_options(words: Sequence[str], script: Script) -> None:
         raise NelboError(f"{option}: an option such as {between} goes before all overrides or behind all of them")
 
     parser.error = refuse  # type: ignore[method-assign] # argparse's own prints eight lines and exits
-    parser.parse_args(list(words), namespace=argparse.Namespace())
+    # As Hydra does: 1.4 takes options between overrides.
+    parse = parser.parse_args if hydra_options() else parser.parse_intermixed_args
+    parse(list(words), namespace=argparse.Namespace())
 
 
 def _dashed(option: str, words: Sequence[str], script: Script) -> str:
     """What to say of `--key value` and `--key=value`."""
-    from nelbo.messages.keys import likely_keys
-
     key, sign, value = option.lstrip("-").partition("=")
     place = list(words).index(option)
     follows = words[place + 1] if place + 1 < len(words) else ""
     if not sign and "=" not in follows and not follows.startswith("-"):
         value = follows
-    keys = [key] if key in script.groups or key in script.config else likely_keys(key, value, script)
+    keys = [key] if key in script.own_keys or key in script.config else likely_keys(key, script)
     if not keys:
         return f"{option}: is no option; {script.command} --help lists what can be typed"
     shown = keys[0] if "=" in keys[0] else f"{keys[0]}={value or 'VALUE'}"
@@ -167,7 +154,7 @@ def _without_a_sign(word: str, before: str, after: Sequence[str], script: Script
     if before.endswith("="):
         return f"without a blank behind the sign: {for_shell(before + word)}"
     key = word.rstrip(":")
-    known = key in script.groups or key in script.config
+    known = key in script.own_keys or key in script.config
     if after[:1] == ["="] and len(after) > 1:
         return f"without blanks around the sign: {for_shell(key + '=' + after[1])}"
     if ":" in word and parsed(as_override := word.replace(":", "=", 1)) and not word.endswith(":"):
@@ -180,7 +167,7 @@ def _without_a_sign(word: str, before: str, after: Sequence[str], script: Script
         others = [other for other in (before, *after) if other and "=" not in other and Path(other).exists()]
         several = f"run=[{word},{others[0]}]" if others else f"run={word}"
         return f"did you mean {for_shell(several)}?"
-    groups = [group for group in script.groups if word in script.options(group) and not group.startswith("hydra/")]
+    groups = [group for group in sorted(script.own_keys) if word in script.options(group)]
     if asked := question([f"{group}={word}" for group in groups]):
         return asked.strip()
     return f"{script.command} --help shows how"
