@@ -23,6 +23,7 @@ from nelbo.data.noise import Draws
 from nelbo.data.protocols import PROTOCOLS
 from nelbo.errors import NelboError
 from nelbo.loading import provenance
+from nelbo.messages.words import print_help
 from nelbo.models import VAE
 from nelbo.pictures.grids import square
 from nelbo.pictures.scatter import draw_codes
@@ -53,6 +54,7 @@ def draw(models: dict[str, VAE], trained: dict[str, Any], out: Path) -> None:
 
 def main(arguments: list[str]) -> None:
     """Read `key=value` arguments; bad ones end in one line and exit status 2."""
+    print_help(arguments, __doc__)
     given = dict(argument.partition("=")[::2] for argument in arguments)
     try:
         if set(given) != set(KEYS):

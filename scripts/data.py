@@ -21,18 +21,21 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 from rich.table import Table
 
 from nelbo.build import build
 from nelbo.checks import allowed_targets
 from nelbo.cli import USAGE_ERROR, explain, hydra_options, register_resolvers
+from nelbo.console import make_console, print_table
 from nelbo.data.arrays import UNLABELLED
 from nelbo.data.catalogue import CATALOGUE
 from nelbo.data.fetch import cache_directory
 from nelbo.data.protocols import PROTOCOLS
 from nelbo.data.store import damage, stores
 from nelbo.errors import ConfigError, NelboError, first_line
+from nelbo.messages.configs import Script
+from nelbo.messages.names import options_meant, question
+from nelbo.messages.words import print_help, usage
 from nelbo.pictures.grids import square
 from nelbo.streams import outlive_readers
 
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
 
 CONF = Path(__file__).parents[1] / "conf"
 ROWS, COLUMNS = 10, 16
-console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+console = make_console()
 
 
 def settings(*overrides: str) -> dict[str, Any]:
@@ -68,7 +71,7 @@ def load(*overrides: str) -> ImageData:
 
 def list_sets(names: list[str]) -> None:
     """A table of all sets."""
-    table = Table(title=f"data sets; cache {cache_directory()} (NELBO_DATA)", title_justify="left")
+    table = Table(title=f"data sets; cache {cache_directory()} (NELBO_DATA)")
     for column in ("data=", "shape", "train + test", "held out", "protocol", "labels", "in the cache"):
         table.add_column(column)
     for name, entry in CATALOGUE.items():
@@ -77,7 +80,7 @@ def list_sets(names: list[str]) -> None:
         shape = "x".join(map(str, plain["shape"]))
         images = f"{entry.train:,} + {entry.test:,}"
         table.add_row(name, shape, images, f"{plain['validation_size']:,}", plain["protocol"], entry.labels, cached)
-    console.print(table)
+    print_table(table, console)
     console.print(
         "your own: data=image_folder data.root=..., data=arrays data.path=..., data=huggingface data.name=..."
     )
@@ -92,10 +95,10 @@ def verify_sets(names: list[str]) -> None:
     """Check every file of what is in the cache, and load it."""
 
     def verify(name: str) -> str:
-        entry = CATALOGUE[name]
-        if problems := entry.problems():
+        overrides = arguments(name)
+        if problems := CATALOGUE[name].problems():
             raise NelboError("; ".join(problems))
-        return describe(load(*arguments(name)))
+        return describe(load(*overrides))
 
     made = {str(folder.relative_to(cache_directory())): folder for folder in stores()} if not names else {}
 
@@ -110,8 +113,11 @@ def verify_sets(names: list[str]) -> None:
 
 def arguments(name: str) -> list[str]:
     """What is typed for a set of the catalogue."""
+    if "," in name:
+        raise NelboError(f"sets are separated by blanks: {name.replace(',', ' ')}")
     if name not in CATALOGUE:
-        raise ConfigError("data", name, f"is not in the catalogue: {', '.join(CATALOGUE)}", located=True)
+        near = f"; {question(options_meant('data', name, list(CATALOGUE)))}".rstrip("; ")
+        raise ConfigError("data", name, f"is not in the catalogue: {', '.join(CATALOGUE)}{near}", located=True)
     data, *rest = name.split()
     return [f"data={data}", *rest]
 
@@ -141,8 +147,10 @@ def show_set(names: list[str]) -> None:
     """A contact sheet of training images as the model sees them: a row a class, where there are classes."""
     out = [name.partition("=")[2] for name in names if name.startswith("out=")]
     names = [name for name in names if not name.startswith("out=")]
-    if not names:
+    if not names or "=" in names[0]:
         raise NelboError("usage: python scripts/data.py show SET [data.protocol=...] [out=FILE.png]")
+    if more := [name for name in names[1:] if "=" not in name]:
+        raise NelboError(f"{more[0]}: one set is shown at a time")
     data = load(f"data={names[0]}", *names[1:])
     path = Path(out[0] if out else f"{names[0]}.png")
     try:
@@ -175,11 +183,11 @@ def draw(data: ImageData) -> Figure:
     named = len(chosen) == COLUMNS * len(classes) and len(rows) > 1
     step = height * columns / len(chosen)
     names = [data.classes[label] if data.classes else str(label) for label in classes] if named else []
-    axes.set_yticks([(row + 0.5) * step for row in range(len(names))], names)
+    axes.set_yticks([(row + 0.5) * step for row in range(len(names))], names, parse_math=False)
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"{data.name} ({data.protocol}): training images as the model sees them")
+    axes.set_title(f"{data.name} ({data.protocol}): training images as the model sees them", parse_math=False)
     return figure
 
 
@@ -195,20 +203,29 @@ def join_overrides(typed: list[str]) -> list[str]:
 
 
 VERBS = {"list": list_sets, "fetch": fetch_sets, "show": show_set, "verify": verify_sets}
+OTHER_VERBS = {
+    **dict.fromkeys(("download", "get", "pull", "prepare"), "fetch"),
+    **dict.fromkeys(("check", "validate"), "verify"),
+    **dict.fromkeys(("view", "plot", "draw", "look"), "show"),
+    **dict.fromkeys(("ls", "sets"), "list"),
+}
+"""What else the verbs are called."""
 
 
 def main(typed: list[str]) -> None:
     """A verb and its arguments; bad ones end in one line and exit status 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    print_help(typed, __doc__)
     verb, *names = typed or [""]
+    names = [name.removeprefix("data=") for name in names]  # as it is typed behind train.py
     if verb in ("fetch", "verify"):  # as `list` prints it: binarized_mnist data.protocol=static
         names = join_overrides(names)
     try:
         if verb not in VERBS:
-            raise NelboError(f"usage: python scripts/data.py {'|'.join(VERBS)} [set ...]")
+            raise usage(verb, list(VERBS), f"python scripts/data.py {'|'.join(VERBS)} [set ...]", OTHER_VERBS)
         VERBS[verb](names)
     except (NelboError, HydraException, OmegaConfBaseException) as error:
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"error: {explain(error, Script('train.py', CONF, 'config'))}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
 
 

@@ -11,10 +11,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.cli import USAGE_ERROR, command
+from nelbo.errors import NelboError
+from nelbo.messages.names import OTHER_OPTIONS
+from nelbo.messages.words import usage
 from nelbo.runs.arguments import open_data, quote_runs
 
 KINDS = sorted(file.stem for file in (Path(__file__).parents[1] / "conf" / "picture").glob("*.yaml"))
+OTHER_KINDS = OTHER_OPTIONS["picture"]
 PICTURES = ("nelbo.pictures.",)
+USAGE = f"python scripts/draw.py {'|'.join(KINDS)} run=... [out=FILE]"
 
 
 @command(config_path="../conf", config_name="draw", trains=False)
@@ -64,12 +69,28 @@ def draw(kind: str, plain: Mapping[str, Any]) -> Path:
     return out
 
 
+def with_kind(words: list[str]) -> list[str]:
+    """A command line with the word that names a kind of picture, wherever it stands, as Hydra reads it.
+
+    Raises:
+        NelboError: for none, for two, and for another word in its place.
+    """
+    words = [word.removeprefix("picture=") for word in words]
+    kinds = [word for word in words if word in KINDS]
+    if len(kinds) == 1:
+        return [f"picture={kinds[0]}", *quote_runs(open_data([word for word in words if word not in kinds]))]
+    if kinds:
+        raise NelboError(f"{' '.join(kinds)}: one kind of picture at a time; usage: {USAGE}")
+    if {"--help", "-h"} & set(words):
+        return words
+    first = next(iter(words), "")
+    raise usage("" if "=" in first else first, KINDS, USAGE, {name: others[0] for name, others in OTHER_KINDS.items()})
+
+
 if __name__ == "__main__":
-    word = next(iter(sys.argv[1:]), "")
-    if word in KINDS:
-        sys.argv[1:] = [f"picture={word}", *quote_runs(open_data(sys.argv[2:]))]
-    elif word not in ("--help", "-h"):
-        told = f"{word}: is no kind of picture; " if word and "=" not in word else ""
-        print(f"error: {told}usage: python scripts/draw.py {'|'.join(KINDS)} run=... [out=FILE]", file=sys.stderr)
+    try:
+        sys.argv[1:] = with_kind(sys.argv[1:])
+    except NelboError as error:
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
     main()

@@ -101,11 +101,11 @@ def test_a_contact_sheet_is_drawn(tmp_path: Path, script: Script, protocol: str)
     ("arguments", "message"),
     [
         ([], "usage: python scripts/data.py list|fetch|show|verify"),
-        (["fetsh"], "usage: python scripts/data.py"),
+        (["fetsh"], "fetsh: is not known here; did you mean fetch? usage: python scripts/data.py"),
         (["show"], "usage: python scripts/data.py show"),
         (
             ["show", "cifar"],
-            "data=cifar: there is no such option; did you mean cifar10? choose from arrays",
+            "data=cifar: there is no such option; did you mean cifar10 or cifar100? choose from arrays",
         ),
         (["show", "digits", "data.protocl=fixed"], "data.protocl"),
         (["show", "digits", "out=x.xyz"], "out=x.xyz: cannot be written"),

@@ -120,7 +120,10 @@ def refused(home: Path) -> dict[str, tuple[list[str], str]]:
             [run, "out=x.json"],
             "out=x.json: is for the comparison of several runs: run=[a,b]; results of one go into a directory: out=DIR",
         ),
-        "list_without_brackets": ([f"run={home / 'a'},{home / 'a'}"], "several values are a list: key=[a,b]"),
+        "list_without_brackets": (
+            [f"run={home / 'a'},{home / 'a'}"],
+            f"several values are a list: 'run=[{home / 'a'},{home / 'a'}]'",
+        ),
         "changed": ([f"run={home / 'changed'}"], "is not the data that it was trained on: data_sha256 was"),
         "damaged": ([f"run={home / 'damaged'}", "metrics=[elbo]"], "evaluation.json: cannot be read"),
         "unknown": (

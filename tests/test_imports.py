@@ -29,9 +29,12 @@ ROOMS = {
     "pictures": {"pictures", "models", "distributions", "trace"},
     "data": {"data"},
     "build": set[str](),
-    "checks": {"build", "trainer_checks", "trainer_keys"},
+    "checks": {"build", "slots", "trainer_checks", "trainer_keys"},
+    "slots": set[str](),
     "trainer_checks": set[str](),
     "trainer_keys": set[str](),
+    "console": set[str](),
+    "messages": {"messages", "build", "checks", "directory"},
     "loading": {"build", "models"},
     "files": set[str](),
     "rewind": set[str](),
@@ -40,7 +43,7 @@ ROOMS = {
     "directory": {"identity", "owner", "rewind"},
     "resume": {"config_changes", "directory", "identity", "loading", "rewind"},
     "comparison": set[str](),
-    "report": set[str](),
+    "report": {"console"},
     "environment": set[str](),
     "streams": set[str](),
     "randomness": set[str](),
@@ -48,20 +51,21 @@ ROOMS = {
     "config_changes": {"directory", "identity"},
     "training": {
         *("training", "build", "data", "distributions", "loading", "metrics", "models", "nets", "objectives"),
-        *("checks", "directory", "environment", "identity", "pictures", "rewind", "trace", "trainer_checks"),
+        *("checks", "console", "directory", "environment", "identity", "pictures", "rewind", "trace"),
+        "trainer_checks",
     },
     "run": {
         *("as_it_was", "build", "checks", "cli", "data", "directory", "distributions", "environment", "identity"),
         *("loading", "metrics", "models", "objectives", "report", "resume", "training"),
     },
-    "cli": {"as_it_was", "directory", "streams", "sweeps", "trainer_keys"},
+    "cli": {"as_it_was", "directory", "messages", "streams", "sweeps"},
     "sweeps": {
-        *("sweeps", "build", "checks", "cli", "comparison", "directory", "identity", "owner", "report", "rewind"),
-        "run",
+        *("sweeps", "build", "checks", "cli", "comparison", "console", "directory", "identity", "messages", "owner"),
+        *("report", "rewind", "run"),
     },
     "runs": {
-        *("runs", "build", "comparison", "data", "directory", "distributions", "environment", "evaluation", "loading"),
-        *("models", "objectives", "pictures", "rewind", "trace", "training"),
+        *("runs", "build", "comparison", "console", "data", "directory", "distributions", "environment", "evaluation"),
+        *("loading", "models", "objectives", "pictures", "rewind", "trace", "training"),
     },
 }
 
@@ -97,7 +101,7 @@ def test_rooms_import_only_their_neighbours(file: Path) -> None:
 def test_hydra_and_lightning_stay_where_they_belong(file: Path) -> None:
     theirs = {name.split(".")[0] for name in imports(file)}
     if theirs & {"hydra", "omegaconf"}:
-        assert room(file) in {"run", "runs", "cli", "sweeps", "as_it_was"}
+        assert room(file) in {"run", "runs", "cli", "messages", "sweeps", "as_it_was"}
     if theirs & {"pytorch_lightning", "lightning_fabric"}:
         assert room(file) in {"data", "training", "run"}
 

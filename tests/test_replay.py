@@ -204,7 +204,7 @@ def test_bad_arguments_are_one_line(file: Path, tmp_path: Path) -> None:
         "bundle=": "usage: python scripts/replay.py bundle=FILE",
         f"run={file}": "usage: python scripts/replay.py bundle=FILE",
         f"bundle={tmp_path / 'none.pt'}": "none.pt: cannot be read: No such file or directory",
-        f"bundle={tmp_path}": "cannot be read: Is a directory",
+        f"bundle={tmp_path}": f"is a directory; the bundles of a run are {tmp_path}/crash/step-*.pt",
         "bundle=https://example.org/x.pt": "are read from local files only",
         f"bundle={tmp_path / 'page.pt'}": "page.pt: not a readable checkpoint",
         f"bundle={tmp_path / 'checkpoint.pt'}": "checkpoint.pt: is not a bundle of a run that diverged",

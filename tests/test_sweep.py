@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,14 @@ def test_cells_do_not_outlive_a_sweep_that_is_killed(tmp_path: Path) -> None:
     wait_for(lambda: not processes_in(tmp_path), 10)
 
 
-@pytest.mark.parametrize(
-    "sweeper", [("seed=1,2",), ("hydra/sweeper=optuna", "seed=range(1,9)")], ids=["grid", "search"]
+SEARCH = pytest.param(
+    ("hydra/sweeper=optuna", "seed=range(1,9)"),
+    marks=pytest.mark.skipif(find_spec("optuna") is None, reason="searches need the sweep extra"),
+    id="search",
 )
+
+
+@pytest.mark.parametrize("sweeper", [pytest.param(("seed=1,2",), id="grid"), SEARCH])
 def test_a_second_sweep_in_a_directory_is_refused_in_one_line(tmp_path: Path, sweeper: tuple[str, ...]) -> None:
     """Who holds it is said, and nothing there is touched: neither what was asked for nor what has been found."""
     write_sweep(tmp_path, [{"overrides": ["seed=1"], "metrics": scores(1, 2)}])

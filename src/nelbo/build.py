@@ -8,6 +8,7 @@ has been looked through.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import re
@@ -89,6 +90,8 @@ class Factory:
             if "allocate memory" in str(error) or "out of memory" in str(error):
                 mend = "needs more memory than there is; make it smaller"
                 raise ConfigError(self.path, self.target.__name__, mend, located=True) from error
+            if hint := _left_to_its_base(error):
+                raise ConfigError(self.path, self.target.__name__, hint, located=True) from error
             if self.target.__module__.partition(".")[0] not in OTHERS:
                 raise
             raise ConfigError(self.path, self.target.__name__, first_line(error), located=True) from error
@@ -117,7 +120,8 @@ def check_targets(plain: object, allowed: Sequence[str] = RUN_PREFIXES, path: st
     """
     for key, name in _targets(plain, path):
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise ConfigError(key, _shown(name), "is not the dotted name of a class or a function", located=True)
+            hint = "is not the whole dotted name of a class or a function, such as torch.optim.SGD"
+            raise ConfigError(key, _shown(name), hint, located=True)
         if not _matches(name, allowed):
             raise RefusedTarget(key, name)
 
@@ -230,7 +234,10 @@ def _resolve(name: str, key: str, allowed: Sequence[str]) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
         target = getattr(module, attribute)
     except AttributeError as error:
-        raise ConfigError(key, name, "does not exist", located=True) from error
+        alike = {other.lower(): other for other in getattr(module, "__all__", None) or vars(module)}
+        near = difflib.get_close_matches(attribute.lower(), alike, 1, 0.8)
+        asked = f"; did you mean {module_name}.{alike[near[0]]}?" if near else ""
+        raise ConfigError(key, name, f"does not exist{asked}", located=True) from error
     except ImportError as error:
         raise ConfigError(key, name, import_failed(name, error), located=True) from error
     if name.startswith("nelbo."):
@@ -259,12 +266,24 @@ def import_failed(name: str, error: ImportError) -> str:
     return f"cannot be imported: {first_line(error)}; install that, or say where it is: PYTHONPATH=FOLDER python ..."
 
 
+def _left_to_its_base(error: Exception) -> str:
+    """The hint for a class whose `__init__` does not call that of its base as the base asks; else empty."""
+    if match := re.fullmatch(r"(\w+)\.__init__\(\) missing \d+ required .*: (.+)", first_line(error)):
+        names = re.findall(r"'(\w+)'", match[2])
+        return f"its __init__ must give {', '.join(names)} to that of {match[1]}: super().__init__({', '.join(names)})"
+    if "before Module.__init__() call" in str(error):
+        return "its __init__ must call super().__init__(...) before it sets anything"
+    return ""
+
+
 def _check_arguments(target: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, Any], path: str) -> None:
     _check_known(target, kwargs, path)
     try:
         inspect.signature(target).bind(*args, **kwargs)
     except TypeError as error:
-        raise ConfigError(path, target.__name__, first_line(error), located=True) from error
+        missing = re.fullmatch(r"missing a required (?:keyword-only )?argument: '(\w+)'", first_line(error))
+        hint = f"; set {path}.{missing[1]}" if missing else ""
+        raise ConfigError(path, target.__name__, f"{first_line(error)}{hint}", located=True) from error
 
 
 def _check_known(target: Callable[..., Any], kwargs: Mapping[str, Any], path: str) -> None:
@@ -274,4 +293,6 @@ def _check_known(target: Callable[..., Any], kwargs: Mapping[str, Any], path: st
     for key in kwargs:
         if key not in parameters:
             mend = f"is not an option of {target.__name__}, which has: {', '.join(parameters) or 'none'}"
+            if near := difflib.get_close_matches(key, parameters, 1):
+                mend += f"; did you mean {near[0]}?"
             raise ConfigError(f"{path}.{key}", kwargs[key], mend, located=True)

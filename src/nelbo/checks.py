@@ -6,14 +6,14 @@ late, at length or not at all, and what only the whole shows.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from nelbo import trainer_keys
 from nelbo.build import RUN_PREFIXES, check_targets, user_prefixes
-from nelbo.errors import ConfigError, boolean, choice, integer, number, positive_integer
+from nelbo.errors import QUOTES, ConfigError, boolean, choice, integer, number, positive_integer
+from nelbo.slots import check_slots
 from nelbo.trainer_checks import check_loggers, check_optimizer, check_scheduler
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
@@ -40,12 +40,6 @@ NEEDED = (
     *("trainer.max_epochs", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches"),
 )
 CALLED_LATER = ("optimizer", "scheduler", "trainer", "guard")
-TOP_LEVEL = (
-    *PARTS,
-    *("budget", "logger", "callbacks", "experiment", "debug"),
-    *("seed", "threads", "float32", "trial", "resume", "resume_changes", "allow_targets", "init_from"),
-)
-"""Keys near to one of these are slips; others may be there for the config's own use."""
 
 
 def _shares(key: str, value: object, minimum: int) -> None:
@@ -104,7 +98,7 @@ def _trial(key: str, value: object) -> None:
 
 def _name(key: str, value: object) -> None:
     if not isinstance(value, str) or not value:
-        raise ConfigError(key, value, "must be a name; a number needs quotes within quotes")
+        raise ConfigError(key, value, f"must be a name; a number needs {QUOTES}")
 
 
 def _names(key: str, value: object) -> None:
@@ -227,13 +221,11 @@ def select(plain: Mapping[str, Any], key: str) -> Any:
 
 
 def _check_groups(plain: Mapping[str, Any]) -> None:
-    for key in plain:
-        if key not in TOP_LEVEL and (near := difflib.get_close_matches(key, TOP_LEVEL, 1, 0.8)):
-            raise ConfigError(key, "...", f"there is no such key; did you mean {near[0]}?")
     for key in PARTS:
         if not isinstance(plain.get(key), Mapping) or "_target_" not in plain[key]:
             mend = f"a run needs one: choose with {key}=..."
             raise ConfigError(f"{key}._target_", select(plain, f"{key}._target_"), mend)
+    check_slots(plain["model"])
     for key in ("logger", "callbacks"):
         if not isinstance(plain.get(key), Mapping):
             raise ConfigError(key, plain.get(key), f"must be a mapping; {key}=none leaves it out")

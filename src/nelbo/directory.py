@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import itertools
 import json
 import logging
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,8 +76,17 @@ def locked(folder: Path) -> Iterator[None]:
 
 def unwritable(folder: Path, error: OSError) -> NelboError:
     """What to say of a directory that takes no files."""
-    mend = "make room, or give a directory that can be written: hydra.run.dir=..."
-    return NelboError(f"hydra.run.dir={folder}: cannot be written ({error.strerror}); {mend}")
+    return NelboError(
+        f"hydra.run.dir={folder}: cannot be written ({error.strerror}); {how_to_write(error)}: hydra.run.dir=..."
+    )
+
+
+def how_to_write(error: OSError) -> str:
+    """What to do about a place that takes no files."""
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return "it is a file, or below one; give a directory"
+    room = "make room, or " if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+    return f"{room}give a directory that can be written"
 
 
 def finished(folder: Path, plain: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -192,7 +203,7 @@ def run_directory(outputs: Path, resume: str | None, fresh: str, plain: Callable
     """
     if resume not in (None, AUTO):
         if not isinstance(resume, str) or not (Path(resume) / CHECKPOINTS).is_dir():
-            raise CheckpointError(f"resume={resume}: is not a run's directory; give one, or resume=auto")
+            raise CheckpointError(f"resume={resume}: is not a run's directory; {_run_meant(resume)}")
         return Path(resume)
     if resume == AUTO or is_requeued():
         wanted = mark(plain())
@@ -205,8 +216,29 @@ def run_directory(outputs: Path, resume: str | None, fresh: str, plain: Callable
     return outputs / fresh
 
 
+def _run_meant(resume: object) -> str:
+    """What to type for a path that is no run's directory."""
+    if isinstance(resume, str):
+        for parent in (Path(resume), *Path(resume).parents):
+            if parent.name == CHECKPOINTS and parent.is_dir():
+                return f"did you mean {shlex.quote(f'resume={quoted(str(parent.parent))}')}?"
+    return "give one, or resume=auto"
+
+
 def quoted(value: str) -> str:
-    """A value as Hydra's grammar takes it: as it stands where that is plain."""
-    if re.fullmatch(r"[\w./+-]+", value, re.ASCII):
+    """A text as Hydra's grammar and OmegaConf take it: as it stands where that reads as text and means nothing else."""
+    if re.fullmatch(r"[A-Za-z_./][\w./+-]*", value, re.ASCII) and not is_number_or_word(value):
         return value
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # OmegaConf would interpolate
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    text = re.sub(r"(\\+)$", r"\1\1", text)  # at the end they would escape the quote
+    return f"'{text}'"
+
+
+def is_number_or_word(text: str) -> bool:
+    """Whether Hydra's grammar reads a text without quotes as a number, true, false or null."""
+    try:
+        float(text)
+    except ValueError:
+        return text.lower() in ("true", "false", "null")
+    return True

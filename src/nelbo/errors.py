@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
 
+QUOTES = "quotes within quotes, as in \"KEY='2024'\""
+"""What makes a text of a word that Hydra's grammar reads as something else."""
+
 
 class NelboError(Exception):
     """Anything that a user can mend. `train.py` prints it as one line and exits with status 2."""
@@ -114,9 +117,7 @@ def path(key: str, value: object) -> Path:
         ConfigError: if it is not a text.
     """
     if not isinstance(value, str) or not value:
-        raise ConfigError(
-            key, value, "must be a path; one that is no text to Hydra, such as 2024, needs quotes within quotes"
-        )
+        raise ConfigError(key, value, f"must be a path; one that Hydra reads as a number or a list needs {QUOTES}")
     if "\0" in value:
         raise ConfigError(key, repr(value), "must be a path, which holds no null byte")
     return Path(os.path.expanduser(value))
@@ -129,7 +130,8 @@ def integer(key: str, value: object, *, minimum: int, maximum: int | None = None
         ConfigError: if it is not.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
-        raise ConfigError(key, value, f"must be a whole number of at least {minimum}")
+        written = f", written {int(value)}" if isinstance(value, float) and value.is_integer() else ""
+        raise ConfigError(key, value, f"must be a whole number of at least {minimum}{written}")
     if maximum is not None and int(value) > maximum:
         raise ConfigError(key, value, f"must be at most {maximum}")
     return int(value)

@@ -107,9 +107,10 @@ def checkpoint_file(path: str | Path) -> Path:
     file = _local(path)
     try:
         if file.is_dir():
-            file = file / "checkpoints" / "best.ckpt"
-        if not file.is_file():
-            raise CheckpointError(f"{file}: no such checkpoint; give a run directory or a .ckpt file")
+            file = (file.parent if file.name == "checkpoints" else file) / "checkpoints" / "best.ckpt"
+        if not str(path) or not file.is_file():
+            named = file if str(path) else repr("")
+            raise CheckpointError(f"{named}: no such checkpoint; give a run directory or a .ckpt file")
     except OSError as error:  # too long a name, or a directory that one may not look into
         raise CheckpointError(f"{file}: no such checkpoint: {error.strerror}") from error
     return file

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from nelbo.console import make_console, print_table
 
 ROWS = (
     ("nelbo", "negative ELBO", "nats/image", ".2f"),
@@ -30,7 +32,7 @@ def headline(metrics: Mapping[str, Any]) -> float:
 def print_report(metrics: Mapping[str, Any], folder: Path) -> None:
     """Print the scores, and where everything is."""
     validated = any(key.startswith("val/") for key in metrics)
-    table = Table(title=f"{metrics['data']} ({metrics['protocol']}), best checkpoint", title_justify="left")
+    table = Table(title=f"{metrics['data']} ({metrics['protocol']}), best checkpoint")
     table.add_column("")
     if validated:
         table.add_column("validation", justify="right")
@@ -41,8 +43,8 @@ def print_report(metrics: Mapping[str, Any], folder: Path) -> None:
             values = [metrics[f"{split}/{key}"] for split in ("val", "test") if split == "test" or validated]
             told = metrics["bits_per_dim_by"] if key == "bits_per_dim" else unit
             table.add_row(name, *(format(value, style) for value in values), told)
-    console = Console(soft_wrap=True)
-    console.print(table)
+    console = make_console()
+    print_table(table, console)
     home = os.path.relpath(folder)
     rate, seconds, epochs = metrics["images_per_second"], metrics["train_seconds"], metrics["epochs"]
     steps = f" ({metrics['steps']:,} steps)" if "steps" in metrics else ""
@@ -54,4 +56,4 @@ def print_report(metrics: Mapping[str, Any], folder: Path) -> None:
     console.print(f"run        {home}", highlight=False)
     console.print(f"checkpoint {home}/checkpoints/best.ckpt{tested}", highlight=False)
     if (folder / "tensorboard").exists():
-        console.print(f"look       tensorboard --logdir {home}", highlight=False)
+        console.print(f"look       tensorboard --logdir {shlex.quote(home)}", highlight=False)

@@ -275,3 +275,8 @@ def how_to_go_on(folder: Path) -> str:
     place = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     command = ["python", os.path.relpath(sys.argv[0]), *typed, f"hydra.run.dir={quoted(str(place))}", "resume=auto"]
     return f"to go on: {shlex.join(command)}"
+
+
+def as_argument(folder: Path) -> str:
+    """The argument that goes on with a run, as a shell takes it."""
+    return shlex.quote(f"resume={quoted(str(folder))}")

@@ -63,6 +63,8 @@ from nelbo.training.weights import refuse_other_tensors, start_from, told_in_met
 
 log = logging.getLogger(__name__)
 
+CHOSEN = {"model": "model", "data": "data", "likelihood": "model.likelihood"}
+
 
 def run(config: DictConfig) -> float:
     """Train and test what `config` says, in Hydra's run directory; or go on with what stands there.
@@ -151,7 +153,8 @@ def fit_and_test(
         plain = resolve(config)
     model: VAE = build(plain["model"], "model", allowed)
     images = data.starting_images()
-    example = probe(model, objective, images, data, HydraConfig.get().runtime.choices["likelihood"])
+    chosen = HydraConfig.get().runtime.choices.get("likelihood", type(model.likelihood).__name__)
+    example = probe(model, objective, images, data, chosen)
     model.initialize(images)
     objective.prepare(len(data.splits["train"]))
 
@@ -245,7 +248,8 @@ def fit_and_test(
         lost = isinstance(error, torch.distributed.DistBackendError) or "gloo" in str(error)
         if trainer.world_size == 1 or not lost:
             raise
-        raise NelboError(f"a process of this run is gone, and the others with it; resume={folder} goes on") from error
+        how = resume.as_argument(folder)
+        raise NelboError(f"a process of this run is gone, and the others with it; {how} goes on") from error
 
     metrics: dict[str, Any] = {
         **best,
@@ -288,6 +292,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
 
 def choices(plain: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
     """The model and data that were chosen and everything else overridden, for TensorBoard's hparams tab."""
-    chosen = {group: HydraConfig.get().runtime.choices[group] for group in ("model", "data", "likelihood")}
+    options = HydraConfig.get().runtime.choices  # without a group that was left out: ~likelihood
+    chosen = {group: options.get(group) or select(plain, f"{place}._target_") for group, place in CHOSEN.items()}
     typed = {override.lstrip("+~").split("=")[0]: override.partition("=")[2] for override in overrides}
     return {key: value for key, value in typed.items() if key not in TYPED_KEYS} | chosen

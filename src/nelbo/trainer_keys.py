@@ -118,9 +118,3 @@ def check_together(trainer: Mapping[str, Any], budget: object) -> None:
     if trainer["check_val_every_n_epoch"] is None and not isinstance(trainer.get("val_check_interval"), int):
         hint = "validates by batches alone: say after how many, trainer.val_check_interval=1000"
         raise ConfigError("trainer.check_val_every_n_epoch", None, hint)
-
-
-def refusal(key: str) -> str:
-    """Why a run cannot use an option of the Trainer; empty if it can, or if there is no such option."""
-    group, _, name = key.partition(".")
-    return REFUSED.get(name, "") if group == "trainer" else ""

@@ -67,9 +67,11 @@ CASES = {
     "at least 0.00113206, or a schedule such as {linear:{steps:2000,start:1,end:0.1}}",
     "objective.beta={linear:{step:5}}": "objective.beta.linear.step=5: is not an option of linear, which has: steps, "
     "start, end",
-    "experiment=warm_up data=digits objective.beta={cosine:{steps:9}}": "objective.beta={cosine:{steps:9}}: there is "
-    "another schedule already; replace it with ~objective.beta '+objective.beta={cosine:{steps:9}}'",
-    "model=autoencoder objective.beta=4": "objective.beta=4: there is no such key; python train.py --cfg job lists",
+    "experiment=warm_up data=digits objective.beta={cosine:{steps:9}}": "objective.beta={cosine:{steps:9}}: is merged "
+    "into what stands there, which has no cosine; to replace it: '~objective.beta' "
+    "'+objective.beta={cosine:{steps:9}}'",
+    "model=autoencoder objective.beta=4": "objective.beta=4: there is no such key; objective.beta is a key of "
+    "objective=beta_tc, objective=dip, objective=elbo",
     "objective.beta={linnear:{steps:5}}": "objective.beta={'linnear': {'steps': 5}}: must be one schedule with its "
     "options, such as {linear:{steps:2000}}; there are linear, cosine, cyclical",
     "model.latent_dim=2,8": "model.latent_dim=2,8: several values are a sweep, which needs -m",
@@ -98,7 +100,7 @@ CASES = {
     "+trainer.max_epoch=3": "trainer.max_epoch=3: is not an option of Trainer",
     "trainer.fast_dev_run=true": "trainer.fast_dev_run=true: it writes no checkpoint to test: trainer=smoke",
     "+trainer.barebones=true": "trainer.barebones=True: it writes no checkpoints and no metrics",
-    "+trainer.accumulate_grad_batches=2": "+trainer.accumulate_grad_batches=2: the key is there already; leave out",
+    "+trainer.accumulate_grad_batches=2": "+trainer.accumulate_grad_batches=2: trainer.accumulate_grad_batches is",
     "trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches=0: must be a whole number of at least 1",
     "trainer.max_time=12h": "trainer.max_time=12h: must be 'DD:HH:MM:SS' or units such as {hours:2,minutes:30}",
     "trainer.max_time={hours:-1}": "trainer.max_time={'hours': -1}: must be 'DD:HH:MM:SS'",
@@ -151,7 +153,7 @@ CASES = {
     "data.validation_size=0 +callbacks.x={_target_:pytorch_lightning.callbacks.ModelCheckpoint,monitor:val/nelbo}": ""
     "callbacks.x.monitor=val/nelbo: there is no such metric; without validation images there is none",
     "scheduler._target_=nelbo.training.cosin": "scheduler._target_=nelbo.training.cosin: does not exist",
-    "+objectiv.beta=3": "objectiv=...: there is no such key; did you mean objective?",
+    "+objectiv.beta=3": "+objectiv.beta=3: nothing reads this key; did you mean objective.beta?",
     "objective.num_samples=1000000000": "objective.num_samples=1000000000: with data.batch_size=256",
     "data.name=null": "data.name=None: must be a name",
     "data.shape=8": "data.shape=8: must be [channels, height, width]",
@@ -163,7 +165,7 @@ CASES = {
     "model.encoder.hidden=200": "model.encoder.hidden=200: must be a list of whole numbers",
     "model.encoder.activation=[]": "model.encoder.activation=[]: must be an activation class",
     "allow_targets=[mypackage]": "allow_targets='mypackage': must be a package's name with a dot at its end",
-    "nonsense": "nonsense: not an override; write key=value",
+    "nonsense": "nonsense: not an override, which is key=value; python train.py model=mlp_vae data=digits",
     "optimizer._target_=os.system": "optimizer._target_=os.system: is not among the packages",
     "model.encoder.activation=Relu": "model.encoder.activation=Relu: must be an activation class of torch.nn",
 }

@@ -62,10 +62,10 @@ class VAE(nn.Module):
         self.shape = tuple(positive_integer(f"shape[{index}]", size) for index, size in enumerate(shape))
         self.latent_dim = positive_integer("latent_dim", latent_dim)
         self.encoder = encoder(self.shape)
-        self.posterior = posterior(self.encoder.out_shape, self.latent_dim)
+        self.posterior = posterior(features_of(self.encoder, "encoder"), self.latent_dim)
         self.prior = prior(self.posterior.event_shape(self.latent_dim), self.shape)
         self.decoder = decoder(self.posterior.code_shape(self.latent_dim), self.shape)
-        self.likelihood = likelihood(self.decoder.out_shape, self.shape)
+        self.likelihood = likelihood(features_of(self.decoder, "decoder"), self.shape)
 
     def encode(self, x: Tensor) -> Distribution:
         """q(z|x), batch shape (B,), of images x (B, C, H, W) in [0, 1].
@@ -137,3 +137,16 @@ class VAE(nn.Module):
     def advance(self, step: float) -> dict[str, float]:
         """Set scheduled scalars of heads to their values at `step`, and say them; `math.inf` for the final ones."""
         return self.posterior.advance(step) | self.likelihood.advance(step)
+
+
+def features_of(net: nn.Module, slot: str) -> tuple[int, ...]:
+    """The shape of a net's features.
+
+    Raises:
+        ConfigError: if it says none, as `nelbo.nets.Net` does.
+    """
+    shape = getattr(net, "out_shape", None)
+    if not isinstance(shape, tuple):
+        hint = "has no out_shape: derive it from nelbo.nets.Net and call super().__init__(in_shape, out_shape, layers)"
+        raise ConfigError(slot, type(net).__name__, hint)
+    return shape

@@ -94,12 +94,15 @@ def _figure(found: Projection, labels: Tensor, classes: Sequence[str], title: st
         axes.scatter(found.prior[:, 0], found.prior[:, 1], c=GREY, s=5, linewidths=0, label="prior")
     _scatter(axes, found.codes, labels, classes)
     told = f"{title}\n{found.told}" if found.told else title
-    axes.set(xlabel=found.axes[0], ylabel=found.axes[1], aspect="equal", title=told)
+    axes.set(xlabel=found.axes[0], ylabel=found.axes[1], aspect="equal")
+    axes.set_title(told, parse_math=False)
     if not any(found.axes):  # coordinates that mean nothing
         axes.set(xticks=[], yticks=[])
     _, names = axes.get_legend_handles_labels()
     if names:
         legend = axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handletextpad=0.2)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
         for handle in legend.legend_handles:
             if isinstance(handle, PathCollection):
                 handle.set_sizes([40])

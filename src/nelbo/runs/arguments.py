@@ -6,6 +6,8 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
+from nelbo.directory import quoted
+
 KEY, DATA = "run=", "data."
 PATTERN_SIGNS = frozenset("*?")
 
@@ -16,7 +18,9 @@ def quote_runs(arguments: Sequence[str]) -> list[str]:
     The directories of a sweep's cells are named by what was swept, `0-latent_dim=2,beta=4`, so a list is split at those
     commas only that end a path.
     """
-    return [KEY + _quoted(argument[len(KEY) :]) if argument.startswith(KEY) else argument for argument in arguments]
+    return [
+        KEY + _as_hydra_reads(argument[len(KEY) :]) if argument.startswith(KEY) else argument for argument in arguments
+    ]
 
 
 def open_data(arguments: Sequence[str]) -> list[str]:
@@ -29,17 +33,17 @@ def packages(typed: str) -> list[str]:
     return [name.strip() for name in typed.strip("[]").split(",") if name.strip()]
 
 
-def _quoted(typed: str) -> str:
+def _as_hydra_reads(typed: str) -> str:
     if not typed or typed[0] in "'\"" or _is_quoted_list(typed):
         return typed
     if typed.startswith("[") and typed.endswith("]"):
-        return f"[{','.join(map(_quote, _paths(typed[1:-1])))}]"
+        return f"[{','.join(map(quoted, _paths(typed[1:-1])))}]"
     if Path(typed).exists():
-        return _quote(typed)
+        return quoted(typed)
     if PATTERN_SIGNS & set(typed) and (found := matches(typed)):
-        return f"[{','.join(map(_quote, found))}]"
+        return f"[{','.join(map(quoted, found))}]"
     several = "," in typed and all(Path(piece).exists() for piece in typed.split(","))
-    return typed if several else _quote(typed)  # several without brackets: Hydra says how a list is written
+    return typed if several else quoted(typed)  # several without brackets: Hydra says how a list is written
 
 
 def _is_quoted_list(typed: str) -> bool:
@@ -61,8 +65,3 @@ def matches(pattern: str) -> list[str]:
     """Run directories and checkpoints that a pattern matches: a sweep's directory holds other things too."""
     found = sorted(glob.glob(pattern))
     return [path for path in found if path.endswith(".ckpt") or (Path(path) / "checkpoints" / "best.ckpt").is_file()]
-
-
-def _quote(path: str) -> str:
-    escaped = path.replace("'", "\\'")
-    return f"'{escaped}'"

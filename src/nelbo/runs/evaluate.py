@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import distributed
 
 from nelbo import __version__
 from nelbo.build import build, user_prefixes
+from nelbo.console import make_console
 from nelbo.environment import environment
 from nelbo.errors import ConfigError, NelboError, integer, positive_integer
 from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NoMeaning, Subject
@@ -186,8 +186,8 @@ def watched(processes: Processes) -> Iterator[tuple[Any, Durations]]:
 
     Of several processes the first one says it.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = make_console(stderr=True, soft_wrap=False)
     visible = processes.rank == 0 and console.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not visible) as progress:
         shown: dict[str, Any] = {}

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from nelbo.build import build, user_prefixes
+from nelbo.console import make_console, print_table
 from nelbo.data.module import ImageData
 from nelbo.distributions.precision import FLOAT32, float32
 from nelbo.errors import CheckpointError, first_line
@@ -27,7 +27,7 @@ from nelbo.objectives import Objective
 from nelbo.randomness import restore
 from nelbo.runs.finished import FinishedRun
 from nelbo.trace import Trace
-from nelbo.training.callbacks.crash import CRASH, FORMATS, Failure, failure
+from nelbo.training.callbacks.crash import CRASH, FOLDER, FORMATS, Failure, failure
 from nelbo.training.callbacks.random_states import last_bits
 
 OBJECTIVE_PREFIXES = ("nelbo.objectives.", "nelbo.schedules.")
@@ -148,6 +148,8 @@ def read_bundle(file: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: if it is damaged, or is no bundle.
     """
+    if file.is_dir():
+        raise CheckpointError(f"{file}: is a directory; the bundles of a run are {file / FOLDER}/step-*.pt")
     bundle = read_plain(file)
     if not isinstance(bundle, dict) or CRASH not in bundle:
         raise CheckpointError(f"{file}: is not a bundle of a run that diverged; those lie in its crash/")
@@ -240,20 +242,20 @@ def tensors_of(trace: Trace) -> dict[str, Tensor]:
 
 def print_replay(done: Replay) -> None:
     """For a person."""
-    console = Console(soft_wrap=True)
-    terms = Table("term", "in training", "now", title="nats an image, and weights", title_justify="left")
+    console = make_console()
+    terms = Table("term", "in training", "now", title="nats an image, and weights")
     for name, value in (*done.recorded.terms.items(), ("loss", done.recorded.loss)):
         now = done.found.loss if name == "loss" else done.found.terms.get(name, math.nan)
         terms.add_row(name, f"{value!r}", f"{now!r}")
-    console.print(terms)
-    tensors = Table("tensor", "shape", "least", "mean", "most", "not finite", title="the batch", title_justify="left")
+    print_table(terms, console)
+    tensors = Table("tensor", "shape", "least", "mean", "most", "not finite", title="the batch")
     for name, tensor in done.tensors.items():
         values = tensor.float()
         finite = values[values.isfinite()]
         told = [f"{value:.5g}" for value in (finite.min(), finite.mean(), finite.max())] if len(finite) else ["-"] * 3
         count = values.numel() - len(finite)
         tensors.add_row(name, " x ".join(map(str, tensor.shape)), *told, f"{count} of {values.numel()}")
-    console.print(tensors)
+    print_table(tensors, console)
     notes = {
         "images": _images(done),
         "forward": f"first output that is not finite: {done.forward or 'none, it is in the loss itself or later'}",

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
+from nelbo.console import make_console, print_side_by_side, print_table
 from nelbo.files import write_json
 from nelbo.runs.compare import Cell, Comparison
 from nelbo.runs.results import JSON, without_infinities
@@ -23,22 +23,23 @@ LONGEST = 40
 def print_results(evaluation: Evaluation) -> None:
     """What was found in this call; what was left out, and what a reader must know."""
     results, subject = evaluation.results, evaluation.subject
-    console = Console(soft_wrap=True)
+    console = make_console()
     if evaluation.found:
         images = f"{len(subject.images):,} {subject.split} images"
         title = f"{subject.name}: {subject.data['data']} ({subject.data['protocol']}), {images}; nats an image"
-        table = Table(title=title, title_justify="left")
-        for name, justify in (("measure", "left"), ("", "left"), ("value", "right"), ("standard error", "left")):
+        table = Table(title=title)
+        for name, justify in (("measure", "left"), ("value", "right"), ("standard error", "left")):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
         for measure, findings in evaluation.found.items():
-            for number, (key, value) in enumerate(findings.values.items()):
+            table.add_row(measure, style="bold")
+            for key, value in findings.values.items():
                 if key.endswith("_se") and key.removesuffix("_se") in findings.values:
                     continue
                 error = findings.values.get(f"{key}_se")
                 told = "" if error is None else f"± {in_digits(error)}"
-                table.add_row("" if number else measure, key, in_digits(value), told)
+                table.add_row(f"  {key}", in_digits(value), told)
             table.add_section()
-        console.print(table)
+        print_table(table, console)
     for warning in dict.fromkeys(line for findings in evaluation.found.values() for line in findings.warnings):
         console.print(f"note       {warning}", highlight=False, markup=False)
     for reason in evaluation.left_out:
@@ -51,14 +52,10 @@ def print_results(evaluation: Evaluation) -> None:
 
 def print_comparison(comparison: Comparison, out: Path | None) -> None:
     """Runs side by side; written to `out` too, if that is a path."""
-    console = Console(soft_wrap=True)
-    table = Table(title=f"values; differences to {comparison.runs[0]} on the same images", title_justify="left")
-    table.add_column("")
-    for run in comparison.runs:
-        table.add_column(run, justify="right")
-    for key, cells in comparison.rows.items():
-        table.add_row(key, *(in_cell(cell) for cell in cells))
-    console.print(table)
+    console = make_console()
+    rows = [[key, *map(in_cell, cells)] for key, cells in comparison.rows.items()]
+    title = f"values; differences to {comparison.runs[0]} on the same images"
+    print_side_by_side(title, comparison.runs, rows, console)
     for note in comparison.notes:
         console.print(f"note       {note}", highlight=False, markup=False)
     if out is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,6 @@ class ReportCallback(Callback):
                 log.info("%s", line)
             log.info("report: %s", page)
         except Exception as error:
-            again = f"python scripts/report.py sweep={sweep}"
+            again = shlex.join(["python", "scripts/report.py", f"sweep={sweep}"])
             print(f"the report could not be written: {type(error).__name__}: {error}; again: {again}", file=sys.stderr)
             raise

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from nelbo.console import make_console
 from nelbo.report import headline
 from nelbo.rewind import HISTORY
 from nelbo.sweeps.cells import STATES, VANISHED, Cell, cells_of, grouped_errors, read_cells
@@ -41,7 +42,7 @@ class LiveTable:
         self.before = {cell.identity for cell in self.cells if cell.state == "done"}
         self.told = set(self.before)
         self.looked = 0.0
-        console = Console(stderr=True)
+        console = make_console(stderr=True, soft_wrap=False)
         self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
     def __enter__(self) -> LiveTable:

@@ -19,8 +19,10 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.directory import quoted, refuse_files
-from nelbo.errors import Stopped, first_line
+from nelbo.errors import ConfigError, Stopped, first_line
 from nelbo.identity import identity
+from nelbo.messages.configs import Script
+from nelbo.messages.unread import refuse_unread
 from nelbo.owner import Owned, Ownership, is_held, living_owner
 from nelbo.sweeps.cells import CELL, PLAN, SWEEP, VANISHED, Cell, Plan, SweepError, read_cells, update_record
 from nelbo.sweeps.job import plain_config
@@ -92,9 +94,11 @@ class Sweep:
 
         Raises:
             HydraException: if the job's config cannot be composed.
+            ConfigError: if nothing reads one of its keys.
         """
         self.ownership.touch()
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
+        refuse_unread(composed, Script.running(self.config))
         key = identity(plain_config(composed))
         name = self.plan.add(key, cell_name(job, self.swept, key), job)
         if key not in self.plan.newest:
@@ -137,6 +141,8 @@ class Sweep:
         ):
             try:
                 self.launcher.launch(jobs, initial_job_idx=self.launched)
+            except ConfigError:  # of the launcher's own numbers: no cell was started
+                raise
             except Exception as error:  # the engine's own: jobs report theirs in their directories
                 if signums:  # raised by what the signal interrupted, in the place of `Stopped`
                     raise Stopped(signums[0]) from error
@@ -175,7 +181,7 @@ class Sweep:
 
     def how_to_go_on(self) -> str:
         """The command that runs what is missing."""
-        place = f"hydra.sweep.dir={self.folder}"
+        place = f"hydra.sweep.dir={quoted(str(self.folder))}"
         command = self.plan.command
         if not any(word.startswith("hydra.sweep.dir=") for word in command):
             command = [*command, place]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -176,7 +177,7 @@ class Guard(pl.Callback):
             file = write_bundle(self.folder, trainer, pl_module, self._start, batch, failed, self.config)
         except (OSError, RuntimeError) as error:  # torch wraps what its stream raises
             return f"there is nothing to replay, for the bundle cannot be written: {first_line(error)}"
-        return f"replay: python scripts/replay.py bundle={os.path.relpath(file)}"
+        return f"replay: {shlex.join(['python', 'scripts/replay.py', f'bundle={os.path.relpath(file)}'])}"
 
 
 def _is_cause(trainer: pl.Trainer, failed: Failure, earlier: bool) -> bool:

@@ -5,31 +5,60 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Generator
 from typing import Any, TextIO
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
-from rich.console import Console
+from pytorch_lightning.callbacks.progress.rich_progress import MetricsTextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 from torch import Tensor
 
+from nelbo.console import make_console
 from nelbo.training.callbacks.scalars import Throughput
 from nelbo.training.module import VAEModule
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_UPDATES = 0.2
 
+NARROW, WIDE = 72, 100
+"""Columns of a terminal below which the bar itself is left out, and from which there is room for the elapsed time."""
+
+TIME = len("0:00:00")
+LEAST_BAR = 8
+VALIDATION = "validation"
+
+
+class Terms(MetricsTextColumn):
+    """`nelbo 94.21  kl 24.51`, in one line: what there is no room for is left out, from the end."""
+
+    def get_table_column(self) -> Column:
+        """One that is not wrapped."""
+        return Column(no_wrap=True)
+
+    def _generate_metrics_texts(self) -> Generator[str, None, None]:
+        yield from (f"{name} {value}" for name, value in self._metrics.items())
+
 
 class ProgressBar(RichProgressBar):
     """Lightning's rich progress bar, redrawn five times a second instead of every step, and only at a terminal."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(console_kwargs={"markup": False, "emoji": False})  # log lines with names go through it
         self._last = 0.0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """A log file gets lines instead."""
         super().setup(trainer, pl_module, stage)
-        if not Console().is_terminal:
+        if not make_console().is_terminal:
             self.disable()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -56,17 +85,53 @@ class ProgressBar(RichProgressBar):
             self._last = now
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
+    def configure_columns(self, trainer: pl.Trainer) -> list[ProgressColumn]:
+        """As many as the terminal has room for beside the terms."""
+        assert self._console is not None
+        width = self._console.width
+        self._metric_component = Terms(trainer, self.theme.metrics, "  ", "")
+
+        def whole() -> Column:
+            return Column(no_wrap=True)
+
+        columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False, table_column=whole())]
+        if width >= NARROW:
+            columns.append(BarColumn(None, table_column=Column(ratio=1)))
+        columns.append(MofNCompleteColumn(table_column=whole()))
+        if width >= WIDE:
+            columns.append(TimeElapsedColumn(table_column=whole()))
+        return [*columns, TimeRemainingColumn(table_column=whole())]
+
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """As many of the objective's terms as fit into the line."""
-        assert isinstance(pl_module, VAEModule)
-        terms = pl_module.terms
-        names = ("nelbo", "kl") if "nelbo" in terms else tuple(terms)[:2]
+        """As many of the objective's terms as fit into the line, two at most."""
+        assert isinstance(pl_module, VAEModule) and self._console is not None
+        terms, width = pl_module.terms, self._console.width
+        taken = len(self._get_train_description(trainer.current_epoch)) + 2 * len(str(self.total_train_batches)) + 1
+        taken += TIME + (LEAST_BAR if width >= NARROW else 0) + (TIME if width >= WIDE else 0) + len("     ")
         shown: dict[str, int | str | float | dict[str, float]] = {}
-        for name in names:
-            shown[name] = f"{float(terms[name]):.4g}"
+        for name in ("nelbo", "kl") if "nelbo" in terms else tuple(terms)[:2]:
+            shown[name] = value = f"{float(terms[name]):.4g}"
+            taken += len(f"  {name} {value}")
+            if taken > width and len(shown) > 1:
+                del shown[name]
         return shown
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """The epoch, counted from 1 as in the log's lines; as long as `validation`, so that the bars do not jump."""
+        limit = self.trainer.max_epochs or -1
+        return f"epoch {current_epoch + 1}{f'/{limit}' if limit > 0 else ''}".ljust(len(VALIDATION))
+
+    @property
+    def validation_description(self) -> str:
+        """As long as that of training."""
+        return VALIDATION.ljust(len(self._get_train_description(self.trainer.current_epoch)))
+
+    @property
+    def test_description(self) -> str:
+        """In small letters, as the others."""
+        return "test"
 
 
 def _send_logs_to(stream: TextIO) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytorch_lightning as pl
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from nelbo.console import make_console, print_table
 from nelbo.nets import Net
 from nelbo.training.callbacks.board import model_of
 
@@ -22,14 +22,13 @@ class ModelTable(pl.Callback):
         latents, *classes = model.posterior.event_shape(model.latent_dim)
         told = f"{latents} latents{f' of {classes[0]} classes' if classes else ''}"
         table = Table("slot", "is", "shapes", title=f"{type(model).__name__} of {told}")
-        table.title_justify = "left"
         table.add_column("parameters", justify="right")
         for name, part in model.named_children():
             shapes = f"{_shape(part.in_shape)} to {_shape(part.out_shape)}" if isinstance(part, Net) else ""
             table.add_row(name, type(part).__name__, shapes, f"{_size(part):,}")
         table.add_section()
         table.add_row("all", "", "", f"{_size(model):,}")
-        Console(stderr=True).print(table)
+        print_table(table, make_console(stderr=True))
 
 
 def _size(module: nn.Module) -> int:

@@ -1,0 +1,199 @@
+"""Keys that there are not, and those that were meant."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from nelbo.build import RUN_PREFIXES, build
+from nelbo.checks import CHECKS
+from nelbo.errors import ConfigError
+from nelbo.messages.configs import SCRIPTS, SPECIAL, Script, parsed, primary_keys
+from nelbo.messages.names import MOST, OTHER_KEYS, alike, meant, question, squeezed
+from nelbo.messages.shell import for_shell
+
+TYPED_KEYS = (
+    "model.latent_dim",
+    "objective.beta",
+    "objective.num_samples",
+    "data.batch_size",
+    "data.validation_size",
+    "optimizer.lr",
+    "trainer.max_epochs",
+    "seed",
+)
+"""The keys that people type: in `--help`, in suggestions and in TensorBoard's hparams tab."""
+
+ALLOWED = (*RUN_PREFIXES, "nelbo.evaluation.", "nelbo.pictures.")
+MOST_OPTIONS = 3
+"""Keys of other options that an error names."""
+
+MOST_LISTED = 16
+"""Keys of a mapping that an error lists; of more it says how to see them."""
+
+
+def no_such_key(key: str, value: str, script: Script) -> str:
+    """What to say of a key that the config does not have: what was meant, where it belongs, or what there is.
+
+    Args:
+        key: as it was typed, without `+`.
+        value: as it was typed.
+        script: whose command line it is of.
+    """
+    key = _with_its_parents(key.replace("/", "."), script)
+    return _left_to_its_default(key, value, script) or (
+        f"there is no such key; {hint_for_key(key, value, script) or _what_there_is(key, script)}"
+    )
+
+
+def hint_for_key(key: str, value: str, script: Script) -> str:
+    """What was meant by a key that there is not, or where it belongs; empty if that cannot be guessed."""
+    key = _with_its_parents(key.replace("/", "."), script)
+    if key.startswith("hydra."):
+        return f"{question(alike(key, script.hydra_keys)[:1])}{script.command} --cfg hydra lists them"
+    exact = _exactly_meant(key, script)
+    of_option = "" if exact else _of_another_option(key, script)
+    of_script = _of_another_script(key, value, script) if exact in ([], [key]) else ""
+    if of_option or of_script:
+        return of_option or of_script
+    asked = question(exact or _nearly_meant(key, script))
+    return asked and f"{asked}{_what_there_is('', script)}"
+
+
+def _with_its_parents(key: str, script: Script) -> str:
+    """`model.likelihood.sigma` for `likelihood.sigma`: the name of a group may stand for the place of its options."""
+    first, dot, rest = key.partition(".")
+    places = [
+        known for known, value in script.config.items() if known.endswith(f".{first}") and isinstance(value, dict)
+    ]
+    return f"{places[0]}.{rest}" if dot and first not in script.config and len(places) == 1 else key
+
+
+def likely_keys(key: str, script: Script) -> list[str]:
+    """The keys, or whole overrides, that somebody may have meant who typed one that there is not."""
+    return _exactly_meant(key, script) or _nearly_meant(key, script)
+
+
+def _exactly_meant(key: str, script: Script) -> list[str]:
+    """Keys of the same name elsewhere or in another spelling, and what other programs call so."""
+    config, last = script.config, squeezed(key.split(".")[-1])
+    if key in config:
+        return [key]
+    if same := [known for known in config if squeezed(known) == squeezed(key)]:
+        return same[:1]
+    if typed := [known for known in TYPED_KEYS if known in config and squeezed(known.split(".")[-1]) == last]:
+        return typed
+    same = [known for known in config if squeezed(known.split(".")[-1]) == last and "." in known]
+    if beside := [known for known in same if "." in key and known.startswith(f"{key.rpartition('.')[0]}.")]:
+        return beside[:MOST]
+    for others in OTHER_KEYS.get(last, ()):
+        if found := [there for other in others.split(" or ") if (there := _as_it_stands(other, script))]:
+            return found
+    return [known for known in same if not known.startswith("budget.")][:MOST]
+
+
+def _as_it_stands(other: str, script: Script) -> str:
+    """A key or an override of a table, if this script has it; with a plus where only its class has it."""
+    known, _, _ = other.partition("=")
+    if known in script.config or known in script.own_keys:
+        return other
+    if known == "hydra.run.dir":
+        return known if script.primary == "config" else ""
+    return f"+{other}" if takes(known, script) else ""
+
+
+def _nearly_meant(key: str, script: Script) -> list[str]:
+    """Keys of a similar name: beside it, among those that people type, anywhere."""
+    parent, _, last = key.rpartition(".")
+    if beside := meant(last, _beside(parent, script)):
+        return [f"{parent}.{name}" if parent else name for name in beside]
+    typed = {known: known.split(".")[-1] for known in TYPED_KEYS if known in script.config}
+    if near := meant(last, typed.values(), 1):
+        return [known for known, name in typed.items() if name in near]
+    return [known for known in alike(key, script.config) if not key.startswith(known)][:1] if parent else []
+
+
+def _beside(parent: str, script: Script) -> list[str]:
+    """The names of the keys of a mapping of the config; the top-level ones for no parent."""
+    before = f"{parent}." if parent else ""
+    below = (known.removeprefix(before) for known in script.config if known.startswith(before))
+    return [name for name in below if "." not in name and name not in SPECIAL]
+
+
+def _left_to_its_default(key: str, value: str, script: Script) -> str:
+    """What to say of a key that its class has and the config leaves out, and of one that is set elsewhere."""
+    if key in script.config:
+        return ""
+    if key in CHECKS:
+        override = parsed(f"{key}={value}")
+        try:
+            CHECKS[key](key, None if override is None else override.value())
+        except ConfigError as error:
+            return error.mend
+    if target := takes(key, script):
+        return f"the config leaves this to the default of {target}; a plus sets it: {for_shell(f'+{key}={value}')}"
+    return ""
+
+
+def takes(key: str, script: Script) -> str:
+    """The name of the class that is built from a key's parent, if it has an option of that name; else empty."""
+    parent, _, last = key.rpartition(".")
+    target = script.config.get(f"{parent}._target_")
+    if not isinstance(target, str):
+        return ""
+    try:
+        factory: Any = build({"_target_": target, "_partial_": True}, parent, ALLOWED)
+    except ConfigError:
+        return ""
+    return factory.target.__name__ if last in inspect.signature(factory.target).parameters else ""
+
+
+def _of_another_option(key: str, script: Script) -> str:
+    """The hint for a key that other options of a group have: itself, or one of its name in its part of the config."""
+    first, _, last = key.rpartition(".")
+    having = script.options_with(key) or script.options_with(last)
+    having = {key: having[key]} if key in having else having
+    parts = [
+        f"{whole} is a key of {_joined([option.removeprefix('picture=') for option in options])}"
+        for whole, options in having.items()
+        if not first or whole == key or whole.startswith(f"{key.split('.')[0]}.") or whole.endswith(f".{key}")
+    ]
+    return "; ".join(parts[:MOST_OPTIONS])
+
+
+def _of_another_script(key: str, value: str, script: Script) -> str:
+    """The hint for a key that the config of another script has."""
+    first = key.split(".")[0]
+    for primary, place in SCRIPTS.items():
+        path = os.path.relpath(script.home.parent / place)
+        if primary != script.primary and first in primary_keys(script.home / f"{primary}.yaml"):
+            if primary == "config":
+                here = f"; where it differs now: {key}.KEY=..." if key in script.config else ""
+                return f"it is of training, {path}; a finished run brings its own {first}{here}"
+            run = "" if first == "run" else "run=outputs/... "
+            kind = "KIND " if primary == "draw" else ""
+            command = f"python {path} {kind}{run}{for_shell(f'{key}={value}')}"
+            return f"it belongs to {path}, which takes a finished run: {command}"
+    return ""
+
+
+def _what_there_is(key: str, script: Script) -> str:
+    """Where the keys stand that there are."""
+    parent = key.rpartition(".")[0]
+    while parent and parent not in script.config:
+        parent = parent.rpartition(".")[0]
+    names, target = _beside(parent, script), script.config.get(f"{parent}._target_")
+    if not parent or len(names) > MOST_LISTED:
+        return f"{script.command} --cfg job lists them"
+    what = f"{parent} is {target} and" if target else parent
+    if not names:
+        return f"{what} has no keys here; {parent}._target_=... names another"
+    more = f"; another is {for_shell('+callbacks.NAME={_target_:...}')}" if parent == "callbacks" else ""
+    return f"{what} has: {', '.join(names)}{more}"
+
+
+def _joined(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
