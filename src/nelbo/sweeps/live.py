@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Group
 from rich.live import Live
@@ -70,12 +71,18 @@ class LiveTable:
         if self.live:
             self.live.update(self.render(self.live.console.height - 1), refresh=True)
             return
-        for cell in self.cells:
-            ours = float(cell.record.get("started") or 0) >= self.started
-            over = cell.record.get("ended") or cell.error == VANISHED
-            if over and ours and cell.identity not in self.told:
-                self.told.add(cell.identity)
-                log.info("[%d/%d] %s", self.count("done"), len(self.cells), line(cell))
+        ended = [cell for cell in self.cells if self._ended_now(cell)]
+        done = self.count("done") - sum(cell.state == "done" for cell in ended)
+        for cell in ended:
+            done += cell.state == "done"
+            self.told.add(cell.identity)
+            log.info("[%d/%d] %s", done, len(self.cells), line(cell))
+
+    def _ended_now(self, cell: Cell) -> bool:
+        """Whether a cell ended that was started here, and nothing was said of it yet."""
+        ours = float(cell.record.get("started") or 0) >= self.started
+        over = bool(cell.record.get("ended")) or cell.error == VANISHED
+        return over and ours and cell.identity not in self.told
 
     def count(self, state: str) -> int:
         """How many cells are in a state."""
@@ -97,9 +104,11 @@ class LiveTable:
         """The summary, what failed, what runs and what ended last, a line each, in at most `height` lines."""
         errors = error_lines(self.cells)
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("state", "cell", "epoch", "−ELBO", "time"):
+        widths = {"state": max(map(len, STATES)), "cell": None, "epoch": len("epoch"), "−ELBO": 9, "time": len("100 s")}
+        for column, least in widths.items():  # where room is short, it is the cell's name that is cut
             left = column in ("state", "cell")
-            table.add_column(column, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+            options: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis", "min_width": least}
+            table.add_column(column, justify="left" if left else "right", **options)
         ended = sorted((c for c in self.cells if c.state == "done"), key=lambda c: float(c.record.get("ended") or 0))
         running = [cell for cell in self.cells if cell.state == "running"]
         room = max(1, height - len(errors) - 3)  # the summary, the headings, and a line that may say how many more
