@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rich.console import Group
 from rich.live import Live
@@ -98,22 +97,22 @@ class LiveTable:
         """Counts and the time left, in one line."""
         counts = ", ".join(f"{self.count(state)} {state}" for state in STATES if self.count(state))
         left = self.seconds_left()
-        return f"{len(self.cells)} cells: {counts}" + (f"; about {duration(left)} left" if left else "")
+        return f"{cells_of(len(self.cells))}: {counts}" + (f"; about {duration(left)} left" if left else "")
 
     def render(self, height: int = 24) -> Group:
         """The summary, what failed, what runs and what ended last, a line each, in at most `height` lines."""
         errors = error_lines(self.cells)
         table = Table(box=None, pad_edge=False, header_style="dim")
-        widths = {"state": max(map(len, STATES)), "cell": None, "epoch": len("epoch"), "−ELBO": 9, "time": len("100 s")}
-        for column, least in widths.items():  # where room is short, it is the cell's name that is cut
+        for column in ("state", "cell", "epoch", "−ELBO", "time"):
             left = column in ("state", "cell")
-            options: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis", "min_width": least}
-            table.add_column(column, justify="left" if left else "right", **options)
+            # Rich narrows columns that may wrap: where room is short, the cell's name, which does not, is cut.
+            table.add_column(column, justify="left" if left else "right", no_wrap=column != "cell")
         ended = sorted((c for c in self.cells if c.state == "done"), key=lambda c: float(c.record.get("ended") or 0))
         running = [cell for cell in self.cells if cell.state == "running"]
         room = max(1, height - len(errors) - 3)  # the summary, the headings, and a line that may say how many more
         for cell in [*running[:room], *ended[: -LATEST - 1 : -1]][:room]:
-            table.add_row(*row(cell))
+            state, name, *rest = row(cell)
+            table.add_row(state, Text(name, no_wrap=True, overflow="ellipsis"), *rest)
         more = [Text(f"{len(running) - room} more running", style="dim")] if len(running) > room else []
         return Group(Text(self.summary(), style="bold"), *errors, table, *more)
 
@@ -123,7 +122,8 @@ def error_lines(cells: Iterable[Cell]) -> list[Text]:
     errors = grouped_errors(cell for cell in cells if cell.state == "failed")
     lines = [f"{cells_of(count)} failed: {error}" for count, error in errors[:MOST_ERRORS]]
     if len(errors) > MOST_ERRORS:
-        lines.append(f"{len(errors) - MOST_ERRORS} more errors")
+        more = len(errors) - MOST_ERRORS
+        lines.append(f"{more} more {'error' if more == 1 else 'errors'}")
     return [Text(line, style="red", no_wrap=True, overflow="ellipsis") for line in lines]
 
 
