@@ -15,7 +15,7 @@ from PIL import Image
 from nelbo.data import Arrays, image_folder
 from nelbo.data.memory_map import MemoryMap
 from nelbo.data.sets.names import TEST, TRAIN, VALIDATION, split_folders
-from nelbo.data.sets.pictures import to_pixels
+from nelbo.data.sets.pictures import to_picture
 from nelbo.data.store import damage, stores
 from nelbo.errors import ConfigError, DataError
 from tests.conftest import Train
@@ -244,6 +244,14 @@ def test_bad_settings_are_named(tmp_path: Path, changes: dict[str, object], mess
         read(folder(tmp_path / "pets"), **changes)
 
 
+@pytest.mark.parametrize("name", ["val", "test"])
+def test_an_empty_folder_of_a_split_is_named_with_a_way_out(tmp_path: Path, name: str) -> None:
+    folder(tmp_path / "p" / "train", 4)
+    (tmp_path / "p" / name).mkdir()
+    with pytest.raises(DataError, match=rf"p/{name}: holds no pictures \(.*\); remove it, or put pictures there$"):
+        read(tmp_path / "p")
+
+
 @pytest.mark.parametrize("name", ["val", "valid", "Validation", "dev"])
 def test_a_published_validation_folder_is_the_validation_set(tmp_path: Path, name: str) -> None:
     for split, count in (("train", 6), (name, 4), ("test", 2)):
@@ -325,7 +333,7 @@ def test_what_is_transparent_is_white() -> None:
     palette.paste(1, (0, 0, 16, 8))
     palette.info["transparency"] = 0
     for picture_of, top in ((Image.fromarray(pixels), [200, 0, 0]), (palette, [9, 9, 9])):
-        image = to_pixels(picture_of, 16, 3)
+        image = to_picture(picture_of, 16, 3).pixels
         assert image[:, 0, 0].tolist() == top and image[:, 15, 15].tolist() == [255, 255, 255]
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from nelbo.data import huggingface
-from nelbo.data.sets.pictures import to_pixels
+from nelbo.data.sets.pictures import to_picture
 from nelbo.errors import ConfigError, DataError
 from tests.pictures import folder, picture
 
@@ -41,7 +41,7 @@ def test_a_folder_in_the_hubs_format(tmp_path: Path, streaming: bool) -> None:
     assert (len(arrays.train), len(arrays.test)) == (10, 4) and arrays.classes == ("cat", "dog")
     images, labels, _ = arrays.test.__getitems__(torch.arange(4))
     with Image.open(tmp_path / "pets" / "test" / "dog" / "001.png") as opened:
-        assert any(np.array_equal(image, to_pixels(opened, 16, 3)) for image in images[labels == 1])
+        assert any(np.array_equal(image, to_picture(opened, 16, 3).pixels) for image in images[labels == 1])
     picture(tmp_path / "pets" / "test" / "dog" / "new.png")
     again = huggingface(**{**HUB, "name": str(tmp_path / "pets"), "streaming": streaming})  # type: ignore[arg-type]
     assert len(again.test) == 5
@@ -60,7 +60,7 @@ def test_the_validation_split_of_a_set_is_used_and_other_splits_are_said(
         assert (len(arrays.train), arrays.validation, len(arrays.test)) == (16, 6, 4)
     images, labels, _ = arrays.train.__getitems__(torch.arange(10, 16))
     with Image.open(tmp_path / "pets" / "validation" / "dog" / "001.png") as opened:
-        assert any(np.array_equal(image, to_pixels(opened, 16, 3)) for image in images[labels == 1])
+        assert any(np.array_equal(image, to_picture(opened, 16, 3).pixels) for image in images[labels == 1])
     shutil.rmtree(tmp_path / "pets" / "test")
     arrays = huggingface(**{**options, "test_size": 3})  # type: ignore[arg-type]
     assert (len(arrays.train), arrays.validation, len(arrays.test)) == (13, 6, 3)

@@ -20,6 +20,7 @@ from nelbo.data.arrays import UNLABELLED, Arrays, Examples, split_off_test
 from nelbo.data.fetch import cache_directory
 from nelbo.data.sets.names import RENAME, TEST, TRAIN, VALIDATION, split_folders
 from nelbo.data.sets.pictures import RULES, check_pixels, chunk_size, pictures_up_to, read_picture, suffixes
+from nelbo.data.sets.sixteen_bits import SixteenBits
 from nelbo.data.store import Chunk, Store, fingerprint, version
 from nelbo.errors import ConfigError, DataError, path
 from nelbo.files import short_name
@@ -198,6 +199,7 @@ def _pictures(home: Path) -> list[Path]:
 def _chunks(home: Path, listed: list[tuple[Path, int]], image_size: int, channels: int) -> Iterator[Chunk]:
     size = chunk_size(image_size, channels)
     broken: list[str] = []
+    deep = SixteenBits()
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
         tqdm(total=len(listed), desc=home.name, unit="image", disable=None, leave=False) as bar,
@@ -207,15 +209,18 @@ def _chunks(home: Path, listed: list[tuple[Path, int]], image_size: int, channel
             pixels, labels = [], []
             images = pool.map(lambda file: read_picture(str(file), image_size, channels), [file for file, _ in part])
             for (file, label), image in zip(part, images, strict=True):
+                name = str(file.relative_to(home) if file.is_relative_to(home) else file)
                 if isinstance(image, str):
-                    broken.append(f"{file.relative_to(home) if file.is_relative_to(home) else file} ({image})")
+                    broken.append(f"{name} ({image})")
                 else:
-                    pixels.append(image)
+                    deep.add(name, image)
+                    pixels.append(image.pixels)
                     labels.append(label)
             bar.update(len(part))
             if pixels:
-                yield Chunk(np.stack(pixels), np.array(labels))
+                yield Chunk(np.stack(pixels), np.array(labels), sixteen_bits=deep.largest)
     if broken:
         more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
         told = f"{len(broken)} of {len(listed)} pictures cannot be read: {', '.join(broken[:NAMED])}{more}"
         raise DataError(f"{home}: {told}; repair or remove them")
+    deep.check(str(home))
