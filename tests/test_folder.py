@@ -306,6 +306,7 @@ def test_the_limit_of_large_photos_is_a_key(tmp_path: Path) -> None:
 
 def test_links_are_followed_and_broken_ones_named(tmp_path: Path) -> None:
     root = folder(tmp_path / "pets")
+    (root / "loop").symlink_to(root / "loop")
     (root / "cat").rename(tmp_path / "elsewhere")
     (root / "cat").symlink_to(tmp_path / "elsewhere")
     (root / "dog" / "round").symlink_to(root)

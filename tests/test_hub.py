@@ -86,6 +86,27 @@ def test_splits_and_columns_that_are_not_used_are_said(tmp_path: Path, caplog: p
 
 
 @pytest.mark.usefixtures("offline")
+def test_an_empty_split_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By the library where it prepares the files, and here where it streams them."""
+    datasets = pytest.importorskip("datasets")
+    folder(tmp_path / "files", 6)
+    rows = {"image": sorted(map(str, (tmp_path / "files").rglob("*.png")))}
+    made = datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
+    (tmp_path / "set").mkdir()
+    made.to_parquet(tmp_path / "set" / "train.parquet")
+    made.select([]).to_parquet(tmp_path / "set" / "validation.parquet")
+    options = {**HUB, "name": str(tmp_path / "set"), "test_size": 2, "streaming": True}
+    arrays = huggingface(**options)  # type: ignore[arg-type]
+    assert (len(arrays.train), arrays.validation) == (4, 0)
+    assert caplog.messages == [
+        f"{tmp_path / 'set'}: its validation split holds no pictures, so it is no validation set"
+    ]
+    made.select([]).to_parquet(tmp_path / "set" / "test.parquet")
+    with pytest.raises(DataError, match="set: its split test holds no pictures; choose others by data.split"):
+        huggingface(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("offline")
 def test_a_set_of_the_hub_without_a_test_split_and_bad_names(tmp_path: Path) -> None:
     folder(tmp_path / "pets" / "train", 12)
     arrays = huggingface(**{**HUB, "name": str(tmp_path / "pets")})  # type: ignore[arg-type]

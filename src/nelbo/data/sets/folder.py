@@ -138,7 +138,12 @@ def _folders(home: Path) -> list[str]:
     """
     try:
         with os.scandir(home) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            return sorted(
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(".")
+                and (os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir())  # a link may lead nowhere
+            )
     except OSError as error:
         raise DataError(f"{home}: cannot be read ({error.strerror})") from error
 

@@ -112,9 +112,15 @@ def _part(parts: list[Any], settings: list[Any]) -> tuple[Examples, list[str], i
     def make() -> Iterator[Chunk]:
         deep = SixteenBits()
         for number, rows in enumerate(parts):
+            empty = True
             undecoded = rows.cast_column(images, datasets.Image(decode=False))
             for chunk in _chunks(name, undecoded, images, label, image_size, channels, deep):
+                empty = False
                 yield replace(chunk, validation=number > 0, sixteen_bits=deep.largest)
+            if empty and number == 0:
+                raise DataError(f"{name}: its split {settings[-1]} holds no pictures; choose others by data.split")
+            if empty:
+                log.warning("%s: its validation split holds no pictures, so it is no validation set", name)
         deep.check(name)
 
     count = sum(rows.num_rows if hasattr(rows, "num_rows") else 0 for rows in parts)
