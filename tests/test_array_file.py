@@ -152,6 +152,21 @@ def test_a_set_without_test_images_keeps_its_own_validation(tmp_path: Path) -> N
     assert sorted([*where[:20].tolist(), *arrays.test.indices.tolist()]) == list(range(24))  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_empty_parts_are_said_by_name(tmp_path: Path, dtype: type, caplog: pytest.LogCaptureFixture) -> None:
+    path, empty = tmp_path / "x.npz", PIXELS[:0].astype(dtype)
+    write(path, train_images=PIXELS, train_labels=LABELS, val_images=empty, val_labels=LABELS[:0])
+    arrays = array_file(str(path), 0.25, 0)
+    assert (len(arrays.train), arrays.validation, len(arrays.test)) == (30, 0, 10)
+    assert caplog.messages == [f"{path}: val_images holds no images, so it is no validation set"]
+    write(path, train_images=PIXELS, test_images=empty)
+    with pytest.raises(DataError, match=f"^{path}: test_images holds no images to test on; put some there, or leave"):
+        array_file(str(path), 0.25, 0)
+    write(path, train_images=empty, test_images=PIXELS)
+    with pytest.raises(DataError, match=f"^{path}: the data set is empty: train_images holds no images"):
+        array_file(str(path), 0.25, 0)
+
+
 def test_what_is_not_used_is_said_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     more = {"targets": LABELS, "y_val": LABELS, "latents_values": LABELS, "étiquettes": LABELS, "x_train_old": PIXELS}
     path = write(tmp_path / "x.npz", images=PIXELS, labels=LABELS, **more)

@@ -110,9 +110,16 @@ def test_bad_values_are_named(changes: dict[str, object], message: str) -> None:
         make(**changes).setup()
 
 
-def test_an_empty_set_is_refused() -> None:
-    with pytest.raises(DataError, match="empty"):
-        make(fake(0), validation_size=0).setup()
+def test_an_empty_set_is_refused_and_says_which_part_is_empty() -> None:
+    full, none = fake(), fake(0)
+    for arrays, parts in (
+        (none, "no training and no test images"),
+        (Arrays(full.train, none.test), "no test images"),
+        (Arrays(none.train, full.test), "no training images"),
+        (Arrays(full.train, full.test, validation=100), "no training images"),
+    ):
+        with pytest.raises(DataError, match=f"fake: the data set is empty: it has {parts}"):
+            make(arrays, validation_size=0).setup()
 
 
 def test_a_share_may_be_held_out() -> None:
@@ -189,6 +196,33 @@ def test_labels_of_a_function_that_are_no_classes_are_left_out(caplog: pytest.Lo
     assert len(caplog.messages) == 1 and "labels of shape (100, 14) are not one class an image" in caplog.text
     with pytest.raises(DataError, match=r"fake: has labels of shape \(5,\) for 30 images"):
         make(Arrays(fake().train, Examples(images[:30], torch.arange(5)))).setup()
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (None, [-1] * 100),
+        ((torch.arange(100) % 7).bfloat16(), [index % 7 for index in range(100)]),
+        ((torch.arange(100) % 7).float().requires_grad_(), [index % 7 for index in range(100)]),
+        ((torch.arange(100) % 7).numpy(), [index % 7 for index in range(100)]),
+        ([index % 7 for index in range(100)], [index % 7 for index in range(100)]),
+        (["cat", "dog"] * 50, [0, 1] * 50),
+    ],
+    ids=["None", "bfloat16", "requires_grad", "numpy", "list", "texts"],
+)
+def test_labels_of_a_function_of_any_kind_are_read(labels: object, expected: list[int]) -> None:
+    images = fake().train.images
+    part = Examples(images, labels)  # type: ignore[arg-type]
+    data = make_ready(Arrays(part, part), validation_size=0)
+    assert labels_of(data, "train").tolist() == expected and data.splits["train"].labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize("labels", [torch.eye(100).to_sparse(), [[1], [2, 3]] * 50])
+def test_labels_of_a_function_that_are_no_array_are_refused_in_one_line(labels: object) -> None:
+    arrays = Arrays(Examples(fake().train.images, labels), fake().test)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"fake: its train labels are a .* that is no array \(.*\); give one") as caught:
+        make(arrays).setup()
+    assert "\n" not in str(caught.value)
 
 
 def test_training_and_test_images_must_have_one_shape() -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from nelbo.data import Arrays, image_folder
 from nelbo.data.memory_map import MemoryMap
-from nelbo.data.sets.pictures import to_pixels
+from nelbo.data.sets.names import TEST, TRAIN, VALIDATION, split_folders
+from nelbo.data.sets.pictures import to_picture
 from nelbo.data.store import damage, stores
 from nelbo.errors import ConfigError, DataError
 from tests.conftest import Train
@@ -76,13 +77,91 @@ def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
     assert np.array_equal(images[0, 0], grey >> 8)
 
 
-@pytest.mark.parametrize("names", ["train test", "Train Test", "TRAINING TESTING"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        *("train test", "Train Test", "TRAINING TESTING", "train_set test_set", "train_images test_images"),
+        *(
+            "training_set test_set",
+            "seg_train seg_test",
+            "trainset testset",
+            "TrainData test-images",
+            "train2017 test2017",
+        ),
+    ],
+)
 def test_train_and_test_folders_are_the_split(tmp_path: Path, names: str) -> None:
     train, test = names.split()
     folder(tmp_path / "p" / train, 6)
     folder(tmp_path / "p" / test, 4)
     arrays = read(tmp_path / "p")
     assert (len(arrays.train), len(arrays.test)) == (6, 4) and arrays.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("seg_train seg_test", {TRAIN: "seg_train", TEST: "seg_test"}),
+        ("train_set valid_set test_set", {TRAIN: "train_set", VALIDATION: "valid_set", TEST: "test_set"}),
+        ("train test val_images", {TRAIN: "train", VALIDATION: "val_images", TEST: "test"}),
+        ("train test train_images", {TRAIN: "train", TEST: "test"}),
+        ("train_images train_masks test_images test_masks", {TRAIN: "train_images", TEST: "test_images"}),
+        ("train_images", {TRAIN: "train_images"}),
+        ("test_set cat dog", {TEST: "test_set"}),  # and refused, for nothing is there to train on
+        (
+            "trainA trainB testA testB",
+            "has trainA, trainB, testA, testB, which do not tell what to train and to test on",
+        ),
+        ("trainA trainB testA testB notes", "; rename them to train and test"),
+        ("seg_train seg_test seg_train_2", "has seg_train, seg_test, seg_train_2, which do not tell"),
+        ("train_a test_b", "has train_a, test_b, which do not tell"),
+        ("train_set train_images test_set", "train_set and train_images are both train; remove or rename"),
+        ("beaker test_tube", {}),
+        ("test_strip test_tube", {}),
+        ("airport test_track train_station", {}),
+        ("plane training_shoe", {}),
+        ("control_images test_images", {}),
+        ("invalid_images valid_images", {}),
+        ("test1 test2 test3", {}),
+        ("contest devices latest trainer", {}),
+        ("train_test_split", {}),
+    ],
+)
+def test_folders_are_splits_where_they_surely_are_and_classes_may_hold_such_a_word(
+    names: str, expected: dict[str, str] | str
+) -> None:
+    if isinstance(expected, dict):
+        assert split_folders(names.split(), "home") == expected
+    else:
+        with pytest.raises(DataError, match=f"home: .*{expected}|home: {expected}"):
+            split_folders(names.split(), "home")
+
+
+def test_a_class_whose_name_holds_a_splits_word_is_a_class(tmp_path: Path) -> None:
+    for name in ("beaker", "test_tube"):
+        picture(tmp_path / "p" / name / "a.png")
+    assert read(tmp_path / "p").classes == ("beaker", "test_tube")
+
+
+def test_splits_below_the_root_are_not_taken_for_pictures_of_a_class(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        folder(tmp_path / "p" / "data" / split, 4)
+    (tmp_path / "p" / "notes").mkdir()  # without pictures
+    home = tmp_path / "p" / "data"
+    with pytest.raises(ConfigError, match=f"its folder data holds the splits train, test: data.root={home}$") as caught:
+        read(tmp_path / "p")
+    assert caught.value.key == "root"
+    shutil.rmtree(tmp_path / "p" / "notes")
+    (tmp_path / "q").mkdir()
+    shutil.move(tmp_path / "p", tmp_path / "q" / "p")
+    with pytest.raises(ConfigError, match=f"p/data holds the splits train, test: data.root={tmp_path / 'q/p/data'}$"):
+        read(tmp_path / "q")
+    assert len(read(tmp_path / "q" / "p" / "data").train) == 4
+    for name in ("cat", "dog"):
+        for split in ("train_set", "test_set"):
+            picture(tmp_path / "r" / name / split / "a.png")
+    with pytest.raises(DataError, match="its folder cat holds .*; put splits above classes, as in train_set/cat, or"):
+        read(tmp_path / "r")
 
 
 def test_a_test_set_may_lack_a_class_and_have_one_of_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -165,6 +244,14 @@ def test_bad_settings_are_named(tmp_path: Path, changes: dict[str, object], mess
         read(folder(tmp_path / "pets"), **changes)
 
 
+@pytest.mark.parametrize("name", ["val", "test"])
+def test_an_empty_folder_of_a_split_is_named_with_a_way_out(tmp_path: Path, name: str) -> None:
+    folder(tmp_path / "p" / "train", 4)
+    (tmp_path / "p" / name).mkdir()
+    with pytest.raises(DataError, match=rf"p/{name}: holds no pictures \(.*\); remove it, or put pictures there$"):
+        read(tmp_path / "p")
+
+
 @pytest.mark.parametrize("name", ["val", "valid", "Validation", "dev"])
 def test_a_published_validation_folder_is_the_validation_set(tmp_path: Path, name: str) -> None:
     for split, count in (("train", 6), (name, 4), ("test", 2)):
@@ -219,6 +306,7 @@ def test_the_limit_of_large_photos_is_a_key(tmp_path: Path) -> None:
 
 def test_links_are_followed_and_broken_ones_named(tmp_path: Path) -> None:
     root = folder(tmp_path / "pets")
+    (root / "loop").symlink_to(root / "loop")
     (root / "cat").rename(tmp_path / "elsewhere")
     (root / "cat").symlink_to(tmp_path / "elsewhere")
     (root / "dog" / "round").symlink_to(root)
@@ -246,7 +334,7 @@ def test_what_is_transparent_is_white() -> None:
     palette.paste(1, (0, 0, 16, 8))
     palette.info["transparency"] = 0
     for picture_of, top in ((Image.fromarray(pixels), [200, 0, 0]), (palette, [9, 9, 9])):
-        image = to_pixels(picture_of, 16, 3)
+        image = to_picture(picture_of, 16, 3).pixels
         assert image[:, 0, 0].tolist() == top and image[:, 15, 15].tolist() == [255, 255, 255]
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from nelbo.data import huggingface
-from nelbo.data.sets.pictures import to_pixels
+from nelbo.data.sets.pictures import to_picture
 from nelbo.errors import ConfigError, DataError
 from tests.pictures import folder, picture
 
@@ -41,7 +41,7 @@ def test_a_folder_in_the_hubs_format(tmp_path: Path, streaming: bool) -> None:
     assert (len(arrays.train), len(arrays.test)) == (10, 4) and arrays.classes == ("cat", "dog")
     images, labels, _ = arrays.test.__getitems__(torch.arange(4))
     with Image.open(tmp_path / "pets" / "test" / "dog" / "001.png") as opened:
-        assert any(np.array_equal(image, to_pixels(opened, 16, 3)) for image in images[labels == 1])
+        assert any(np.array_equal(image, to_picture(opened, 16, 3).pixels) for image in images[labels == 1])
     picture(tmp_path / "pets" / "test" / "dog" / "new.png")
     again = huggingface(**{**HUB, "name": str(tmp_path / "pets"), "streaming": streaming})  # type: ignore[arg-type]
     assert len(again.test) == 5
@@ -60,7 +60,7 @@ def test_the_validation_split_of_a_set_is_used_and_other_splits_are_said(
         assert (len(arrays.train), arrays.validation, len(arrays.test)) == (16, 6, 4)
     images, labels, _ = arrays.train.__getitems__(torch.arange(10, 16))
     with Image.open(tmp_path / "pets" / "validation" / "dog" / "001.png") as opened:
-        assert any(np.array_equal(image, to_pixels(opened, 16, 3)) for image in images[labels == 1])
+        assert any(np.array_equal(image, to_picture(opened, 16, 3).pixels) for image in images[labels == 1])
     shutil.rmtree(tmp_path / "pets" / "test")
     arrays = huggingface(**{**options, "test_size": 3})  # type: ignore[arg-type]
     assert (len(arrays.train), arrays.validation, len(arrays.test)) == (13, 6, 3)
@@ -83,6 +83,27 @@ def test_splits_and_columns_that_are_not_used_are_said(tmp_path: Path, caplog: p
     unused, unlabelled = caplog.messages
     assert unused.endswith("set: splits that are not used: unlabeled")
     assert "no column of classes among caption: the images train without labels; left out are probe" in unlabelled
+
+
+@pytest.mark.usefixtures("offline")
+def test_an_empty_split_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By the library where it prepares the files, and here where it streams them."""
+    datasets = pytest.importorskip("datasets")
+    folder(tmp_path / "files", 6)
+    rows = {"image": sorted(map(str, (tmp_path / "files").rglob("*.png")))}
+    made = datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
+    (tmp_path / "set").mkdir()
+    made.to_parquet(tmp_path / "set" / "train.parquet")
+    made.select([]).to_parquet(tmp_path / "set" / "validation.parquet")
+    options = {**HUB, "name": str(tmp_path / "set"), "test_size": 2, "streaming": True}
+    arrays = huggingface(**options)  # type: ignore[arg-type]
+    assert (len(arrays.train), arrays.validation) == (4, 0)
+    assert caplog.messages == [
+        f"{tmp_path / 'set'}: its validation split holds no pictures, so it is no validation set"
+    ]
+    made.select([]).to_parquet(tmp_path / "set" / "test.parquet")
+    with pytest.raises(DataError, match="set: its split test holds no pictures; choose others by data.split"):
+        huggingface(**options)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("offline")

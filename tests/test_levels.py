@@ -136,20 +136,144 @@ def test_images_of_ones_own_function_must_be_bytes() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_eight_bits_in_a_file_of_sixteen_are_refused(channels: int, tmp_path: Path) -> None:
-    """All black, that is: the upper eight bits are what is kept."""
+def test_eight_bits_in_files_of_sixteen_are_refused_and_one_dark_picture_is_said(
+    channels: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They become all black, for the upper eight bits are what is kept: a set is refused, a frame of a good one not."""
     values = RANDOM.integers(0, 256, (12, 12, channels)).astype(np.uint16)
-    options = {**PICTURES, "channels": 1 if channels < 3 else 3}
-    png16(tmp_path / "p" / "a.png", values * 256 + 255)
-    png16(tmp_path / "p" / "b.png", values)
-    with pytest.raises(DataError, match=r"1 of 2 pictures cannot be read: b.png \(its 16-bit values are one colour in"):
-        image_folder(root=str(tmp_path / "p"), **options)
-    (tmp_path / "p" / "b.png").unlink()
-    png16(tmp_path / "p" / "b.png", np.full_like(values[..., :1], 7))  # grey, and one grey before: nothing is lost
-    read = image_folder(root=str(tmp_path / "p"), **{**options, "test_size": 1})
-    images, _, _ = Examples(read.train.images, read.train.labels).__getitems__(torch.arange(2))
+    options = {**PICTURES, "channels": 1 if channels < 3 else 3, "test_size": 1}
+    home = tmp_path / "p"
+    png16(home / "b.png", values)
+    png16(home / "c.png", values)
+    for _ in range(2):  # nothing is kept
+        with pytest.raises(DataError) as caught:
+            image_folder(root=str(home), **options)
+        assert str(caught.value) == (
+            f"{home}: 16-bit values are one colour in their upper 8 bits: b.png, c.png; "
+            "65535 is white here; save them with 8 bits, or remove them"
+        )
+    (home / "c.png").unlink()
+    png16(home / "a.png", values * 256 + 255)
+    png16(home / "c.png", np.full_like(values[..., :1], 7))  # grey, and one grey before: nothing is lost
+    read = image_folder(root=str(home), **options)
+    images, _, _ = Examples(read.train.images, read.train.labels).__getitems__(torch.arange(3))
     if channels in (1, 3):
         assert np.array_equal(images[0], values.transpose(2, 0, 1))
+    assert caplog.messages == [f"{home}: 16-bit values that are one colour in their upper 8 bits: b.png"]
+    assert ready(lambda: image_folder(root=str(home), **options), levels=None).levels == 256
+
+
+@pytest.mark.parametrize("kind", ["folder", "hub"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_twelve_bits_in_pictures_of_sixteen_are_refused_with_what_saves_all_of_them(
+    kind: str, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not asked for levels of their upper eight bits, which would train on four; also where others are bright."""
+    if kind == "hub":
+        monkeypatch.setattr(pytest.importorskip("datasets").config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    home = tmp_path / "set"
+    values = RANDOM.integers(0, 4096, (12, 12, 12, channels)).astype(np.uint16)
+    values[0, 0, 0] = 4095
+    for index, image in enumerate(values):
+        png16(home / "train" / f"{index:03d}.png", image)
+    options = {**PICTURES, "channels": channels, "test_size": 2}
+
+    def source() -> Arrays:
+        if kind == "hub":
+            return huggingface(name=str(home), split=None, streaming=False, **options)
+        return image_folder(root=str(home), **options)
+
+    advice = "its training images are 16-bit pictures with no value above 4095, and white is 65535 here; save x >> 4 as"
+    for _ in range(2):  # made, and found
+        for levels in (None, 16, 2):
+            with pytest.raises(DataError) as caught:
+                ready(source, levels=levels)
+            assert str(caught.value).startswith(f"fake: {advice} 8 bits if 4095 is white, or data.levels=256 if white")
+    dark = ready(source, levels=256)
+    assert pixels(dark).max().item() == pytest.approx(15 / 255)
+    for index in range(4):
+        Image.fromarray(RANDOM.integers(0, 256, (12, 12), dtype=np.uint8)).save(home / "train" / f"bright{index}.png")
+    with pytest.raises(DataError, match=advice):
+        ready(source, levels=None)
+
+
+def test_one_dark_picture_of_sixteen_bits_is_part_of_a_good_set(tmp_path: Path) -> None:
+    values = RANDOM.integers(0, 65536, (12, 12, 12, 1)).astype(np.uint16)
+    values[3] >>= 6
+    for index, image in enumerate(values):
+        png16(tmp_path / "p" / f"{index:03d}.png", image)
+    data = ready(lambda: image_folder(root=str(tmp_path / "p"), **{**PICTURES, "test_size": 2}), levels=None)
+    where = data.splits["train"].indices
+    expected = torch.from_numpy((values >> 8).astype(np.uint8))[where].permute(0, 3, 1, 2)
+    assert torch.equal(pixels(data), expected.float() * (1 / 255))
+
+
+GREYS = RANDOM.integers(0, 256, (20, 6, 6), dtype=np.uint8)
+BINARY = RANDOM.integers(0, 2, (20, 6, 6), dtype=np.uint8)
+MIXED: dict[str, tuple[dict[str, np.ndarray], str]] = {
+    "bytes and booleans": ({"x_train": BINARY, "x_test": BINARY == 1}, "training images is brighter than 1"),
+    "booleans and bytes": ({"x_train": BINARY == 1, "x_test": BINARY}, "test images is brighter than 1"),
+    "1 and 255": ({"x_train": BINARY, "x_test": BINARY * np.uint8(255)}, "training images is brighter than 1"),
+    "validation of booleans": ({"x_train": BINARY, "x_val": BINARY == 1}, "training images is brighter than 1"),
+    "validation 0 and 1": ({"x_train": GREYS, "x_val": BINARY}, "validation images is brighter than 1"),
+    "greys and bits": ({"x_train": GREYS, "x_test": BINARY}, "test images is brighter than 1"),
+    "greys and few levels": ({"x_train": GREYS, "x_test": GREYS // 16}, "test images is brighter than 15"),
+    "floats and bytes": ({"x_train": GREYS / 255, "x_test": BINARY}, "test images is brighter than 1"),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_a_part_whose_white_is_another_number_is_refused_by_name(case: str, tmp_path: Path) -> None:
+    arrays, message = MIXED[case]
+    path = tmp_path / "x.npz"
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    for levels in (None, 2, 17):
+        with pytest.raises(DataError, match=f"no pixel of its {message} of 255, and its .* images reach 255: save its"):
+            ready(lambda: array_file(str(path), 0.25, 0), levels=levels)
+    if "15" in message:  # said aloud: these are dark
+        assert ready(lambda: array_file(str(path), 0.25, 0), levels=256).levels == 256
+    else:
+        with pytest.raises(DataError, match=r"save its .* as x \* 255 if 1 is white$"):
+            ready(lambda: array_file(str(path), 0.25, 0), levels=256)
+
+
+def test_parts_of_folders_are_compared_too(tmp_path: Path) -> None:
+    """Those for training and for validation, which lie in one memory map."""
+    for split, values in (("train", GREYS), ("val", BINARY), ("test", GREYS)):
+        for index, image in enumerate(values[:6]):
+            file = tmp_path / "p" / split / f"{index}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(file)
+    with pytest.raises(DataError, match="no pixel of its validation images is brighter than 1 of 255"):
+        ready(lambda: image_folder(root=str(tmp_path / "p"), **PICTURES), levels=2)
+
+
+def test_training_images_without_any_difference_are_refused(tmp_path: Path) -> None:
+    for value in (0, 255):
+        np.savez(tmp_path / "x.npz", x_train=np.full((20, 6, 6), value, np.uint8), x_test=GREYS)
+        with pytest.raises(DataError, match=f"every pixel of every training image is {value}, so there is nothing to"):
+            ready(lambda: array_file(str(tmp_path / "x.npz"), 10, 0), levels=None)
+    np.savez(tmp_path / "x.npz", x_train=GREYS, x_test=np.zeros_like(GREYS))
+    with pytest.raises(DataError, match="every pixel of its test images is 0, and its training images reach 255"):
+        ready(lambda: array_file(str(tmp_path / "x.npz"), 10, 0), levels=None)
+
+
+def test_values_above_the_levels_that_are_far_below_255_are_asked_about(tmp_path: Path) -> None:
+    """They are neither all the levels nor is 255 their white; the spread ones of another set are."""
+    source = stored("npy uint8", RANDOM.integers(0, 100, (40, 6, 6), dtype=np.uint8), tmp_path)
+    both = "no pixel is brighter than 99 of 255: data.levels=100 if 99 is white; data.levels=256 if white is 255"
+    with pytest.raises(ConfigError, match=f"levels=10: {both}"):
+        ready(source, levels=10)
+    assert pixels(ready(source, levels=100)).max() == 1
+    assert pixels(ready(source, levels=None)).max().item() == pytest.approx(99 / 255)
+    spread = stored("npy uint8", RANDOM.integers(0, 8, (40, 6, 6), dtype=np.uint8) * np.uint8(28), tmp_path)
+    assert pixels(ready(spread, levels=10)).max().item() == pytest.approx(196 / 255)
+
+
+def test_images_of_ones_own_function_must_be_a_tensor() -> None:
+    images = np.zeros((40, 1, 4, 4), np.uint8)
+    with pytest.raises(DataError, match="its images are ndarray; a data function returns a tensor of uint8"):
+        make(Arrays(Examples(images, torch.zeros(40)), Examples(images, torch.zeros(40)))).setup()  # type: ignore[arg-type]
 
 
 def test_levels_that_were_left_to_the_data_stand_in_the_run(tmp_path: Path, train: Train) -> None:

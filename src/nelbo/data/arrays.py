@@ -90,6 +90,11 @@ class Arrays:
         """(C, H, W)."""
         return tuple(self.train.images.shape[1:])
 
+    def empty_parts(self) -> list[str]:
+        """Which of the parts that a set must have hold no images: "training", "test"."""
+        counts = {"training": len(self.train) - self.validation, "test": len(self.test)}
+        return [part for part, count in counts.items() if count <= 0]
+
     def sha256(self) -> str:
         """Of images and labels as they are served; for images mapped from disk, of their file."""
         digest = hashlib.sha256()

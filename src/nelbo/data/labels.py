@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nelbo.data.arrays import Arrays, unlabelled
-from nelbo.errors import DataError
+from nelbo.errors import DataError, first_line
 
 log = logging.getLogger(__name__)
 WITHOUT = "probe, knn, silhouette, the classifier of fid, kid and prdc, and colours by class"
@@ -26,13 +26,15 @@ LARGEST = torch.iinfo(torch.int64).max
 def with_classes(arrays: Arrays, name: str) -> Arrays:
     """The set with one class an image, or without labels: what a function of one's own gives may be neither.
 
+    None is no labels; tensors of any type and on any device, arrays and lists are read as those of a file.
+
     Raises:
-        DataError: if there are more or fewer labels than images.
+        DataError: if labels are none of these, or there are more or fewer of them than images.
     """
     parts = {"train": arrays.train, "test": arrays.test}
-    if all(part.labels.dtype == torch.int64 and part.labels.shape == (len(part.images),) for part in parts.values()):
+    if all(_are_classes(part.labels, len(part.images)) for part in parts.values()):
         return arrays
-    stored = {key: part.labels.numpy() for key, part in parts.items()}
+    stored = {key: _given(part.labels, f"{name}: its {key} labels") for key, part in parts.items()}
     labels, _ = read_labels(stored, {key: len(part.images) for key, part in parts.items()}, name)
     train, test = (replace(part, labels=labels[key]) for key, part in parts.items())
     return replace(arrays, train=train, test=test)
@@ -78,6 +80,33 @@ def plain_labels(load: Callable[[], np.ndarray], path: Path) -> np.ndarray | Non
         how = "save them as numbers, or as text: np.array(labels, dtype=str)"
         log.warning("%s: labels are pickled objects, which are not opened; %s. Now %s", path, how, LEFT_OUT)
         return None
+
+
+def _are_classes(labels: object, count: int) -> bool:
+    """Whether labels are what batches are made of: (count,) int64 in memory."""
+    if not isinstance(labels, Tensor):
+        return False
+    return labels.dtype == torch.int64 and labels.device.type == "cpu" and labels.shape == (count,)
+
+
+def _given(labels: object, place: str) -> np.ndarray | None:
+    """Labels of a function of one's own as an array of numpy; None if there are none.
+
+    Raises:
+        DataError: if they are no array.
+    """
+    if labels is None:
+        return None
+    try:
+        if isinstance(labels, Tensor):
+            plain = labels.detach().cpu()
+            return (plain.double() if plain.is_floating_point() else plain).numpy()  # numpy knows no bfloat16
+        return np.asarray(labels)
+    except (TypeError, ValueError, RuntimeError) as error:  # sparse tensors, lists of lists of different lengths
+        kind = type(labels).__name__
+        raise DataError(
+            f"{place} are a {kind} that is no array ({first_line(error)}); give one class an image"
+        ) from error
 
 
 def _column(array: np.ndarray) -> np.ndarray:

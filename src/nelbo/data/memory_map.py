@@ -39,6 +39,8 @@ class MemoryMap:
         mend: what to say where the file is damaged.
         levels: how many values the file's pixels take, 0 .. levels - 1, which are served spread over 0 .. 255; None
             serves them as they are.
+        sixteen_bits: the largest value of the pictures of 16 bits among those that the file was made of, whose upper
+            eight it holds; None where there are none.
 
     Raises:
         DataError: if the file has not the length that the shape says.
@@ -54,9 +56,10 @@ class MemoryMap:
         channels: str = "first",
         mend: str,
         levels: int | None = None,
+        sixteen_bits: int | None = None,
     ) -> None:
         self._arguments = (path, tuple(shape), sha256, offset, channels, mend, levels)
-        self.path, self.levels = path, levels
+        self.path, self.levels, self.sixteen_bits = path, levels, sixteen_bits
         self.sha256 = sha256 if levels is None else hashlib.sha256(f"{sha256} {levels}".encode()).hexdigest()
         expected = offset + math.prod(shape)
         if expected == offset:

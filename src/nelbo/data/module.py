@@ -110,8 +110,8 @@ class ImageData(pl.LightningDataModule):
         except ConfigError as error:
             key = error.key.replace("data.source.", "data.")  # what a source takes stands beside it
             raise ConfigError(key, error.value, error.mend, located=True) from error
-        if not len(arrays.train) or not len(arrays.test):
-            raise DataError(f"{self.name}: the data set is empty")
+        if empty := arrays.empty_parts():
+            raise DataError(f"{self.name}: the data set is empty: it has no {' and no '.join(empty)} images")
         if arrays.shape != (tested := tuple(arrays.test.images.shape[1:])):
             raise DataError(f"{self.name}: training images have shape {arrays.shape}, test images {tested}")
         if self.shape is None:

@@ -35,13 +35,15 @@ IMAGES, MANIFEST = "images.bin", "manifest.json"
 class Chunk:
     """Some images on their way into a store: uint8 (B, C, H, W), labels (B,), factors (B, F) where there are any.
 
-    Those for `validation` come last.
+    Those for `validation` come last. Of the pictures of 16 bits that have come so far, `sixteen_bits` is the largest
+    value; None where there were none.
     """
 
     images: np.ndarray
     labels: np.ndarray
     factors: np.ndarray | None = None
     validation: bool = False
+    sixteen_bits: int | None = None
 
 
 class Store:
@@ -84,6 +86,7 @@ class Store:
         made = scratch / "store"
         made.mkdir()
         digest, shape, labels, factors, validation = hashlib.sha256(), (0, 0, 0), [], [], 0
+        sixteen_bits: int | None = None
         with open(made / IMAGES, "wb") as file:
             for chunk in make():
                 content = np.ascontiguousarray(chunk.images)
@@ -92,6 +95,7 @@ class Store:
                 digest.update(content.data)
                 labels.append(chunk.labels)
                 validation += len(content) if chunk.validation else 0
+                sixteen_bits = chunk.sixteen_bits
                 if chunk.factors is not None:
                     factors.append(chunk.factors)
             file.flush()
@@ -106,6 +110,7 @@ class Store:
             "sha256": digest.hexdigest(),
             "factors": bool(factors),
             "validation": validation,
+            "sixteen_bits": sixteen_bits,
         }
         (made / MANIFEST).write_text(json.dumps(manifest))
         for number, old in enumerate(self.folder.parent.glob(f"{glob.escape(self.place.name)}-*")):
@@ -132,7 +137,9 @@ def read_store(folder: Path) -> Examples:
         shape, sha256, names = (count, channels, height, width), str(manifest["sha256"]), ["labels"]
         if manifest["factors"]:
             names.append("factors")
-        images = MemoryMap(folder / IMAGES, shape, sha256, mend=mend)
+        largest = manifest.get("sixteen_bits")
+        sixteen_bits = None if largest is None else int(largest)
+        images = MemoryMap(folder / IMAGES, shape, sha256, mend=mend, sixteen_bits=sixteen_bits)
     arrays = []
     for name in names:
         with readable(folder / f"{name}.npy", "array", mend):

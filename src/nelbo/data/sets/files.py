@@ -132,6 +132,9 @@ def _parts(content: Mapping[str, np.ndarray], path: Path, names: list[str]) -> P
     if unused := [printable(name) for name in names if name not in used]:
         log.warning("%s: not used: %s", path, ", ".join(unused))
     images = {split: _pixels(content[roles[split, IMAGES]], path, roles[split, IMAGES]) for split in splits}
+    for split in [split for split in splits if not len(images[split])]:
+        _without_images(split, roles[split, IMAGES], path)
+        splits.remove(split)
     stored = {
         split: plain_labels(partial(content.__getitem__, roles[split, LABELS]), path)
         if (split, LABELS) in roles
@@ -149,6 +152,19 @@ def _parts(content: Mapping[str, np.ndarray], path: Path, names: list[str]) -> P
         labels[TRAIN] = torch.cat([labels[TRAIN], labels[VALIDATION]])
     test = Examples(images[TEST], labels[TEST]) if TEST in splits else None
     return Examples(images[train], labels[train]), validation, test, classes
+
+
+def _without_images(split: str, name: str, path: Path) -> None:
+    """Say that an array of images is empty.
+
+    Raises:
+        DataError: unless it is for validation, which a set may lack.
+    """
+    if split in (TRAIN, WHOLE):
+        raise DataError(f"{path}: the data set is empty: {printable(name)} holds no images")
+    if split == TEST:
+        raise DataError(f"{path}: {printable(name)} holds no images to test on; put some there, or leave it out")
+    log.warning("%s: %s holds no images, so it is no validation set", path, printable(name))
 
 
 def printable(name: str) -> str:
@@ -171,7 +187,7 @@ def _layout(shape: tuple[int, ...], path: Path, name: str) -> str:
 def _pixels(array: np.ndarray, path: Path, name: str) -> Tensor:
     """Any allowed array as uint8, (N, C, H, W)."""
     channels = _layout(array.shape, path, name)
-    pixels = eight_bits(array)
+    pixels = eight_bits(array) if len(array) else array.astype(np.uint8)
     if pixels is None:
         raise DataError(f"{path}: {advice(array, name)}")
     return torch.from_numpy(np.ascontiguousarray(channels_first(pixels, channels)))

@@ -20,6 +20,7 @@ from nelbo.data.fetch import cache_directory
 from nelbo.data.labels import LEFT_OUT
 from nelbo.data.sets.names import TEST, TRAIN, VALIDATION, by_split
 from nelbo.data.sets.pictures import RULES, check_pixels, chunk_size, pictures_up_to, read_picture
+from nelbo.data.sets.sixteen_bits import SixteenBits
 from nelbo.data.store import Chunk, Store, fingerprint, version
 from nelbo.errors import ConfigError, DataError, boolean, first_line
 
@@ -109,10 +110,18 @@ def _part(parts: list[Any], settings: list[Any]) -> tuple[Examples, list[str], i
     name, _, image_size, channels, _ = settings
 
     def make() -> Iterator[Chunk]:
+        deep = SixteenBits()
         for number, rows in enumerate(parts):
+            empty = True
             undecoded = rows.cast_column(images, datasets.Image(decode=False))
-            for chunk in _chunks(name, undecoded, images, label, image_size, channels):
-                yield replace(chunk, validation=number > 0)
+            for chunk in _chunks(name, undecoded, images, label, image_size, channels, deep):
+                empty = False
+                yield replace(chunk, validation=number > 0, sixteen_bits=deep.largest)
+            if empty and number == 0:
+                raise DataError(f"{name}: its split {settings[-1]} holds no pictures; choose others by data.split")
+            if empty:
+                log.warning("%s: its validation split holds no pictures, so it is no validation set", name)
+        deep.check(name)
 
     count = sum(rows.num_rows if hasattr(rows, "num_rows") else 0 for rows in parts)
     return store.open(make, count * channels * image_size**2), classes, store.validation()
@@ -124,7 +133,9 @@ def _listing(folder: Path) -> str:
     return fingerprint(*(version(file) for file in files))
 
 
-def _chunks(name: str, rows: Any, images: str, label: str | None, image_size: int, channels: int) -> Iterator[Chunk]:
+def _chunks(
+    name: str, rows: Any, images: str, label: str | None, image_size: int, channels: int, deep: SixteenBits
+) -> Iterator[Chunk]:
     size = chunk_size(image_size, channels)
     pixels: list[np.ndarray] = []
     labels: list[int] = []
@@ -136,7 +147,8 @@ def _chunks(name: str, rows: Any, images: str, label: str | None, image_size: in
         picture = read_picture(source, image_size, channels)
         if isinstance(picture, str):
             raise DataError(f"{name}: the picture of row {number} cannot be read ({picture}); repair or remove it")
-        pixels.append(picture)
+        deep.add(f"row {number}", picture)
+        pixels.append(picture.pixels)
         labels.append(UNLABELLED if label is None or row[label] is None else row[label])
         if len(pixels) == size:
             yield Chunk(np.stack(pixels), np.array(labels))

@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
@@ -20,8 +21,24 @@ MODES = {1: "L", 3: "RGB"}
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 """What counts as a picture: of the rest that Pillow opens, some are no pictures, and one runs another program."""
 CHUNK_BYTES = 64 << 20
-RULES = 2
+RULES = 3
 """Of what is made of a picture's pixels; to be raised with every change, so that no store of older rules is used."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What was read of a picture.
+
+    Args:
+        pixels: uint8, (C, H, W).
+        sixteen_bits: its largest value where it has 16 bits, or the largest that it may be where only the upper eight
+            are known; None where it has eight, or is black.
+        lost: whether its 16-bit values differ in the lower eight bits alone, so that it became one colour.
+    """
+
+    pixels: np.ndarray
+    sixteen_bits: int | None = None
+    lost: bool = False
 
 
 def chunk_size(image_size: int, channels: int) -> int:
@@ -65,7 +82,7 @@ def pictures_up_to(max_megapixels: object) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def to_pixels(picture: Image.Image, image_size: int, channels: int) -> np.ndarray:
+def to_picture(picture: Image.Image, image_size: int, channels: int) -> Picture:
     """A picture as uint8, (C, image_size, image_size), what is transparent on white.
 
     Of 16 bits the upper eight are kept: 65535 is white.
@@ -74,24 +91,29 @@ def to_pixels(picture: Image.Image, image_size: int, channels: int) -> np.ndarra
         ValueError: if its pixels have no 8-bit meaning.
         OSError: if it is truncated.
     """
-    sixteen_bits = _has_sixteen_bits(picture)
+    sixteen_bits, differs, largest = _has_sixteen_bits(picture), True, None
     ImageOps.exif_transpose(picture, in_place=True)  # a large picture is copied as seldom as can be
     upright = picture
     if upright.mode.startswith("I;16"):
         stored = np.asarray(upright)
-        sixteen_bits = stored.min() < stored.max()  # or there is nothing to lose
+        largest, sixteen_bits = int(stored.max()), True
+        differs = bool(stored.min() < largest)  # or there is nothing to lose
         upright = Image.fromarray((stored >> 8).astype(np.uint8))  # convert() would clip at 255
     elif upright.mode in ("I", "F"):
         raise ValueError(f"its pixels are 32-bit numbers (mode {upright.mode})")
+    elif sixteen_bits:  # Pillow kept the upper eight bits
+        bands = zip(upright.getbands(), _extrema(upright), strict=True)
+        upper = max(high for band, (_, high) in bands if band != "A")
+        largest = upper << 8 | 255 if upper else None
     if upright.has_transparency_data:
         opaque = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
-    if sixteen_bits and _is_one_colour(upright):
-        raise ValueError("its 16-bit values are one colour in their upper 8 bits; save it with 8 bits")
+    lost = sixteen_bits and differs and all(low == high for low, high in _extrema(upright))
     if upright.mode != MODES[channels]:
         upright = upright.convert(MODES[channels])
     fitted = ImageOps.fit(upright, (image_size, image_size), Image.Resampling.LANCZOS)
-    return np.asarray(fitted).reshape(image_size, image_size, channels).transpose(2, 0, 1)
+    pixels = np.asarray(fitted).reshape(image_size, image_size, channels).transpose(2, 0, 1)
+    return Picture(pixels, largest or None, lost)
 
 
 def _has_sixteen_bits(picture: Image.Image) -> bool:
@@ -101,17 +123,17 @@ def _has_sixteen_bits(picture: Image.Image) -> bool:
     return any(isinstance(mode, str) and ";16" in mode for mode in modes)
 
 
-def _is_one_colour(picture: Image.Image) -> bool:
+def _extrema(picture: Image.Image) -> list[tuple[int, int]]:
+    """The smallest and the largest value of each channel."""
     extrema = picture.getextrema()
-    bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
-    return all(low == high for low, high in bands)
+    return list(extrema) if isinstance(extrema[0], tuple) else [extrema]  # type: ignore[list-item]
 
 
-def read_picture(file: str | IO[bytes], image_size: int, channels: int) -> np.ndarray | str:
-    """The pixels of a file, (C, image_size, image_size), or why it cannot be read."""
+def read_picture(file: str | IO[bytes], image_size: int, channels: int) -> Picture | str:
+    """What a file holds, its pixels (C, image_size, image_size), or why it cannot be read."""
     try:
         with Image.open(file, formats=FORMATS) as picture:
-            return to_pixels(picture, image_size, channels)
+            return to_picture(picture, image_size, channels)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         pixels = re.search(r"\((\d+) pixels\)", str(error))
         size = f"{int(pixels[1]) / 1e6:.0f}" if pixels else "its"
