@@ -99,7 +99,10 @@ def refused(home: Path) -> dict[str, tuple[list[str], str]]:
     run = f"run={home / 'a'}"
     return {
         "nothing": ([], "run: has no default; type run=..."),
-        "nowhere": ([f"run={home}/x=1,y"], f"{home}/x=1,y: no such checkpoint; give a run directory or a .ckpt file"),
+        "nowhere": (
+            [f"run={home}/x=1,y"],
+            f"run={home}/x=1,y: no such checkpoint; give a run directory or a .ckpt file",
+        ),
         "torn": ([f"run={home / 'torn'}"], "not a readable checkpoint"),
         "text": ([f"run={home / 'text.txt'}"], "text.txt: not a readable checkpoint"),
         "yaml": ([f"run={home / 'a' / 'config.yaml'}"], "config.yaml: not a readable checkpoint"),
@@ -141,7 +144,7 @@ def refused(home: Path) -> dict[str, tuple[list[str], str]]:
         "sweep": (["-m", run, "num_samples=1,2"], "-m: is for training; several runs are a list: run=[a,b]"),
         "target": (
             [run, "metrics.nll._target_=nelbo.evaluation.importance"],
-            "metrics.nll.limit=None: is not an option of importance",
+            "metrics.nll.limit=null: is not an option of importance",
         ),
         "hostile": ([run, "metrics.nll._target_=os.system"], "is not among the packages whose objects a config may"),
         "code": ([f"run={home / 'plain'}", "metrics=[nll]"], "nothing was measured: nll: posterior=deterministic has"),
