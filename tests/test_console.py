@@ -183,4 +183,5 @@ def test_a_run_at_a_terminal_counts_epochs_as_its_lines_do(tmp_path: Path) -> No
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.stdout)
-    assert "epoch 1/2 " in shown and "Epoch 0" not in shown and "epoch 2/2  val/objective" in shown
+    assert "epoch 1/2 " in shown and "Epoch 0" not in shown and "epoch 2/2  val/objective=" in shown
+    assert re.search(r"val/reconstruction=-?\d+\.\d+", shown) and re.search(r"images/s=\d+", shown)  # in one line each

@@ -93,6 +93,11 @@ TRAIN = {
     "logger={_target_:own.Logger,version:3}": "logger={_target_:own.Logger,version:3}: its entries have names: "
     "'+logger.NAME={_partial_:true,_target_:own.Logger,version:3}'",
     "logger.name=mine": "logger.name=mine: there is no such key; did you mean logger.tensorboard.name?",
+    "+likelihood.sigma=0.1": "+likelihood.sigma=0.1: nothing reads this key; model.likelihood.sigma is a key of",
+    "+prior.components=9": "+prior.components=9: nothing reads this key; model.prior.components is a key of prior=",
+    "+posterior.foo=1": "+posterior.foo=1: nothing reads this key",
+    "data.augment=true": "data.augment=True: must be a mapping with a _target_: its options are data.augment.flip=true",
+    "data.source=null": "data.source=None: must be a mapping with a _target_: choose a set with data=...",
     "callbacks={_target_:own.Callback}": "callbacks={_target_:own.Callback}: its entries have names: "
     "'+callbacks.NAME={_target_:own.Callback}'",
     "trainer.enable_progress_bar=false": "trainer.enable_progress_bar=false: the progress bar is a callback: "
@@ -503,3 +508,8 @@ def test_scripts_print_their_help_and_name_what_they_do_not_know(said) -> None:
     for name, key in (("report", "sweep"), ("replay", "bundle")):
         done = forked(f"scripts/{name}.py", "some/where")
         assert done.returncode == 2 and done.stderr.startswith(f"error: did you mean {key}=some/where? usage: ")
+
+
+def test_both_directories_may_be_typed(said) -> None:
+    """A cell of several processes is started as a run that knows its sweep's."""
+    assert said([*SMALL_MODEL, "hydra.sweep.dir=sweep", "hydra.run.dir=sweep/cell"]) == ""

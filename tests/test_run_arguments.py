@@ -47,6 +47,14 @@ def test_patterns_become_what_they_match(home: Path) -> None:
     assert str(as_hydra_reads("nothing*")) == "nothing*"
 
 
+def test_brackets_in_a_pattern_are_part_of_the_name(home: Path) -> None:
+    for name in ("v1", "v2"):
+        (home / "sweep [v1] (b)" / name / "checkpoints").mkdir(parents=True)
+        (home / "sweep [v1] (b)" / name / "checkpoints" / "best.ckpt").touch()
+    assert as_hydra_reads("sweep [v1] (b)/*") == ["sweep [v1] (b)/v1", "sweep [v1] (b)/v2"]
+    assert as_hydra_reads("*[[]now]*") == "*[[]now]*"
+
+
 def test_what_is_quoted_or_no_run_stays(home: Path) -> None:
     typed = ["run='a,b'", "run=['a','b']", "limit=3", "metrics=[nll]", "run=", "run=a,a"]
     assert quote_runs(typed) == typed

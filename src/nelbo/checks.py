@@ -39,6 +39,13 @@ NEEDED = (
     *("seed", "threads", "float32", "trial", "resume", "resume_changes", "allow_targets", "data.shape"),
     *("trainer.max_epochs", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches"),
 )
+IMAGE_DATA = "nelbo.data.module.ImageData"
+DATA_PARTS = {
+    "source": "choose a set with data=..., such as data=image_folder data.root=photos",
+    "augment": "its options are data.augment.flip=true and data.augment.pad_crop=4",
+}
+"""The mappings of a data set of ours that are built, and how they are set."""
+
 CALLED_LATER = ("optimizer", "scheduler", "trainer", "guard")
 
 
@@ -226,6 +233,7 @@ def _check_groups(plain: Mapping[str, Any]) -> None:
     for key in PARTS:
         refuse_missing(key, plain)
     check_slots(plain["model"])
+    _check_data(plain["data"])
     for key in ("logger", "callbacks"):
         if not isinstance(plain.get(key), Mapping):
             raise ConfigError(key, plain.get(key), f"must be a mapping; {key}=none leaves it out")
@@ -245,6 +253,19 @@ def _check_groups(plain: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"callbacks.{key}", callback, "must be a mapping with a _target_, or null to leave it out"
             )
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+    """The parts of a data set of ours."""
+    if data["_target_"] != IMAGE_DATA:
+        return
+    for part, hint in DATA_PARTS.items():
+        value = data.get(part)
+        if not isinstance(value, Mapping) or "_target_" not in value:
+            raise ConfigError(f"data.{part}", value, f"must be a mapping with a _target_: {hint}")
+    if data["source"].get("_partial_") is not True:
+        hint = "must be true: the data set gives it the rest of its arguments"
+        raise ConfigError("data.source._partial_", data["source"].get("_partial_"), hint)
 
 
 def _check_together(plain: Mapping[str, Any]) -> None:

@@ -122,6 +122,8 @@ CASES = {
     "~callbacks": "callbacks=null: must be a mapping; callbacks=none leaves it out",
     "~resume_changes": "resume_changes=: a run needs it",
     "~trainer.max_epochs": "trainer.max_epochs=: a run needs it",
+    "trainer.val_check_interval=100000": "trainer.val_check_interval=100000: an epoch has 5 batches: give fewer, or ",
+    "trainer.num_nodes=2": "trainer.num_nodes=2: nothing here starts processes on other machines: use ",
     "trainer.val_check_interval=0": "trainer.val_check_interval=0: must be a number of batches",
     "trainer.accelerator=tpu": "trainer=Trainer: ",
     "+optimizer.foreach=true": "optimizer.foreach=true: is another way to do what optimizer.fused does",

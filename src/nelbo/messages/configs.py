@@ -97,6 +97,15 @@ class Script:
         """The groups that the primary config chooses an option of."""
         return primary_groups(self.primary_file)
 
+    @cached_property
+    def groups_without_a_place(self) -> set[str]:
+        """The groups whose options put their keys elsewhere: nothing reads what stands below the group's own name."""
+        return {
+            group
+            for group in self.own_groups
+            if not any(key.partition(".")[0] == group for key in self.keys_of_group(group))
+        }
+
     @property
     def primary_file(self) -> Path:
         """The primary config as it is shipped."""

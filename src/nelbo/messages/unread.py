@@ -31,7 +31,7 @@ def refuse_unread(config: DictConfig, script: Script) -> None:
     """
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
     unknown = [str(key) for key in plain if key not in script.own_keys | {"hydra"}]
-    unknown += [key for group in AT_THE_TOP for key in _below(group, plain)]
+    unknown += [key for group in sorted(script.groups_without_a_place) for key in _below(group, plain)]
     unknown += [key for key in _below("budget", plain) if key not in script.keys_of_group("budget")]
     if not unknown:
         return

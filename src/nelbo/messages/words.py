@@ -96,8 +96,11 @@ def check_words(words: Sequence[str], script: Script) -> None:
         return
     many = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(words))
     other, instead = ("run", "sweep") if many else ("sweep", "run")
+    both = any(
+        word.startswith(f"hydra.{instead}.dir=") for word in words
+    )  # where the one stands, the other hurts nobody
     for word in words:
-        if word.startswith(f"hydra.{other}.dir="):
+        if word.startswith(f"hydra.{other}.dir=") and not both:
             fact = (
                 f"a sweep goes to hydra.{instead}.dir=..."
                 if many

@@ -62,6 +62,9 @@ def _paths(typed: str) -> list[str]:
 
 
 def matches(pattern: str) -> list[str]:
-    """Run directories and checkpoints that a pattern matches: a sweep's directory holds other things too."""
-    found = sorted(glob.glob(pattern))
+    """Run directories and checkpoints that a pattern matches: a sweep's directory holds other things too.
+
+    Brackets are part of names.
+    """
+    found = sorted(glob.glob(pattern.replace("[", "[[]")))
     return [path for path in found if path.endswith(".ckpt") or (Path(path) / "checkpoints" / "best.ckpt").is_file()]

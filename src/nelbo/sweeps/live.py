@@ -70,12 +70,18 @@ class LiveTable:
         if self.live:
             self.live.update(self.render(self.live.console.height - 1), refresh=True)
             return
-        for cell in self.cells:
-            ours = float(cell.record.get("started") or 0) >= self.started
-            over = cell.record.get("ended") or cell.error == VANISHED
-            if over and ours and cell.identity not in self.told:
-                self.told.add(cell.identity)
-                log.info("[%d/%d] %s", self.count("done"), len(self.cells), line(cell))
+        ended = [cell for cell in self.cells if self._ended_now(cell)]
+        done = self.count("done") - sum(cell.state == "done" for cell in ended)
+        for cell in ended:
+            done += cell.state == "done"
+            self.told.add(cell.identity)
+            log.info("[%d/%d] %s", done, len(self.cells), line(cell))
+
+    def _ended_now(self, cell: Cell) -> bool:
+        """Whether a cell ended that was started here, and nothing was said of it yet."""
+        ours = float(cell.record.get("started") or 0) >= self.started
+        over = bool(cell.record.get("ended")) or cell.error == VANISHED
+        return over and ours and cell.identity not in self.told
 
     def count(self, state: str) -> int:
         """How many cells are in a state."""
@@ -91,7 +97,7 @@ class LiveTable:
         """Counts and the time left, in one line."""
         counts = ", ".join(f"{self.count(state)} {state}" for state in STATES if self.count(state))
         left = self.seconds_left()
-        return f"{len(self.cells)} cells: {counts}" + (f"; about {duration(left)} left" if left else "")
+        return f"{cells_of(len(self.cells))}: {counts}" + (f"; about {duration(left)} left" if left else "")
 
     def render(self, height: int = 24) -> Group:
         """The summary, what failed, what runs and what ended last, a line each, in at most `height` lines."""
@@ -99,12 +105,14 @@ class LiveTable:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for column in ("state", "cell", "epoch", "−ELBO", "time"):
             left = column in ("state", "cell")
-            table.add_column(column, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+            # Rich narrows columns that may wrap: where room is short, the cell's name, which does not, is cut.
+            table.add_column(column, justify="left" if left else "right", no_wrap=column != "cell")
         ended = sorted((c for c in self.cells if c.state == "done"), key=lambda c: float(c.record.get("ended") or 0))
         running = [cell for cell in self.cells if cell.state == "running"]
         room = max(1, height - len(errors) - 3)  # the summary, the headings, and a line that may say how many more
         for cell in [*running[:room], *ended[: -LATEST - 1 : -1]][:room]:
-            table.add_row(*row(cell))
+            state, name, *rest = row(cell)
+            table.add_row(state, Text(name, no_wrap=True, overflow="ellipsis"), *rest)
         more = [Text(f"{len(running) - room} more running", style="dim")] if len(running) > room else []
         return Group(Text(self.summary(), style="bold"), *errors, table, *more)
 
@@ -114,7 +122,8 @@ def error_lines(cells: Iterable[Cell]) -> list[Text]:
     errors = grouped_errors(cell for cell in cells if cell.state == "failed")
     lines = [f"{cells_of(count)} failed: {error}" for count, error in errors[:MOST_ERRORS]]
     if len(errors) > MOST_ERRORS:
-        lines.append(f"{len(errors) - MOST_ERRORS} more errors")
+        more = len(errors) - MOST_ERRORS
+        lines.append(f"{more} more {'error' if more == 1 else 'errors'}")
     return [Text(line, style="red", no_wrap=True, overflow="ellipsis") for line in lines]
 
 

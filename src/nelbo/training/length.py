@@ -66,7 +66,8 @@ def training_length(plain: Mapping[str, Any], data: ImageData, trainer: pl.Train
         trainer: which knows how many processes there are, and over how many batches gradients are summed.
 
     Raises:
-        ConfigError: if a validation would come between the batches of one update, or `min_epochs` goes beyond the end.
+        ConfigError: if a validation would never come, or between the batches of one update, or if `min_epochs` goes
+            beyond the end.
     """
     options, budget = plain["trainer"], plain.get("budget") or {}
     limit, typed = options.get("overfit_batches") or options["limit_train_batches"], options["max_epochs"]
@@ -76,6 +77,7 @@ def training_length(plain: Mapping[str, Any], data: ImageData, trainer: pl.Train
     if not whole_set:  # as Lightning counts
         batches = max(1, int(batches * limit)) if is_share else min(batches, limit)
     factors = accumulation(trainer)
+    refuse_validation_that_never_comes(options, batches)
     refuse_validation_within_an_update(options, batches, factors)
     max_steps = None if options.get("max_steps") in (None, -1) else int(options["max_steps"])
     raised_from, min_steps = None, int(budget.get("min_steps") or 0)
@@ -134,6 +136,15 @@ def epochs_of(steps: int, batches: int, factors: Mapping[int, int]) -> int:
             return start + needed
         done += int(end - start) * each
     raise AssertionError("the last span has no end")
+
+
+def refuse_validation_that_never_comes(options: Mapping[str, Any], batches: int) -> None:
+    """A number of batches counts anew in each epoch, unless no epochs are counted."""
+    interval = options.get("val_check_interval")
+    counts_epochs = options["check_val_every_n_epoch"] is not None
+    if counts_epochs and isinstance(interval, int) and interval > batches:
+        hint = f"an epoch has {batches} batches: give fewer, or count over epochs: trainer.check_val_every_n_epoch=null"
+        raise ConfigError("trainer.val_check_interval", interval, hint)
 
 
 def refuse_validation_within_an_update(options: Mapping[str, Any], batches: int, factors: Mapping[int, int]) -> None:

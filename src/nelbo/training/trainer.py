@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from nelbo.build import build
-from nelbo.errors import NelboError, first_line
+from nelbo.errors import ConfigError, NelboError, first_line
 from nelbo.trainer_checks import named_loggers
 from nelbo.training.callbacks.checkpoints import MONITOR
 from nelbo.training.checkpoint_io import AtomicCheckpointIO
@@ -66,7 +68,23 @@ def make_trainer(
         )
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
+    refuse_nodes_nobody_starts(trainer)
     return trainer
+
+
+def refuse_nodes_nobody_starts(trainer: pl.Trainer) -> None:
+    """Refuse several machines where neither a cluster nor the user says which they are: the first would wait for ever.
+
+    Raises:
+        ConfigError: naming what starts them.
+    """
+    alone = isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment)
+    if trainer.num_nodes > 1 and alone and "MASTER_ADDR" not in os.environ:
+        hint = (
+            "nothing here starts processes on other machines: use hydra/launcher=submitit_slurm, srun or torchrun, or "
+            "start each yourself with MASTER_ADDR, MASTER_PORT and NODE_RANK set"
+        )
+        raise ConfigError("trainer.num_nodes", trainer.num_nodes, hint)
 
 
 def make_loggers(spec: Mapping[str, Any], folder: Path, allowed: Sequence[str]) -> list[Logger]:

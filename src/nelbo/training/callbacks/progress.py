@@ -179,6 +179,6 @@ class EpochLines(pl.Callback):
         validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
         trained = {f"train/{name}": value for name, value in pl_module.terms.items()}
         shown: dict[str, Tensor | float] = dict(validated) or trained
-        text = "  ".join(f"{name} {float(value):.6g}" for name, value in shown.items())
+        text = "  ".join(f"{name}={float(value):.6g}" for name, value in shown.items())  # no terminal wraps within
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
-        log.info("epoch %d/%s%s  %s  %.0f images/s", epoch, epochs, where, text, self.throughput.rate)
+        log.info("epoch %d/%s%s  %s  images/s=%.0f", epoch, epochs, where, text, self.throughput.rate)
