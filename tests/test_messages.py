@@ -96,8 +96,8 @@ TRAIN = {
     "+likelihood.sigma=0.1": "+likelihood.sigma=0.1: nothing reads this key; model.likelihood.sigma is a key of",
     "+prior.components=9": "+prior.components=9: nothing reads this key; model.prior.components is a key of prior=",
     "+posterior.foo=1": "+posterior.foo=1: nothing reads this key",
-    "data.augment=true": "data.augment=True: must be a mapping with a _target_: its options are data.augment.flip=true",
-    "data.source=null": "data.source=None: must be a mapping with a _target_: choose a set with data=...",
+    "data.augment=true": "data.augment=true: must be a mapping with a _target_: its options are data.augment.flip=true",
+    "data.source=null": "data.source=null: must be a mapping with a _target_: choose a set with data=...",
     "callbacks={_target_:own.Callback}": "callbacks={_target_:own.Callback}: its entries have names: "
     "'+callbacks.NAME={_target_:own.Callback}'",
     "trainer.enable_progress_bar=false": "trainer.enable_progress_bar=false: the progress bar is a callback: "

@@ -125,7 +125,7 @@ CASES = {
     "trainer.val_check_interval=100000": "trainer.val_check_interval=100000: an epoch has 5 batches: give fewer, or ",
     "trainer.num_nodes=2": "trainer.num_nodes=2: nothing here starts processes on other machines: use ",
     "trainer.val_check_interval=0": "trainer.val_check_interval=0: must be a number of batches",
-    "trainer.accelerator=tpu": "trainer=Trainer: ",
+    "trainer.accelerator=tpu": "trainer.accelerator=tpu: there is none that torch can use here",
     "+optimizer.foreach=true": "optimizer.foreach=true: is another way to do what optimizer.fused does",
     "optimizer.betas=[0.9,1]": "optimizer.betas[1]=1: must be below 1",
     "optimizer.betas=0.9": "optimizer.betas=0.9: must be two numbers, such as [0.9,0.999]",
