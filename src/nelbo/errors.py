@@ -78,13 +78,16 @@ def as_hydra_takes(value: object) -> str:
 
 def as_no_number(value: object) -> object:
     """A value that should have been a number or a truth, to be shown: quoted where it is text that looks like one."""
-    if not isinstance(value, str):
-        return value
+    return f"'{value}'" if isinstance(value, str) and is_number_or_word(value) else value
+
+
+def is_number_or_word(text: str) -> bool:
+    """Whether Hydra's grammar reads a text without quotes as a number, true, false or null."""
     try:
-        float(value)
+        float(text)
     except ValueError:
-        return f"'{value}'" if value.lower() in ("true", "false", "null") else value
-    return f"'{value}'"
+        return text.lower() in ("true", "false", "null")
+    return True
 
 
 def first_line(error: Exception) -> str:

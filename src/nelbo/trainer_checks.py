@@ -30,6 +30,9 @@ REFUSED_OPTIMIZERS = {
 REFUSED_SCHEDULERS = {"LRScheduler": "is what schedulers are derived from"}
 TAKE_FUNCTIONS = ("LambdaLR", "MultiplicativeLR")
 PUT_TOGETHER = ("SequentialLR", "ChainedScheduler")
+LAST_EPOCH = "is known to the run: resume=auto goes on with it"
+"""Why a scheduler is not told where it stands."""
+
 NOT_A_PART = (*PUT_TOGETHER, "OneCycleLR", "CyclicLR", "ReduceLROnPlateau")
 """Schedulers that set the rate whatever others made of it, or are put together from others."""
 
@@ -128,7 +131,7 @@ def _check_one(path: str, spec: Mapping[str, Any], part_of: str) -> None:
     if not name:
         return  # of the user's own: its options may mean anything
     if "last_epoch" in spec:
-        raise ConfigError(f"{path}.last_epoch", spec["last_epoch"], "is known to the run: resume=auto goes on with it")
+        raise ConfigError(f"{path}.last_epoch", spec["last_epoch"], LAST_EPOCH)
     for option in STEP_COUNTS:
         if spec.get(option) is not None:
             _steps(f"{path}.{option}", spec[option])

@@ -15,7 +15,7 @@ from nelbo.messages.configs import SCRIPTS, SPECIAL, Script, parsed, primary_key
 from nelbo.messages.names import MOST, OTHER_KEYS, alike, meant, question, squeezed
 from nelbo.messages.shell import for_shell
 from nelbo.messages.values import below_a_value
-from nelbo.trainer_checks import LOGGER_OPTIONS
+from nelbo.trainer_checks import LAST_EPOCH, LOGGER_OPTIONS
 
 TYPED_KEYS = (
     "model.latent_dim",
@@ -30,7 +30,6 @@ TYPED_KEYS = (
 """The keys that people type: in `--help`, in suggestions and in TensorBoard's hparams tab."""
 
 ALLOWED = (*RUN_PREFIXES, "nelbo.evaluation.", "nelbo.pictures.")
-LAST_EPOCH = "is known to the run: resume=auto goes on with it"
 LEAST_ALIKE_PARTS = 0.6
 """How alike the last parts of two keys are at least, where the whole keys are alike."""
 

@@ -46,11 +46,10 @@ def arguments(words: Sequence[str], needed: Sequence[str], optional: Sequence[st
         NelboError: for a key that it does not know, and for one that is missing.
     """
     given: dict[str, str] = {}
+    beginnings = tuple(name for name in optional if name.endswith("."))
     for word in words:
         key, sign, value = word.removeprefix("--").partition("=")
-        if key not in (*needed, *optional) and not key.startswith(
-            tuple(name for name in optional if name.endswith("."))
-        ):
+        if key not in (*needed, *optional) and not key.startswith(beginnings):
             missing = [name for name in needed if not any(other.startswith(f"{name}=") for other in words)]
             if not sign and missing and not word.startswith("-"):  # a path without its key
                 raise NelboError(question([for_shell(f"{missing[0]}={word}")]) + text)
