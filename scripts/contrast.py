@@ -23,12 +23,13 @@ from nelbo.data.noise import Draws
 from nelbo.data.protocols import PROTOCOLS
 from nelbo.errors import NelboError
 from nelbo.loading import provenance
-from nelbo.messages.words import print_help
+from nelbo.messages.words import arguments, print_help
 from nelbo.models import VAE
 from nelbo.pictures.grids import square
 from nelbo.pictures.scatter import draw_codes
 
 KEYS = ("vae", "autoencoder", "out")
+USAGE = f"usage: python scripts/contrast.py {' '.join(f'{key}=...' for key in KEYS)}"
 EXAMPLES, SIDE = 5000, 10
 
 
@@ -52,13 +53,11 @@ def draw(models: dict[str, VAE], trained: dict[str, Any], out: Path) -> None:
     figure.savefig(out)
 
 
-def main(arguments: list[str]) -> None:
+def main(typed: list[str]) -> None:
     """Read `key=value` arguments; bad ones end in one line and exit status 2."""
-    print_help(arguments, __doc__)
-    given = dict(argument.partition("=")[::2] for argument in arguments)
+    print_help(typed, __doc__)
     try:
-        if set(given) != set(KEYS):
-            raise NelboError(f"usage: python scripts/contrast.py {' '.join(f'{key}=...' for key in KEYS)}")
+        given = arguments(typed, KEYS, [], USAGE)
         models = {"autoencoder": nelbo.load(given["autoencoder"]), "VAE": nelbo.load(given["vae"])}
         trained = {name: provenance(given[name.lower()]) for name in models}
         if problem := incomparable(trained):

@@ -52,7 +52,7 @@ def draw(kind: str, plain: Mapping[str, Any]) -> Path:
         raise ConfigError("run", plain["run"], "must be a run's directory or a checkpoint; pictures are of one run")
     allow = user_prefixes("allow_targets", plain["allow_targets"])
     picture: Picture = build(plain["picture"], "", (*PICTURES, *allow))
-    run = FinishedRun.open(plain["run"], allow, plain["data"])
+    run = FinishedRun.open(plain["run"], allow, plain["data"], key="run")
     out = run.folder / "pictures" / f"{kind}.png" if plain["out"] is None else path("out", plain["out"])
     check(out, picture)
     device = torch_device(plain["device"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nelbo.cli import USAGE_ERROR
 from nelbo.errors import NelboError
-from nelbo.messages.words import forgotten_key, print_help
+from nelbo.messages.words import arguments, print_help
 from nelbo.runs.arguments import DATA, packages
 from nelbo.streams import outlive_readers
 
@@ -23,11 +23,9 @@ NOT_REPRODUCED = 1
 def main(typed: list[str]) -> None:
     """Read `key=value` arguments; bad ones end in one line and exit status 2."""
     print_help(typed, __doc__)
-    given = dict(argument.removeprefix("--").partition("=")[::2] for argument in typed)
     try:
+        given = arguments(typed, ["bundle"], ["allow_targets", DATA], USAGE)
         moved = {key.removeprefix(DATA): given.pop(key) for key in list(given) if key.startswith(DATA)}
-        if not given.get("bundle") or set(given) - {"bundle", "allow_targets"}:
-            raise NelboError(forgotten_key("bundle", typed) + USAGE)
         allow = packages(given.get("allow_targets", ""))
         from nelbo.runs.replay import print_replay, replay  # seconds to import, and a usage needs none of it
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nelbo.cli import USAGE_ERROR
 from nelbo.errors import NelboError
-from nelbo.messages.words import forgotten_key, print_help
+from nelbo.messages.words import arguments, print_help
 from nelbo.runs.arguments import packages
 from nelbo.streams import outlive_readers
 from nelbo.sweeps.live import LiveTable
@@ -46,10 +46,8 @@ def main(typed: list[str]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("nelbo.sweeps.live").setLevel(logging.INFO)
     print_help(typed, __doc__)
-    given = dict(argument.removeprefix("--").partition("=")[::2] for argument in typed)
     try:
-        if not given.get("sweep") or set(given) - {"sweep", "watch", "allow_targets"}:
-            raise NelboError(forgotten_key("sweep", typed) + USAGE)
+        given = arguments(typed, ["sweep"], ["watch", "allow_targets"], USAGE)
         if (watched := given.get("watch", "false")) not in ("", "true", "false"):
             raise NelboError(f"watch={watched}: must be true or false")
         sweep = Path(given["sweep"])

@@ -125,3 +125,19 @@ def test_a_config_that_is_no_tree_of_plain_values() -> None:
     for spec in ({"a": object()}, {7: 1}, {"_args_": [1]}, {"_partial_": True}):
         with pytest.raises(ConfigError, match=r"^model\..*: "):
             build(spec, "model")
+
+
+def test_an_argument_that_another_library_uses_unchecked_is_named_with_its_value() -> None:
+    spec = {"_target_": "pytorch_lightning.callbacks.GradientAccumulationScheduler", "scheduling": 2}
+    with pytest.raises(ConfigError) as raised:
+        build(spec, "callbacks.sums")
+    assert str(raised.value) == (
+        "callbacks.sums=GradientAccumulationScheduler: 'int' object is not iterable (given scheduling=2); scheduling "
+        "maps epochs to batches for each step, such as {0:1,4:2}"
+    )
+
+
+def test_an_argument_that_is_missing_is_set_with_a_plus() -> None:
+    factory = build({"_target_": "torch.optim.lr_scheduler.StepLR", "_partial_": True}, "scheduler")
+    with pytest.raises(ConfigError, match=r"'step_size'; set \+scheduler\.step_size=\.\.\.$"):
+        factory(None)

@@ -134,7 +134,7 @@ def test_mistakes_are_one_line(draw: Draw, copied: Path) -> None:
         ([run], kinds),
         (["sample", run], f"sample: is not known here; did you mean samples? {kinds}"),
         (["samples"], "run: has no default; type run=..."),
-        (["samples", "run=/nowhere"], "/nowhere: no such checkpoint"),
+        (["samples", "run=/nowhere"], "run=/nowhere: no such checkpoint"),
         (["samples", "run=[a,b]"], "pictures are of one run"),
         (["samples", run, "rows=0"], "rows=0: must be a whole number of at least 1"),
         (["samples", run, "temperature=-1"], "temperature=-1: must be a finite number above 0"),

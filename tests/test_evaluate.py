@@ -99,7 +99,10 @@ def refused(home: Path) -> dict[str, tuple[list[str], str]]:
     run = f"run={home / 'a'}"
     return {
         "nothing": ([], "run: has no default; type run=..."),
-        "nowhere": ([f"run={home}/x=1,y"], f"{home}/x=1,y: no such checkpoint; give a run directory or a .ckpt file"),
+        "nowhere": (
+            [f"run={home}/x=1,y"],
+            f"run={home}/x=1,y: no such checkpoint; give a run directory or a .ckpt file",
+        ),
         "torn": ([f"run={home / 'torn'}"], "not a readable checkpoint"),
         "text": ([f"run={home / 'text.txt'}"], "text.txt: not a readable checkpoint"),
         "yaml": ([f"run={home / 'a' / 'config.yaml'}"], "config.yaml: not a readable checkpoint"),
@@ -132,8 +135,8 @@ def refused(home: Path) -> dict[str, tuple[list[str], str]]:
         ),
         "empty": ([run, "metrics=[]"], "metrics=[]: asks for nothing"),
         "typo": ([run, "num_sample=3"], "did you mean num_samples? python scripts/evaluate.py --cfg job lists them"),
-        "zero": ([run, "num_samples=0"], "metrics.nll.num_samples=0: must be a whole number of at least 1"),
-        "word": ([run, "limit=all"], "metrics.nll.limit=all: must be a whole number of at least 1"),
+        "zero": ([run, "num_samples=0"], "error: num_samples=0: must be a whole number of at least 1"),
+        "word": ([run, "limit=all"], "error: limit=all: must be a whole number of at least 1"),
         "split": ([run, "split=tset"], "split=tset: must be one of test, val, train"),
         "device": ([run, "device=tpu"], "device=tpu: must be auto, or as torch names it"),
         "seed": ([run, "seed=-1"], "seed=-1: must be a whole number of at least 0"),
@@ -141,7 +144,7 @@ def refused(home: Path) -> dict[str, tuple[list[str], str]]:
         "sweep": (["-m", run, "num_samples=1,2"], "-m: is for training; several runs are a list: run=[a,b]"),
         "target": (
             [run, "metrics.nll._target_=nelbo.evaluation.importance"],
-            "metrics.nll.limit=None: is not an option of importance",
+            "metrics.nll.limit=null: is not an option of importance",
         ),
         "hostile": ([run, "metrics.nll._target_=os.system"], "is not among the packages whose objects a config may"),
         "code": ([f"run={home / 'plain'}", "metrics=[nll]"], "nothing was measured: nll: posterior=deterministic has"),

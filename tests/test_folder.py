@@ -229,7 +229,7 @@ def test_a_truncated_picture_is_named_and_nothing_is_kept(tmp_path: Path, cache:
     [
         ({"root": "/nowhere"}, "root=/nowhere: is not a folder of pictures"),
         ({"root": "~nobody-of-that-name/x"}, "root=~nobody-of-that-name/x: is not a folder"),
-        ({"root": None}, "root=None: must be a path"),
+        ({"root": None}, "root=null: must be a path"),
         ({"root": 2024}, "root=2024: must be a path"),
         ({"test_size": 0}, "test_size=0: must leave at least one of the 12 images to test on"),
         ({"image_size": 0}, "image_size=0"),

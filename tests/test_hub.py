@@ -113,7 +113,7 @@ def test_a_set_of_the_hub_without_a_test_split_and_bad_names(tmp_path: Path) -> 
     assert (len(arrays.train), len(arrays.test)) == (9, 3)
     pets = str(tmp_path / "pets")
     for changes, message in (
-        ({"name": None}, "name=None: give a set of the hub"),
+        ({"name": None}, "name=null: give a set of the hub"),
         ({"name": "/nowhere/at/all"}, "name=/nowhere/at/all: cannot be loaded by the datasets"),
         ({"name": pets, "split": "tran"}, "split=tran: cannot be loaded"),
         ({"name": pets, "split": "train[:3]", "streaming": True}, "a stream has no slices"),

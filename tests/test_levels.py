@@ -282,7 +282,7 @@ def test_levels_that_were_left_to_the_data_stand_in_the_run(tmp_path: Path, trai
     command = ("model=mlp_vae", "data=arrays", f"data.path={tmp_path / 'x.npz'}", "trainer=smoke", "callbacks=none")
     refused = train(*command)
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
-    assert "data.levels=None: no pixel is brighter than 1 of 255: data.levels=2 if 1 is white" in refused.stderr
+    assert "data.levels=null: no pixel is brighter than 1 of 255: data.levels=2 if 1 is white" in refused.stderr
     done = train(*command, "data.levels=2")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

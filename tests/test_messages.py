@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -95,8 +96,8 @@ TRAIN = {
     "+likelihood.sigma=0.1": "+likelihood.sigma=0.1: nothing reads this key; model.likelihood.sigma is a key of",
     "+prior.components=9": "+prior.components=9: nothing reads this key; model.prior.components is a key of prior=",
     "+posterior.foo=1": "+posterior.foo=1: nothing reads this key",
-    "data.augment=true": "data.augment=True: must be a mapping with a _target_: its options are data.augment.flip=true",
-    "data.source=null": "data.source=None: must be a mapping with a _target_: choose a set with data=...",
+    "data.augment=true": "data.augment=true: must be a mapping with a _target_: its options are data.augment.flip=true",
+    "data.source=null": "data.source=null: must be a mapping with a _target_: choose a set with data=...",
     "callbacks={_target_:own.Callback}": "callbacks={_target_:own.Callback}: its entries have names: "
     "'+callbacks.NAME={_target_:own.Callback}'",
     "trainer.enable_progress_bar=false": "trainer.enable_progress_bar=false: the progress bar is a callback: "
@@ -115,7 +116,7 @@ TRAIN = {
     "or prior=vamp",
     "callbacks.early_stopping=true": "callbacks.early_stopping=true: there is no such key; callbacks has: progress, ",
     "model.likelihood=bernoulli": "model.likelihood=bernoulli: a model needs one: choose with likelihood=bernoulli",
-    "~likelihood": "model.likelihood=None: a model needs one: choose with likelihood=...",
+    "~likelihood": "model.likelihood=null: a model needs one: choose with likelihood=...",
     "~seed": "~seed: cannot be left out, because data.order_seed takes its value from seed",
     "~callbacks.progres": "~callbacks.progres: there is no such key; did you mean callbacks.progress?",
     "+seed=3": "+seed=3: seed is there already; without the plus: seed=3",
@@ -147,7 +148,70 @@ TRAIN = {
     "hydra.sweep.dir=x": "hydra.sweep.dir=x: is for -m; a run goes to hydra.run.dir=...",
     "-m hydra.run.dir=x": "hydra.run.dir=x: a sweep goes to hydra.sweep.dir=...",
     "trainer.max_epochs=1e3": "trainer.max_epochs=1000.0: must be a whole number of at least 1, written 1000",
+    "data=digits data.transform=none": "data.transform=none: there is no such key; data is nelbo.data.module.ImageData "
+    "and has: name, source, shape",
+    "data=digits data.train_batch_size=3": "data.train_batch_size=3: there is no such key; did you mean "
+    "data.batch_size?",
+    "data=digits ~data.nope": "~data.nope: there is no such key; data is nelbo.data.module.ImageData and has: name",
+    "run=outputs/x": "run=outputs/x: there is no such key; it belongs to scripts/evaluate.py, which takes a",
+    "logger.csv.version=1": "logger.csv.version=1: there is no such key; logger.csv.version is a key of logger=csv",
+    "logger.csv.name=x": "logger.csv.name=x: there is no such key; logger.csv.name is a key of logger=csv",
+    "hydra.sweeper.n_trials=3": "hydra.sweeper.n_trials=3: there is no such key; hydra.sweeper.n_trials is a key of "
+    "hydra/sweeper=optuna",
+    "hydra.launcher.partition=x": "hydra.launcher.partition=x: there is no such key; hydra.launcher.partition is a key "
+    "of hydra/launcher=submitit_slurm",
+    "data=arrays data.root=x.npz": "data.root=x.npz: there is no such key; did you mean data.path?",
+    "data.root=x": "data.root=x: there is no such key; data.root is a key of data=image_folder",
+    "optimizer.wd=0.1": "optimizer.wd=0.1: there is no such key; did you mean +optimizer.weight_decay=0.1?",
+    "optimizer=adamw optimizer.l2=0.1": "optimizer.l2=0.1: there is no such key; did you mean optimizer.weight_decay?",
+    "likelihood.scale=0.1": "likelihood.scale=0.1: there is no such key; model.likelihood is nelbo.heads.",
+    "~model.nope": "~model.nope: there is no such key; model is nelbo.models.VAE and has: posterior",
+    "trainer.max_time.hours=2": "trainer.max_time.hours=2: there is no such key; its value may be a mapping: "
+    "'trainer.max_time={hours:2}'",
+    "objective.beta.linear.steps=5": "objective.beta.linear.steps=5: there is no such key; its value may be a mapping: "
+    "'objective.beta={linear:{steps:5}}'",
+    "objective.beta.linnear.steps=5": "objective.beta.linnear.steps=5: there is no such key; objective.beta is a "
+    "number, or a schedule such as {linear:{steps:2000}}, of linear, cosine, cyclical",
+    "model=mlp_vae model.latent_dim.x=1": "model.latent_dim.x=1: there is no such key; model.latent_dim is 50, and "
+    "nothing stands below it",
+    "optimizer.betas.x=1": "optimizer.betas.x=1: there is no such key; optimizer.betas must be two numbers",
+    "model.encoder=resnet": "model.encoder=resnet: a model needs one: choose with model=..., or give a mapping",
+    "model.decoder=mlp": "model.decoder=mlp: a model needs one: choose with model=mlp_vae, or give a mapping",
+    "model.posterior=foo": "model.posterior=foo: a model needs one: choose with posterior=..., or give a mapping",
+    "model.posterior=flow": "model.posterior=flow: a model needs one: choose with posterior=flow, or give a mapping",
+    "guard=none": "guard=none: a run needs it, for it ends training that is not finite; guard.skip_above=null skips",
+    "~guard": "~guard: a run needs it, for it ends training that is not finite; guard.skip_above=null skips",
+    "trainer=[smoke,cpu]": "trainer=[smoke,cpu]: one option of trainer is chosen, and no list: trainer=smoke; -m "
+    "trainer=smoke,cpu tries each",
+    "-m data=[digits],mnist": "data=[digits],mnist: one option of data is chosen, and no list: data=digits; -m "
+    "data=digits,mnist tries each",
+    "hydra/launcher=[local,ray]": "hydra/launcher=[local,ray]: one option of hydra/launcher is chosen, and no list: "
+    "hydra/launcher=local",
+    "logger=[csv,foo]": "logger=[foo]: there is no such option; choose from csv, none, tensorboard",
+    "'+callbacks.es={_target_:lightning.pytorch.callbacks.EarlyStopping}'": "callbacks.es._target_=lightning.pytorch."
+    "callbacks.EarlyStopping: is not among the packages whose objects a config may build; did you mean "
+    "pytorch_lightning.callbacks.EarlyStopping?",
+    "trainer._target_=lightning.Trainer": "trainer._target_=lightning.Trainer: is not among the packages whose objects "
+    "a config may build; did you mean pytorch_lightning.Trainer?",
+    "logger.tensorboard.save_dir=x": "logger.tensorboard.save_dir=x: a run's directory is hydra.run.dir=...",
+    "scheduler.last_epoch=3": "scheduler.last_epoch=3: is known to the run: resume=auto goes on with it",
+    "model.encoder.in_shape=3": "model.encoder.in_shape=3: there is no such key; model.encoder is nelbo.nets.Conv",
+    "+experiment=foo": "+experiment=foo: there is no such option; choose from mnist_2d, none, ppca, warm_up",
+    "+data=MNIST": "+data=MNIST: there is no such option; did you mean mnist? choose from arrays",
+    "data=/home/me/photos": "data=/home/me/photos: there is no such option; did you mean data=image_folder "
+    "data.root=/home/me/photos? choose from arrays",
+    "data=images/all.npz": "data=images/all.npz: there is no such option; did you mean data=arrays "
+    "data.path=images/all.npz? choose from arrays",
+    "data=huggingface": "data.name=null: has no default; type data.name=...",
+    "trainer.max_steps='\"4\"'": "trainer.max_steps='4': must be a whole number of at least 1",
+    "seed=null": "seed=null: must be a whole number of at least 0",
+    "seed=true": "seed=true: must be a whole number of at least 0",
+    "trainer.max_time={hour:1}": "trainer.max_time={hour:1}: must be 'DD:HH:MM:SS' or units such as {hours:2",
+    "+callbacks.g=a:1 +callbacks.g=b:2": "+callbacks.g=a:1: the shell splits braces at commas",
 }
+WITHOUT_A_LIST = ("trainer=smoke,cpu", "data=digits,mnist", "hydra/launcher=local,ray", "objective.beta=1,4")
+"""Several values where a list would be no use."""
+
 EVALUATE = {
     "outputs/x": "outputs/x: not an override, which is key=value; did you mean run=outputs/x?",
     "run=x metrics=[NLL]": "metrics=[NLL]: there is no such option; did you mean nll? choose from active_units",
@@ -160,12 +224,28 @@ EVALUATE = {
     "data; where it differs now: data.KEY=...",
     "run=x +foo=1": "+foo=1: nothing reads this key",
     "run=x ~split": "~split: scripts/evaluate.py needs it",
+    "run=x metrics.fid.limit=10": "metrics.fid.limit=10: there is no such key; metrics.fid.limit is a key of "
+    "metrics=fid",
+    "run=x metrics.ais.limit=10": "metrics.ais.limit=10: there is no such key; metrics.ais.limit is a key of "
+    "metrics=ais",
+    "run=x data={root:x}": "data={root:x}: its keys are set one by one: data.root=x",
+    "run=x data=null": "data=null: is no group here, and its keys are set one by one: data.KEY=...",
+    "run=x extractor=classifier,inception": "extractor=classifier,inception: takes one of them",
 }
 
 
 @pytest.mark.parametrize("line", TRAIN)
 def test_a_wrong_command_line_of_training_gets_a_hint(said, line: str) -> None:
     assert said(line).startswith(TRAIN[line]), said(line)
+
+
+def test_a_list_is_only_offered_where_one_is_taken(said) -> None:
+    for line in WITHOUT_A_LIST:
+        assert said(line).startswith(f"{line}: several values are a sweep") and "a list is" not in said(line)
+    assert said("logger=csv,tensorboard").endswith("; a list is 'logger=[csv,tensorboard]'")
+    assert "a list is 'model.encoder.hidden=[9,8]'" in said("model=mlp_vae model.encoder.hidden=9,8")
+    for taken in ("logger=[csv,tensorboard]", "debug=[anomaly,profile]", "-m data=digits,mnist"):
+        assert "list" not in said(taken), said(taken)
 
 
 def test_a_right_command_line_is_taken(said) -> None:
@@ -199,13 +279,22 @@ def test_a_wrong_command_line_of_evaluation_gets_a_hint(said, line: str) -> None
         ("mnist", "did you mean "),
         ("data = mnist", "around the sign: "),
         ("--epochs 5", "as key=value: "),
+        ("optimizer.wd=0.1", "did you mean "),
+        ("trainer.max_time.hours=2", "may be a mapping: "),
+        ("objective.beta.linear.steps=5", "may be a mapping: "),
+        ("logger=csv,tensorboard", "a list is "),
+        ("trainer=[smoke,cpu]", "and no list: "),
+        ("+data=digits", "without the plus: "),
+        ("data=/home/me/photos", "did you mean "),
+        ("data=huggingface", "type "),
     ],
 )
 def test_a_hint_works_when_it_is_followed_as_it_stands(said, line: str, separator: str) -> None:
     _, found, hint = said(line).rpartition(separator)
     assert found
     others = [word for word in shlex.split(line)[1:] if word.startswith(("data=image", "model=", "experiment="))]
-    assert said([*others, *shlex.split(hint.rstrip("?"))]) == ""
+    hint = re.split(r"\? |; -m ", hint)[0].rstrip("?")  # what there is to choose from, or what else may be done
+    assert said([*others, *shlex.split(hint)]) == ""
 
 
 def test_every_other_name_of_an_option_leads_to_one_that_there_is(said) -> None:
@@ -397,10 +486,25 @@ def test_a_reader_that_has_read_enough_is_no_error(words: list[str]) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_scripts_without_hydra_print_their_help(said) -> None:
+def test_scripts_print_their_help_and_name_what_they_do_not_know(said) -> None:
     for name in ("data", "report", "replay", "contrast"):
         done = forked(f"scripts/{name}.py", "--help")
         assert done.returncode == 0 and f"python scripts/{name}.py" in done.stdout and not done.stderr
+    for name, words, message in (
+        ("report", "sweep=X foo=1", "foo=1: is not known here; usage: "),
+        ("report", "sweeps=X", "sweeps=X: is not known here; did you mean sweep? usage: "),
+        ("report", "sweep=X extra", "extra: is not known here; usage: "),
+        ("replay", "bundle=X foo=1", "foo=1: is not known here; usage: "),
+        ("contrast", "run=foo", "run=foo: is not known here; usage: "),
+        ("contrast", "vae=foo out=x", "autoencoder=... is missing; usage: "),
+        ("evaluate", "run=nope", "run=nope: no such checkpoint; give a run directory or a .ckpt file"),
+        ("evaluate", "run=conf", "run=conf: conf/checkpoints/best.ckpt: no such checkpoint; give a run directory"),
+        ("evaluate", "run=nope limit=0.5", "limit=0.5: must be a whole number of at least 1"),
+        ("evaluate", "run=nope num_samples=0", "num_samples=0: must be a whole number of at least 1"),
+        ("draw", "samples run=", "run=: no such checkpoint; give a run directory or a .ckpt file"),
+    ):
+        done = forked(f"scripts/{name}.py", *words.split())
+        assert done.returncode == 2 and done.stderr.startswith(f"error: {message}"), done.stderr
     for name, key in (("report", "sweep"), ("replay", "bundle")):
         done = forked(f"scripts/{name}.py", "some/where")
         assert done.returncode == 2 and done.stderr.startswith(f"error: did you mean {key}=some/where? usage: ")

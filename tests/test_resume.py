@@ -103,6 +103,9 @@ def test_what_is_typed_beside_a_directory_is_applied_to_the_run_as_it_was(stoppe
     assert refused.returncode == 2 and refused.stderr.endswith(
         "began otherwise: optimizer.lr 0.002 -> 0.5; allow it with 'resume_changes=[optimizer.lr]'\n"
     )
+    other = forked("train.py", "data.validation_size=100", f"resume={folder}")
+    start = f"no run goes on with other data: init_from={folder} starts another one, in another directory, from its"
+    assert other.returncode == 2 and start in other.stderr and "resume_changes" not in other.stderr, other.stderr
     done = forked("train.py", f"resume={folder}", "trainer.max_epochs=3", "data=digits", "callbacks=none")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((folder / "metrics.json").read_text())

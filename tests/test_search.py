@@ -103,7 +103,7 @@ def test_rate_against_distortion_is_a_front(tmp_path: Path) -> None:
         ("hydra.sweeper.metric=val/elbo", "hydra.sweeper.metric=val/elbo: is not in metrics.json, which has: "),
         ("hydra.sweeper.metric=[val/kl,nelbo]", "hydra.sweeper.metric=nelbo: is not in metrics.json, which has: "),
         ("hydra/sweeper/sampler=grid", "hydra/sweeper/sampler=grid: needs no search: a sweep is a grid without "),
-        ("hydra.sweeper.storage=null", "hydra.sweeper.storage=None: must be the URL of a database, such as "),
+        ("hydra.sweeper.storage=null", "hydra.sweeper.storage=null: must be the URL of a database, such as "),
         (
             "hydra.sweeper.storage='what://u:pass@h/x'",
             "hydra.sweeper: study nelbo cannot be opened: NoSuchModuleError: ",

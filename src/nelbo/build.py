@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from nelbo.constructor_errors import left_to_its_base, missing_argument, name_here, refused
 from nelbo.errors import ConfigError, first_line
 
 MODEL_PREFIXES = ("nelbo.models.", "nelbo.nets.", "nelbo.heads.", "nelbo.priors.", "nelbo.schedules.")
@@ -65,6 +66,8 @@ class RefusedTarget(ConfigError):
         package = name.partition(".")[0]
         theirs = package not in {*sys.stdlib_module_names, *OTHERS, "nelbo"}
         how = f"; if {package} is yours, or you trust it: {allow.format(package)}" if theirs else ""
+        if here := name_here(name):
+            how = f"; did you mean {here}?" if _matches(here, RUN_PREFIXES) else ""
         super().__init__(key, name, f"is not among the packages whose objects a config may build{how}", located=True)
 
 
@@ -90,11 +93,12 @@ class Factory:
             if "allocate memory" in str(error) or "out of memory" in str(error):
                 mend = "needs more memory than there is; make it smaller"
                 raise ConfigError(self.path, self.target.__name__, mend, located=True) from error
-            if hint := _left_to_its_base(error):
+            if hint := left_to_its_base(error):
                 raise ConfigError(self.path, self.target.__name__, hint, located=True) from error
             if self.target.__module__.partition(".")[0] not in OTHERS:
                 raise
-            raise ConfigError(self.path, self.target.__name__, first_line(error), located=True) from error
+            hint = refused(error, self.arguments)
+            raise ConfigError(self.path, self.target.__name__, hint, located=True) from error
 
     def __repr__(self) -> str:
         return f"Factory({self.target.__qualname__}, {self.arguments})"
@@ -173,7 +177,8 @@ def _made(factory: Factory) -> Any:
     except Exception as error:
         if type(error).__name__ != "MisconfigurationException":
             raise
-        raise ConfigError(factory.path, factory.target.__name__, first_line(error), located=True) from error
+        hint = refused(error, factory.arguments)
+        raise ConfigError(factory.path, factory.target.__name__, hint, located=True) from error
 
 
 def _targets(plain: object, path: str) -> Iterator[tuple[str, object]]:
@@ -266,24 +271,12 @@ def import_failed(name: str, error: ImportError) -> str:
     return f"cannot be imported: {first_line(error)}; install that, or say where it is: PYTHONPATH=FOLDER python ..."
 
 
-def _left_to_its_base(error: Exception) -> str:
-    """The hint for a class whose `__init__` does not call that of its base as the base asks; else empty."""
-    if match := re.fullmatch(r"(\w+)\.__init__\(\) missing \d+ required .*: (.+)", first_line(error)):
-        names = re.findall(r"'(\w+)'", match[2])
-        return f"its __init__ must give {', '.join(names)} to that of {match[1]}: super().__init__({', '.join(names)})"
-    if "before Module.__init__() call" in str(error):
-        return "its __init__ must call super().__init__(...) before it sets anything"
-    return ""
-
-
 def _check_arguments(target: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, Any], path: str) -> None:
     _check_known(target, kwargs, path)
     try:
         inspect.signature(target).bind(*args, **kwargs)
     except TypeError as error:
-        missing = re.fullmatch(r"missing a required (?:keyword-only )?argument: '(\w+)'", first_line(error))
-        hint = f"; set {path}.{missing[1]}" if missing else ""
-        raise ConfigError(path, target.__name__, f"{first_line(error)}{hint}", located=True) from error
+        raise ConfigError(path, target.__name__, missing_argument(error, path), located=True) from error
 
 
 def _check_known(target: Callable[..., Any], kwargs: Mapping[str, Any], path: str) -> None:

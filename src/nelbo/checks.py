@@ -12,8 +12,8 @@ from typing import Any
 
 from nelbo import trainer_keys
 from nelbo.build import RUN_PREFIXES, check_targets, user_prefixes
-from nelbo.errors import QUOTES, ConfigError, boolean, choice, integer, number, positive_integer
-from nelbo.slots import check_slots
+from nelbo.errors import QUOTES, ConfigError, as_no_number, boolean, choice, integer, number, positive_integer
+from nelbo.slots import check_slots, refuse_missing
 from nelbo.trainer_checks import check_loggers, check_optimizer, check_scheduler
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
@@ -55,7 +55,7 @@ def _shares(key: str, value: object, minimum: int) -> None:
     share = isinstance(value, float) and (0 < value <= 1 or value == minimum == 0)
     if not whole and not share:
         mend = f"must be a number of batches of at least {minimum}, or a share of them such as 0.5; 1.0 is all"
-        raise ConfigError(key, value, mend)
+        raise ConfigError(key, as_no_number(value), mend)
 
 
 def _batches(key: str, value: object) -> None:
@@ -104,6 +104,8 @@ def _trial(key: str, value: object) -> None:
 
 
 def _name(key: str, value: object) -> None:
+    if value is None:
+        raise ConfigError(key, value, f"has no default; type {key}=...")
     if not isinstance(value, str) or not value:
         raise ConfigError(key, value, f"must be a name; a number needs {QUOTES}")
 
@@ -229,9 +231,7 @@ def select(plain: Mapping[str, Any], key: str) -> Any:
 
 def _check_groups(plain: Mapping[str, Any]) -> None:
     for key in PARTS:
-        if not isinstance(plain.get(key), Mapping) or "_target_" not in plain[key]:
-            mend = f"a run needs one: choose with {key}=..."
-            raise ConfigError(f"{key}._target_", select(plain, f"{key}._target_"), mend)
+        refuse_missing(key, plain)
     check_slots(plain["model"])
     _check_data(plain["data"])
     for key in ("logger", "callbacks"):

@@ -42,7 +42,7 @@ HYDRA_MAY_MAKE = (
     "nelbo.sweeps.callback.ReportCallback",
     "logging.*",
 )
-HYDRA_REFUSES = ("Config group override must be", "Unable to configure handler")
+HYDRA_REFUSES = ("Config group override must be", "Unable to configure handler", "invalid literal for int()")
 """How the ValueErrors begin with which Hydra ends before a run has begun."""
 
 Task = Callable[[DictConfig], Any]

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from nelbo.errors import CheckpointError, ConfigError, NelboError
+from nelbo.errors import CheckpointError, ConfigError, NelboError, is_number_or_word
 from nelbo.files import reserve, sweep_partial, write_text
 from nelbo.identity import FREE_TO_CHANGE, identity
 from nelbo.owner import Owned, Ownership
@@ -233,12 +233,3 @@ def quoted(value: str) -> str:
     text = re.sub(r"(\\*)'", r"\1\1\\'", text)
     text = re.sub(r"(\\+)$", r"\1\1", text)  # at the end they would escape the quote
     return f"'{text}'"
-
-
-def is_number_or_word(text: str) -> bool:
-    """Whether Hydra's grammar reads a text without quotes as a number, true, false or null."""
-    try:
-        float(text)
-    except ValueError:
-        return text.lower() in ("true", "false", "null")
-    return True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -56,13 +56,38 @@ class ConfigError(NelboError):
 
     def __init__(self, key: str, value: object, mend: str, *, located: bool = False) -> None:
         self.key, self.value, self.mend, self.located = key, value, mend, located
-        super().__init__(f"{key}={value}: {mend}")
+        super().__init__(f"{key}={as_hydra_takes(value)}: {mend}")
 
     def within(self, path: str) -> ConfigError:
         """The same error, told from where its object stands in the config."""
         if self.located or not path:
             return self
         return ConfigError(f"{path}.{self.key}", self.value, self.mend, located=True)
+
+
+def as_hydra_takes(value: object) -> str:
+    """A value of a config as it is typed: `null` and `true`, `{hours:2}`, `[3, 8, 8]`; text as it stands."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{as_hydra_takes(child)}" for key, child in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_hydra_takes, value))}]"
+    return str(value)
+
+
+def as_no_number(value: object) -> object:
+    """A value that should have been a number or a truth, to be shown: quoted where it is text that looks like one."""
+    return f"'{value}'" if isinstance(value, str) and is_number_or_word(value) else value
+
+
+def is_number_or_word(text: str) -> bool:
+    """Whether Hydra's grammar reads a text without quotes as a number, true, false or null."""
+    try:
+        float(text)
+    except ValueError:
+        return text.lower() in ("true", "false", "null")
+    return True
 
 
 def first_line(error: Exception) -> str:
@@ -106,7 +131,7 @@ def boolean(key: str, value: object) -> bool:
         ConfigError: if it is not.
     """
     if not isinstance(value, bool):
-        raise ConfigError(key, value, "must be true or false")
+        raise ConfigError(key, as_no_number(value), "must be true or false")
     return value
 
 
@@ -131,7 +156,7 @@ def integer(key: str, value: object, *, minimum: int, maximum: int | None = None
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
         written = f", written {int(value)}" if isinstance(value, float) and value.is_integer() else ""
-        raise ConfigError(key, value, f"must be a whole number of at least {minimum}{written}")
+        raise ConfigError(key, as_no_number(value), f"must be a whole number of at least {minimum}{written}")
     if maximum is not None and int(value) > maximum:
         raise ConfigError(key, value, f"must be at most {maximum}")
     return int(value)
@@ -158,5 +183,5 @@ def number(key: str, value: object, *, minimum: float = -math.inf, positive: boo
         or value < minimum
         or (positive and value <= 0)
     ):
-        raise ConfigError(key, value, f"must be a finite number{bound}")
+        raise ConfigError(key, as_no_number(value), f"must be a finite number{bound}")
     return float(value)

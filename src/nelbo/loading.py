@@ -98,21 +98,27 @@ def provenance(path: str | Path) -> dict[str, Any]:
     return found
 
 
-def checkpoint_file(path: str | Path) -> Path:
+def checkpoint_file(path: str | Path, key: str = "") -> Path:
     """The file that `path` means: itself, or a run directory's checkpoints/best.ckpt.
+
+    Args:
+        path: it.
+        key: behind which it was typed, if it was: an error names both.
 
     Raises:
         CheckpointError: if there is no such file.
     """
     file = _local(path)
+    typed = f"{key}={path}" if key else str(path) or repr("")
     try:
         if file.is_dir():
             file = (file.parent if file.name == "checkpoints" else file) / "checkpoints" / "best.ckpt"
         if not str(path) or not file.is_file():
-            named = file if str(path) else repr("")
-            raise CheckpointError(f"{named}: no such checkpoint; give a run directory or a .ckpt file")
+            where = f"{typed}: " if key and str(path) not in ("", str(file)) else ""
+            named = file if where or (str(path) and not key) else typed
+            raise CheckpointError(f"{where}{named}: no such checkpoint; give a run directory or a .ckpt file")
     except OSError as error:  # too long a name, or a directory that one may not look into
-        raise CheckpointError(f"{file}: no such checkpoint: {error.strerror}") from error
+        raise CheckpointError(f"{typed if key else file}: no such checkpoint: {error.strerror}") from error
     return file
 
 

@@ -23,7 +23,7 @@ from nelbo.config_changes import (
     was_filled_in,
 )
 from nelbo.directory import AUTO, CHECKPOINTS, MARK, METRICS, WRITTEN, quoted, refuse_files
-from nelbo.errors import CheckpointError, ConfigError, DamagedCheckpoint
+from nelbo.errors import CheckpointError, ConfigError, DamagedCheckpoint, as_hydra_takes
 from nelbo.identity import FREE_TO_CHANGE, MACHINE_FACTS, content
 from nelbo.loading import read_checkpoint
 from nelbo.rewind import Lengths
@@ -35,6 +35,9 @@ AT_AN_EPOCHS_END = (
     *("data", "trainer.devices", "trainer.num_nodes", "trainer.limit_train_batches", "trainer.overfit_batches"),
 )
 """Where a run stands within an epoch is told in batches, which these keys decide."""
+
+OTHER_DATA = ("data.name", "data.protocol", "data.validation_size", "data.seed")
+"""Keys of what a checkpoint says of its data: where one of them differs, these are others."""
 
 
 @dataclass(frozen=True)
@@ -261,8 +264,12 @@ def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path
     allowed = (*FREE_TO_CHANGE, *plain["resume_changes"], "init_from")  # which `find` looks at
     refused = {key: pair for key, pair in differ.items() if not is_one_of(key, allowed)}
     if refused:
-        told = ", ".join(f"{key} {was} -> {now}" for key, (was, now) in refused.items())
-        mend = f"the run there began otherwise: {told}; allow it with 'resume_changes=[{','.join(refused)}]'"
+        told = ", ".join(f"{key} {as_hydra_takes(was)} -> {as_hydra_takes(now)}" for key, (was, now) in refused.items())
+        hint = f"allow it with 'resume_changes=[{','.join(refused)}]'"
+        if any(is_one_of(key, OTHER_DATA) for key in refused):
+            start = shlex.quote(f"init_from={quoted(str(folder))}")
+            hint = f"no run goes on with other data: {start} starts another one, in another directory, from its weights"
+        mend = f"the run there began otherwise: {told}; {hint}"
         raise ConfigError("resume", plain["resume"] or AUTO, mend)
     return differ
 

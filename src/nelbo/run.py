@@ -27,13 +27,7 @@ from nelbo.cli import TYPED_KEYS
 from nelbo.data.module import ImageData
 from nelbo.distributions.precision import float32
 from nelbo.environment import environment
-from nelbo.errors import (
-    ConfigError,
-    Diverged,
-    NelboError,
-    Stopped,
-    first_line,
-)
+from nelbo.errors import ConfigError, Diverged, NelboError, Stopped, first_line
 from nelbo.files import write_json
 from nelbo.identity import identity
 from nelbo.loading import read_checkpoint
@@ -51,6 +45,7 @@ from nelbo.training.callbacks import (
     RandomStates,
     Throughput,
 )
+from nelbo.training.devices import check_devices
 from nelbo.training.foreign import named_errors
 from nelbo.training.length import set_length, training_length
 from nelbo.training.loggers import log_names
@@ -130,6 +125,7 @@ def fit_and_test(
         What goes into metrics.json.
     """
     allowed = allowed_targets(plain)
+    check_devices(plain["trainer"])
     if plain["threads"] is not None:
         torch.set_num_threads(plain["threads"])
     pl.seed_everything(plain["seed"], workers=True, verbose=False)

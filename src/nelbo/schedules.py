@@ -135,7 +135,7 @@ def _number(key: str, value: object, minimum: float) -> float:
         return number(key, value, minimum=minimum)
     except ConfigError as error:
         mend = f"{error.mend}, or a schedule such as {EXAMPLE if minimum <= 0 else ABOVE_ZERO}"
-        raise ConfigError(key, value, mend) from None
+        raise ConfigError(key, error.value, mend) from None
 
 
 def _named(key: str, value: Mapping[str, object]) -> Schedule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from nelbo.errors import ConfigError, boolean, number, positive_integer
+from nelbo.errors import ConfigError, as_no_number, boolean, number, positive_integer
 
 TOTALS = ("total_steps", "T_max", "total_iters")
 """Options of schedulers that count the steps of the whole schedule."""
@@ -30,6 +30,9 @@ REFUSED_OPTIMIZERS = {
 REFUSED_SCHEDULERS = {"LRScheduler": "is what schedulers are derived from"}
 TAKE_FUNCTIONS = ("LambdaLR", "MultiplicativeLR")
 PUT_TOGETHER = ("SequentialLR", "ChainedScheduler")
+LAST_EPOCH = "is known to the run: resume=auto goes on with it"
+"""Why a scheduler is not told where it stands."""
+
 NOT_A_PART = (*PUT_TOGETHER, "OneCycleLR", "CyclicLR", "ReduceLROnPlateau")
 """Schedulers that set the rate whatever others made of it, or are put together from others."""
 
@@ -128,7 +131,7 @@ def _check_one(path: str, spec: Mapping[str, Any], part_of: str) -> None:
     if not name:
         return  # of the user's own: its options may mean anything
     if "last_epoch" in spec:
-        raise ConfigError(f"{path}.last_epoch", spec["last_epoch"], "is known to the run: resume=auto goes on with it")
+        raise ConfigError(f"{path}.last_epoch", spec["last_epoch"], LAST_EPOCH)
     for option in STEP_COUNTS:
         if spec.get(option) is not None:
             _steps(f"{path}.{option}", spec[option])
@@ -150,7 +153,7 @@ def _steps(key: str, value: object) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if not whole and not (isinstance(value, float) and 0 < value <= 1):
         hint = "must be a number of steps of at least 1, or a share of them such as 0.5; 1.0 is all"
-        raise ConfigError(key, value, hint)
+        raise ConfigError(key, as_no_number(value), hint)
 
 
 def _text(key: str, value: object) -> None:

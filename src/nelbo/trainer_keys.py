@@ -47,7 +47,7 @@ def max_epochs(key: str, value: object) -> None:
         positive_integer(key, value)
     except ConfigError as error:
         hint = f"{error.mend}; or null for the budget's, or -1 where trainer.max_steps ends training"
-        raise ConfigError(key, value, hint) from None
+        raise ConfigError(key, error.value, hint) from None
 
 
 def max_steps(key: str, value: object) -> None:

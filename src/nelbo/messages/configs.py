@@ -146,7 +146,8 @@ class Script:
             key: a dotted key, or its end.
         """
         having: dict[str, list[str]] = {}
-        for group in sorted(self.own_groups - set(AT_THE_TOP)):
+        of_hydra = [group for group in self.groups if group.startswith("hydra/")] if key.startswith("hydra.") else []
+        for group in of_hydra or sorted(self.own_groups - set(AT_THE_TOP)):
             for option in self.options(group):
                 for whole in _keys_of(self.home / group / f"{option}.yaml", group):
                     if f".{whole}".endswith(f".{key}"):

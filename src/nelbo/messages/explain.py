@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from nelbo.errors import NelboError
+from nelbo.directory import quoted
+from nelbo.errors import ConfigError, NelboError, as_hydra_takes
+from nelbo.messages.choices import LISTED, no_option, of_a_slot
 from nelbo.messages.configs import Script, parsed
 from nelbo.messages.keys import no_such_key, takes
-from nelbo.messages.names import options_meant, question
 from nelbo.messages.shell import TO_TEXT, as_text, for_shell
 from nelbo.messages.targets import of_a_target
+from nelbo.messages.values import below_a_value
 from nelbo.messages.words import not_an_override
 
 NAMED = ("logger", "callbacks")
@@ -33,7 +34,8 @@ def explain(error: Exception, script: Script) -> str:
     while origin and not isinstance(origin, NelboError):  # a resolver's is wrapped in OmegaConf's
         origin = origin.__cause__ or origin.__context__
     if origin:
-        return " ".join(str(origin).splitlines())  # a value may hold line breaks
+        line = of_a_slot(origin, script) if isinstance(origin, ConfigError) else ""
+        return line or " ".join(str(origin).splitlines())  # a value may hold line breaks
     text, cause = str(error), str(error.__cause__ or "")
     if line := of_a_target(f"{text}\n{cause}"):
         return line
@@ -43,6 +45,10 @@ def explain(error: Exception, script: Script) -> str:
         return f"{error.full_key}: has no default; type {error.full_key}=..."
     if isinstance(error, OmegaConfBaseException) and getattr(error, "full_key", None):
         return _of_a_value(error, text)
+    if text.startswith("invalid literal for int()"):  # of OmegaConf, which takes what stands below a list as an index
+        for key, word in ((word.lstrip("+~").partition("=")[0], word) for word in sys.argv[1:]):
+            if below := below_a_value(key, word.partition("=")[2], script):
+                return f"{word}: there is no such key; {below}"
     if match := re.match(r"Cannot find primary config '([^']+)'", text):
         return f"--config-name={match[1]}: there is no such config; --config-dir names the folder that it is in"
     return " ".join(line.strip() for line in f"{text}\n{cause}".splitlines() if line.strip())
@@ -51,14 +57,19 @@ def explain(error: Exception, script: Script) -> str:
 def _of_an_option(error: Exception, text: str, script: Script) -> str:
     """An option of a group that there is not, or something else in its place."""
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, option = error.missing_cfg_file.rpartition("/")
-        return _no_option(group, option, option, error.options)
+        # An option that is a path has slashes too.
+        whole = [group for group in script.groups if error.missing_cfg_file.startswith(f"{group}/")]
+        group = max(whole, key=len, default=error.missing_cfg_file.rpartition("/")[0])
+        option = error.missing_cfg_file.removeprefix(f"{group}/")
+        return no_option(group, option, option, error.options)
     if match := re.search(r"Could not load '([^']+)/([^']+)'.*path=file://(\S+)", text, re.DOTALL):  # one of a list
         group, option, home = match.groups()
         options = sorted(file.stem for file in Path(home, group).glob("*.yaml"))
-        return _no_option(group, f"[{option}]", option, options)
+        return no_option(group, f"[{option}]", option, options)
     if text.startswith(("Config group override must be", "Config group override deletion value")):
         word, group = _word_of_a_group(script)
+        if group in script.own_keys and group not in script.own_groups:
+            return f"{word}: is no group here, and its keys are set one by one: {group}.KEY=..."
         options = script.options(group)
         return f"{word}: {group} is a group; choose one of its options: {', '.join(options)}"
     if match := re.match(r"Multiple values for (\S+?)\.? To override", text):
@@ -69,11 +80,6 @@ def _of_an_option(error: Exception, text: str, script: Script) -> str:
         instead = "none leaves it out" if "none" in options else f"choose one of {', '.join(options)}"
         return f"~{match[1]}: cannot be left out in this way; {match[1]} is a group: {instead}"
     return ""
-
-
-def _no_option(group: str, value: str, option: str, options: Sequence[str]) -> str:
-    asked = question(options_meant(group, option, options))
-    return f"{group}={value}: there is no such option; {asked}choose from {', '.join(options)}"
 
 
 def _word_of_a_group(script: Script) -> tuple[str, str]:
@@ -118,6 +124,10 @@ def _merged(key: str, word: str, missing: str, script: Script) -> str:
         if "_partial_" not in value and key == "logger":
             value = value.replace("{", "{_partial_:true,", 1)
         return f"its entries have names: {for_shell(f'+{key}.NAME={value}')}"
+    override = parsed(word)
+    if there == {} and key in script.own_keys and override and isinstance(override.value(), dict):
+        keys = [for_shell(f"{key}.{name}={_as_typed(child)}") for name, child in override.value().items()]
+        return f"its keys are set one by one: {' '.join(keys)}"
     fact = f"is merged into what stands there, which has no {missing}"
     if "_target_" in own and "_target_" not in value:
         if takes(f"{key}.{missing}", script):
@@ -135,17 +145,26 @@ def _of_a_word(error: Exception, text: str, script: Script) -> str:
     if match := re.match(ambiguous, text):
         word = match[1] or match[2]
         key, _, value = word.partition("=")
-        as_list = for_shell(f"{key}=[{value}]")
-        text = "" if key in script.groups else f"; {TO_TEXT}: {as_text(key, value)}"
+        is_group = key in script.groups
+        may_be_list = key in LISTED if is_group else not isinstance(script.config.get(key), int | float)
+        as_list = f"a list is {for_shell(f'{key}=[{value}]')}" if may_be_list else ""
+        text = "" if is_group else f"{TO_TEXT}: {as_text(key, value)}"
         if script.primary != "config":
-            return f"{word}: several values are a list: {as_list}{text}"
-        sweep = "several values are a sweep, which needs -m (python train.py -m ...)"
-        return f"{word}: {sweep}; a list is {as_list}{text}" if match[1] else f"{word}: {sweep}"
+            told = as_list.replace("a list is", "several values are a list:") or "takes one of them"
+        else:
+            told = "several values are a sweep, which needs -m (python train.py -m ...)"
+            told += f"; {as_list}" if as_list and match[1] else ""
+        return f"{word}: {told}" + (f"; {text}" if text and (match[1] or script.primary != "config") else "")
     if isinstance(error, OverrideParseException):
         return not_an_override(error.override, sys.argv[1:], script)
     if match := re.match(r"Error when parsing index: \d+, string: (.*) out of \[|Error parsing override '(.*)'", text):
         return not_an_override(match[1] or match[2], sys.argv[1:], script)
     return ""
+
+
+def _as_typed(value: object) -> str:
+    """A value of Hydra's grammar as it is typed again."""
+    return quoted(value) if isinstance(value, str) else as_hydra_takes(value)
 
 
 def _of_a_value(error: OmegaConfBaseException, text: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nelbo.build import RUN_PREFIXES, build
@@ -13,6 +14,8 @@ from nelbo.errors import ConfigError
 from nelbo.messages.configs import SCRIPTS, SPECIAL, Script, parsed, primary_keys
 from nelbo.messages.names import MOST, OTHER_KEYS, alike, meant, question, squeezed
 from nelbo.messages.shell import for_shell
+from nelbo.messages.values import below_a_value
+from nelbo.trainer_checks import LAST_EPOCH, LOGGER_OPTIONS
 
 TYPED_KEYS = (
     "model.latent_dim",
@@ -27,6 +30,9 @@ TYPED_KEYS = (
 """The keys that people type: in `--help`, in suggestions and in TensorBoard's hparams tab."""
 
 ALLOWED = (*RUN_PREFIXES, "nelbo.evaluation.", "nelbo.pictures.")
+LEAST_ALIKE_PARTS = 0.6
+"""How alike the last parts of two keys are at least, where the whole keys are alike."""
+
 MOST_OPTIONS = 3
 """Keys of other options that an error names."""
 
@@ -51,15 +57,34 @@ def no_such_key(key: str, value: str, script: Script) -> str:
 def hint_for_key(key: str, value: str, script: Script) -> str:
     """What was meant by a key that there is not, or where it belongs; empty if that cannot be guessed."""
     key = _with_its_parents(key.replace("/", "."), script)
+    if beside := _other_name_beside(key, script):
+        return question([_with_value(beside, value)]) + _what_there_is("", script)
+    if key not in script.config and key in (having := script.options_with(key)):
+        return _keys_of_options({key: having[key]})
     if key.startswith("hydra."):
-        return f"{question(alike(key, script.hydra_keys)[:1])}{script.command} --cfg hydra lists them"
+        return f"{question(_alike_at_the_end(key, script.hydra_keys)[:1])}{script.command} --cfg hydra lists them"
+    if below := below_a_value(key, value, script):
+        return below
     exact = _exactly_meant(key, script)
     of_option = "" if exact else _of_another_option(key, script)
     of_script = _of_another_script(key, value, script) if exact in ([], [key]) else ""
     if of_option or of_script:
         return of_option or of_script
-    asked = question(exact or _nearly_meant(key, script))
+    asked = question([_with_value(name, value) for name in exact or _nearly_meant(key, script)])
     return asked and f"{asked}{_what_there_is('', script)}"
+
+
+def _with_value(name: str, value: str) -> str:
+    """A key that needs a plus, with its value, so that it can be pasted; any other as it is."""
+    return for_shell(f"{name}={value}") if name.startswith("+") and "=" not in name and value else name
+
+
+def _other_name_beside(key: str, script: Script) -> str:
+    """The key beside one that there is not, which other programs call so; empty if there is none."""
+    parent, _, last = key.rpartition(".")
+    others = " or ".join(OTHER_KEYS.get(squeezed(last), ())).split(" or ")
+    beside = [other for other in others if parent and other.rpartition(".")[0] == parent]
+    return next(filter(None, (_as_it_stands(other, script) for other in beside)), "")
 
 
 def _with_its_parents(key: str, script: Script) -> str:
@@ -112,7 +137,14 @@ def _nearly_meant(key: str, script: Script) -> list[str]:
     typed = {known: known.split(".")[-1] for known in TYPED_KEYS if known in script.config}
     if near := meant(last, typed.values(), 1):
         return [known for known, name in typed.items() if name in near]
-    return [known for known in alike(key, script.config) if not key.startswith(known)][:1] if parent else []
+    return [known for known in _alike_at_the_end(key, script.config) if not key.startswith(known)][:1] if parent else []
+
+
+def _alike_at_the_end(key: str, known: Iterable[str]) -> list[str]:
+    """Keys that are spelt like one, in the last part too: what they have in common may be a long parent."""
+    last = key.rpartition(".")[2]
+    names = {other: other.rpartition(".")[2] for other in alike(key, known)}
+    return [other for other, name in names.items() if name not in SPECIAL and alike(last, [name], LEAST_ALIKE_PARTS)]
 
 
 def _beside(parent: str, script: Script) -> list[str]:
@@ -126,19 +158,27 @@ def _left_to_its_default(key: str, value: str, script: Script) -> str:
     """What to say of a key that its class has and the config leaves out, and of one that is set elsewhere."""
     if key in script.config:
         return ""
-    if key in CHECKS:
+    first, _, last = key.rpartition(".")
+    if allows := CHECKS.get(key) or (
+        LOGGER_OPTIONS.get(last) if first in script.config and re.fullmatch(r"logger\.\w+", first) else None
+    ):
         override = parsed(f"{key}={value}")
         try:
-            CHECKS[key](key, None if override is None else override.value())
+            allows(key, None if override is None else override.value())
         except ConfigError as error:
             return error.mend
+    if key == "scheduler.last_epoch":
+        return LAST_EPOCH
     if target := takes(key, script):
         return f"the config leaves this to the default of {target}; a plus sets it: {for_shell(f'+{key}={value}')}"
     return ""
 
 
 def takes(key: str, script: Script) -> str:
-    """The name of the class that is built from a key's parent, if it has an option of that name; else empty."""
+    """The name of the class that is built from a key's parent, if it has an option of that name; else empty.
+
+    What the run itself gives it is no option: of ours what may be given by its place, of others' the first.
+    """
     parent, _, last = key.rpartition(".")
     target = script.config.get(f"{parent}._target_")
     if not isinstance(target, str):
@@ -147,18 +187,32 @@ def takes(key: str, script: Script) -> str:
         factory: Any = build({"_target_": target, "_partial_": True}, parent, ALLOWED)
     except ConfigError:
         return ""
-    return factory.target.__name__ if last in inspect.signature(factory.target).parameters else ""
+    parameters = inspect.signature(factory.target).parameters
+    given: list[str] = []
+    if script.config.get(f"{parent}._partial_"):
+        by_place = [name for name, one in parameters.items() if one.kind == inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        given = by_place if target.startswith("nelbo.") else by_place[:1]
+    return factory.target.__name__ if last in parameters and last not in given else ""
 
 
 def _of_another_option(key: str, script: Script) -> str:
     """The hint for a key that other options of a group have: itself, or one of its name in its part of the config."""
     first, _, last = key.rpartition(".")
     having = script.options_with(key) or script.options_with(last)
-    having = {key: having[key]} if key in having else having
+    return _keys_of_options(
+        {
+            whole: options
+            for whole, options in having.items()
+            if not first or whole.startswith(f"{key.split('.')[0]}.") or whole.endswith(f".{key}")
+        }
+    )
+
+
+def _keys_of_options(having: Mapping[str, Sequence[str]]) -> str:
+    """What to say of keys and the options that have them."""
     parts = [
         f"{whole} is a key of {_joined([option.removeprefix('picture=') for option in options])}"
         for whole, options in having.items()
-        if not first or whole == key or whole.startswith(f"{key.split('.')[0]}.") or whole.endswith(f".{key}")
     ]
     return "; ".join(parts[:MOST_OPTIONS])
 
@@ -166,6 +220,8 @@ def _of_another_option(key: str, script: Script) -> str:
 def _of_another_script(key: str, value: str, script: Script) -> str:
     """The hint for a key that the config of another script has."""
     first = key.split(".")[0]
+    if first in script.own_keys and (key != first or first in script.own_groups):
+        return ""  # a slip below a key that this script has too
     for primary, place in SCRIPTS.items():
         path = os.path.relpath(script.home.parent / place)
         if primary != script.primary and first in primary_keys(script.home / f"{primary}.yaml"):

@@ -155,6 +155,8 @@ OTHER_KEYS: dict[str, Sequence[str]] = {
         ("ckptpath", "ckpt", "checkpoint", "checkpointpath", "resumefrom", "resumefromcheckpoint", "load", "weights"),
         ["run", "resume or init_from"],
     ),
+    **dict.fromkeys(("wd", "l2", "weightdecay"), ["optimizer.weight_decay"]),
+    "root": ["data.path"],
     **dict.fromkeys(("path", "modelpath", "rundirectory", "runs"), ["run", "data.path", "data.root"]),
     **dict.fromkeys(("pretrained", "initialweights", "finetune"), ["init_from or resume"]),
     **dict.fromkeys(("k", "nsamples", "importancesamples", "numimportancesamples"), ["num_samples"]),
@@ -190,11 +192,11 @@ def meant(typed: str, known: Iterable[str], most: int = MOST) -> list[str]:
     return alike(typed, by_name)[: min(2, most)]
 
 
-def alike(typed: str, known: Iterable[str]) -> list[str]:
-    """Those of `known` that are spelt like a name, the most similar first."""
+def alike(typed: str, known: Iterable[str], least: float = LEAST_ALIKE) -> list[str]:
+    """Those of `known` that are spelt like a name, the most similar first; `least` is 1 for the same spelling."""
     word = squeezed(typed)
     likeness = {name: difflib.SequenceMatcher(None, word, squeezed(name)).ratio() for name in known}
-    return sorted((name for name in likeness if likeness[name] >= LEAST_ALIKE), key=lambda name: -likeness[name])
+    return sorted((name for name in likeness if likeness[name] >= least), key=lambda name: -likeness[name])
 
 
 def options_meant(group: str, typed: str, options: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from hydra._internal.utils import get_args_parser
 
 from nelbo.directory import quoted
 from nelbo.errors import ConfigError, NelboError
+from nelbo.messages.choices import check_choice
 from nelbo.messages.configs import Script, hydra_options, parsed
 from nelbo.messages.keys import likely_keys
 from nelbo.messages.names import meant, question, squeezed
@@ -32,10 +33,32 @@ def print_help(words: Sequence[str], text: str | None) -> None:
         sys.exit()
 
 
-def forgotten_key(key: str, words: Sequence[str]) -> str:
-    """The question for a path that was typed without the key that a script asks for, with the blank behind it."""
-    paths = [word for word in words if "=" not in word and not word.startswith("-")]
-    return question([for_shell(f"{key}={path}") for path in paths[:1]])
+def arguments(words: Sequence[str], needed: Sequence[str], optional: Sequence[str], text: str) -> dict[str, str]:
+    """The `key=value` words of a script without Hydra, by key.
+
+    Args:
+        words: as they were typed, with two dashes before the key or without.
+        needed: keys that must be given.
+        optional: keys that may be; one that ends in a dot stands for all that begin with it.
+        text: how the script is used.
+
+    Raises:
+        NelboError: for a key that it does not know, and for one that is missing.
+    """
+    given: dict[str, str] = {}
+    beginnings = tuple(name for name in optional if name.endswith("."))
+    for word in words:
+        key, sign, value = word.removeprefix("--").partition("=")
+        if key not in (*needed, *optional) and not key.startswith(beginnings):
+            missing = [name for name in needed if not any(other.startswith(f"{name}=") for other in words)]
+            if not sign and missing and not word.startswith("-"):  # a path without its key
+                raise NelboError(question([for_shell(f"{missing[0]}={word}")]) + text)
+            near = meant(key, [*needed, *optional])
+            raise NelboError(f"{word}: is not known here; {question(near)}{text}")
+        given[key] = value
+    if missing := [key for key in needed if not given.get(key)]:
+        raise NelboError(f"{missing[0]}=... is missing; {text}" if given else text)
+    return given
 
 
 def usage(typed: str, known: Sequence[str], text: str, others: Mapping[str, str]) -> NelboError:
@@ -59,12 +82,15 @@ def check_words(words: Sequence[str], script: Script) -> None:
     """
     refuse_unknown_options(words, script)
     for word, following in pairwise([*words, ""]):
-        group, sign, value = word.removeprefix("+").partition("=")
-        if SPLIT_BRACES.fullmatch(word) and SPLIT_BRACES.fullmatch(following) and following.startswith(f"{group}="):
+        group = word.removeprefix("+").partition("=")[0]
+        if (
+            SPLIT_BRACES.fullmatch(word)
+            and SPLIT_BRACES.fullmatch(following)
+            and following.removeprefix("+").startswith(f"{group}=")
+        ):
             raise NelboError(f"{word}: the shell splits braces at commas; quote the whole: '{group}={{...}}'")
-        plus = word.startswith("+") and sign and not value.startswith("{")
-        if plus and group in script.own_groups and script.options(group):
-            raise NelboError(f"{word}: {group} is chosen already; without the plus: {for_shell(word[1:])}")
+        if not word.startswith("-"):
+            check_choice(word, script)
     if script.primary != "config":
         return
     many = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(words))

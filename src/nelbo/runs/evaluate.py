@@ -18,7 +18,7 @@ from nelbo import __version__
 from nelbo.build import build, user_prefixes
 from nelbo.console import make_console
 from nelbo.environment import environment
-from nelbo.errors import ConfigError, NelboError, integer, positive_integer
+from nelbo.errors import ConfigError, NelboError, at_most, integer, positive_integer
 from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NoMeaning, Subject
 from nelbo.evaluation.processes import Processes
 from nelbo.runs.board import show
@@ -41,6 +41,9 @@ def evaluate(plain: Mapping[str, Any]) -> None:
     """
     if plain["threads"] is not None:
         torch.set_num_threads(positive_integer("threads", plain["threads"]))
+    # Before those that take them: what is named is what was typed.
+    at_most("limit", plain["limit"])
+    positive_integer("num_samples", plain["num_samples"])
     allow = user_prefixes("allow_targets", plain["allow_targets"])
     measures = build(plain["metrics"], "metrics", (*MEASURE_PREFIXES, *allow))
     check_measures(measures, plain)
@@ -48,7 +51,7 @@ def evaluate(plain: Mapping[str, Any]) -> None:
     if not isinstance(paths, list) or not paths or not all(isinstance(run, str) for run in paths):
         raise ConfigError("run", paths, "must be a run's directory or checkpoint, or a list: run=[a,b]", located=True)
     out = Out.check(plain["out"], len(paths))
-    runs = [FinishedRun.open(run, allow, plain["data"]) for run in paths]
+    runs = [FinishedRun.open(run, allow, plain["data"], key="run") for run in paths]
     with joined_processes() as processes, watched(processes) as (watch, durations):
         given = {"split": plain["split"], "device": plain["device"], "processes": processes, "watch": watch}
         given["expect"] = durations.expect

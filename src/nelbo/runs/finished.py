@@ -82,19 +82,22 @@ class FinishedRun:
     moved: Mapping[str, Any] | None = None
 
     @classmethod
-    def open(cls, path: str | Path, allow: Sequence[str] = (), moved: Mapping[str, Any] | None = None) -> FinishedRun:
+    def open(
+        cls, path: str | Path, allow: Sequence[str] = (), moved: Mapping[str, Any] | None = None, key: str = ""
+    ) -> FinishedRun:
         """Read a run directory (its best.ckpt) or a checkpoint.
 
         Args:
             path: it.
             allow: packages of one's own that model and data may be made of, as of `nelbo.load`.
             moved: where its data lie now, if elsewhere.
+            key: behind which the path was typed, if it was.
 
         Raises:
             CheckpointError: if there is none, or it was not written by nelbo, or it is damaged.
             ConfigError: if `allow` is not a list of packages.
         """
-        file = checkpoint_file(path)
+        file = checkpoint_file(path, key)
         checkpoint = read_checkpoint(file)
         record = checkpoint[RECORD]
         if not all(isinstance(record.get(key), dict) for key in ("data", "provenance")):
