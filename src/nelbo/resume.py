@@ -263,6 +263,9 @@ def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path
     if refused:
         told = ", ".join(f"{key} {was} -> {now}" for key, (was, now) in refused.items())
         mend = f"the run there began otherwise: {told}; allow it with 'resume_changes=[{','.join(refused)}]'"
+        if any(is_one_of(key, ("model",)) for key in refused):
+            weights = as_argument(folder, "init_from")
+            mend += f"; a model with other tensors is a new run that starts from these: {weights} hydra.run.dir=NEW"
         raise ConfigError("resume", plain["resume"] or AUTO, mend)
     return differ
 
@@ -277,6 +280,6 @@ def how_to_go_on(folder: Path) -> str:
     return f"to go on: {shlex.join(command)}"
 
 
-def as_argument(folder: Path) -> str:
-    """The argument that goes on with a run, as a shell takes it."""
-    return shlex.quote(f"resume={quoted(str(folder))}")
+def as_argument(folder: Path, key: str = "resume") -> str:
+    """The argument that goes on with a run, or starts from its weights (`init_from`), as a shell takes it."""
+    return shlex.quote(f"{key}={quoted(str(folder))}")
