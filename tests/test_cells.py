@@ -16,7 +16,7 @@ from nelbo.directory import quoted
 from nelbo.errors import Stopped
 from nelbo.files import write_json
 from nelbo.identity import identity
-from nelbo.sweeps.cells import Plan, SweepError, cell_lock, read_cell, read_cells
+from nelbo.sweeps.cells import Plan, SweepError, cell_lock, grouped_errors, read_cell, read_cells
 from nelbo.sweeps.command import alone, config_words, plain_command
 from nelbo.sweeps.job import needs_processes, run_cell
 from nelbo.sweeps.live import duration
@@ -107,6 +107,24 @@ def test_states(tmp_path: Path) -> None:
         assert cell(tmp_path, state="done") == "pending", cut
     metrics.write_text(json.dumps([1]))
     assert cell(tmp_path, state="done") == "pending"
+
+
+def test_errors_that_differ_by_the_name_of_their_cell_alone_are_one(tmp_path: Path) -> None:
+    """As the guard says it, and a disk; each cell keeps the whole sentence."""
+    diverged = "training diverged at step 1 (epoch 1, batch 2): kl is nan; lower optimizer.lr"
+    replay = "replay: python scripts/replay.py bundle=outputs/s/cell{0}-{0:08x}/crash/step-000001.pt"
+    full = "hydra.run.dir=/s/cell{0}-{0:08x}: cannot be written (No space left on device); make room"
+    errors = [f"{diverged}; {replay}"] * 3 + [full] * 2
+    cells = [
+        {"overrides": [f"seed={number}"], "state": "failed", "error": error.format(number)}
+        for number, error in enumerate(errors)
+    ]
+    found = read_cells(write_sweep(tmp_path, cells))
+    assert grouped_errors(found) == [
+        (3, diverged),
+        (2, "hydra.run.dir=/s/CELL: cannot be written (No space left on device); make room"),
+    ]
+    assert found[1].error == f"{diverged}; {replay.format(1)}"
 
 
 def test_a_cell_that_runs_on_another_machine_is_neither_dead_nor_started_twice(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ ROOMS = {
     "environment": set[str](),
     "streams": set[str](),
     "randomness": set[str](),
-    "as_it_was": {"config_changes", "directory", "identity"},
+    "as_it_was": {"config_changes", "config_places", "directory", "identity"},
+    "config_places": {"directory"},
     "config_changes": {"directory", "identity"},
     "training": {
         *("training", "build", "data", "distributions", "loading", "metrics", "models", "nets", "objectives"),
@@ -61,8 +62,8 @@ ROOMS = {
     },
     "cli": {"as_it_was", "directory", "messages", "streams", "sweeps"},
     "sweeps": {
-        *("sweeps", "build", "checks", "cli", "comparison", "console", "directory", "identity", "messages", "owner"),
-        *("report", "rewind", "run"),
+        *("sweeps", "build", "checks", "cli", "comparison", "config_places", "console", "directory", "identity"),
+        *("messages", "owner", "report", "rewind", "run"),
     },
     "runs": {
         *("runs", "build", "comparison", "console", "data", "directory", "distributions", "environment", "evaluation"),
@@ -102,7 +103,7 @@ def test_rooms_import_only_their_neighbours(file: Path) -> None:
 def test_hydra_and_lightning_stay_where_they_belong(file: Path) -> None:
     theirs = {name.split(".")[0] for name in imports(file)}
     if theirs & {"hydra", "omegaconf"}:
-        assert room(file) in {"run", "runs", "cli", "messages", "sweeps", "as_it_was"}
+        assert room(file) in {"run", "runs", "cli", "messages", "sweeps", "as_it_was", "config_places"}
     if theirs & {"pytorch_lightning", "lightning_fabric"}:
         assert room(file) in {"data", "training", "run"}
 

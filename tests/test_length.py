@@ -79,6 +79,24 @@ def test_a_least_number_of_epochs_must_fit(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "steps", "whole", "end"),
+    [
+        ({"max_epochs": 20}, 120, 20, "trainer.max_epochs=20"),
+        ({}, 72, 12, "budget.epochs=12"),
+        ({"images": 30}, 51, 17, "budget.min_steps=50"),
+        ({"max_epochs": 2, "max_steps": 100}, 12, 2, "trainer.max_epochs=2"),
+        ({"max_epochs": -1, "max_steps": 17}, 17, 2, "trainer.max_steps=17"),
+    ],
+)
+def test_a_least_number_of_steps_must_fit(options: dict[str, Any], steps: int, whole: int, end: str) -> None:
+    """Lightning would end at the last epoch and say nothing."""
+    assert length(min_steps=steps, **options).steps == steps
+    message = f"trainer.min_steps={steps + 1}: training ends after {steps} steps, {whole} whole epochs, by {end}$"
+    with pytest.raises(ConfigError, match=message):
+        length(min_steps=steps + 1, **options)
+
+
+@pytest.mark.parametrize(
     ("interval", "every_epoch", "fits"),
     [(4, 1, True), (3, 1, False), (0.5, 1, False), (1.0, 1, True), (6, 1, True), (6, None, True), (8, None, False)],
 )

@@ -70,13 +70,41 @@ def test_options_stand_where_the_source_takes_them() -> None:
         "split": None,
         "levels": 256,
     }
-    found = moved(hub, {"name": "/new/pets", "split": "train", "source": {"cache": 1}})
+    found = moved(hub, {"name": "/new/pets", "split": "train", "source": {"streaming": False}})
     assert found["name"] == "old/pets"  # what results call it
-    assert found["source"] == {**hub["source"], "name": "/new/pets", "cache": 1} and found["split"] == "train"
+    assert found["source"] == {**hub["source"], "name": "/new/pets", "streaming": False} and found["split"] == "train"
     assert hub["split"] is None and hub["source"]["name"] == "old/pets"
     assert found["max_megapixels"] == 90  # which checkpoints of earlier versions do not say
     assert moved({**hub, "max_megapixels": 300}, None)["max_megapixels"] == 300
-    with pytest.raises(
-        ConfigError, match="data.root=x: is not an option of this data set, which has data.max_megapixels, "
-    ):
+    with pytest.raises(ConfigError, match="data.root=x: is not an option of this data set, which has data.channels, "):
         moved(hub, {"root": "x"})
+
+
+def test_an_argument_that_was_left_at_the_functions_default_can_be_said() -> None:
+    """Of a function of one's own, which has Python defaults; only once its package is allowed is it looked at."""
+    own: dict[str, Any] = {
+        "_target_": "nelbo.data.module.ImageData",
+        "name": "own",
+        "source": {"_target_": "tests.own_package.few_digits", "_partial_": True},
+        "levels": 17,
+    }
+    for typed in ({"count": 200}, {"source": {"count": 200}}):
+        assert moved(own, typed, ["tests."])["source"] == {**own["source"], "count": 200}
+    for typed in ({"size": 1}, {"source": {"size": 1}}, {"source": {"_target_": 1}}):
+        key = "data.source" if "source" in typed else "data"
+        with pytest.raises(ConfigError, match=rf"^{key}\.\w+=1: is not an option of this .*, which has data.count$"):
+            moved(own, typed, ["tests."])
+    with pytest.raises(ConfigError, match=r"^data.source._target_=tests.own_package.few_digits: is not among "):
+        moved(own, {"count": 200})
+    assert moved(own, None)["source"] == own["source"]
+
+
+def test_another_value_of_a_default_is_compared_with_the_data_of_the_training(tmp_path: Path) -> None:
+    own = ("data=digits", "data.source._target_=tests.own_package.few_digits", "allow_targets=[tests.]")
+    small = ("model=mlp_vae", "data.validation_size=50", "trainer=smoke", "callbacks=none", "logger=none")
+    done = forked("train.py", *own, *small, f"hydra.run.dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    evaluate = ("scripts/evaluate.py", f"run={tmp_path}", "metrics=[elbo]", "limit=20", own[-1])
+    other = forked(*evaluate, "data.count=200")
+    assert other.returncode == 2 and "is not the data that it was trained on: data_sha256 was" in other.stderr
+    assert forked(*evaluate, "data.count=300").returncode == 0

@@ -264,6 +264,38 @@ def test_different_data_get_no_common_picture(tmp_path: Path) -> None:
     assert len(rows(sweep)) == 14
 
 
+@pytest.mark.parametrize(
+    ("validated", "key", "apart"),
+    [
+        ([(0, 200), (1, 200)], "data.seed", True),
+        ([(0, 200), (0, 100)], "data.validation_size", True),
+        ([(0, 200), (0, 200)], "model.latent_dim", False),  # as in every sweep that leaves the split alone
+        ([(0, 0), (1, 0)], "data.seed", False),  # ranked by the test images, which are the same
+    ],
+)
+def test_cells_that_were_validated_on_different_images_have_no_common_best(
+    tmp_path: Path, validated: list[tuple[int, int]], key: str, apart: bool
+) -> None:
+    """A set with a test set of its own: the data's digest is the same whatever the split."""
+    cells = [
+        cell(f"{key}={number}", f"optimizer.lr={lr}", metrics=scores(rate, 5, split_seed=seed, val_images=images))
+        for number, (seed, images) in enumerate(validated)
+        for lr, rate in ((0.001, 2), (0.002, 1 + number))
+    ]
+    sweep = write_sweep(tmp_path / "sweep", cells)
+    page, line = read_page(sweep), say_best(sweep)
+    best = json.loads((sweep / "results.json").read_text())["best"]
+    if apart:
+        value = int(key != "data.seed")
+        reason = f"results of different {key} are ranked by different validation images: cell0-00000000 "
+        assert line.startswith(f"no setting is the best: {reason}") and best is None
+        assert reason in page.text and page.text.count("Best: ") == 2  # one for each split
+        assert f"digits raw, data.seed={1 - value}, data.validation_size={200 - 100 * value}" in page.text
+    else:
+        assert line.startswith("best: ") and best["setting"] == {key: 0, "optimizer.lr": 0.002}
+        assert page.text.count("Best: ") == 1
+
+
 def test_writing_again_leaves_one_event_file(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

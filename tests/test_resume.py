@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,8 @@ import yaml
 from nelbo.as_it_was import with_first_words
 from nelbo.directory import quoted
 from nelbo.loading import read_checkpoint
-from tests.forks import forked
-from tests.interrupted import assert_same_run, run
+from tests.forks import ROOT, forked
+from tests.interrupted import SMALL, assert_same_run, run
 
 CHOSEN = ["trainer.max_epochs=2"]
 
@@ -152,6 +153,58 @@ def test_a_run_that_does_not_say_how_it_began_asks_for_its_words(stopped: Path, 
     assert "type what it began with, and hydra.run.dir=" in refused.stderr
 
 
+def test_another_shape_of_the_model_is_told_that_it_needs_a_run_of_its_own(stopped: Path, tmp_path: Path) -> None:
+    """At the refusal, and where its advice was followed; what is advised works."""
+    folder = Path(shutil.copytree(stopped, tmp_path / "run"))
+    other, advice = ("model.latent_dim=3", f"resume={folder}"), f"init_from={folder} hydra.run.dir=NEW\n"
+    refused = forked("train.py", *other)
+    assert refused.returncode == 2 and refused.stderr.endswith(
+        f"'resume_changes=[model.latent_dim]'; a model with other tensors is a new run that starts from these: {advice}"
+    )
+    refused = forked("train.py", *other, "resume_changes=[model.latent_dim]")
+    assert refused.returncode == 2 and refused.stderr.endswith(
+        "its tensors are not those of this config's model; "
+        f"a new run starts from those that fit, without resume: {advice}"
+    )
+    done = run(tmp_path / "new", ["trainer.max_epochs=1", other[0], f"init_from={folder}"])
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("place", ["--config-dir={}", "hydra.searchpath=[{}]"])
+def test_a_directory_alone_finds_the_configs_of_its_run(tmp_path: Path, place: str) -> None:
+    """Where they lay; once the folder is gone it is named, and another one may be."""
+    mine, folder = tmp_path / "cd", tmp_path / "run"
+    (mine / "experiment").mkdir(parents=True)
+    file = mine / "experiment" / "mine.yaml"
+    file.write_text("# @package _global_\noptimizer:\n  lr: 0.003\n")
+    where = os.path.relpath(mine, ROOT)
+    begun = (*SMALL, "trainer=smoke", "experiment=mine", f"hydra.run.dir={folder}")
+    assert forked("train.py", place.format(where), *begun).returncode == 0
+    name = place.partition("=")[0]
+    assert yaml.safe_load((folder / "overrides.yaml").read_text())[0].startswith(f"{name}=")
+    done = forked("train.py", f"resume={folder}", "trainer.max_epochs=2")
+    assert done.returncode == 0 and json.loads((folder / "metrics.json").read_text())["epochs"] == 2, done.stderr
+
+    mine.rename(tmp_path / "moved")
+    gone = forked("train.py", f"resume={folder}", "trainer.max_epochs=3")
+    (line,) = gone.stderr.splitlines()
+    assert gone.returncode == 2 and line.startswith(f"error: {name}={mine}: the run in {folder} began with its configs")
+    assert f"it is no folder any more; say where they are now: {name}=" in line
+    done = forked("train.py", place.format(tmp_path / "moved"), f"resume={folder}", "trainer.max_epochs=3")
+    assert done.returncode == 0 and json.loads((folder / "metrics.json").read_text())["epochs"] == 3, done.stderr
+
+    words = yaml.safe_load((folder / "overrides.yaml").read_text())[1:]  # as earlier versions wrote it
+    (folder / "overrides.yaml").write_text(yaml.safe_dump(words))
+    old = forked("train.py", f"resume={folder}", "trainer.max_epochs=4")
+    assert old.returncode == 2 and old.stderr.startswith("error: experiment=mine: there is no such option; ")
+    assert old.stderr.endswith(
+        f"; the run in {folder} began with that: if its configs lay in a folder of their own, say which: "
+        "--config-dir=FOLDER\n"
+    )
+    typo = forked("train.py", f"resume={folder}", "model=mlp_vea", f"--config-dir={tmp_path / 'moved'}")
+    assert typo.returncode == 2 and "began with" not in typo.stderr
+
+
 @pytest.mark.parametrize(
     ("first", "now", "together"),
     [
@@ -160,6 +213,12 @@ def test_a_run_that_does_not_say_how_it_began_asks_for_its_words(stopped: Path, 
         (["resume=auto", "resume_changes=[seed]", "sweep=seeds", "seed=1"], ["seed=2"], ["resume=DIR", "seed=2"]),
         (["seed=1"], ["--cfg", "job"], ["seed=1", "resume=DIR", "--cfg", "job"]),
         (["seed=1"], ["-m"], ["resume=DIR", "-m"]),
+        (
+            ["--config-dir=/tmp", "--config-name=own", "seed=1"],
+            [],
+            ["--config-dir=/tmp", "--config-name=own", "seed=1", "resume=DIR"],
+        ),
+        (["--config-dir=/gone"], ["-cd", "/tmp"], ["resume=DIR", "-cd", "/tmp"]),
     ],
 )
 def test_words_of_then_stand_before_those_of_now(

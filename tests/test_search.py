@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import pytest
+from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from nelbo.errors import ConfigError
+from nelbo.sweeps.cells import Plan, SweepError, read_cells
 from nelbo.sweeps.measured import KNOWN, NUMBERS, refuse_unknown
-from nelbo.sweeps.search import SWEEP
+from nelbo.sweeps.search import SWEEP, read_space
 from nelbo.sweeps.storage import REFERENCE, without_secrets, without_url
+from nelbo.sweeps.sweep import Sweep
 from tests.sweeps import begin, stop, sweep, wait_for
 
 SEARCH = (
@@ -28,7 +33,7 @@ def quiet_optuna() -> None:
 
 
 def trials(folder: Path) -> list[FrozenTrial]:
-    if not (folder / "sweep.json").exists():  # the database is being made: who looks now would make it too
+    if not Plan.read(folder).cells:  # the database is being made: who looks now would make it too
         return []
     study = optuna.load_study(study_name="nelbo", storage=f"sqlite:///{folder}/optuna.db")
     found = study.get_trials()
@@ -179,3 +184,46 @@ def test_two_searches_of_one_study_leave_each_others_trials_alone(tmp_path: Path
     assert states[theirs.number] == TrialState.RUNNING and states.count(TrialState.COMPLETE) == 1
     token = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["token"]
     assert [trial.user_attrs[SWEEP] for trial in study.get_trials()] == ["another directory's", token]
+
+
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        ("seed=1", "hydra/sweeper=optuna: has nothing to search"),
+        ("modell.latent_dim=range(2,5)", "modell.latent_dim=range(2,5): there is no such key; did you mean model.lat"),
+        ("model=choice(mlp_vae,mlp_vea)", "model=mlp_vea: there is no such option; did you mean model=mlp_vae?"),
+    ],
+)
+def test_the_corrected_command_runs_in_the_directory_of_one_that_was_refused(
+    tmp_path: Path, refused: str, words: str
+) -> None:
+    """No trial was asked for and no database was made, which would have kept the choices as they were misspelt."""
+    begun = (*SEARCH, "trainer=smoke", "hydra.sweeper.n_trials=1")
+    done = sweep(tmp_path, *begun, refused)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {words}"), done.stderr
+    assert not (tmp_path / "optuna.db").exists() and "report" not in done.stderr
+    with pytest.raises(SweepError, match=r"its sweep.json names no cell: what began the sweep ended before it asked"):
+        read_cells(tmp_path)
+    corrected = sweep(
+        tmp_path, *begun, "model=choice(mlp_vae,autoencoder)" if "=choice" in refused else "seed=range(1,9)"
+    )
+    assert corrected.returncode == 0, corrected.stderr
+    assert [trial.state for trial in trials(tmp_path)] == [TrialState.COMPLETE]
+
+
+def test_the_same_command_runs_in_a_directory_whose_search_was_killed_before_its_first_trial(tmp_path: Path) -> None:
+    """With its database there and no cell planned yet."""
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    with Sweep(config, None, None, [], []):  # type: ignore[arg-type]
+        optuna.create_study(study_name="nelbo", storage=f"sqlite:///{tmp_path}/optuna.db", direction="minimize")
+    done = sweep(tmp_path, *SEARCH, "trainer=smoke", "hydra.sweeper.n_trials=1", "seed=range(1,9)")
+    assert done.returncode == 0 and len(finished(tmp_path)) == 1, done.stderr
+
+
+def test_a_value_of_the_command_line_takes_the_place_of_what_a_file_searches() -> None:
+    sweeper: Any = SimpleNamespace(
+        _process_searchspace_config=lambda: None,
+        _parse_sweeper_params_config=lambda: ["model.latent_dim=range(2,9)", "seed=1", "optimizer.lr=interval(1,2)"],
+    )
+    space, fixed, _ = read_space(sweeper, ["model.latent_dim=3", "seed=2", "seed=range(1,9)"])
+    assert sorted(space) == ["optimizer.lr", "seed"] and fixed == {"model.latent_dim": 3}

@@ -2,12 +2,14 @@
 
 What a run began with stands in its directory twice: the words that were typed (overrides.yaml), and what they meant
 then (config.yaml). The words are put in front of those that are typed now, so that Hydra composes as it did; where the
-shipped config has changed since, and nobody typed it, the value of then counts.
+shipped config has changed since, and nobody typed it, the value of then counts. Where a run had configs beside the
+shipped ones, overrides.yaml begins with the words that lead to them (`config_places`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from nelbo import config_places
 from nelbo.config_changes import (
     ABSENT,
     Changes,
@@ -53,11 +56,74 @@ def with_first_words(words: Sequence[str]) -> list[str]:
         word for word in first_words(folder) if word not in words and not _makes_room(word, typed.get(_key(word), ""))
     ]
     start = next(number for number, word in enumerate(words) if "=" in word and not word.startswith("-"))
-    return [*words[:start], *first, *words[start:]]
+    said = {config_places.name_of(word) for word in words if config_places.is_place(word)}
+    places = [word for word in first_places(folder) if config_places.name_of(word) not in said]
+    _refuse_lost(places, folder)
+    flags, paths = ([word for word in places if word.startswith("-") == is_flag] for is_flag in (True, False))
+    return [*flags, *words[:start], *paths, *first, *words[start:]]
+
+
+def began_with(overrides: Sequence[str]) -> list[str]:
+    """What a run keeps of the words that it begins with.
+
+    Args:
+        overrides: of its config.
+    """
+    return [*config_places.other_places(HydraConfig.get()), *overrides]
+
+
+def first_places(folder: Path) -> list[str]:
+    """The words that lead to the configs of the run of a directory, where it had others than the shipped ones.
+
+    Raises:
+        CheckpointError: if it does not say any more how it began.
+    """
+    return [word for word in _record(folder) if config_places.is_place(word)]
 
 
 def first_words(folder: Path) -> list[str]:
     """What was typed when the run of a directory began, but for what concerned that start alone.
+
+    Raises:
+        CheckpointError: if it does not say that any more.
+    """
+    return [word for word in _record(folder) if not config_places.is_place(word) and _key(word) not in OF_ONE_START]
+
+
+def hint_for(message: str, typed: Sequence[str], words: Sequence[str]) -> str:
+    """What to add to the refusal of a word that `with_first_words` put in front; empty for any other.
+
+    Runs of earlier versions do not say where their configs were.
+
+    Args:
+        message: the refusal, which begins with the word.
+        typed: the command line.
+        words: the same with the words that were put in front.
+    """
+    added = {_key(word) for word in words if word not in typed}
+    if re.split("[=:]", message.lstrip("+~"), maxsplit=1)[0] not in added:
+        return ""
+    fact = f"the run in {_resumed(typed)} began with that"
+    return f"; {fact}: if its configs lay in a folder of their own, say which: --config-dir=FOLDER"
+
+
+def _refuse_lost(places: Sequence[str], folder: Path) -> None:
+    """Refuse to go on without the configs that a run began with.
+
+    Raises:
+        CheckpointError: if a folder of them is not there any more.
+    """
+    for word in places:
+        for place in config_places.folders(word):
+            if not Path(place).is_dir():
+                name = config_places.name_of(word)
+                new = f"{name}='[file://FOLDER]'" if name == config_places.SEARCH_PATH else f"{name}=FOLDER"
+                fact = f"the run in {folder} began with its configs there, and it is no folder any more"
+                raise CheckpointError(f"{name}={place}: {fact}; say where they are now: {new}")
+
+
+def _record(folder: Path) -> list[str]:
+    """What a run's directory says of the words that began it.
 
     Raises:
         CheckpointError: if it does not say that any more.
@@ -70,7 +136,7 @@ def first_words(folder: Path) -> list[str]:
         raise CheckpointError(f"{file}: cannot be read ({first_line(error)}); {mend}") from error
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise CheckpointError(f"{file}: is not a list of what was typed; {mend}")
-    return [word for word in words if _key(word) not in OF_ONE_START]
+    return words
 
 
 def restore(config: DictConfig, plain: Mapping[str, Any], folder: Path) -> None:
@@ -106,7 +172,9 @@ def first_config(folder: Path) -> dict[str, Any] | None:
     """What the words that began the run of a directory compose to now, resolved; None if they do not any more."""
     with contextlib.suppress(CheckpointError, HydraException, OmegaConfBaseException):
         loader = GlobalHydra.instance().config_loader()
-        config = loader.load_configuration(HydraConfig.get().job.config_name, first_words(folder), RunMode.RUN)
+        places = [word for word in HydraConfig.get().overrides.hydra if config_places.is_place(word)]  # as they are now
+        words = [*places, *first_words(folder)]
+        config = loader.load_configuration(HydraConfig.get().job.config_name, words, RunMode.RUN)
         with open_dict(config):
             del config["hydra"]
         return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]

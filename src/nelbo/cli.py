@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nelbo.as_it_was import with_first_words
+from nelbo.as_it_was import hint_for, with_first_words
 from nelbo.directory import how_to_write, run_directory, unwritable
 from nelbo.errors import ConfigError, NelboError, Stopped
 from nelbo.files import DISK_ERRORS
@@ -98,6 +98,7 @@ def command(config_path: str, config_name: str, *, trains: bool = True) -> Calla
             # Where a line cannot be logged, on a full disk or a terminal that is gone, it is no reason for a traceback
             # on stderr: whatever the run needs to write says so itself.
             logging.raiseExceptions = False
+            words = sys.argv[1:]
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions reach us instead of Hydra's own printer
             try:
                 if not trains and {"-m", "--multirun"} & set(sys.argv[1:]):
@@ -107,7 +108,8 @@ def command(config_path: str, config_name: str, *, trains: bool = True) -> Calla
                     sys.argv[1:] = with_first_words(sys.argv[1:])
                 main()
             except (NelboError, HydraException, OmegaConfBaseException) as error:
-                print(f"error: {told(error)}", file=sys.stderr)
+                message = told(error)
+                print(f"error: {message}{hint_for(message, words, sys.argv[1:])}", file=sys.stderr)
                 sys.exit(USAGE_ERROR)
             except OSError as error:
                 if begun and error.errno not in DISK_ERRORS:

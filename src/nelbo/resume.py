@@ -265,10 +265,14 @@ def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path
     refused = {key: pair for key, pair in differ.items() if not is_one_of(key, allowed)}
     if refused:
         told = ", ".join(f"{key} {as_hydra_takes(was)} -> {as_hydra_takes(now)}" for key, (was, now) in refused.items())
+        weights = as_argument(folder, "init_from")
         hint = f"allow it with 'resume_changes=[{','.join(refused)}]'"
         if any(is_one_of(key, OTHER_DATA) for key in refused):
-            start = shlex.quote(f"init_from={quoted(str(folder))}")
-            hint = f"no run goes on with other data: {start} starts another one, in another directory, from its weights"
+            hint = (
+                f"no run goes on with other data: {weights} starts another one, in another directory, from its weights"
+            )
+        elif any(is_one_of(key, ("model",)) for key in refused):
+            hint += f"; a model with other tensors is a new run that starts from these: {weights} hydra.run.dir=NEW"
         mend = f"the run there began otherwise: {told}; {hint}"
         raise ConfigError("resume", plain["resume"] or AUTO, mend)
     return differ
@@ -284,6 +288,6 @@ def how_to_go_on(folder: Path) -> str:
     return f"to go on: {shlex.join(command)}"
 
 
-def as_argument(folder: Path) -> str:
-    """The argument that goes on with a run, as a shell takes it."""
-    return shlex.quote(f"resume={quoted(str(folder))}")
+def as_argument(folder: Path, key: str = "resume") -> str:
+    """The argument that goes on with a run, or starts from its weights (`init_from`), as a shell takes it."""
+    return shlex.quote(f"{key}={quoted(str(folder))}")

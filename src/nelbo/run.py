@@ -210,7 +210,7 @@ def fit_and_test(
     if owner:
         texts = {
             directory.CONFIG: OmegaConf.to_yaml(OmegaConf.create(plain)),
-            directory.OVERRIDES: OmegaConf.to_yaml(OmegaConf.create(overrides)),
+            directory.OVERRIDES: OmegaConf.to_yaml(OmegaConf.create(as_it_was.began_with(overrides))),
             directory.MARK: directory.mark(known),
         }
         names = log_names(trainer.loggers, folder, validated=validated)

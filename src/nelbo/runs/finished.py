@@ -26,9 +26,8 @@ from nelbo.files import read_json
 from nelbo.loading import RECORD, build_model, checkpoint_file, read_checkpoint
 from nelbo.models import VAE
 from nelbo.rewind import UNIT_HISTORY
-from nelbo.runs.moved import moved, with_hint
+from nelbo.runs.moved import DATA_PREFIXES, moved, with_hint
 
-DATA_PREFIXES = ("nelbo.data.",)
 SPLITS = ("test", "val", "train")
 SAME_DATA = ("data", "protocol", "data_sha256", "split_seed", "train_images", "val_images", "test_images")
 """What the data must have in common with that of the training; all of it is in a checkpoint's provenance."""
@@ -150,7 +149,7 @@ class FinishedRun:
             ConfigError: if the checkpoint asks for what this version does not have, or may not have.
         """
         allowed = (*DATA_PREFIXES, *user_prefixes("allow_targets", self.allow))
-        data = build(moved(self.record["data"], self.moved), "data", allowed)
+        data = build(moved(self.record["data"], self.moved, allowed), "data", allowed)
         if not isinstance(data, ImageData):
             raise CheckpointError(f"{self.file}: what it calls its data is a {type(data).__name__}")
         try:

@@ -46,11 +46,11 @@ class ReportCallback(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write, and say where."""
         from nelbo.owner import living_owner
-        from nelbo.sweeps.cells import PLAN, SWEEP
+        from nelbo.sweeps.cells import SWEEP, Plan
         from nelbo.sweeps.report import say_best, write_report  # brings matplotlib, which a run can do without
 
         sweep = Path(str(config.hydra.sweep.dir)).absolute()
-        if not (sweep / PLAN).exists():  # another sweeper, which keeps no plan
+        if not Plan.read(sweep).cells:  # it was refused before its first cell, or is another sweeper's, without a plan
             return
         if living_owner(sweep, SWEEP):  # it was refused this command, and writes its own
             return

@@ -128,9 +128,11 @@ def read_cells(sweep: Path, identities: Iterable[str] | None = None) -> list[Cel
         identities: those to read; all if None.
 
     Raises:
-        SweepError: if it is no directory of a sweep.
+        SweepError: if it is no directory of a sweep, or of one that has not asked for a cell.
     """
     plan = Plan.read(sweep)
+    if not plan.cells and (sweep / PLAN).exists():
+        raise SweepError(f"{sweep}: its {PLAN} names no cell: what began the sweep ended before it asked for one")
     if not plan.cells:
         raise SweepError(f"{sweep}: is not the directory of a sweep (it has no {PLAN})")
     wanted = plan.cells if identities is None else identities
@@ -144,9 +146,20 @@ def read_cell(folder: Path, identity: str, overrides: Iterable[str]) -> Cell:
 
 
 def grouped_errors(cells: Iterable[Cell]) -> list[tuple[int, str]]:
-    """How many cells ended with each error, the most frequent first."""
-    errors = Counter(cell.error for cell in cells if cell.error)
+    """How many cells ended with each error, the most frequent first; without what each says of its own directory."""
+    errors = Counter(shared_error(cell) for cell in cells if cell.error)
     return [(count, error) for error, count in errors.most_common()]
+
+
+def shared_error(cell: Cell) -> str:
+    """A cell's error as others may have it too.
+
+    Hints that name its directory (`...; replay: python scripts/replay.py bundle=SWEEP/CELL/crash/step-000001.pt`) are
+    left out, and where the error itself names it, CELL stands for the name.
+    """
+    first, *hints = cell.error.split("; ")
+    name = cell.folder.name
+    return "; ".join([first.replace(name, "CELL"), *(hint for hint in hints if name not in hint)])
 
 
 def cells_of(count: int) -> str:

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from hydra.conf import HydraConf
 
+from nelbo.config_places import CONFIG_FLAGS, config_flags
 from nelbo.directory import quoted
 
 OF_SWEEPS = ("sweep", "trial", "hydra/launcher", "hydra/sweeper")
 """Overrides, by key and by what their keys begin with, which only a sweep has a use for."""
 
 OF_SWEEPS_BELOW = ("hydra.launcher", "hydra.sweeper", "hydra/sweeper/", "hydra.sweep.", "hydra.run.", "hydra.mode")
-
-CONFIG_FLAGS = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
 
 
 def plain_command(script: str, hydra: HydraConf, folder: Path) -> list[str]:
@@ -29,14 +28,6 @@ def plain_command(script: str, hydra: HydraConf, folder: Path) -> list[str]:
     overrides = [*alone(hydra.overrides.hydra), *alone(hydra.overrides.task)]
     places = [f"hydra.sweep.dir={quoted(str(hydra.sweep.dir))}", f"hydra.run.dir={quoted(str(folder))}"]
     return [sys.executable, script, *config_flags(hydra), *overrides, *places, "resume=auto"]
-
-
-def config_flags(hydra: HydraConf) -> list[str]:
-    """`--config-path` and the like, that lead to the configs of a job."""
-    flags = {"main": "--config-path", "command-line": "--config-dir"}
-    sources = [one for one in hydra.runtime.config_sources if one.provider in flags and one.schema == "file"]
-    words = [word for source in sources for word in (flags[source.provider], source.path)]
-    return [*words, "--config-name", str(hydra.job.config_name)]
 
 
 def config_words(command: Sequence[str]) -> list[str]:

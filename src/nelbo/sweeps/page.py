@@ -54,7 +54,7 @@ def page(table: SweepTable, sections: Sequence[Section], reason: str) -> str:
     name = html.escape(table.sweep.resolve().name)
     parts = [f"<h1>Sweep {name}</h1>", summary(table, comparable=not reason)]
     if reason:
-        told = f"Not all cells are comparable, so each data set has pictures of its own: {html.escape(reason)}."
+        told = f"Not all cells are comparable, so those that are have pictures of their own: {html.escape(reason)}."
         parts.append(f'<p class="warning">{told}</p>')
     for section in sections:
         parts += section_parts(section)

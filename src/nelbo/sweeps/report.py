@@ -15,7 +15,7 @@ from nelbo.sweeps.page import Section, page
 from nelbo.sweeps.plane import rate_distortion
 from nelbo.sweeps.results import write_results
 from nelbo.sweeps.scales import Picture, scale_of
-from nelbo.sweeps.sections import comparable, title
+from nelbo.sweeps.sections import comparable, titles
 from nelbo.sweeps.table import SweepTable, read_table
 
 HTML, FIGURES = "report.html", "report"
@@ -39,8 +39,9 @@ def write_report(sweep: Path, allow: Sequence[str] = ()) -> Path:
     for old in folder.glob("*.png"):
         old.unlink()
     sections, shown = [], []
-    for index, part in enumerate(tables):
-        section = Section(title(part) if reason else "", part)
+    names = titles(tables) if reason else [""]
+    for index, (name_of_part, part) in enumerate(zip(names, tables, strict=True)):
+        section = Section(name_of_part, part)
         for picture in pictures(part, allow):
             name = f"{picture.name}_{index + 1}" if reason else picture.name
             file = folder / f"{name}.png"

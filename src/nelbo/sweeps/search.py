@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from omegaconf import OmegaConf
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 
 from nelbo.errors import ConfigError, NelboError, choice, first_line, positive_integer
 from nelbo.files import write_json
@@ -29,6 +30,8 @@ INTERRUPTED, SWEEP = "interrupted", "nelbo_sweep"
 
 BEST = "optuna.json"
 
+Space = dict[str, BaseDistribution]
+
 
 class Search:
     """Trials of a study, until there are as many finished ones as asked for.
@@ -42,8 +45,10 @@ class Search:
 
     Raises:
         ConfigError: for numbers, directions or metrics that make no sense.
-        NelboError: if the study cannot be opened.
     """
+
+    study: optuna.Study
+    """Opened when it runs: once nothing is left to refuse that can be seen before a trial."""
 
     def __init__(
         self,
@@ -56,10 +61,10 @@ class Search:
         self.sweeper, self.sweep, self.metrics, self.pruner_config = sweeper, sweep, list(metrics), pruner_config
         self.n_trials = positive_integer("hydra.sweeper.n_trials", sweeper.n_trials)
         self.n_jobs = positive_integer("hydra.sweeper.n_jobs", sweeper.n_jobs)
-        directions = [choice("hydra.sweeper.direction", name, WAYS) for name in sweeper._get_directions()]
-        if len(directions) != len(self.metrics):
+        self.directions = [choice("hydra.sweeper.direction", name, WAYS) for name in sweeper._get_directions()]
+        if len(self.directions) != len(self.metrics):
             mend = f"needs one direction for each of {len(self.metrics)} metrics"
-            raise ConfigError("hydra.sweeper.direction", directions, mend)
+            raise ConfigError("hydra.sweeper.direction", self.directions, mend)
         if len(self.metrics) > 1 and pruner is not None:
             log.info("no trial is given up early: pruning needs a single metric")
             pruner, self.pruner_config = None, None
@@ -69,9 +74,9 @@ class Search:
         for metric in self.metrics:
             refuse_unknown(metric, closed=not OmegaConf.select(sweep.config, "allow_targets"))
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.study = self.open_study(pruner or optuna.pruners.NopPruner(), directions)
+        self.pruner = pruner or optuna.pruners.NopPruner()
 
-    def open_study(self, pruner: optuna.pruners.BasePruner, directions: Sequence[str]) -> optuna.Study:
+    def open_study(self) -> optuna.Study:
         """The study, made if there is none yet.
 
         Raises:
@@ -82,8 +87,8 @@ class Search:
                 study_name=self.sweeper.study_name,
                 storage=self.sweeper.storage,
                 sampler=self.sweeper.sampler,
-                pruner=pruner,
-                directions=[StudyDirection[name.upper()] for name in directions],
+                pruner=self.pruner,
+                directions=[StudyDirection[name.upper()] for name in self.directions],
                 load_if_exists=True,
             )
         except Exception as error:  # of whatever database it is
@@ -95,18 +100,18 @@ class Search:
         """Ask, launch, tell; end with the account.
 
         Raises:
+            HydraException: if a config of its space cannot be composed.
+            ConfigError: if there is nothing to search, or nothing reads a key.
+            NelboError: if the study cannot be opened.
             SweepError: if trials failed.
             SystemExit: if it was told to stop.
         """
-        from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
-
-        self.sweeper._process_searchspace_config()
-        given = [*self.sweeper._parse_sweeper_params_config(), *arguments]
-        space, fixed, more = create_params_from_overrides(given)
-        if not space:
-            raise ConfigError(
-                "hydra/sweeper", "optuna", "has nothing to search: model.latent_dim=range(2,33) for instance"
-            )
+        space, fixed, more = read_space(self.sweeper, arguments)
+        for values in examples(space):
+            trial: Any = FixedTrial(values)  # of no study
+            (job,) = self.sweeper._configure_trials([trial], space, fixed, more)
+            self.sweep.compose(job)
+        self.study = self.open_study()
         self.sweep.swept = list(space)
         self.take_up()
         log.info("study %s: %d of %d trials are finished", self.study.study_name, self.finished(), self.n_trials)
@@ -130,9 +135,13 @@ class Search:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.user_attrs.get(SWEEP, self.sweep.plan.token) != self.sweep.plan.token:
                 continue
-            self.study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
-            self.study.tell(trial.number, state=TrialState.FAIL)
+            self.give_up(trial._trial_id, trial.number)
             self.study.enqueue_trial(trial.params)
+
+    def give_up(self, trial_id: int, number: int) -> None:
+        """Fail a trial that came to nothing of its own; it does not count."""
+        self.study._storage.set_trial_user_attr(trial_id, INTERRUPTED, True)
+        self.study.tell(number, state=TrialState.FAIL)
 
     def finished(self) -> int:
         """Trials that came to an end of their own."""
@@ -146,7 +155,12 @@ class Search:
         asked: dict[str, list[str]] = {}
         keys = []
         for trial, job in zip(trials, jobs, strict=True):
-            key, overrides = self.sweep.ask(job)
+            try:
+                key, overrides = self.sweep.ask(job)
+            except Exception:  # values that go one by one, but not together: no trial is left to be taken up
+                for one in trials:
+                    self.give_up(one._trial_id, one.number)
+                raise
             asked.setdefault(key, [*overrides, f"trial={self.handover(trial)}"])
             keys.append(key)
         self.sweep.plan.write(self.sweep.folder)
@@ -194,6 +208,42 @@ class Search:
         }
         found = [{"number": trial.number, "params": trial.params, "values": trial.values} for trial in best]
         write_json(self.sweep.folder / BEST, {"metrics": self.metrics, "trials": states, "best": found})
+
+
+def read_space(sweeper: OptunaSweeperImpl, arguments: Sequence[str]) -> tuple[Space, dict[str, Any], list[str]]:
+    """What is searched, by key; the values that are fixed; and what is left out (`~key`).
+
+    Args:
+        sweeper: whose config names a space.
+        arguments: of the command line, which win; of several for a key the last.
+
+    Raises:
+        ConfigError: if nothing is searched.
+    """
+    from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
+
+    sweeper._process_searchspace_config()
+    words = {_key(word): word for word in (*sweeper._parse_sweeper_params_config(), *arguments)}  # the last of each
+    space, fixed, more = create_params_from_overrides(list(words.values()))
+    if not space:
+        raise ConfigError("hydra/sweeper", "optuna", "has nothing to search: model.latent_dim=range(2,33) for instance")
+    return space, fixed, more
+
+
+def examples(space: Space) -> Iterator[dict[str, Any]]:
+    """Values of a space in which every key and every choice among texts, such as options of a group, stands once."""
+    first = {
+        key: one.choices[0] if isinstance(one, CategoricalDistribution) else one.low  # type: ignore[attr-defined]
+        for key, one in space.items()
+    }
+    yield first
+    for key, one in space.items():
+        if isinstance(one, CategoricalDistribution):
+            yield from ({**first, key: other} for other in one.choices[1:] if isinstance(other, str))
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+")
 
 
 def _told(params: Mapping[str, Any]) -> str:

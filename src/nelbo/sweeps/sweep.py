@@ -66,7 +66,8 @@ class Sweep:
             SweepError: if another sweep is running in it.
             OSError: if it cannot be written.
         """
-        if not (self.folder / PLAN).exists():  # so far it is not the directory of a sweep
+        new = not (self.folder / PLAN).exists()  # so far it is not the directory of a sweep
+        if new:
             refuse_files(self.folder, WRITTEN, key="hydra.sweep.dir")
         self.folder.mkdir(parents=True, exist_ok=True)
         # Processes are forked from this one: no thread, but whoever waits for cells touches the file.
@@ -77,8 +78,10 @@ class Sweep:
             except Owned as error:
                 hint = f"another sweep is running in it; wait for that, or give another directory ({error.owner})"
                 raise SweepError(f"hydra.sweep.dir={self.folder}: {hint}") from error
-            OmegaConf.save(self.config, self.folder / "multirun.yaml")
             self.plan = Plan.read(self.folder)
+            if new:  # before any other file: a command that is refused or killed leaves a directory that it can use
+                self.plan.write(self.folder)
+            OmegaConf.save(self.config, self.folder / "multirun.yaml")
             self.plan.command = ["python", *self.words]
             self.plan.newest = []
             self._stack = stack.pop_all()
@@ -96,14 +99,23 @@ class Sweep:
             HydraException: if the job's config cannot be composed.
             ConfigError: if nothing reads one of its keys.
         """
-        self.ownership.touch()
-        composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
-        refuse_unread(composed, Script.running(self.config))
-        key = identity(plain_config(composed))
+        key = identity(plain_config(self.compose(job)))
         name = self.plan.add(key, cell_name(job, self.swept, key), job)
         if key not in self.plan.newest:
             self.plan.newest.append(key)
         return key, [*job, f"hydra.sweep.subdir={quoted(name)}"]
+
+    def compose(self, job: Sequence[str]) -> DictConfig:
+        """The config of a job.
+
+        Raises:
+            HydraException: if it cannot be composed.
+            ConfigError: if nothing reads one of its keys.
+        """
+        self.ownership.touch()
+        composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
+        refuse_unread(composed, Script.running(self.config))
+        return composed
 
     def run(self, jobs: Sequence[Sequence[str]], max_batch_size: int | None) -> None:
         """Run the jobs that are not done; end with the account.

@@ -66,8 +66,8 @@ def training_length(plain: Mapping[str, Any], data: ImageData, trainer: pl.Train
         trainer: which knows how many processes there are, and over how many batches gradients are summed.
 
     Raises:
-        ConfigError: if a validation would never come, or between the batches of one update, or if `min_epochs` goes
-            beyond the end.
+        ConfigError: if a validation would never come, or between the batches of one update, or if `min_epochs` or
+            `min_steps` goes beyond the end.
     """
     options, budget = plain["trainer"], plain.get("budget") or {}
     limit, typed = options.get("overfit_batches") or options["limit_train_batches"], options["max_epochs"]
@@ -95,9 +95,30 @@ def training_length(plain: Mapping[str, Any], data: ImageData, trainer: pl.Train
     whole = epochs
     if max_steps is not None and max_steps < steps:
         steps, whole = max_steps, epochs - 1
-    if (least := options.get("min_epochs")) is not None and least > whole:
-        raise ConfigError("trainer.min_epochs", least, f"training ends after {steps} steps, {whole} whole epochs")
+    end = f"trainer.max_epochs={epochs}" if typed is not None else f"budget.epochs={epochs}"
+    if steps == max_steps or raised_from is not None:
+        end = f"budget.min_steps={min_steps}" if max_steps is None else f"trainer.max_steps={max_steps}"
+    refuse_more_than_there_is(options, steps, whole, end)
     return Length(epochs, steps, max_steps, batches, by_budget, raised_from, min_steps)
+
+
+def refuse_more_than_there_is(options: Mapping[str, Any], steps: int, epochs: int, end: str) -> None:
+    """Refuse a least number of epochs or steps beyond the end.
+
+    Args:
+        options: of the trainer.
+        steps: after which training ends.
+        epochs: that are whole then.
+        end: the option that ends it.
+
+    Raises:
+        ConfigError: if `trainer.min_epochs` or `trainer.min_steps` asks for more.
+    """
+    for key, most in (("min_epochs", epochs), ("min_steps", steps)):
+        least = options.get(key)
+        if least is not None and least > most:
+            hint = f"training ends after {steps} steps, {epochs} whole epochs, by {end}"
+            raise ConfigError(f"trainer.{key}", least, hint)
 
 
 def set_length(length: Length, trainer: pl.Trainer, module: VAEModule, checkpoints: Checkpoints) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nelbo.directory import quoted
 from nelbo.errors import CheckpointError, ConfigError
 from nelbo.identity import content
 from nelbo.loading import RECORD, checkpoint_file, read_checkpoint
@@ -114,7 +116,9 @@ def refuse_other_tensors(file: Path, module: nn.Module) -> None:
     try:
         module.load_state_dict(read_checkpoint(file)["state_dict"])
     except RuntimeError as error:
-        raise CheckpointError(f"{file}: its tensors are not those of this config's model") from error
+        weights = shlex.quote(f"init_from={quoted(str(file.parent.parent))}")
+        hint = f"a new run starts from those that fit, without resume: {weights} hydra.run.dir=NEW"
+        raise CheckpointError(f"{file}: its tensors are not those of this config's model; {hint}") from error
 
 
 def _listed(names: Sequence[str]) -> str:
