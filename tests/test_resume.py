@@ -118,7 +118,7 @@ def test_a_value_that_the_shipped_config_gives_otherwise_now_is_as_it_was(stoppe
     folder = Path(shutil.copytree(stopped, tmp_path / "run"))
     edited(folder, lambda config: config["guard"].update(skip_above=1e6))
     refused = run(folder, CHOSEN)  # every word again: they mean something else now
-    assert refused.returncode == 2 and "guard.skip_above 1000000.0 -> None" in refused.stderr
+    assert refused.returncode == 2 and "guard.skip_above 1000000.0 -> null" in refused.stderr
     done = forked("train.py", f"resume={folder}")
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load((folder / "config.yaml").read_text())["guard"]["skip_above"] == 1e6
@@ -135,14 +135,14 @@ def test_a_key_that_is_new_since_the_run_began_is_no_change(stopped: Path, tmp_p
     assert refused.returncode == 2 and "trainer.precision 32-true -> bf16-mixed" in refused.stderr
     edited(folder, lambda config: config["trainer"].pop("precision"))
     refused = run(folder, [*CHOSEN, "trainer.max_epochs=3", "trainer.precision=bf16-mixed"])
-    assert refused.returncode == 2 and "trainer.precision None -> bf16-mixed" in refused.stderr
+    assert refused.returncode == 2 and "trainer.precision null -> bf16-mixed" in refused.stderr
 
 
 def test_what_a_run_began_without_is_a_change(stopped: Path, tmp_path: Path) -> None:
     """Its words left it out, so it is nothing that a later version brought."""
     folder = Path(shutil.copytree(stopped, tmp_path / "run"))
     refused = run(folder, [*CHOSEN, "callbacks=default"])
-    assert refused.returncode == 2 and "callbacks.progress None -> " in refused.stderr
+    assert refused.returncode == 2 and "callbacks.progress null -> " in refused.stderr
 
 
 def test_a_run_that_does_not_say_how_it_began_asks_for_its_words(stopped: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nelbo import errors
 from nelbo.data.arrays import held_out
-from nelbo.errors import ConfigError
+from nelbo.errors import ConfigError, as_hydra_takes
 from tests.properties import tried
 
 SCALARS = st.one_of(
@@ -36,10 +36,15 @@ def taken(check: Callable[[], object], value: object) -> bool:
     try:
         assert check() == value
     except ConfigError as error:
-        assert error.value is value or error.value == repr(value)  # what is not fit to print is named as Python does
-        assert error.key == "key" and str(error).startswith(f"key={error.value}: ") and error.mend
+        assert named(error.value, value)
+        assert error.key == "key" and str(error).startswith(f"key={as_hydra_takes(error.value)}: ") and error.mend
         return False
     return True
+
+
+def named(shown: object, value: object) -> bool:
+    """Whether an error shows the value: itself, as Python does where it is not fit to print, text with its quotes."""
+    return shown is value or shown == repr(value) or (isinstance(value, str) and shown == f"'{value}'")
 
 
 def is_number(value: object) -> bool:
@@ -93,7 +98,7 @@ def test_what_is_held_out_is_a_number_or_a_share(size: object, total: int) -> No
     try:
         count = held_out("key", size, total)  # type: ignore[arg-type]
     except ConfigError as error:
-        assert error.key == "key" and error.value is size
+        assert error.key == "key" and named(error.value, size)
         whole = is_number(size) and 0 <= size < total and (size == int(size) or size < 1)  # type: ignore[operator,call-overload]
         assert not whole or max(1, round(size * total)) >= total  # type: ignore[operator]
         return
