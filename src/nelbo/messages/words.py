@@ -95,9 +95,8 @@ def check_words(words: Sequence[str], script: Script) -> None:
         return
     many = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(words))
     other, instead = ("run", "sweep") if many else ("sweep", "run")
-    both = any(
-        word.startswith(f"hydra.{instead}.dir=") for word in words
-    )  # where the one stands, the other hurts nobody
+    # Where the one stands, the other hurts nobody: cells of several processes are started so.
+    both = any(word.startswith(f"hydra.{instead}.dir=") for word in words)
     for word in words:
         if word.startswith(f"hydra.{other}.dir=") and not both:
             fact = (
