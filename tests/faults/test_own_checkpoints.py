@@ -13,6 +13,7 @@ from tests.forks import ROOT, forked
 SMALL = ("model=mlp_vae", "data=digits", "trainer=smoke", "logger=none", "callbacks=none")
 NEEDS = {
     "likelihood=bernoulli": ["data.protocol=threshold"],
+    "scheduler=exponential": ["scheduler.gamma=0.99"],
     "posterior=deterministic": ["model=autoencoder"],
     "objective=reconstruction": ["model=autoencoder"],
     "posterior=categorical": ["prior=categorical"],
