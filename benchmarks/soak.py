@@ -4,7 +4,7 @@
 
 Starts `train.py -m seed=0,1,...` on the 8x8 digits with hydra/launcher=basic (all runs in one process) or local (a
 process each), and looks from outside at the resident memory, threads and open files of the process that lives on, and
-at what is left in its $TMPDIR, between one run's end and the next one's, where it has the fewest files open.
+at what is left in its $TMPDIR. Threads and files are the fewest between one run's end and the next one's.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def main(runs: int, launcher: str) -> None:
                 except (FileNotFoundError, KeyError):  # it is just ending
                     break
                 # A run that has written its result still has files open, and the next one soon has its own.
-                seen[ended] = min(seen.get(ended, now), now, key=lambda one: one[2])
+                before = seen.get(ended, now)
+                seen[ended] = now[0], min(before[1], now[1]), min(before[2], now[2])
                 time.sleep(0.02)
             status = process.wait()
         for ended in sorted(seen):
