@@ -16,6 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+if distributed.is_available():
+    # Its defaults name the group that there is when it is imported. Libraries import it late: the group would then
+    # outlive its destruction, and a process now and then abort at its end (gloo's threads still run).
+    import torch.distributed.nn
+
 
 def several_processes() -> bool:
     """Whether this process trains together with others."""
