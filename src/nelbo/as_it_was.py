@@ -129,13 +129,13 @@ def _record(folder: Path) -> list[str]:
         CheckpointError: if it does not say that any more.
     """
     file = folder / OVERRIDES
-    mend = f"type what it began with, and hydra.run.dir={quoted(str(folder))} resume=auto"
+    hint = f"type what it began with, and hydra.run.dir={quoted(str(folder))} resume=auto"
     try:
         words = yaml.safe_load(file.read_text())
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({first_line(error)}); {mend}") from error
+        raise CheckpointError(f"{file}: cannot be read ({first_line(error)}); {hint}") from error
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise CheckpointError(f"{file}: is not a list of what was typed; {mend}")
+        raise CheckpointError(f"{file}: is not a list of what was typed; {hint}")
     return words
 
 

@@ -150,11 +150,11 @@ def _of_a_word(error: Exception, text: str, script: Script) -> str:
         as_list = f"a list is {for_shell(f'{key}=[{value}]')}" if may_be_list else ""
         text = "" if is_group else f"{TO_TEXT}: {as_text(key, value)}"
         if script.primary != "config":
-            told = as_list.replace("a list is", "several values are a list:") or "takes one of them"
+            message = as_list.replace("a list is", "several values are a list:") or "takes one of them"
         else:
-            told = "several values are a sweep, which needs -m (python train.py -m ...)"
-            told += f"; {as_list}" if as_list and match[1] else ""
-        return f"{word}: {told}" + (f"; {text}" if text and (match[1] or script.primary != "config") else "")
+            message = "several values are a sweep, which needs -m (python train.py -m ...)"
+            message += f"; {as_list}" if as_list and match[1] else ""
+        return f"{word}: {message}" + (f"; {text}" if text and (match[1] or script.primary != "config") else "")
     if isinstance(error, OverrideParseException):
         return not_an_override(error.override, sys.argv[1:], script)
     if match := re.match(r"Error when parsing index: \d+, string: (.*) out of \[|Error parsing override '(.*)'", text):
