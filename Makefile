@@ -41,8 +41,8 @@ $(OLD_HYDRA)/.installed: pyproject.toml constraints.txt
 
 test-hydra-1.3: $(OLD_HYDRA)/.installed
 	OMP_NUM_THREADS=1 $(OLD_HYDRA)/bin/python -m pytest --quiet -m "not slow" -n 2 --dist loadfile \
-		tests/test_configs.py tests/test_train.py tests/faults/test_bad_config.py tests/faults/test_sweep_failure.py \
-		tests/test_sweep.py
+		tests/composing/test_configs.py tests/running/test_train.py tests/faults/test_bad_config.py tests/faults/test_sweep_failure.py \
+		tests/sweeps/test_sweep.py
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -2,13 +2,13 @@
 
 from omegaconf import DictConfig
 
-from nelbo.cli import command
+from nelbo.commands.main import command
 
 
 @command(config_path="conf", config_name="config")
 def main(config: DictConfig) -> float:
     """Run what the config says."""
-    from nelbo.run import run  # seconds to import, and --help needs none of it
+    from nelbo.running.fit import run  # seconds to import, and --help needs none of it
 
     return run(config)
 

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from nelbo.evaluation import ELBO, ActiveUnits, Disentanglement, TotalCorrelation
 from nelbo.evaluation.measure import Subject
-from nelbo.runs.finished import FinishedRun
+from nelbo.finished.run import FinishedRun
 
 ROOT = Path(__file__).parents[1]
 SIZE = 32

@@ -16,11 +16,11 @@ import sys
 import torch
 from torch import Tensor
 
-from nelbo.build import MODEL_PREFIXES, build
+from nelbo.config.build import MODEL_PREFIXES, build
 from nelbo.evaluation.measure import spread
+from nelbo.finished.run import FinishedRun
 from nelbo.models import VAE
 from nelbo.objectives import IWAE, PIWAE, STL, DReG, NegativeELBO, Objective
-from nelbo.runs.finished import FinishedRun
 
 PAIRS: list[tuple[Objective, Objective]] = [
     (NegativeELBO(beta=1.0, num_samples=1), STL(beta=1.0, num_samples=1)),

@@ -25,7 +25,7 @@ from torch import Tensor
 import nelbo
 from nelbo.data import digits
 from nelbo.models import VAE
-from nelbo.sweeps.water_filling import Spectrum, optimum
+from nelbo.theory.water_filling import Spectrum, optimum
 
 ROOT = Path(__file__).parents[1]
 SIGMA = 0.225

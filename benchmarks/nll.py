@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from nelbo.evaluation import NLL
 from nelbo.evaluation.measure import spread
+from nelbo.finished.run import FinishedRun
 from nelbo.models import VAE
-from nelbo.runs.finished import FinishedRun
 
 BATCH, CHUNK = 100, 10
 

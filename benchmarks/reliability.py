@@ -20,9 +20,9 @@ from typing import Any
 
 from lightning_fabric.plugins import TorchCheckpointIO
 
-import nelbo.run  # noqa: F401 # all that is patched is imported by it
+import nelbo.running.fit  # noqa: F401 # all that is patched is imported by it
+from nelbo.checkpoints.io import AtomicCheckpointIO
 from nelbo.training.callbacks import Guard, History, RandomStates, checkpoints
-from nelbo.training.checkpoint_io import AtomicCheckpointIO
 
 ON = True
 

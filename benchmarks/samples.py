@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import nelbo
-from nelbo.pictures.grids import grid
+from nelbo.views.grids import grid
 
 COLUMNS = 14
 

@@ -16,17 +16,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import nelbo
-from nelbo.comparison import incomparable
+from nelbo.checkpoints.record import provenance
+from nelbo.config.comparison import incomparable
 from nelbo.data import mnist
 from nelbo.data.module import ONCE_FOR_TEST_ARRAY
 from nelbo.data.noise import Draws
 from nelbo.data.protocols import PROTOCOLS
 from nelbo.errors import NelboError
-from nelbo.loading import provenance
 from nelbo.messages.words import arguments, print_help
 from nelbo.models import VAE
-from nelbo.pictures.grids import square
 from nelbo.pictures.scatter import draw_codes
+from nelbo.views.grids import square
 
 KEYS = ("vae", "autoencoder", "out")
 USAGE = f"usage: python scripts/contrast.py {' '.join(f'{key}=...' for key in KEYS)}"

@@ -23,21 +23,23 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 
-from nelbo.build import build
-from nelbo.checks import allowed_targets
-from nelbo.cli import USAGE_ERROR, explain, hydra_options, register_resolvers
-from nelbo.console import make_console, print_table
+from nelbo.commands.resolvers import register_resolvers
+from nelbo.composing.compat import hydra_options
+from nelbo.composing.script import Script
+from nelbo.config.build import build
+from nelbo.config.checks import allowed_targets
 from nelbo.data.arrays import UNLABELLED
 from nelbo.data.catalogue import CATALOGUE
 from nelbo.data.fetch import cache_directory
 from nelbo.data.protocols import PROTOCOLS
 from nelbo.data.store import damage, stores
-from nelbo.errors import ConfigError, NelboError, first_line
-from nelbo.messages.configs import Script
+from nelbo.errors import USAGE_ERROR, ConfigError, NelboError, first_line
+from nelbo.messages.explain import explain
 from nelbo.messages.names import options_meant, question
 from nelbo.messages.words import print_help, usage
-from nelbo.pictures.grids import square
-from nelbo.streams import outlive_readers
+from nelbo.terminal.console import make_console, print_table
+from nelbo.terminal.streams import outlive_readers
+from nelbo.views.grids import square
 
 if TYPE_CHECKING:
     from nelbo.data.module import ImageData

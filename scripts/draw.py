@@ -10,11 +10,11 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from nelbo.cli import USAGE_ERROR, command
-from nelbo.errors import NelboError
+from nelbo.commands.main import command
+from nelbo.errors import USAGE_ERROR, NelboError
+from nelbo.finished.arguments import open_data, quote_runs
 from nelbo.messages.names import OTHER_OPTIONS
 from nelbo.messages.words import usage
-from nelbo.runs.arguments import open_data, quote_runs
 
 KINDS = sorted(file.stem for file in (Path(__file__).parents[1] / "conf" / "picture").glob("*.yaml"))
 OTHER_KINDS = OTHER_OPTIONS["picture"]
@@ -37,12 +37,12 @@ def draw(kind: str, plain: Mapping[str, Any]) -> Path:
     """
     import torch  # seconds to import, and --help needs none of it
 
-    from nelbo.build import build, user_prefixes
-    from nelbo.distributions.precision import IEEE, float32
+    from nelbo.config.build import build, user_prefixes
     from nelbo.errors import ConfigError, integer, path, positive_integer
+    from nelbo.finished.run import FinishedRun, torch_device
+    from nelbo.numerics.precision import IEEE, float32
     from nelbo.pictures import Images, Picture, Scene
     from nelbo.pictures.files import check, save
-    from nelbo.runs.finished import FinishedRun, torch_device
 
     if plain["threads"] is not None:
         torch.set_num_threads(positive_integer("threads", plain["threads"]))

@@ -4,14 +4,14 @@ import sys
 
 from omegaconf import DictConfig, OmegaConf
 
-from nelbo.cli import command
-from nelbo.runs.arguments import open_data, quote_runs
+from nelbo.commands.main import command
+from nelbo.finished.arguments import open_data, quote_runs
 
 
 @command(config_path="../conf", config_name="evaluate", trains=False)
 def main(config: DictConfig) -> None:
     """Measure what the config says."""
-    from nelbo.runs.evaluate import evaluate  # seconds to import, and --help needs none of it
+    from nelbo.finished.evaluate import evaluate  # seconds to import, and --help needs none of it
 
     evaluate(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from nelbo.cli import USAGE_ERROR
-from nelbo.errors import NelboError
+from nelbo.errors import USAGE_ERROR, NelboError
+from nelbo.finished.arguments import DATA, packages
 from nelbo.messages.words import arguments, print_help
-from nelbo.runs.arguments import DATA, packages
-from nelbo.streams import outlive_readers
+from nelbo.terminal.streams import outlive_readers
 
 USAGE = "usage: python scripts/replay.py bundle=FILE [allow_targets=[PACKAGE.,...]] [data.root=NEW]"
 NOT_REPRODUCED = 1
@@ -27,7 +26,7 @@ def main(typed: list[str]) -> None:
         given = arguments(typed, ["bundle"], ["allow_targets", DATA], USAGE)
         moved = {key.removeprefix(DATA): given.pop(key) for key in list(given) if key.startswith(DATA)}
         allow = packages(given.get("allow_targets", ""))
-        from nelbo.runs.replay import print_replay, replay  # seconds to import, and a usage needs none of it
+        from nelbo.finished.replay import print_replay, replay  # seconds to import, and a usage needs none of it
 
         done = replay(Path(given["bundle"]), allow, moved)
     except NelboError as error:

@@ -13,13 +13,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nelbo.cli import USAGE_ERROR
-from nelbo.errors import NelboError
+from nelbo.errors import USAGE_ERROR, NelboError
+from nelbo.finished.arguments import packages
 from nelbo.messages.words import arguments, print_help
-from nelbo.runs.arguments import packages
-from nelbo.streams import outlive_readers
 from nelbo.sweeps.live import LiveTable
-from nelbo.sweeps.report import say_best, write_report
+from nelbo.sweeps.report.write import say_best, write_report
+from nelbo.terminal.streams import outlive_readers
 
 USAGE = "usage: python scripts/report.py sweep=DIRECTORY [watch=true] [allow_targets=[PACKAGE.,...]]"
 SECONDS_BETWEEN_LOOKS = 1.0

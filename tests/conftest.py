@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.downloads import skip_without
-from tests.forks import ROOT, Done, forked
-from tests.server import running_server
-
-Train = Callable[..., Done]
+from tests.helpers.downloads import skip_without
+from tests.helpers.forks import Done, Train, forked
+from tests.helpers.server import running_server
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -39,18 +34,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of data sets."""
     monkeypatch.setenv("NELBO_DATA", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-def python(*arguments: str, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a script of the repository as a user would, its imports included; `forks.forked` is seconds faster."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
 
 
 @pytest.fixture

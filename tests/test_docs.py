@@ -8,9 +8,9 @@ import pytest
 
 from tests.faults import test_bad_config, test_kl_overflow, test_own_checkpoints
 from tests.faults import test_resume_exact as resume_exact
-from tests.faults.hostile import payloads
-from tests.faults.mutants import KINDS
-from tests.forks import ROOT
+from tests.helpers.forks import ROOT
+from tests.helpers.hostile import payloads
+from tests.helpers.mutants import KINDS
 
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()
 CHECKPOINTS = {

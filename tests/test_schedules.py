@@ -10,7 +10,7 @@ import torch
 from nelbo.errors import ConfigError
 from nelbo.heads import FixedGaussian
 from nelbo.schedules import Constant, Cosine, Cyclical, Linear, as_schedule
-from tests.factors import images, make_vae
+from tests.helpers.factors import images, make_vae
 
 
 def test_linear() -> None:

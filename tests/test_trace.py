@@ -9,7 +9,7 @@ from nelbo.distributions import DiagonalNormal
 from nelbo.models import VAE
 from nelbo.objectives import NegativeELBO
 from nelbo.trace import Latent, Trace
-from tests.factors import LATENT_DIM, images, make_vae
+from tests.helpers.factors import LATENT_DIM, images, make_vae
 
 
 def test_the_elbo_estimators_mean_is_the_integral_in_one_dimension() -> None:

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 
+USAGE_ERROR = 2
+"""The exit status of a command that a user can put right."""
+
 QUOTES = "quotes within quotes, as in \"KEY='2024'\""
 """What makes a text of a word that Hydra's grammar reads as something else."""
 
@@ -50,8 +53,8 @@ class Stopped(BaseException):
 class ConfigError(NelboError):
     """A config value that cannot be used: names the key, the value and the mend.
 
-    Constructors raise it with the bare name of their parameter; `nelbo.build` knows where in the config they stand and
-    puts that in front, once.
+    Constructors raise it with the bare name of their parameter; `nelbo.config.build` knows where in the config they
+    stand and puts that in front, once.
     """
 
     def __init__(self, key: str, value: object, mend: str, *, located: bool = False) -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
-from nelbo.collectives import Shares
 from nelbo.distributions import Delta, RelaxedOneHot, is_discrete
+from nelbo.numerics.collectives import Shares
 
 
 def unit_kl(q: Distribution, p: Distribution) -> Tensor:

@@ -12,15 +12,16 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nelbo.checks import CHECKS, check, select
-from nelbo.cli import hydra_options, register_resolvers
+from nelbo.commands.resolvers import register_resolvers
+from nelbo.composing.compat import hydra_options
+from nelbo.config.checks import CHECKS, check
+from nelbo.config.keys import select
+from nelbo.config.trainer_checks import LOGGER_OPTIONS
 from nelbo.data.fetch import cache_directory
 from nelbo.data.sets.mnist import MNIST_FILES
 from nelbo.errors import ConfigError
-from nelbo.trainer_checks import LOGGER_OPTIONS
-from tests.conftest import ROOT, Train, python
-from tests.downloads import needs
-from tests.forks import Done, train_all
+from tests.helpers.downloads import needs
+from tests.helpers.forks import ROOT, Done, Train, python, train_all
 
 CASES = {
     "model=conv_vea": "model=conv_vea: there is no such option; did you mean conv_vae? choose from autoencoder, "

@@ -19,9 +19,9 @@ from nelbo.data.fetch import RemoteFile, fetch
 from nelbo.data.origins import copy_member, copy_unpacked
 from nelbo.data.sets import cifar, mnist, published
 from nelbo.errors import DataError
-from tests.faults.children import Child
-from tests.faults.mutants import BATCH, KINDS, PIXELS, Local, forget_peak, peak, read_all
-from tests.server import archive
+from tests.helpers.children import Child
+from tests.helpers.mutants import BATCH, KINDS, PIXELS, Local, forget_peak, peak, read_all
+from tests.helpers.server import archive
 
 pytestmark = pytest.mark.usefixtures("cache")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures memory through Linux's /proc")

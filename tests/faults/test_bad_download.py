@@ -19,9 +19,9 @@ from nelbo.data.fetch import RemoteFile, fetch
 from nelbo.data.origins import Https
 from nelbo.data.store import damage, stores
 from nelbo.errors import DataError
-from tests.faults.children import Child
-from tests.pictures import folder, picture
-from tests.server import CONTENT, ENDED, PAGES, SHA256, archive, remote
+from tests.helpers.children import Child
+from tests.helpers.pictures import folder, picture
+from tests.helpers.server import CONTENT, ENDED, PAGES, SHA256, archive, remote
 
 KILLS = 8
 LARGE = os.urandom(4 << 20)

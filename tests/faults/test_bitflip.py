@@ -7,10 +7,10 @@ import random
 import zipfile
 from pathlib import Path
 
+from nelbo.checkpoints.record import read_checkpoint
 from nelbo.errors import CheckpointError
-from nelbo.loading import read_checkpoint
-from tests.faults.damage import NETS, finished
-from tests.interrupted import assert_same_run, differences, run
+from tests.helpers.damage import NETS, finished
+from tests.helpers.interrupted import assert_same_run, differences, run
 
 __all__ = ["finished"]
 FLIPS = 300

@@ -15,9 +15,9 @@ from nelbo.data import image_folder
 from nelbo.data.fetch import RemoteFile, fetch
 from nelbo.data.origins import Https
 from nelbo.data.store import Store
-from tests.faults.children import Child
-from tests.pictures import folder
-from tests.server import HITS, PAGES
+from tests.helpers.children import Child
+from tests.helpers.pictures import folder
+from tests.helpers.server import HITS, PAGES
 
 TRIES, PROCESSES = 3, 4
 CONTENT = os.urandom(2 << 20)

@@ -8,8 +8,8 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.faults.damage import NETS
-from tests.interrupted import assert_same_run, interrupted, rows, run
+from tests.helpers.damage import NETS
+from tests.helpers.interrupted import assert_same_run, interrupted, rows, run
 
 CHOSEN = [*NETS, "model.latent_dim=2", "trainer.max_epochs=3", "trainer.log_every_n_steps=2"]
 WATCHED = [*CHOSEN, "callbacks=default", "logger=tensorboard"]

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nelbo.loading import read_checkpoint
-from tests.forks import ROOT
-from tests.interrupted import SMALL
+from nelbo.checkpoints.record import read_checkpoint
+from tests.helpers.forks import ROOT
+from tests.helpers.interrupted import SMALL
+from tests.helpers.processes import alive, wait_for
 
 PATIENCE = 30.0
 LONG = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.batch_size=64", "trainer.max_epochs=10000")
@@ -53,23 +54,7 @@ def test_ddp_death(tmp_path: Path, signum: signal.Signals, rank: int) -> None:
     assert read_checkpoint(last)["global_step"] > 0
 
 
-def wait_for(condition: object, seconds: float) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
-
-
 def children(pid: int) -> list[int]:
     """Its child processes that run train.py."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(number) for number in found if b"train.py" in Path(f"/proc/{number}/cmdline").read_bytes()]
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"

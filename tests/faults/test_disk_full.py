@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from nelbo.checkpoints.record import read_checkpoint
 from nelbo.files import PARTIAL
-from nelbo.loading import read_checkpoint
-from tests.faults.damage import NETS
-from tests.forks import Done, forked
-from tests.interrupted import SMALL, assert_same_run, run
+from tests.helpers.damage import NETS
+from tests.helpers.forks import Done, forked
+from tests.helpers.interrupted import SMALL, assert_same_run, run
 
 CHOSEN = [*NETS, "trainer.max_epochs=2"]
 WATCHED = ["callbacks=default", "logger=tensorboard", "trainer.log_every_n_steps=1"]
@@ -26,7 +26,7 @@ def limited(folder: Path, incident: str, *overrides: str, **environment: str) ->
     into = (f"hydra.run.dir={folder}", "resume=auto")
     happened = str(folder.with_name("happened"))
     return forked(
-        "tests/faults/incidents.py", incident, *SMALL, *CHOSEN, *overrides, *into, HAPPENED=happened, **environment
+        "tests/helpers/incidents.py", incident, *SMALL, *CHOSEN, *overrides, *into, HAPPENED=happened, **environment
     )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from nelbo.loading import read_checkpoint
-from tests.interrupted import assert_same_run, differences, interrupted, rows, run
+from nelbo.checkpoints.record import read_checkpoint
+from tests.helpers.interrupted import assert_same_run, differences, interrupted, rows, run
 
 # Six steps an epoch.
 SELDOM = "trainer.check_val_every_n_epoch=5"
@@ -37,7 +37,7 @@ def step_of(folder: Path, name: str) -> int:
     return int(read_checkpoint(folder / "checkpoints" / f"{name}.ckpt")["global_step"])
 
 
-STOP_AFTER = "+callbacks.stop={{_target_:tests.ending.StopAfter{}}}"
+STOP_AFTER = "+callbacks.stop={{_target_:tests.helpers.ending.StopAfter{}}}"
 EARLY = "+callbacks.stop={_target_:pytorch_lightning.callbacks.EarlyStopping,monitor:val/nelbo,mode:max,patience:1}"
 ENDS: dict[str, tuple[list[str], int, float, str]] = {
     "max_steps": (["trainer.max_steps=9", "trainer.max_epochs=-1", SELDOM, *RATES], 9, 1.5, "max_steps"),

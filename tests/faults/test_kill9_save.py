@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from nelbo.checkpoints.io import AtomicCheckpointIO
+from nelbo.checkpoints.record import FORMAT, RECORD, read_checkpoint
 from nelbo.files import PARTIAL, sweep_partial
-from nelbo.loading import FORMAT, RECORD, read_checkpoint
-from nelbo.training.checkpoint_io import AtomicCheckpointIO
-from tests.faults.children import Child
+from tests.helpers.children import Child
 
 KILLS = 40
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interrupted import assert_same_run, interrupted, run
+from tests.helpers.interrupted import assert_same_run, interrupted, run
 
 
 @pytest.mark.parametrize(

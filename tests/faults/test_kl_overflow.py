@@ -15,8 +15,8 @@ from nelbo.heads.posterior import LOG_SCALE_BOUND, DiagonalNormalPosterior
 from nelbo.models import VAE
 from nelbo.objectives import NegativeELBO, Reconstruction
 from nelbo.training.callbacks.crash import Failure, failure
-from tests.diverging import Poke, Training, VAEModule
-from tests.factors import LIKELIHOODS, POSTERIORS, PRIORS, images, make_vae, refusal
+from tests.helpers.diverging import Poke, Training, VAEModule
+from tests.helpers.factors import LIKELIHOODS, POSTERIORS, PRIORS, images, make_vae, refusal
 
 PAIRS = [(posterior, prior) for posterior in POSTERIORS for prior in PRIORS if not refusal(posterior, prior)]
 # Learned numbers about the scale of a density, which no network bounds.
@@ -123,7 +123,7 @@ def test_how_far_the_bound_moves_log_sigma() -> None:
 def test_the_bound_biases_no_optimum(log_sigma: float) -> None:
     """The KL to the optimal posterior of a Gaussian, N(0, exp(2 log sigma)), is minimised exactly, bound or not.
 
-    tests/test_linear.py has the same for whole models, against the exact likelihood of probabilistic PCA.
+    tests/models/test_linear.py has the same for whole models, against the exact likelihood of probabilistic PCA.
     """
     head = DiagonalNormalPosterior((1,), 1)
     optimizer = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")

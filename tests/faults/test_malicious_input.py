@@ -19,15 +19,15 @@ import pytest
 import torch
 
 import nelbo
-from nelbo.build import MODEL_PREFIXES, RUN_PREFIXES, build, check_targets, user_prefixes
+from nelbo.checkpoints.record import read_checkpoint
+from nelbo.config.build import MODEL_PREFIXES, RUN_PREFIXES, build, check_targets, user_prefixes
 from nelbo.data import array_file
 from nelbo.data.origins import copy_member
 from nelbo.errors import CheckpointError, ConfigError, DataError, NelboError
-from nelbo.loading import read_checkpoint
-from nelbo.runs.finished import DATA_PREFIXES, FinishedRun
-from tests.faults.hostile import more_than_targets, payloads
-from tests.forks import ROOT, forked
-from tests.server import HITS, PAGES
+from nelbo.finished.run import DATA_PREFIXES, FinishedRun
+from tests.helpers.forks import ROOT, forked
+from tests.helpers.hostile import more_than_targets, payloads
+from tests.helpers.server import HITS, PAGES
 
 CHECKPOINT = ROOT / "tests" / "checkpoints" / "format-1" / "mlp_vae.ckpt"
 NAMES = ("torch.load", "numpy.load", "pathlib.Path.write_text", "shutil.copyfile", "builtins.open")
@@ -162,7 +162,7 @@ def test_malicious_input_pickles(tmp_path: Path, marker: Path, server: str, monk
     for override in ("0", "1"):
         monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", override)
         for file in files:
-            for reader in (nelbo.load, read_checkpoint, FinishedRun.open, nelbo.loading.provenance):
+            for reader in (nelbo.load, read_checkpoint, FinishedRun.open, nelbo.checkpoints.record.provenance):
                 with (
                     pytest.raises(CheckpointError, match=r"^[^\n]+: not a readable checkpoint: [^\n]+$"),
                     warnings.catch_warnings(action="ignore"),  # that torch obeys the variable: a user sees no error
@@ -170,7 +170,7 @@ def test_malicious_input_pickles(tmp_path: Path, marker: Path, server: str, monk
                     reader(file)
         address = f"{server}/evil.ckpt"
         for place in (address, Path(address), "file://" + str(files[1]), "s3://a/b", "hf://a/b", "FTP://a/b"):
-            for reader in (nelbo.load, read_checkpoint, FinishedRun.open, nelbo.loading.provenance):
+            for reader in (nelbo.load, read_checkpoint, FinishedRun.open, nelbo.checkpoints.record.provenance):
                 with pytest.raises(CheckpointError, match="local files only"):
                     reader(place)
         assert not HITS["/evil.ckpt"] and not marker.exists()

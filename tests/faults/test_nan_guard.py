@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from nelbo.runs.replay import replay
-from tests.forks import ROOT, forked, train_all
+from nelbo.finished.replay import replay
+from tests.helpers.forks import ROOT, forked, train_all
 
 SMALL = ["model=mlp_vae", "data=digits", "trainer.max_epochs=3", "callbacks=none", "logger=none"]
 HOSTILE = {
@@ -69,7 +69,7 @@ RANK = """
 import sys
 from pathlib import Path
 from nelbo.errors import Diverged
-from tests.diverging import Poke, Training, infinite_kl, infinite_loss
+from tests.helpers.diverging import Poke, Training, infinite_kl, infinite_loss
 
 rank, folder, change = int(sys.argv[1]), Path(sys.argv[2]), {"loss": infinite_loss, "kl": infinite_kl}[sys.argv[3]]
 poke = Poke(change, *([2] if rank == 1 else []))

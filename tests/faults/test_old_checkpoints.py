@@ -20,11 +20,11 @@ import pytest
 import torch
 
 import nelbo
+from nelbo.checkpoints.record import FORMAT, FORMATS, provenance, read_checkpoint
 from nelbo.data import digits
 from nelbo.errors import CheckpointError
-from nelbo.loading import FORMAT, FORMATS, provenance, read_checkpoint
-from nelbo.resume import newest
-from tests.forks import ROOT
+from nelbo.running.resume import newest
+from tests.helpers.forks import ROOT
 
 HOME = ROOT / "tests" / "checkpoints"
 FILES = sorted(HOME.glob("format-*/*.ckpt"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nelbo.files import PARTIAL
-from tests.interrupted import assert_same_run, run
+from tests.helpers.interrupted import assert_same_run, run
 
 EPOCHS = ["trainer.max_epochs=2", "logger=tensorboard"]
 

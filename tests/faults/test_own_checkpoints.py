@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import nelbo
-from tests.forks import ROOT, forked
+from tests.helpers.forks import ROOT, forked
 
 SMALL = ("model=mlp_vae", "data=digits", "trainer=smoke", "logger=none", "callbacks=none")
 NEEDS = {

@@ -12,9 +12,9 @@ import pytest
 from nelbo.data import image_folder
 from nelbo.data.fetch import fetch
 from nelbo.errors import DataError
-from tests.faults.children import Child
-from tests.pictures import folder
-from tests.server import CONTENT, remote
+from tests.helpers.children import Child
+from tests.helpers.pictures import folder
+from tests.helpers.server import CONTENT, remote
 
 NOBODY = 65534
 demoted = pytest.mark.skipif(os.getuid() != 0, reason="needs to become a user who may not write")

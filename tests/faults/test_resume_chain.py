@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.interrupted import assert_same_run, interrupted, run
+from tests.helpers.interrupted import assert_same_run, interrupted, run
 
 FAULTS = ("train:4:SIGTERM", "train:2:SIGTERM", "validation:2:SIGTERM", "train:1:SIGTERM", "train:3:SIGKILL")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.interrupted import assert_same_run, interrupted, rows, run
+from tests.helpers.interrupted import assert_same_run, interrupted, rows, run
 
 EPOCHS = "trainer.max_epochs=3"
 PIXELS = np.random.default_rng(0).integers(0, 256, (699, 8, 8), dtype=np.uint8)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nelbo.directory import locked
-from tests.faults.children import Child
-from tests.faults.damage import NETS
-from tests.forks import forked
-from tests.interrupted import SMALL, assert_same_run, run
+from nelbo.running.directory import locked
+from tests.helpers.children import Child
+from tests.helpers.damage import NETS
+from tests.helpers.forks import forked
+from tests.helpers.interrupted import SMALL, assert_same_run, run
 
 STARTS = 8
 CHOSEN = [*NETS, "trainer.max_epochs=2"]
@@ -20,7 +20,7 @@ CHOSEN = [*NETS, "trainer.max_epochs=2"]
 def test_same_second(tmp_path: Path) -> None:
     """Eight starts, for all of which it is the same second, and eight directories."""
     smoke = (*SMALL, *NETS, "trainer=smoke")
-    done = forked("tests/faults/incidents.py", "nowhere:0:", *smoke, IN=str(tmp_path), STARTS=str(STARTS))
+    done = forked("tests/helpers/incidents.py", "nowhere:0:", *smoke, IN=str(tmp_path), STARTS=str(STARTS))
     assert done.returncode == 0, done.stderr
     (second,) = {path.parent.name.rpartition("-")[0] for path in tmp_path.glob("outputs/2026-01-02/*/metrics.json")}
     assert second == "03-04-05"
@@ -56,7 +56,7 @@ def test_same_second_twice(tmp_path: Path) -> None:
     assert run(whole, logged).returncode == 0
     assert run(parts, logged, "train:9:SIGTERM").returncode == 143
     into = (f"hydra.run.dir={parts}", "resume=auto")
-    done = forked("tests/faults/incidents.py", "nowhere:0:", *SMALL, *logged, *into, CLOCK="-3600")
+    done = forked("tests/helpers/incidents.py", "nowhere:0:", *SMALL, *logged, *into, CLOCK="-3600")
     assert done.returncode == 0, done.stderr
     assert_same_run(whole, parts)
     steps = {}

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch.distributed
 
-from nelbo.loading import read_checkpoint
+from nelbo.checkpoints.record import read_checkpoint
 from nelbo.training.signals import Signals
-from tests.downloads import needs
-from tests.faults.children import Child
-from tests.faults.damage import NETS
-from tests.faults.test_ddp_death import alive, wait_for
-from tests.forks import Done, forked
-from tests.interrupted import SMALL, assert_same_run, run
+from tests.helpers.children import Child
+from tests.helpers.damage import NETS
+from tests.helpers.downloads import needs
+from tests.helpers.forks import Done, forked
+from tests.helpers.interrupted import SMALL, assert_same_run, run
+from tests.helpers.processes import alive, wait_for
 
 CHOSEN = [*NETS, "trainer.max_epochs=2"]
 SECONDS = 5.0
@@ -27,7 +27,7 @@ def stopped(folder: Path, incident: str, *overrides: str) -> tuple[Done, float]:
     """A run with an incident, and the seconds from that to its end."""
     happened = folder.with_name("happened")
     into = (f"hydra.run.dir={folder}", "resume=auto")
-    done = forked("tests/faults/incidents.py", incident, *overrides, *into, HAPPENED=str(happened))
+    done = forked("tests/helpers/incidents.py", incident, *overrides, *into, HAPPENED=str(happened))
     return done, time.time() - happened.stat().st_mtime
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from nelbo.loading import read_checkpoint
-from tests.faults.damage import NETS
-from tests.forks import Done, forked
-from tests.interrupted import SMALL, assert_same_run, differences
-from tests.sweeps import records, results
+from nelbo.checkpoints.record import read_checkpoint
+from tests.helpers.damage import NETS
+from tests.helpers.forks import Done, forked
+from tests.helpers.interrupted import SMALL, assert_same_run, differences
+from tests.helpers.sweeps import records, results
 
 CHOSEN = (*SMALL, *NETS, "trainer.max_epochs=2")
 CELLS = (*CHOSEN, "seed=1,2,3")
@@ -22,7 +22,7 @@ CELLS = (*CHOSEN, "seed=1,2,3")
 
 def incident(folder: Path, what: str, *overrides: str, **environment: str) -> Done:
     happened = str(folder / "happened")
-    return forked("tests/faults/incidents.py", what, *overrides, IN=str(folder), HAPPENED=happened, **environment)
+    return forked("tests/helpers/incidents.py", what, *overrides, IN=str(folder), HAPPENED=happened, **environment)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import python
+from tests.helpers.forks import python
 
 
 @pytest.mark.slow

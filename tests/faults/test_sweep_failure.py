@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweeps import SMALL, records, results, sweep
+from tests.helpers.sweeps import SMALL, records, results, sweep
 
 SIX = "model.latent_dim=2,3,4,5,6,7"
 
@@ -18,7 +18,7 @@ def test_sweep_failure(tmp_path: Path, launcher: str) -> None:
     faults, folder = tmp_path / "faults", tmp_path / "sweep"
     faults.touch()
     overrides = (*SMALL, SIX, f"hydra/launcher={launcher}")
-    done = sweep(folder, *overrides, script="tests/faulty.py", FAULTS=str(faults))
+    done = sweep(folder, *overrides, script="tests/helpers/faulty.py", FAULTS=str(faults))
     assert done.returncode == 2, done.stderr
     summary = done.stderr[done.stderr.rindex("failed model.latent_dim=2") :]
     assert "error: RuntimeError: out of luck" in summary and "error: exited with status 7" in summary
@@ -31,7 +31,7 @@ def test_sweep_failure(tmp_path: Path, launcher: str) -> None:
 
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")}
     faults.unlink()
-    again = sweep(folder, *overrides, script="tests/faulty.py", FAULTS=str(faults))
+    again = sweep(folder, *overrides, script="tests/helpers/faulty.py", FAULTS=str(faults))
     assert again.returncode == 0, again.stderr
     assert re.search(r"6 cells, 3 to run", again.stderr) and len(results(folder)) == 6
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nelbo.checkpoints.record import read_checkpoint
 from nelbo.errors import CheckpointError
-from nelbo.loading import read_checkpoint
-from tests.faults.damage import finished
+from tests.helpers.damage import finished
 
 __all__ = ["finished"]
 CUTS = 200

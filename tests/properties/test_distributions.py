@@ -26,7 +26,7 @@ from nelbo.distributions import (
     temper,
     two_means,
 )
-from tests.properties.extremes import (
+from tests.helpers.extremes import (
     FAR,
     LEVELS,
     MIXTURES,

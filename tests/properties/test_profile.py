@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.forks import ROOT
+from tests.helpers.forks import ROOT
 
 
 @pytest.mark.parametrize(("profile", "expected"), [("fixed", "True 200"), ("random", "False 2000")])

@@ -23,7 +23,7 @@ from nelbo.data.sets.idx import read_idx
 from nelbo.data.sets.pictures import read_picture
 from nelbo.data.store import read_store
 from nelbo.errors import ConfigError, DataError
-from tests.faults.mutants import KINDS, read_part, whole
+from tests.helpers.mutants import KINDS, read_part, whole
 from tests.properties import MORE, in_one_folder
 
 few = settings(in_one_folder, max_examples=60 * MORE)

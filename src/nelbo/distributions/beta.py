@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Beta, Distribution, constraints
 
 from nelbo.distributions.pixels import EVENT_DIMENSIONS
-from nelbo.distributions.precision import finest
+from nelbo.numerics.precision import finest
 
 
 class BetaPixels(Distribution):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily
 
 from nelbo.distributions.normal import DiagonalNormal, FullNormal
-from nelbo.distributions.precision import finest
+from nelbo.numerics.precision import finest
 
 LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
 """Of the density of N(0, 1)."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, register_kl
 
-from nelbo.distributions.precision import finest
+from nelbo.numerics.precision import finest
 
 
 class DiagonalNormal(Independent[Normal]):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nelbo.distributions.precision import finest
 from nelbo.evaluation.hmc import evaluator, transition
 from nelbo.models import VAE
+from nelbo.numerics.precision import finest
 
 STEEPNESS = 4.0
 """Of the sigmoid schedule: delta of Wu et al. 2017."""

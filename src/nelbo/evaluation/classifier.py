@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nelbo.evaluation.measure import Split, Subject
-from nelbo.randomness import isolated
+from nelbo.numerics.randomness import isolated
 
 VERSION = 1
 """Of architecture and training together; to be raised with every change of them, for it is part of a file's name."""

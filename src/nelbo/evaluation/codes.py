@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nelbo.distributions import mean_of
 from nelbo.evaluation.measure import Subject
-from nelbo.pictures.codes import features
+from nelbo.views.codes import features
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -74,7 +74,7 @@ class Collapse(Measure):
             else:
                 findings.warnings.append("collapse: since when is not known, the run wrote no KL per unit")
             findings.warnings.append(verdict(subject, len(active), inactive, theory))
-        from nelbo.pictures.units import draw_units  # brings matplotlib
+        from nelbo.views.units import draw_units  # brings matplotlib
 
         linear = None if theory is None else (theory.eigenvalues, theory.level, theory.worth, theory.spectrum.is_whole)
         findings.pictures["collapse"] = draw_units(kl, variances, ACTIVE_VARIANCE, *(linear or ()))

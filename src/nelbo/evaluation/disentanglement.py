@@ -56,7 +56,7 @@ class Disentanglement(Measure):
             NoMeaning: if fewer than two factors are known and vary, too few images share a value, no unit is active, or
                 z are classes.
         """
-        from nelbo.pictures.factors import draw_information  # brings matplotlib
+        from nelbo.views.factors import draw_information  # brings matplotlib
 
         require_vectors(subject, "disentanglement", "and the scores are of numbers")
         factors, columns = varied_factors(subject, self.limit)

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from nelbo.distributions import sample_with_density
-from nelbo.distributions.precision import finest
 from nelbo.errors import at_most, number, positive_integer
 from nelbo.evaluation.importance import CHUNK_PIXELS, importance
 from nelbo.evaluation.likelihood import add_tail, require_density, require_vectors
 from nelbo.evaluation.measure import Findings, Measure, Subject, mean_and_error
 from nelbo.evaluation.refinement import fit
 from nelbo.models import VAE
+from nelbo.numerics.precision import finest
 from nelbo.trace import Latent
 
 SHARE = 50

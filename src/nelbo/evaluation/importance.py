@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from nelbo.distributions import sample_with_density
-from nelbo.distributions.precision import IEEE, finest, float32
 from nelbo.errors import positive_integer
 from nelbo.evaluation.pareto import FEWEST, pareto_shape, tail_size
 from nelbo.models import VAE
+from nelbo.numerics.precision import IEEE, finest, float32
 
 CHUNK_PIXELS = 800_000
 """Images x samples x pixels that are decoded at once: 3 MB, which stays in a processor's cache."""

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from nelbo.distributions import Flow, sample_with_density
-from nelbo.distributions.precision import finest
 from nelbo.errors import at_most, positive_integer
 from nelbo.evaluation.likelihood import require_density
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, spread
 from nelbo.evaluation.pairs import over_images
 from nelbo.metrics.information import Estimates, sums
+from nelbo.numerics.precision import finest
 from nelbo.trace import Latent
 
 SATURATED = 1.0

@@ -19,14 +19,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from nelbo.distributions.precision import IEEE, float32
 from nelbo.errors import NelboError
 from nelbo.evaluation.processes import Processes
 from nelbo.models import VAE
-from nelbo.pictures.picture import Images
-from nelbo.pictures.picture import spread as spread
-from nelbo.randomness import isolated
+from nelbo.numerics.precision import IEEE, float32
+from nelbo.numerics.randomness import isolated
 from nelbo.trace import Trace
+from nelbo.views.images import Images
+from nelbo.views.images import spread as spread
 
 Scalar = float | int | str
 

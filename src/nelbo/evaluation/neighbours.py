@@ -11,7 +11,7 @@ from torch import Tensor
 from nelbo.errors import at_most, choice, number, positive_integer
 from nelbo.evaluation.generated import PIXELS, generate
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Scalar, Subject
-from nelbo.pictures.grids import grid
+from nelbo.views.grids import grid
 
 NEIGHBOURS, ROWS = 5, 10
 BLOCK = 1000

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from nelbo.distributions.precision import finest
+from nelbo.numerics.precision import finest
 
 FEWEST = 100
 """Importance samples below which the tail has too few to judge by."""

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from nelbo.distributions import two_means
-from nelbo.distributions.precision import finest
 from nelbo.errors import at_most, positive_integer
 from nelbo.evaluation.likelihood import add_bits_per_dim, require_vectors
 from nelbo.evaluation.measure import Findings, Measure, Subject
 from nelbo.metrics.moments import covariance, moments
 from nelbo.metrics.units import ACTIVE_VARIANCE
+from nelbo.numerics.precision import finest
 
 
 class ELBO(Measure):

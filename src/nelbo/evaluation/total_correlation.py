@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent
 
 from nelbo.distributions import sample_with_density
-from nelbo.distributions.precision import finest
 from nelbo.errors import at_most, positive_integer
 from nelbo.evaluation.likelihood import require_density
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, mean_and_error, spread
 from nelbo.evaluation.pairs import over_images
 from nelbo.metrics.information import Estimates, own_and_others
+from nelbo.numerics.precision import finest
 from nelbo.trace import Latent
 
 ELEMENTS = 2**18

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from nelbo.collectives import Shares
 from nelbo.distributions import NormalPixels
 from nelbo.heads.likelihood import Likelihood, variance_about
 from nelbo.nets import Projection
+from nelbo.numerics.collectives import Shares
 from nelbo.schedules import Schedule
 
 SIGMA_FLOOR = 1 / (255 * math.sqrt(12))

@@ -13,11 +13,11 @@ from torch import Tensor, distributed
 from torch.distributions import Distribution
 from torch.nn import functional
 
-from nelbo.collectives import several_processes
 from nelbo.distributions import Quantized
 from nelbo.errors import ConfigError, integer, number
 from nelbo.heads.posterior import Posterior
 from nelbo.nets import Projection
+from nelbo.numerics.collectives import several_processes
 
 
 class VectorQuantizedPosterior(Posterior):

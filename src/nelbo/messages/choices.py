@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nelbo.directory import quoted
+from nelbo.composing.script import AT_THE_TOP, Script, parsed
+from nelbo.config.quoting import quoted
+from nelbo.config.slots import SLOTS
 from nelbo.errors import ConfigError, NelboError, as_hydra_takes
-from nelbo.messages.configs import AT_THE_TOP, Script, parsed
 from nelbo.messages.names import options_meant, question
 from nelbo.messages.shell import for_shell
-from nelbo.slots import SLOTS
 
 LISTED = ("logger", "metrics")
 """Groups of which several options at once are usual."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from nelbo.directory import quoted
+from nelbo.composing.script import Script, parsed
+from nelbo.config.quoting import quoted
 from nelbo.errors import ConfigError, NelboError, as_hydra_takes
 from nelbo.messages.choices import LISTED, no_option, of_a_slot
-from nelbo.messages.configs import Script, parsed
 from nelbo.messages.keys import no_such_key, takes
 from nelbo.messages.shell import TO_TEXT, as_text, for_shell
 from nelbo.messages.targets import of_a_target

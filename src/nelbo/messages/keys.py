@@ -8,26 +8,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nelbo.build import RUN_PREFIXES, build
-from nelbo.checks import CHECKS
+from nelbo.composing.script import SCRIPTS, SPECIAL, Script, parsed, primary_keys
+from nelbo.config.build import RUN_PREFIXES, build
+from nelbo.config.checks import CHECKS
+from nelbo.config.keys import TYPED_KEYS
+from nelbo.config.trainer_checks import LAST_EPOCH, LOGGER_OPTIONS
 from nelbo.errors import ConfigError
-from nelbo.messages.configs import SCRIPTS, SPECIAL, Script, parsed, primary_keys
 from nelbo.messages.names import MOST, OTHER_KEYS, alike, meant, question, squeezed
 from nelbo.messages.shell import for_shell
 from nelbo.messages.values import below_a_value
-from nelbo.trainer_checks import LAST_EPOCH, LOGGER_OPTIONS
-
-TYPED_KEYS = (
-    "model.latent_dim",
-    "objective.beta",
-    "objective.num_samples",
-    "data.batch_size",
-    "data.validation_size",
-    "optimizer.lr",
-    "trainer.max_epochs",
-    "seed",
-)
-"""The keys that people type: in `--help`, in suggestions and in TensorBoard's hparams tab."""
 
 ALLOWED = (*RUN_PREFIXES, "nelbo.evaluation.", "nelbo.pictures.")
 LEAST_ALIKE_PARTS = 0.6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from nelbo.directory import quoted
+from nelbo.config.quoting import quoted
 
 MEANT_FOR_A_SHELL = frozenset("$`\\!\n")
 """What double quotes of a shell do not take as it stands, beside themselves."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from nelbo.build import RefusedTarget, import_failed
+from nelbo.config.build import RefusedTarget, import_failed
 from nelbo.errors import ConfigError
 
 REFUSED = re.compile(r"Target '([^']+)' is not in the Hydra execution whitelist.*full_key: (\S+)", re.DOTALL)

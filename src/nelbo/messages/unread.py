@@ -10,8 +10,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from nelbo.composing.script import AT_THE_TOP, Script, primary_keys
 from nelbo.errors import ConfigError, NelboError
-from nelbo.messages.configs import AT_THE_TOP, Script, primary_keys
 from nelbo.messages.keys import hint_for_key
 
 NOTHING_READS = "nothing reads this key"

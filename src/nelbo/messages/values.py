@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from nelbo.build import RUN_PREFIXES, build
-from nelbo.checks import CHECKS
+from nelbo.composing.script import Script, parsed
+from nelbo.config.build import RUN_PREFIXES, build
+from nelbo.config.checks import CHECKS
 from nelbo.errors import ConfigError, as_hydra_takes
-from nelbo.messages.configs import Script, parsed
 from nelbo.messages.shell import for_shell
 from nelbo.schedules import EXAMPLE, SCHEDULES
 

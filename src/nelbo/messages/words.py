@@ -12,10 +12,11 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
-from nelbo.directory import quoted
+from nelbo.composing.compat import hydra_options
+from nelbo.composing.script import Script, parsed
+from nelbo.config.quoting import quoted
 from nelbo.errors import ConfigError, NelboError
 from nelbo.messages.choices import check_choice
-from nelbo.messages.configs import Script, hydra_options, parsed
 from nelbo.messages.keys import likely_keys
 from nelbo.messages.names import meant, question, squeezed
 from nelbo.messages.shell import TO_TEXT, as_text, for_shell

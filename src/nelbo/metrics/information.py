@@ -16,8 +16,8 @@ from torch.distributions import Distribution
 from torchmetrics.utilities import dim_zero_cat
 
 from nelbo.distributions import DiagonalNormal, FullNormal, OneHots
-from nelbo.distributions.precision import finest
 from nelbo.metrics.base import TraceMetric
+from nelbo.numerics.precision import finest
 from nelbo.trace import Trace
 
 ELEMENTS = 2**23

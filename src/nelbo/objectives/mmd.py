@@ -12,8 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from nelbo.collectives import Shares
 from nelbo.errors import ConfigError, choice, number
+from nelbo.numerics.collectives import Shares
 from nelbo.objectives.objective import NEEDS_VECTORS, Loss, Objective, elbo_terms
 from nelbo.schedules import Schedule, as_schedule
 from nelbo.trace import Trace

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from nelbo.collectives import Shares
 from nelbo.errors import choice
+from nelbo.numerics.collectives import Shares
 from nelbo.objectives.objective import Loss, Objective, elbo_terms
 from nelbo.schedules import Schedule, as_schedule
 from nelbo.trace import Latent, Trace

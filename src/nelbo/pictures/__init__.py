@@ -2,11 +2,12 @@
 
 from nelbo.pictures.interpolation import Interpolation
 from nelbo.pictures.manifold import Manifold
-from nelbo.pictures.picture import Drawing, Images, Picture, Scene
+from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.posterior import Posterior
 from nelbo.pictures.reconstructions import Reconstructions
 from nelbo.pictures.samples import Samples
 from nelbo.pictures.traversal import Traversal
+from nelbo.views.images import Images
 
 __all__ = [
     "Drawing",

@@ -14,10 +14,10 @@ from torch import Tensor
 from nelbo.distributions import mean_of
 from nelbo.errors import ConfigError, integer
 from nelbo.models import VAE
-from nelbo.pictures.codes import code_of, has_classes
 from nelbo.pictures.latent import by_activity, prior_quantiles
 from nelbo.pictures.picture import Scene
 from nelbo.trace import unit_kl
+from nelbo.views.codes import code_of, has_classes
 
 EXAMPLES = 512
 

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from nelbo.errors import ConfigError, choice, integer, positive_integer
-from nelbo.pictures.grids import grid, joined
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.sheet import Sheet
 from nelbo.pictures.traversal import STEPS, back_and_forth, decode
+from nelbo.views.grids import grid, joined
 
 PATHS = ("linear", "spherical")
 SMALLEST_ANGLE = 1e-3

@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from nelbo.distributions import DiagonalNormal, StandardNormal, mean_of
 from nelbo.models import VAE
-from nelbo.pictures.codes import code_of, has_classes
-from nelbo.pictures.grids import grid, normal_quantiles
-from nelbo.pictures.picture import spread
 from nelbo.pictures.scatter import draw_codes
+from nelbo.views.codes import code_of, has_classes
+from nelbo.views.grids import grid, normal_quantiles
+from nelbo.views.images import spread
 
 PRIOR_SAMPLES = 2000
 MASS = (0.025, 0.975)
@@ -50,7 +50,7 @@ def aggregate_posterior(model: VAE, images: Tensor, labels: Tensor, classes: Seq
     """Means of q(z|x) coloured by label, and the prior: the circle that holds 95% of N(0, I), or samples of another."""
     from matplotlib.figure import Figure
 
-    from nelbo.pictures.figures import as_picture
+    from nelbo.views.figures import as_picture
 
     figure = Figure(figsize=(6.4, 6), dpi=100, layout="constrained")
     axes = figure.add_subplot()

@@ -11,11 +11,11 @@ import torch
 
 from nelbo.errors import ConfigError, positive_integer
 from nelbo.pictures.activity import ranking, require_units, start, unit_numbers
-from nelbo.pictures.grids import grid
 from nelbo.pictures.latent import plane, prior_quantiles
 from nelbo.pictures.picture import Drawing, Picture, Scene, image_index
 from nelbo.pictures.sheet import Sheet
 from nelbo.pictures.traversal import decode
+from nelbo.views.grids import grid
 
 
 class Manifold(Picture):

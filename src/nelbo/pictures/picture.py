@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from PIL import Image
@@ -17,20 +16,8 @@ from torch import Tensor
 
 from nelbo.errors import ConfigError, integer
 from nelbo.models import VAE
-from nelbo.pictures.codes import code_of, has_classes
-
-
-class Images(Protocol):
-    """The images of a split, as the model sees them."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, positions: Tensor) -> Tensor:
-        """The images at `positions` (B,): (B, C, H, W) in [0, 1]."""
-
-    @property
-    def labels(self) -> Tensor:
-        """All labels, (N,); -1 where there are none."""
+from nelbo.views.codes import code_of, has_classes
+from nelbo.views.images import Images, spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,13 +119,6 @@ class Picture(ABC):
         Raises:
             ConfigError: for what this model or these images do not have.
         """
-
-
-def spread(total: int, limit: int | None) -> Tensor:
-    """At most `limit` of `total` positions, evenly spread: sets are often sorted by difficulty."""
-    if limit is None or limit >= total:
-        return torch.arange(total)
-    return torch.arange(limit) * total // limit
 
 
 def image_index(image: int | None) -> int | None:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from nelbo.distributions import mean_of
 from nelbo.errors import ConfigError, choice, positive_integer
-from nelbo.pictures.codes import features
 from nelbo.pictures.latent import PRIOR_SAMPLES
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.projections import METHODS, Projection
 from nelbo.pictures.sheet import rendered
+from nelbo.views.codes import features
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 
 from nelbo.errors import positive_integer
-from nelbo.pictures.codes import code_of
-from nelbo.pictures.grids import grid, joined
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.sheet import Sheet
+from nelbo.views.codes import code_of
+from nelbo.views.grids import grid, joined
 
 
 class Reconstructions(Picture):

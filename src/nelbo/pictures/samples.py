@@ -9,9 +9,9 @@ import torch
 
 from nelbo.distributions import temper
 from nelbo.errors import choice, number, positive_integer
-from nelbo.pictures.grids import square
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.sheet import Sheet
+from nelbo.views.grids import square
 
 PIXELS = ("mean", "sample")
 

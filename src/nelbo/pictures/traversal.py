@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from nelbo.errors import at_most, positive_integer
 from nelbo.pictures.activity import Ranking, ranking, require_units, start, unit_numbers
-from nelbo.pictures.codes import has_classes
-from nelbo.pictures.grids import grid
 from nelbo.pictures.latent import moved, settings
 from nelbo.pictures.picture import Drawing, Picture, Scene, image_index
 from nelbo.pictures.sheet import Sheet, stacked
+from nelbo.views.codes import has_classes
+from nelbo.views.grids import grid
 
 STEPS = 24
 """Of a sweep in one direction."""

@@ -25,7 +25,7 @@ class DirectoryCallback(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Look, and end with exit status 2 if there is one."""
-        from nelbo.cli import USAGE_ERROR  # which imports the rest of this room
+        from nelbo.errors import USAGE_ERROR  # which imports the rest of this room
 
         try:
             folder, record = Path(str(config.hydra.run.dir)), config.hydra.output_subdir
@@ -45,9 +45,9 @@ class ReportCallback(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write, and say where."""
-        from nelbo.owner import living_owner
-        from nelbo.sweeps.cells import SWEEP, Plan
-        from nelbo.sweeps.report import say_best, write_report  # brings matplotlib, which a run can do without
+        from nelbo.directories.owner import living_owner
+        from nelbo.sweeps.cells.record import SWEEP, Plan
+        from nelbo.sweeps.report.write import say_best, write_report  # brings matplotlib, which a run can do without
 
         sweep = Path(str(config.hydra.sweep.dir)).absolute()
         if not Plan.read(sweep).cells:  # it was refused before its first cell, or is another sweeper's, without a plan

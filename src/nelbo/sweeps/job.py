@@ -19,19 +19,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nelbo.directory import METRICS
+from nelbo.config.identity import identity
+from nelbo.directories.names import METRICS
+from nelbo.directories.owner import Owned
 from nelbo.errors import NelboError, Pruned, Stopped, first_line
 from nelbo.files import read_json, write_json
-from nelbo.identity import identity
-from nelbo.owner import Owned
-from nelbo.report import headline
-from nelbo.sweeps.cells import (
-    RECORD,
-    SweepError,
-    cell_lock,
-    update_record,
-)
-from nelbo.sweeps.command import plain_command
+from nelbo.running.summary import headline
+from nelbo.sweeps.cells.command import plain_command
+from nelbo.sweeps.cells.record import RECORD, SweepError, cell_lock, update_record
 from nelbo.sweeps.machine import visible_gpus
 
 log = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from nelbo.console import make_console
-from nelbo.report import headline
-from nelbo.rewind import HISTORY
-from nelbo.sweeps.cells import STATES, VANISHED, Cell, cells_of, grouped_errors, read_cells
+from nelbo.directories.logs import HISTORY
+from nelbo.running.summary import headline
+from nelbo.sweeps.cells.record import STATES, VANISHED, Cell, cells_of, grouped_errors, read_cells
+from nelbo.terminal.console import make_console
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 0.5

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nelbo.errors import at_most, first_line
 from nelbo.files import read_json
-from nelbo.sweeps.cells import RECORD, SweepError, update_record
+from nelbo.sweeps.cells.record import RECORD, SweepError, update_record
 from nelbo.sweeps.job import needs_processes
 from nelbo.sweeps.machine import FORK, cores, visible_gpus
 
@@ -75,7 +75,7 @@ class LocalPool:
 
         A failed job is a `JobReturn` that says so. Whatever interrupts this call stops the cells first.
         """
-        import nelbo.run  # noqa: F401 # once, here, instead of seconds in every cell
+        import nelbo.running.fit  # noqa: F401 # once, here, instead of seconds in every cell
 
         setup_globals()
         free = self.slots(str(OmegaConf.select(config, "trainer.accelerator", default="auto")))

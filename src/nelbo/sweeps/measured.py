@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from nelbo.errors import ConfigError
-from nelbo.report import ROWS
+from nelbo.running.summary import ROWS
 
 SCORES = ("objective", *(key for key, *_ in ROWS))
 SPLITS = ("val", "test")

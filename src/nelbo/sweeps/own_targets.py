@@ -6,7 +6,7 @@ import hydra.utils
 from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
-from nelbo.build import user_prefixes
+from nelbo.config.build import user_prefixes
 
 
 class AllowTargets(Callback):

@@ -15,7 +15,7 @@ from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 
 from nelbo.errors import ConfigError, NelboError, choice, first_line, positive_integer
 from nelbo.files import write_json
-from nelbo.sweeps.cells import Cell, read_cells
+from nelbo.sweeps.cells.record import Cell, read_cells
 from nelbo.sweeps.measured import refuse_unknown
 from nelbo.sweeps.storage import without_secrets
 from nelbo.sweeps.sweep import Sweep

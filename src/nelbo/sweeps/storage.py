@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
 
-from nelbo.checks import STORAGE
+from nelbo.config.checks import STORAGE
 from nelbo.errors import ConfigError
 
 log = logging.getLogger(__name__)

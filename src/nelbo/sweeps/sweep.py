@@ -18,16 +18,27 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from nelbo.directory import quoted, refuse_files
+from nelbo.composing.script import Script
+from nelbo.config.identity import identity
+from nelbo.config.quoting import quoted
+from nelbo.directories.owner import Owned, Ownership, is_held, living_owner
 from nelbo.errors import ConfigError, Stopped, first_line
-from nelbo.identity import identity
-from nelbo.messages.configs import Script
 from nelbo.messages.unread import refuse_unread
-from nelbo.owner import Owned, Ownership, is_held, living_owner
-from nelbo.sweeps.cells import CELL, PLAN, SWEEP, VANISHED, Cell, Plan, SweepError, read_cells, update_record
+from nelbo.running.directory import refuse_files
+from nelbo.sweeps.cells.names import cell_name
+from nelbo.sweeps.cells.record import (
+    CELL,
+    PLAN,
+    SWEEP,
+    VANISHED,
+    Cell,
+    Plan,
+    SweepError,
+    read_cells,
+    update_record,
+)
 from nelbo.sweeps.job import plain_config
 from nelbo.sweeps.live import LiveTable
-from nelbo.sweeps.names import cell_name
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 1.0

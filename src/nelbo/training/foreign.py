@@ -11,7 +11,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Checkpoint, GradientAccumulationScheduler, LearningRateMonitor
 
-from nelbo.build import REFUSALS
+from nelbo.config.build import REFUSALS
 from nelbo.errors import ConfigError, NelboError
 
 OURS, LIGHTNINGS = "nelbo.", "pytorch_lightning."

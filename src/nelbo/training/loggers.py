@@ -11,7 +11,7 @@ from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning import loggers
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
-from nelbo.rewind import HISTORY, UNIT_HISTORY
+from nelbo.directories.logs import HISTORY, UNIT_HISTORY
 
 __all__ = ["CSVLogger"]
 

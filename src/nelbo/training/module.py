@@ -15,14 +15,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
-from nelbo.build import Factory
-from nelbo.collectives import Shares
-from nelbo.distributions.precision import IEEE, float32
-from nelbo.loading import FORMAT, RECORD
+from nelbo.checkpoints.record import FORMAT, RECORD
+from nelbo.config.build import Factory
 from nelbo.metrics import ExampleMean, KLPerUnit, standard_metrics
 from nelbo.models import VAE
+from nelbo.numerics.collectives import Shares
+from nelbo.numerics.precision import IEEE, float32
+from nelbo.numerics.randomness import isolated
 from nelbo.objectives import Objective
-from nelbo.randomness import isolated
 from nelbo.trace import Trace
 from nelbo.training import schedulers
 from nelbo.training.foreign import go_on_accumulating

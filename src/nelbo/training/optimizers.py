@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from nelbo.build import Factory, build
+from nelbo.config.build import Factory, build
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from nelbo.data.module import ImageData
 from nelbo.errors import ConfigError
 from nelbo.models import VAE
+from nelbo.numerics.randomness import isolated
 from nelbo.objectives import Objective
-from nelbo.randomness import isolated
 from nelbo.trace import Trace
 
 EXAMPLES = 2

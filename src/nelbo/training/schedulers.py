@@ -19,9 +19,9 @@ from pytorch_lightning.utilities.types import LRSchedulerConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau, SequentialLR
 
-from nelbo.build import Factory
+from nelbo.config.build import Factory
+from nelbo.config.trainer_checks import STEP_COUNTS, TOTALS
 from nelbo.errors import ConfigError
-from nelbo.trainer_checks import STEP_COUNTS, TOTALS
 
 RATES = ("base_lr", "max_lr")
 """Options of torch's cyclic schedulers that replace the optimiser's learning rate."""

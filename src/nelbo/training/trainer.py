@@ -16,11 +16,11 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
-from nelbo.build import build
+from nelbo.checkpoints.io import AtomicCheckpointIO
+from nelbo.config.build import build
+from nelbo.config.trainer_checks import named_loggers
 from nelbo.errors import ConfigError, NelboError, first_line
-from nelbo.trainer_checks import named_loggers
 from nelbo.training.callbacks.checkpoints import MONITOR
-from nelbo.training.checkpoint_io import AtomicCheckpointIO
 from nelbo.training.foreign import check_callbacks
 from nelbo.training.module import VAEModule
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nelbo.directory import quoted
+from nelbo.checkpoints.record import RECORD, checkpoint_file, read_checkpoint
+from nelbo.config.identity import content
+from nelbo.config.quoting import quoted
 from nelbo.errors import CheckpointError, ConfigError
-from nelbo.identity import content
-from nelbo.loading import RECORD, checkpoint_file, read_checkpoint
 
 log = logging.getLogger(__name__)
 MOST_NAMES = 20

@@ -5,13 +5,13 @@ from nelbo.training.callbacks.dashboard import Dashboard
 from nelbo.training.callbacks.guard import Guard
 from nelbo.training.callbacks.history import History
 from nelbo.training.callbacks.latents import LatentUnits, Projector
+from nelbo.training.callbacks.model_table import ModelTable
 from nelbo.training.callbacks.pictures import Pictures
 from nelbo.training.callbacks.progress import EpochLines, ProgressBar
 from nelbo.training.callbacks.pruning import Pruning
 from nelbo.training.callbacks.random_states import RandomStates
 from nelbo.training.callbacks.scalars import Throughput, TrainingScalars
 from nelbo.training.callbacks.strips import Strips
-from nelbo.training.callbacks.summary import ModelTable
 
 __all__ = [
     "Checkpoints",

@@ -15,8 +15,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from nelbo.directories.logs import lengths
 from nelbo.errors import Stopped
-from nelbo.rewind import lengths
 from nelbo.training.callbacks.ending import BY_CONFIG, Ending
 from nelbo.training.signals import Signals
 

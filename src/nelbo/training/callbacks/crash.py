@@ -16,12 +16,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from nelbo.checkpoints.environment import environment
 from nelbo.data.loader import Batches
-from nelbo.directory import CRASHES
-from nelbo.environment import environment
+from nelbo.directories.names import CRASHES
 from nelbo.files import atomic
-from nelbo.training.callbacks.board import data_of
 from nelbo.training.callbacks.random_states import last_bits
+from nelbo.training.callbacks.writer import data_of
 
 CRASH = "nelbo_crash"
 """The bundle's key for its format number."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.tensorboard.summary import hparams
 
-from nelbo.training.callbacks.board import writers
+from nelbo.training.callbacks.writer import writers
 from nelbo.training.module import VAEModule
 
 LAYOUT = {

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nelbo.errors import ConfigError, Diverged, first_line, number
-from nelbo.randomness import torch_states
+from nelbo.numerics.randomness import torch_states
 from nelbo.training.callbacks.checkpoints import MONITOR
 from nelbo.training.callbacks.crash import FOLDER, Failure, Start, failure, write_bundle
 from nelbo.training.module import VAEModule

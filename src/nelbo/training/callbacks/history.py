@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
-from nelbo.rewind import HISTORY, UNIT_HISTORY
+from nelbo.directories.logs import HISTORY, UNIT_HISTORY
 
 
 class History(pl.Callback):

@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from nelbo.distributions import mean_of
 from nelbo.errors import positive_integer
-from nelbo.pictures.codes import features
-from nelbo.training.callbacks.board import data_of, model_of, writers
+from nelbo.training.callbacks.writer import data_of, model_of, writers
 from nelbo.training.module import VAEModule
+from nelbo.views.codes import features
 
 THUMBNAIL = 64
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from nelbo.data.module import ImageData
 from nelbo.errors import positive_integer
 from nelbo.models import VAE
-from nelbo.pictures.grids import square
+from nelbo.numerics.randomness import isolated
 from nelbo.pictures.latent import aggregate_posterior, manifold, reconstructions, traversals
-from nelbo.randomness import isolated
-from nelbo.training.callbacks.board import data_of, model_of, writers
+from nelbo.training.callbacks.writer import data_of, model_of, writers
+from nelbo.views.grids import square
 
 COLUMNS = 8
 TRAVERSED_UNITS, TRAVERSED_EXAMPLES = 8, 512

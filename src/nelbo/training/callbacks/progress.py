@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.table import Column
 from torch import Tensor
 
-from nelbo.console import make_console
+from nelbo.terminal.console import make_console
 from nelbo.training.callbacks.scalars import Throughput
 from nelbo.training.module import VAEModule
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from nelbo.checks import STORAGE
+from nelbo.config.checks import STORAGE
 from nelbo.errors import NelboError, Pruned
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from nelbo.randomness import restore, states
+from nelbo.numerics.randomness import restore, states
 
 log = logging.getLogger(__name__)
 KEY = "random_states"

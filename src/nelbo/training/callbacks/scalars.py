@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nelbo.metrics import ActiveUnits
-from nelbo.randomness import isolated
+from nelbo.numerics.randomness import isolated
 from nelbo.trace import Trace
 from nelbo.training.clock import Clock, is_first_process, over_processes
 from nelbo.training.module import VAEModule

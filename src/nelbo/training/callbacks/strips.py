@@ -8,10 +8,10 @@ import pytorch_lightning as pl
 import torch
 
 from nelbo.errors import positive_integer
-from nelbo.pictures.codes import code_of
-from nelbo.pictures.grids import grid, save_png
-from nelbo.randomness import isolated
-from nelbo.training.callbacks.board import data_of, model_of
+from nelbo.numerics.randomness import isolated
+from nelbo.training.callbacks.writer import data_of, model_of
+from nelbo.views.codes import code_of
+from nelbo.views.grids import grid, save_png
 
 STRIPS = ("samples", "reconstructions")
 SEED = 0

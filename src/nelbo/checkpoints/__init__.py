@@ -1,0 +1,1 @@
+"""Checkpoint files: written, read, checked, and turned back into models."""

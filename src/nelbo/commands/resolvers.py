@@ -1,0 +1,38 @@
+"""The functions that the configs call as `${name:...}`."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import omegaconf
+from omegaconf import DictConfig, OmegaConf
+
+from nelbo.running.directory import run_directory
+from nelbo.sweeps.cells.names import directory_name
+from nelbo.sweeps.job import plain_config
+
+
+def register_resolvers() -> None:
+    """What the configs need to name run directories, and to cap one number by another."""
+    # OmegaConf 2.4 renamed it.
+    old = omegaconf.__version__.startswith("2.3.")
+    register = OmegaConf.register_new_resolver if old else OmegaConf.register_resolver
+    # Runs that start in the same second must not share a directory.
+    register("token", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+    register("directory_name", directory_name, replace=True)
+    register("at_most", _at_most, replace=True)
+    register("run_directory", _run_directory, replace=True)
+
+
+def _run_directory(outputs: str, resume: Any, fresh: str, *, _root_: DictConfig) -> str:
+    """What the config needs to go on in the directory of a run."""
+    return str(run_directory(Path(outputs), resume, fresh, lambda: plain_config(_root_)))
+
+
+def _at_most(most: int, limit: object) -> object:
+    """What a measure that is slow by itself takes of a limit on all measures; what is no number it refuses itself."""
+    if limit is None:
+        return most
+    return min(most, limit) if isinstance(limit, int) and not isinstance(limit, bool) else limit

@@ -1,0 +1,1 @@
+"""The directory of a run: names of its files, who owns it, how long its logs are."""

@@ -1,0 +1,212 @@
+"""`python scripts/evaluate.py run=...`: measures of finished runs, one after another."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import distributed
+
+from nelbo import __version__
+from nelbo.checkpoints.environment import environment
+from nelbo.config.build import build, user_prefixes
+from nelbo.errors import ConfigError, NelboError, at_most, integer, positive_integer
+from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NoMeaning, Subject
+from nelbo.evaluation.processes import Processes
+from nelbo.finished.compare import compare
+from nelbo.finished.dashboard import show
+from nelbo.finished.durations import Durations
+from nelbo.finished.evaluation_file import Results
+from nelbo.finished.out import Out
+from nelbo.finished.run import FinishedRun
+from nelbo.finished.score_table import print_comparison, print_results
+from nelbo.terminal.console import make_console
+
+MEASURE_PREFIXES = ("nelbo.evaluation.",)
+INTERRUPTED = 130
+
+
+def evaluate(plain: Mapping[str, Any]) -> None:
+    """Measure what `plain`, conf/evaluate.yaml composed, asks for; print it, and write it into the runs' directories.
+
+    Raises:
+        NelboError: for anything that the user can mend.
+    """
+    if plain["threads"] is not None:
+        torch.set_num_threads(positive_integer("threads", plain["threads"]))
+    # Before those that take them: what is named is what was typed.
+    at_most("limit", plain["limit"])
+    positive_integer("num_samples", plain["num_samples"])
+    allow = user_prefixes("allow_targets", plain["allow_targets"])
+    measures = build(plain["metrics"], "metrics", (*MEASURE_PREFIXES, *allow))
+    check_measures(measures, plain)
+    paths = [plain["run"]] if isinstance(plain["run"], str) else plain["run"]
+    if not isinstance(paths, list) or not paths or not all(isinstance(run, str) for run in paths):
+        raise ConfigError("run", paths, "must be a run's directory or checkpoint, or a list: run=[a,b]", located=True)
+    out = Out.check(plain["out"], len(paths))
+    runs = [FinishedRun.open(run, allow, plain["data"], key="run") for run in paths]
+    with joined_processes() as processes, watched(processes) as (watch, durations):
+        given = {"split": plain["split"], "device": plain["device"], "processes": processes, "watch": watch}
+        given["expect"] = durations.expect
+        given |= {
+            "seed": integer("seed", plain["seed"], minimum=0, maximum=2**32 - 1),
+            "batch_size": positive_integer("batch_size", plain["batch_size"]),
+        }
+        subjects = [run.subject(name=name, **given) for run, name in zip(runs, names(paths), strict=True)]
+        evaluations = [
+            Evaluation(run, subject, plain, out.folder(run, subject.name))
+            for run, subject in zip(runs, subjects, strict=True)
+        ]
+        try:
+            for evaluation in evaluations:
+                for name, measure in measures.items():
+                    if isinstance(measure, Measure):
+                        durations.begin()
+                        evaluation.take(name, measure)
+            for name, measure in measures.items():
+                if isinstance(measure, JointMeasure):
+                    durations.begin()
+                    take_jointly(name, measure, evaluations)
+        except KeyboardInterrupt:
+            print("interrupted: what was measured before is in evaluation.json", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+    if processes.rank:
+        return
+    if not any(evaluation.found for evaluation in evaluations):
+        raise NelboError(f"nothing was measured: {'; '.join(dict.fromkeys(evaluations[0].left_out))}")
+    for evaluation in evaluations:
+        print_results(evaluation)
+    if len(evaluations) > 1:
+        comparison = compare({item.subject.name: item.results for item in evaluations})
+        print_comparison(comparison, out.comparison)
+
+
+class Evaluation:
+    """What was found of one run in this call.
+
+    Args:
+        run: whose files it reads and writes.
+        subject: what is measured.
+        plain: the composed config.
+        folder: where its results go.
+    """
+
+    def __init__(self, run: FinishedRun, subject: Subject, plain: Mapping[str, Any], folder: Path) -> None:
+        self.run, self.subject, self.plain, self.folder = run, subject, plain, folder
+        self.found: dict[str, Findings] = {}
+        self.left_out: list[str] = []
+        self.pictures: list[Path] = []
+        facts = {
+            **subject.data,
+            "split": subject.split,
+            "checkpoint": run.file.name,
+            "checkpoint_sha256": subject.checkpoint,
+            "checkpoint_step": run.step,
+            "evaluation_seed": subject.seed,
+            "nelbo_version": __version__,
+        }
+        self.results = Results(folder, facts)
+        self.environment = environment(subject.device, subject.processes.count)
+
+    def take(self, name: str, measure: Measure) -> None:
+        """Measure, and write what was found at once: a later measure may take hours, and may fail."""
+        started = time.perf_counter()
+        try:
+            findings = measure(self.subject)
+        except NoMeaning as reason:
+            self.left_out.append(str(reason))
+            return
+        self.keep(name, findings, time.perf_counter() - started)
+
+    def keep(self, name: str, findings: Findings, seconds: float) -> None:
+        """Write what a measure found."""
+        self.found[name] = findings
+        if self.subject.processes.rank == 0:
+            self.results.add(name, findings, self.plain["metrics"][name], seconds, self.environment)
+            self.pictures += show(self.folder, self.subject.split, findings, self.run.step)
+
+
+def take_jointly(name: str, measure: JointMeasure, evaluations: Sequence[Evaluation]) -> None:
+    """What needs several runs."""
+    started = time.perf_counter()
+    try:
+        found = measure([evaluation.subject for evaluation in evaluations])
+    except NoMeaning as reason:
+        evaluations[0].left_out.append(str(reason))
+        return
+    for evaluation, findings in zip(evaluations, found, strict=True):
+        evaluation.keep(name, findings, time.perf_counter() - started)
+
+
+def check_measures(measures: object, plain: Mapping[str, Any]) -> None:
+    """Refuse what is no measure.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if not isinstance(measures, dict) or not measures:
+        raise ConfigError("metrics", "[]", "asks for nothing; for instance metrics=[nll,elbo]", located=True)
+    for name, measure in measures.items():
+        if not isinstance(measure, Measure | JointMeasure):
+            target = plain["metrics"][name]
+            raise ConfigError(f"metrics.{name}", target, "is not a measure of nelbo.evaluation", located=True)
+
+
+def names(paths: Sequence[str]) -> list[str]:
+    """What to call runs: their directories, without what all paths have in common."""
+    folders = [os.path.abspath(run) for run in paths]
+    if len(folders) == 1:
+        return [Path(folders[0]).name]
+    common = os.path.commonpath(folders)
+    found = [os.path.relpath(folder, common) if folder != common else Path(folder).name for folder in folders]
+    return [name if found.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(found, 1)]
+
+
+@contextmanager
+def joined_processes() -> Iterator[Processes]:
+    """The processes that torchrun started, or this one alone."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes()
+        return
+    distributed.init_process_group("gloo")  # what is exchanged lies on the CPU, whatever the device of the models
+    try:
+        yield Processes(distributed.get_rank(), count)
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def watched(processes: Processes) -> Iterator[tuple[Any, Durations]]:
+    """A progress bar for each task, with the time left, where somebody looks; and a line for each that takes long.
+
+    Of several processes the first one says it.
+    """
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = make_console(stderr=True, soft_wrap=False)
+    visible = processes.rank == 0 and console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not visible) as progress:
+        shown: dict[str, Any] = {}
+
+        def say(line: str) -> None:
+            if processes.rank == 0:
+                progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+        durations = Durations(say)
+
+        def watch(task: str, done: int, total: int) -> None:
+            durations.watch(task, done, total)
+            if task not in shown:
+                shown[task] = progress.add_task(task, total=total)
+            progress.update(shown[task], completed=done, total=total)
+            if done >= total:
+                progress.remove_task(shown.pop(task))
+
+        yield watch, durations

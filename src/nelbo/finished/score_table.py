@@ -1,0 +1,87 @@
+"""Evaluations for a person."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from nelbo.files import write_json
+from nelbo.finished.compare import Cell, Comparison
+from nelbo.finished.evaluation_file import JSON, without_infinities
+from nelbo.terminal.console import make_console, print_side_by_side, print_table
+
+if TYPE_CHECKING:
+    from nelbo.finished.evaluate import Evaluation
+
+LONGEST = 40
+
+
+def print_results(evaluation: Evaluation) -> None:
+    """What was found in this call; what was left out, and what a reader must know."""
+    results, subject = evaluation.results, evaluation.subject
+    console = make_console()
+    if evaluation.found:
+        images = f"{len(subject.images):,} {subject.split} images"
+        title = f"{subject.name}: {subject.data['data']} ({subject.data['protocol']}), {images}; nats an image"
+        table = Table(title=title)
+        for name, justify in (("measure", "left"), ("value", "right"), ("standard error", "left")):
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        for measure, findings in evaluation.found.items():
+            table.add_row(measure, style="bold")
+            for key, value in findings.values.items():
+                if key.endswith("_se") and key.removesuffix("_se") in findings.values:
+                    continue
+                error = findings.values.get(f"{key}_se")
+                told = "" if error is None else f"± {in_digits(error)}"
+                table.add_row(f"  {key}", in_digits(value), told)
+            table.add_section()
+        print_table(table, console)
+    for warning in dict.fromkeys(line for findings in evaluation.found.values() for line in findings.warnings):
+        console.print(f"note       {warning}", highlight=False, markup=False)
+    for reason in evaluation.left_out:
+        console.print(f"left out   {reason}", highlight=False, markup=False)
+    if evaluation.found:
+        console.print(f"written    {os.path.relpath(results.folder / JSON)}", highlight=False, markup=False)
+    for picture in evaluation.pictures:
+        console.print(f"see        {os.path.relpath(picture)}", highlight=False, markup=False)
+
+
+def print_comparison(comparison: Comparison, out: Path | None) -> None:
+    """Runs side by side; written to `out` too, if that is a path."""
+    console = make_console()
+    rows = [[key, *map(in_cell, cells)] for key, cells in comparison.rows.items()]
+    title = f"values; differences to {comparison.runs[0]} on the same images"
+    print_side_by_side(title, comparison.runs, rows, console)
+    for note in comparison.notes:
+        console.print(f"note       {note}", highlight=False, markup=False)
+    if out is not None:
+        write_json(out, without_infinities(comparison.plain()))
+        console.print(f"written    {out}", highlight=False, markup=False)
+
+
+def in_cell(cell: Cell | None) -> str:
+    """A value with its error, and below it the difference with its own."""
+    if cell is None:
+        return "-"
+    lines = [in_digits(cell.value) + (f" ± {in_digits(cell.error)}" if cell.error is not None else "")]
+    if cell.difference is not None:
+        error = f" ± {in_digits(cell.difference_error)}" if cell.difference_error is not None else ""
+        sign = "+" if cell.difference >= 0 else ""
+        lines.append(f"({sign}{in_digits(cell.difference)}{error})")
+    return "\n".join(lines)
+
+
+def in_digits(value: object) -> str:
+    """A value for the eye: whole numbers as they are, others to at least three digits, texts cut."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not isinstance(value, float):
+        text = str(value)
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    return f"{value:,.{min(6, max(2, 2 - math.floor(math.log10(abs(value)))))}f}"

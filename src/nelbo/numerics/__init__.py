@@ -1,0 +1,1 @@
+"""Random states, floating-point precision, and sums over processes."""

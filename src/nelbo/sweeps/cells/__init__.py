@@ -1,0 +1,1 @@
+"""A cell of a sweep: its record, its name, its values and its command."""

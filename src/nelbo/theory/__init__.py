@@ -1,0 +1,1 @@
+"""Exact answers for linear models, on tensors."""

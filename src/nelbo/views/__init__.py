@@ -1,0 +1,1 @@
+"""How codes and images are shown: what evaluation and pictures both use."""

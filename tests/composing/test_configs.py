@@ -1,0 +1,196 @@
+"""Every option of every group composes, builds and knows all of its keys; a default lives once."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from nelbo.commands.resolvers import register_resolvers
+from nelbo.composing.compat import hydra_options
+from nelbo.config.build import Factory, build
+from nelbo.config.checks import CHECKS
+from nelbo.config.keys import TYPED_KEYS, select
+from nelbo.config.trainer_keys import REFUSED
+from nelbo.evaluation.extractors import Extractor
+from nelbo.evaluation.measure import JointMeasure, Measure
+from nelbo.pictures import Picture
+from nelbo.running.fit import resolve
+from tests.helpers.factors import CODE_POSTERIORS, CODE_PRIORS
+from tests.helpers.forks import ROOT
+
+CONF = ROOT / "conf"
+OPTIONS = sorted(
+    (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.rglob("*.yaml") if path.parent != CONF
+)
+if importlib.util.find_spec("optuna") is None:  # without the sweep extra: its sampler's config is the plugin's
+    OPTIONS = [option for option in OPTIONS if option not in (("hydra/sweeper", "optuna"), ("sweep", "optuna_elbo"))]
+FINISHED = {"metrics": "evaluate", "extractor": "evaluate", "picture": "draw"}
+"""Groups of the primary configs that read finished runs."""
+
+READERS = [(group, option) for group, option in OPTIONS if group in FINISHED]
+OPTIONS = [(group, option) for group, option in OPTIONS if group not in FINISHED]
+MODELS = [option for group, option in OPTIONS if group == "model"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra_configs() -> Iterator[None]:
+    register_resolvers()
+    with initialize_config_dir(config_dir=str(CONF), **hydra_options()):
+        yield
+
+
+def plain(*overrides: str) -> dict[str, Any]:
+    return resolve(compose("config", overrides=list(overrides)))
+
+
+def reader(group: str, option: str) -> dict[str, Any]:
+    """A config of evaluate.py or draw.py with this option."""
+    chosen = f"{group}=[{option}]" if group == "metrics" else f"{group}={option}"
+    overrides = ["run=somewhere", chosen, *(["extractor.weights=file"] if option == "inception" else [])]
+    found = OmegaConf.to_container(compose(FINISHED[group], overrides=overrides), resolve=True, throw_on_missing=True)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+NEEDED = {
+    ("data", "image_folder"): ["data.root=folder", "data.levels=256"],
+    ("data", "arrays"): ["data.path=file.npy", "data.shape=[1,28,28]", "data.levels=256"],
+    ("data", "huggingface"): ["data.name=set", "data.levels=256"],
+    ("scheduler", "exponential"): ["scheduler.gamma=0.999"],
+    **{("posterior", posterior): ["prior=uniform"] for posterior in CODE_POSTERIORS},
+    **{("prior", prior): ["posterior=categorical"] for prior in CODE_PRIORS},
+}
+"""What has no default, and what an option goes together with alone."""
+
+
+def override(group: str, option: str) -> list[str]:
+    return [f"{group}={option}", *NEEDED.get((group, option), [])]
+
+
+def targets(spec: object, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a `_target_`, and where it stands."""
+    children = spec.items() if isinstance(spec, dict) else enumerate(spec) if isinstance(spec, list) else ()
+    if isinstance(spec, dict) and "_target_" in spec:
+        yield path, spec
+    for key, value in children:
+        yield from targets(value, f"{path}.{key}")
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_builds(group: str, option: str) -> None:
+    config = plain(*(["data=digits"] if group != "data" else []), *override(group, option))
+    for key in ("data", "model", "objective", "optimizer", "scheduler", "callbacks", "logger"):
+        build(config[key], key)
+    assert isinstance(build(config["trainer"], "trainer"), Factory)
+
+
+@pytest.mark.parametrize(("group", "option"), [option for option in READERS if option != ("extractor", "inception")])
+def test_every_measure_and_picture_composes_and_builds(group: str, option: str) -> None:
+    config = reader(group, option)
+    built = build(config[group], group, ("nelbo.evaluation.", "nelbo.pictures."))
+    assert isinstance(built[option] if group == "metrics" else built, Measure | JointMeasure | Extractor | Picture)
+
+
+def test_the_help_of_evaluate_names_every_metric() -> None:
+    told = (CONF / "evaluate.yaml").read_text()
+    for group, option in READERS:
+        assert group == "picture" or f"  {option} " in told, option
+
+
+@pytest.mark.parametrize(("group", "option"), [*OPTIONS, *READERS])
+def test_defaults_live_once(group: str, option: str) -> None:
+    """A knob shown in YAML has no default in Python, except where the class is another library's."""
+    config = reader(group, option) if group in FINISHED else plain(*override(group, option))
+    for path, spec in targets(config):
+        module, _, name = spec["_target_"].rpartition(".")
+        if not module.startswith("nelbo"):
+            continue
+        target = getattr(importlib.import_module(module), name)
+        if inspect.isclass(target):
+            maker = next(base for base in target.__mro__ if "__init__" in vars(base))
+            if not maker.__module__.startswith("nelbo"):  # it takes what another library's class takes
+                continue
+        parameters = dict(inspect.signature(target).parameters)
+        if name == "ImageData":  # what its source takes may stand beside it
+            source = getattr(importlib.import_module("nelbo.data"), spec["source"]["_target_"].rpartition(".")[2])
+            parameters = dict(inspect.signature(source).parameters) | parameters
+        for key in spec.keys() - {"_target_", "_partial_"}:
+            assert key in parameters, f"{path}.{key} is unknown to {name}"
+            assert parameters[key].default is inspect.Parameter.empty, f"{path}.{key} has a default in {name} too"
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("data", [option for group, option in OPTIONS if group == "data"])
+def test_every_model_fits_every_data_set(model: str, data: str) -> None:
+    config = plain(f"model={model}", *override("data", data), "model.latent_dim=4")
+    vae, objective = build(config["model"], "model"), build(config["objective"], "objective")
+    x = torch.rand(3, *config["data"]["shape"]).round()
+    trace = vae.trace(x, objective.num_samples)
+    objective.check(trace)
+    assert objective(trace, 0).total.isfinite()
+
+
+def test_data_bring_their_likelihood_and_the_command_line_wins() -> None:
+    def likelihood(*overrides: str) -> str:
+        return str(plain(*overrides)["model"]["likelihood"]["_target_"]).rpartition(".")[2]
+
+    assert likelihood("data=mnist") == likelihood("data=digits") == "LearnedGaussian"
+    assert likelihood("data=binarized_mnist") == likelihood("data=omniglot") == "Bernoulli"
+    assert likelihood("data=cifar10") == likelihood("data=svhn") == "DiscretizedLogistic"
+    assert likelihood("data=cifar10", "likelihood=gaussian") == "LearnedGaussian"
+    assert likelihood("data=binarized_mnist", "likelihood=continuous_bernoulli") == "ContinuousBernoulli"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_models_bring_their_budget_and_smoke_and_the_command_line_win(model: str) -> None:
+    config = plain(f"model={model}")
+    assert config["trainer"]["max_epochs"] is None and config["budget"]["epochs"] > 1
+    assert config["optimizer"]["lr"] == config["budget"]["lr"]
+    assert config["data"]["batch_size"] == config["budget"]["batch_size"]
+    smoke = plain(f"model={model}", "trainer=smoke")
+    assert smoke["trainer"]["max_epochs"] == 1 and smoke["trainer"]["limit_train_batches"] == 5
+    typed = plain(f"model={model}", "trainer=smoke", "trainer.max_epochs=3", "optimizer.lr=0.1", "data.batch_size=7")
+    assert (typed["trainer"]["max_epochs"], typed["optimizer"]["lr"], typed["data"]["batch_size"]) == (3, 0.1, 7)
+
+
+def test_natural_images_bring_their_latents_and_the_command_line_wins() -> None:
+    assert plain("data=mnist")["model"]["latent_dim"] == 8
+    assert plain("data=cifar10")["model"]["latent_dim"] == plain("data=cifar100")["model"]["latent_dim"] == 512
+    assert plain("data=cifar10", "model.latent_dim=3")["model"]["latent_dim"] == 3
+    assert plain("data=cifar10")["budget"]["epochs"] == 24
+    assert plain("data=cifar10", "model=mlp_vae", "budget=linear")["budget"]["epochs"] == 1000
+    assert plain("data=cifar10", "trainer=smoke")["trainer"]["max_epochs"] == 1
+
+
+def test_every_option_of_the_trainer_is_a_checked_key_or_refused_with_a_reason() -> None:
+    shipped = plain("model=mlp_vae")["trainer"].keys() - {"_target_", "_partial_"}
+    assert shipped | REFUSED.keys() == set(inspect.signature(pl.Trainer).parameters) and not shipped & REFUSED.keys()
+    assert {f"trainer.{key}" for key in shipped | REFUSED.keys()} <= CHECKS.keys()
+
+
+def test_levels_follow_the_data() -> None:
+    for data, levels in (("mnist", 256), ("digits", 17), ("binarized_mnist", 2), ("cifar10", 256)):
+        config = plain(f"data={data}", "likelihood=discretized_logistic")
+        assert config["model"]["likelihood"]["levels"] == levels
+
+
+def test_the_keys_that_people_type_exist() -> None:
+    config = plain()
+    for key in TYPED_KEYS:
+        parent, _, name = key.rpartition(".")
+        assert name in (select(config, parent) if parent else config), key
+
+
+@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "sweep"])
+def test_a_sweep_sets_nothing_but_what_is_swept(option: str) -> None:
+    """So that a cell's own overrides make it again without the sweep."""
+    assert plain(f"sweep={option}") == plain()

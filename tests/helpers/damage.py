@@ -1,0 +1,21 @@
+"""A checkpoint of a real run, to be damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.interrupted import run
+
+NETS = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "model.latent_dim=4")
+"""So small that much of a checkpoint is not weights."""
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run of one epoch."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    done = run(folder, [*NETS, "trainer.max_epochs=1"])
+    assert done.returncode == 0, done.stderr
+    return folder

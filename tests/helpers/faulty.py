@@ -1,0 +1,32 @@
+"""train.py, but for as long as the file $FAULTS exists some jobs end badly: 2 latents raise, 3 exit, 4 are killed.
+
+Of several Slurm tasks only the first one raises.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from nelbo.commands.main import command
+
+
+@command(config_path=str(Path(__file__).parents[2] / "conf"), config_name="config")
+def main(config: DictConfig) -> float:
+    """Run what the config says, or do not."""
+    from nelbo.running.fit import run
+
+    fault = config.model.latent_dim if Path(os.environ["FAULTS"]).exists() else 0
+    if fault == 2 and os.environ.get("SLURM_PROCID", "0") == "0":
+        raise RuntimeError("out of luck")
+    if fault == 3:
+        sys.exit(7)
+    if fault == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Runs scripts in forks of one process that imported everything, which saves each of them the seconds of its imports.
+
+That process is `python -m tests.helpers.forks`. It reads a line of JSON for each run and answers with its exit status.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 600
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run said and how it ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Train = Callable[..., Done]
+"""The fixture `train`: takes overrides, and variables of the environment by name."""
+
+
+def python(*arguments: str, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the repository as a user would, its imports included; `forked` is seconds faster."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@functools.cache
+def parent() -> subprocess.Popen[str]:
+    """The process that forks. It ends with this one, however that ends: its pipe is closed then."""
+    command = [sys.executable, "-m", "tests.helpers.forks"]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(process.communicate)
+    return process
+
+
+def forked(script: str, *arguments: str, **environment: str) -> Done:
+    """Run a script as `python` does, in a fork.
+
+    A process of its own is needed where a variable is read at import, or its command line is looked at from outside.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return _ask(script, arguments, {**os.environ, **environment}, Path(folder, "run"))
+
+
+def train_all(runs: Mapping[str, list[str]], folder: Path, script: str = "train.py") -> dict[str, Done]:
+    """Run all of them, one after another; their output stays in the folder as NAME.out and NAME.err."""
+    return {name: _ask(script, arguments, dict(os.environ), folder / name) for name, arguments in runs.items()}
+
+
+def _ask(script: str, arguments: Sequence[str], environment: dict[str, str], to: Path) -> Done:
+    server = parent()
+    assert server.stdin is not None and server.stdout is not None
+    json.dump({"script": script, "arguments": arguments, "environment": environment, "to": str(to)}, server.stdin)
+    print(file=server.stdin, flush=True)
+    status = int(server.stdout.readline())
+    return Done(status, *(Path(f"{to}.{name}").read_text() for name in ("out", "err")))
+
+
+def become(script: str, arguments: list[str], environment: dict[str, str], to: str) -> int:
+    """Be a run of a script, as a shell would start it with its output sent to files."""
+    signal.alarm(TIMEOUT)
+    for stream, file in enumerate((os.devnull, f"{to}.out", f"{to}.err")):
+        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC), stream)
+    os.environ.clear()
+    os.environ.update(environment)
+    tempfile.tempdir = None  # of $TMPDIR, which an import may have asked for
+    sys.argv = [script, *arguments]
+    file = os.path.abspath(script)
+    sys.path[0] = os.path.dirname(file)
+    sys.modules["__main__"] = module = ModuleType("__main__")
+    module.__file__ = file  # absolute, while argv and the code's own name are as typed: runpy has no such mixture
+    try:
+        exec(compile(Path(script).read_text(), script, "exec"), module.__dict__)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def main() -> None:
+    import sklearn.datasets  # noqa: F401 # of data=digits
+
+    import nelbo.finished.evaluate  # noqa: F401
+
+    gc.freeze()
+    for line in sys.stdin:
+        process = os.fork()
+        if process == 0:
+            status = become(**json.loads(line))
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

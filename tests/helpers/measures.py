@@ -1,0 +1,96 @@
+"""All measures of conf/metrics, made small, and a subject that each of them has a meaning for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from nelbo.commands.resolvers import register_resolvers
+from nelbo.composing.compat import hydra_options
+from nelbo.config.build import build
+from nelbo.evaluation.extractors import Extraction, Extractor
+from nelbo.evaluation.measure import Findings, JointMeasure, Measure, Subject
+from nelbo.models import VAE
+from tests.helpers.factors import make_vae
+from tests.helpers.forks import ROOT
+from tests.helpers.gallery import digit_images
+from tests.helpers.subjects import make_subject
+
+NAMES = sorted(file.stem for file in (ROOT / "conf" / "metrics").glob("*.yaml"))
+SMALL = {
+    "num_samples": 4,
+    "metrics.ais.num_chains": 2,
+    "metrics.ais.num_temperatures": 4,
+    "metrics.ais.num_leapfrog_steps": 2,
+    "metrics.gaps.num_steps": 2,
+    "metrics.gaps.gradient_samples": 1,
+    "metrics.disentanglement.num_votes": 100,
+    "metrics.disentanglement.examples_per_vote": 4,
+    **{f"metrics.{name}.num_generated": 40 for name in ("fid", "kid", "prdc", "neighbours")},
+    "metrics.kid.subsets": 3,
+    "metrics.kid.subset_size": 5,
+    "metrics.prdc.k": 2,
+}
+
+
+class Pixels(Extractor):
+    """Pixels as they are, in place of a classifier that would have to be trained."""
+
+    identity = "pixels"
+
+    def prepare(self, subject: Subject) -> Extraction:
+        return Extraction(lambda x: x.flatten(1), {"extractor": "pixels", "extractor_sha256": ""})
+
+
+def make_measures(*overrides: str) -> dict[str, Measure | JointMeasure]:
+    """Every measure as `scripts/evaluate.py` makes it, small."""
+    register_resolvers()
+    typed = ["run=somewhere", f"metrics=[{','.join(NAMES)}]", *(f"{key}={value}" for key, value in SMALL.items())]
+    with initialize_config_dir(str(ROOT / "conf"), **hydra_options()):
+        plain: Any = OmegaConf.to_container(compose("evaluate", overrides=[*typed, *overrides]), resolve=True)
+    measures: dict[str, Measure | JointMeasure] = build(plain["metrics"], "metrics", ("nelbo.evaluation.",))
+    for measure in measures.values():
+        if hasattr(measure, "extractor"):
+            measure.extractor = Pixels()
+    return measures
+
+
+def make_digits(model: VAE | None = None, *, test: int = 80, train: int = 120, **rest: Any) -> Subject:
+    """The digits with labels, which are two factors too, and a VAE whose units are active."""
+    train_images, train_labels, images, labels = digit_images()
+    factors = torch.stack([labels % 2, labels // 5], dim=1)[:test]
+    return make_subject(
+        active_vae() if model is None else model,
+        images[:test],
+        train_images[:train],
+        labels=labels[:test],
+        train_labels=train_labels[:train],
+        factors=factors,
+        **{"batch_size": 13, "config": {"objective": {"beta": 1.0}}, **rest},
+    )
+
+
+def active_vae() -> VAE:
+    """A VAE of the digits, not trained, whose means vary from image to image."""
+    model = make_vae(shape=(1, 8, 8))
+    with torch.no_grad():
+        for parameter in model.encoder.parameters():
+            parameter.mul_(3)
+    return model
+
+
+def taken(measure: Measure | JointMeasure, subject: Subject) -> Findings:
+    """What a measure finds; of several runs, of two that differ in their seed."""
+    if isinstance(measure, Measure):
+        return measure(subject)
+    return measure([subject, replace(subject, seed=1)])[0]
+
+
+def distinct(positions: list[Tensor]) -> int:
+    """How many different images were taken."""
+    return len(torch.cat(positions).unique())

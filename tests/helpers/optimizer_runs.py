@@ -1,0 +1,62 @@
+"""Short runs of an optimiser and its schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from nelbo.training.callbacks import RandomStates
+from tests.helpers.diverging import Training
+
+SMALL = ("data.batch_size=512", "trainer.max_epochs=4", "optimizer.lr=0.01", "budget.validate_every_n_epochs=1")
+"""Three steps an epoch."""
+
+
+WITHIN, AT_THE_END = (1, 2), (2, 0)
+"""Where runs go on: after five steps within the second epoch, and at its end."""
+
+
+class Watch(pl.callbacks.Checkpoint):
+    """Notes the rate of each step, and writes checkpoints: after a step within the second epoch, and at its end."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.folder, self.step = folder, step
+        self.rates: list[float] = []
+        self.betas: list[Any] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        (group,) = trainer.optimizers[0].param_groups
+        self.rates.append(group["lr"])
+        self.betas.append(group.get("betas", group.get("momentum")))
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.folder / f"{WITHIN}.ckpt")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch == 1:
+            trainer.save_checkpoint(self.folder / f"{AT_THE_END}.ckpt")
+
+
+class Run:
+    """A run of twelve steps, or what a run that goes on from a checkpoint does of them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *overrides: str,
+        callbacks: tuple[pl.Callback, ...] = (),
+        step: int = 5,
+        goes_on: Path | None = None,
+        at: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.folder, self.watch = folder, Watch(folder, step)
+        self.training = Training(folder, *SMALL, *overrides, callbacks=(*callbacks, self.watch, RandomStates()))
+        self.training.fit(goes_on / f"{at}.ckpt" if goes_on else None, at)
+
+    def end(self) -> dict[str, Any]:
+        """Weights, and what the optimiser remembers of each."""
+        (optimizer,) = self.training.trainer.optimizers
+        return {"model": self.training.module.state_dict(), "optimizer": optimizer.state_dict()["state"]}

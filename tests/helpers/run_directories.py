@@ -1,0 +1,20 @@
+"""Directories of runs, and what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.helpers.forks import Done, forked
+from tests.helpers.interrupted import SMALL
+
+ONE = ["trainer.max_epochs=1"]
+
+
+def fresh(folder: Path, *overrides: str) -> Done:
+    return forked("tests/helpers/stopping.py", "nowhere:0:SIGTERM", *SMALL, *ONE, *overrides, f"hydra.run.dir={folder}")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file that is not Hydra's, whose log and record of the command say what was tried."""
+    files = [path for path in folder.rglob("*") if path.is_file() and ".hydra" not in path.parts]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if path.name != "train.log"}

@@ -1,0 +1,252 @@
+"""Mutual information and KL(q(z) || p(z)) against closed forms."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Independent, Laplace, Normal
+
+from nelbo.distributions import DiagonalNormal, FullNormal, StandardNormal, sample_with_density
+from nelbo.errors import ConfigError
+from nelbo.evaluation import Information
+from nelbo.evaluation.measure import Findings, NoMeaning
+from nelbo.evaluation.processes import Processes
+from nelbo.heads.posterior import LOG_SCALE_BOUND
+from nelbo.metrics import MutualInformation
+from nelbo.metrics.information import Estimates, log_densities, sums
+from nelbo.models import VAE
+from nelbo.trace import Latent, Trace
+from tests.helpers.factors import LATENT_DIM, POSTERIORS, SHAPE, images, make_vae
+from tests.helpers.subjects import make_subject
+
+DENSITIES = [name for name in POSTERIORS if name != "deterministic"]
+
+
+def estimates(loc: Tensor, scale: Tensor, chunk: int = 64) -> Estimates:
+    """One code of each N(loc, scale^2), in parts of the distributions."""
+    z = DiagonalNormal(loc, scale).rsample()
+    own = torch.arange(len(z))
+    parts = [
+        sums(DiagonalNormal(loc[start : start + chunk], scale[start : start + chunk]), z, own - start)
+        for start in range(0, len(z), chunk)
+    ]
+    mine, others = torch.stack(parts).logsumexp(dim=0)
+    return Estimates(mine, others, len(z))
+
+
+def measure(model: VAE, x: Tensor, *, num_samples: int = 1, flow_limit: int = 50, **rest: object) -> Findings:
+    return Information(num_samples=num_samples, limit=None, flow_limit=flow_limit)(make_subject(model, x, **rest))
+
+
+def number(findings: Findings, key: str) -> float:
+    value = findings.values[key]
+    assert isinstance(value, float)
+    return value
+
+
+def test_separated_posteriors_tell_which_image_it_was() -> None:
+    found = estimates(100 * torch.arange(200.0).unsqueeze(1), torch.ones(200, 1))
+    torch.testing.assert_close(found.lower, torch.full((200,), math.log(200)).double())
+    assert found.upper.min() > 1000
+
+
+def test_one_posterior_for_all_tells_nothing() -> None:
+    found = estimates(torch.full((200, 3), 0.7), torch.full((200, 3), 0.4))
+    assert found.lower.abs().max() < 1e-9 and found.upper.abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("ratio", [0.5, 2.0])
+def test_the_bounds_hold_the_truth_of_gaussians(ratio: float) -> None:
+    """x ~ N(0, I), z|x ~ N(a x, s^2): I(x; z) = D/2 log(1 + a^2 / s^2). Bias of either bound falls as 1/N."""
+    s, dimensions = 0.3, 2
+    truth = 0.5 * dimensions * math.log(1 + ratio**2)
+    gaps = []
+    for count in (20, 4000):
+        repeats = 2000 // count or 1
+        found = [
+            estimates(ratio * s * torch.randn(count, dimensions), torch.full((count, dimensions), s))
+            for _ in range(repeats)
+        ]
+        lower, upper = (torch.cat([getattr(one, bound) for one in found]) for bound in ("lower", "upper"))
+        error = 4 * lower.std().item() / math.sqrt(len(lower))
+        assert lower.mean() < truth + error and upper.mean() > truth - error
+        assert lower.mean() < upper.mean()
+        gaps.append((upper.mean() - lower.mean()).item())
+    assert gaps[1] < 0.05 and gaps[1] < gaps[0] / 10
+    assert abs(lower.mean() - truth) < error + gaps[1]
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "full", "laplace"])
+def test_densities_of_all_pairs_are_those_of_each(kind: str) -> None:
+    """Narrow posteriors far from the origin, where products of matrices would cancel in float32."""
+    loc, scale = 50 + torch.randn(30, 4), (4 * torch.randn(30, 4) - 4).clamp(min=-LOG_SCALE_BOUND).exp()
+    factor = torch.diag_embed(scale) + 0.1 * torch.randn(30, 4, 4).tril(-1)
+    q = {
+        "diagonal": DiagonalNormal(loc, scale),
+        "full": FullNormal(loc, factor),
+        "laplace": Independent(Laplace(loc, scale), 1),
+    }[kind]
+    z = q.sample((2,)).flatten(0, 1)
+    naive = {
+        "diagonal": Independent(Normal(loc.double(), scale.double()), 1),
+        "full": torch.distributions.MultivariateNormal(loc.double(), scale_tril=factor.double()),
+        "laplace": Independent(Laplace(loc.double(), scale.double()), 1),
+    }[kind].log_prob(z.double().unsqueeze(1))
+    found = log_densities(q, z)
+    assert found.shape == (60, 30)
+    torch.testing.assert_close(found.double(), naive, rtol=1e-5, atol=1e-4)
+    own = torch.arange(60) % 30  # those near their own mean have most to lose
+    torch.testing.assert_close(
+        found[torch.arange(60), own].double(), naive[torch.arange(60), own], rtol=1e-5, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("posterior", DENSITIES)
+def test_sums_are_those_of_the_whole_matrix(posterior: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few codes at a time, over two parts of the distributions, with two codes an image."""
+    monkeypatch.setattr("nelbo.metrics.information.ELEMENTS", 60)
+    model, x = make_vae(posterior=posterior), images(count=9)
+    own = torch.arange(9).repeat(2)
+    with torch.no_grad():
+        z = sample_with_density(model.encode(x), 2)[0].flatten(0, 1)
+        parts = [sums(model.encode(part), z, own - start) for start, part in ((0, x[:5]), (5, x[5:]))]
+        matrix = torch.stack([torch.cat([model.encode(one).log_prob(code[None]) for one in x.split(1)]) for code in z])
+    whose = torch.arange(9) == own.unsqueeze(1)
+    naive = torch.stack([matrix[whose], matrix.masked_fill(whose, -math.inf).logsumexp(dim=1)]).double()
+    torch.testing.assert_close(torch.stack(parts).logsumexp(dim=0), naive, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("posterior", DENSITIES)
+@pytest.mark.parametrize("prior", ["standard_normal", "mixture"])
+def test_the_rate_is_information_and_marginal_kl(posterior: str, prior: str) -> None:
+    findings = measure(make_vae(posterior=posterior, prior=prior), images(count=50), num_samples=20)
+    mutual, marginal, rate = (
+        number(findings, key) for key in ("mutual_information", "marginal_kl", "information_rate")
+    )
+    spread = (
+        findings.per_image["mutual_information"]
+        + findings.per_image["marginal_kl"]
+        - findings.per_image["information_rate"]
+    )
+    assert abs(mutual + marginal - rate) < 4 * spread.std().item() / math.sqrt(50) + 1e-5
+    assert 0 < mutual < number(findings, "mutual_information_limit") == math.log(50)
+    assert mutual < number(findings, "mutual_information_upper")
+
+
+def test_a_collapsed_posterior_leaves_only_the_marginal_kl() -> None:
+    model = make_vae()
+    with torch.no_grad():
+        for parameter in model.posterior.parameters():
+            parameter.zero_()
+        bias = model.posterior.project.layers[-1].bias  # type: ignore[union-attr, index]
+        bias[:LATENT_DIM], bias[LATENT_DIM:] = 0.5, -0.3  # type: ignore[index]
+        q = model.encode(images(count=1))
+        closed = torch.distributions.kl_divergence(q, StandardNormal(torch.zeros(LATENT_DIM))).item()
+    findings = measure(model, images(count=400), num_samples=10)
+    assert abs(number(findings, "mutual_information")) < 1e-6
+    assert abs(number(findings, "marginal_kl") - closed) < 4 * number(findings, "marginal_kl_se")
+    assert number(findings, "information_rate") == pytest.approx(closed, rel=1e-5)
+
+
+def test_saturation_is_said() -> None:
+    model, x = make_vae(), images(count=50)
+    assert not measure(model, x).warnings
+    with torch.no_grad():
+        model.posterior.project.layers[-1].weight[:LATENT_DIM] *= 1000  # type: ignore[union-attr, index]
+    (warning,) = measure(model, x).warnings
+    assert warning.startswith("mutual_information is saturated: 3.91 of at most log 50 = 3.91 nats")
+
+
+def test_flows_take_fewer_images_and_say_so() -> None:
+    findings = measure(make_vae(posterior="flow_coupling"), images(count=30), flow_limit=10)
+    assert findings.values["information_images"] == 10 == len(findings.per_image["mutual_information"])
+    assert findings.values["mutual_information_limit"] == math.log(10)
+    assert "on 10 of 30 images" in findings.warnings[0]
+
+
+def test_a_limit_takes_that_many_images() -> None:
+    subject = make_subject(make_vae(), images(count=30))
+    findings = Information(num_samples=1, limit=12, flow_limit=5)(subject)
+    assert findings.values["information_images"] == 12 == len(findings.per_image["marginal_kl"])
+
+
+def test_batches_change_the_noise_and_no_more() -> None:
+    """Blocks end where batches do; with one posterior for all, or separate ones, nothing depends on either."""
+    model, x = make_vae(), images(count=40)
+    with torch.no_grad():
+        model.posterior.project.layers[-1].weight[:LATENT_DIM] *= 1e5  # type: ignore[union-attr, index]
+    for size in (1, 7, 40):
+        assert number(measure(model, x, batch_size=size), "mutual_information") == pytest.approx(math.log(40))
+
+
+def test_the_metric_is_the_measure() -> None:
+    """On the same codes, in whatever batches they come."""
+    model, x = make_vae(), images(count=60)
+    with torch.no_grad():
+        model.posterior.project.layers[-1].weight[:LATENT_DIM] *= 10  # type: ignore[union-attr, index]
+    subject = make_subject(model, x, batch_size=60)
+    measured = number(Information(num_samples=2, limit=None, flow_limit=1)(subject), "mutual_information")
+    with torch.no_grad(), subject.random_state("information: codes", 0):
+        q = model.encode(x)
+        z, _ = sample_with_density(q, 2)
+    assert isinstance(q, DiagonalNormal)
+    for sizes in ([60], [25, 25, 10], [1] * 60):
+        metric = MutualInformation()
+        for part in torch.arange(60).split(sizes):
+            latent = Latent(
+                DiagonalNormal(q.loc[part], q.scale[part]), StandardNormal(torch.zeros(LATENT_DIM)), z[:, part]
+            )
+            metric.update(Trace(x[part], model.decode(latent.z), (latent,)))
+        assert metric.compute().item() == pytest.approx(measured, rel=1e-6)
+    assert 0.1 < measured < math.log(60)
+
+
+def test_which_traces_the_metric_is_for() -> None:
+    for posterior in POSTERIORS:
+        trace = make_vae(posterior=posterior).trace(images())
+        assert MutualInformation.applies(trace) == (posterior == "diagonal_normal")
+
+
+class Turns(Processes):
+    """One of two processes, which exchange what another run has recorded."""
+
+    def __init__(self, rank: int, count: int, calls: list[list[Tensor]]) -> None:
+        super().__init__(rank, count)
+        object.__setattr__(self, "calls", calls)
+
+    def join(self, mine: list[Tensor], total: int) -> list[Tensor]:
+        calls: list[list[Tensor]] = self.calls  # type: ignore[attr-defined]
+        if self.count == 1:
+            calls.append(mine)
+            return mine
+        whole = calls.pop(0)
+        assert len(whole) == total > len(mine)
+        assert all(torch.equal(*pair) for pair in zip(mine, whole[self.rank :: 2], strict=True))
+        return whole
+
+    def same(self, value: Any) -> Any:
+        return value
+
+
+def test_processes_share_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nelbo.evaluation.pairs.BLOCK", 10)
+    model, x = make_vae(), images(count=47)
+    calls: list[list[Tensor]] = []
+    alone = measure(model, x, batch_size=5, processes=Turns(0, 1, calls))
+    assert [len(parts) for parts in calls] == [10, 10, 10, 5]  # batches, then blocks of two of them
+    for rank in (0, 1):
+        shared = measure(model, x, batch_size=5, processes=Turns(rank, 2, list(calls)))
+        assert shared.values == alone.values
+
+
+def test_what_has_no_information() -> None:
+    with pytest.raises(NoMeaning, match="no log q"):
+        measure(make_vae(posterior="deterministic"), images())
+    with pytest.raises(NoMeaning, match="one image"):
+        measure(make_vae(), torch.rand(1, *SHAPE))
+    with pytest.raises(ConfigError, match="num_samples=0"):
+        Information(num_samples=0, limit=None, flow_limit=1)

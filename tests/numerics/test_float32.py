@@ -1,0 +1,170 @@
+"""Evaluation computes in IEEE float32 and training as it was asked to; what was set before comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nelbo.config.checks import check
+from nelbo.config.identity import identity
+from nelbo.errors import ConfigError
+from nelbo.evaluation import ELBO, UDR, importance
+from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NoMeaning, Subject
+from nelbo.models import VAE
+from nelbo.numerics.precision import FLOAT32, float32
+from nelbo.trace import Trace
+from tests.helpers.diverging import Training, make_config
+from tests.helpers.factors import images, make_vae
+from tests.helpers.forks import forked
+from tests.helpers.interrupted import SMALL
+from tests.helpers.subjects import make_subject
+
+BACKENDS: Any = torch.backends
+OPERATIONS = {
+    f"{name}.{operation}": getattr(backend, operation)
+    for name, backend, of in (
+        ("cudnn", BACKENDS.cudnn, ("conv", "rnn")),
+        ("cuda", BACKENDS.cuda, ("matmul",)),
+        ("mkldnn", BACKENDS.mkldnn, ("conv", "rnn", "matmul")),
+    )
+    for operation in of
+}
+
+
+def flags() -> dict[str, object]:
+    """All that torch has on float32, by both of its interfaces."""
+    found: dict[str, object] = {name: operation.fp32_precision for name, operation in OPERATIONS.items()}
+    older = {
+        "products": torch.get_float32_matmul_precision,
+        "cudnn.allow_tf32": lambda: BACKENDS.cudnn.allow_tf32,
+    }
+    for name, read in older.items():
+        try:
+            found[name] = read()
+        except RuntimeError:  # the interfaces contradict each other
+            found[name] = "mixed"
+    return {**found, "all": BACKENDS.fp32_precision}
+
+
+def computed_in() -> set[object]:
+    return {operation.fp32_precision for operation in OPERATIONS.values()}
+
+
+@pytest.fixture(autouse=True)
+def _torch_as_it_was() -> Iterator[None]:
+    before = flags()
+    yield
+    BACKENDS.fp32_precision = "none"
+    torch.set_float32_matmul_precision(str(before["products"]))
+    BACKENDS.cudnn.allow_tf32 = True
+    for name, operation in OPERATIONS.items():
+        operation.fp32_precision = before[name]
+    assert flags() == before
+
+
+def _set_convolutions_apart() -> None:
+    BACKENDS.cudnn.conv.fp32_precision = "ieee"
+
+
+SETTINGS: dict[str, Callable[[], None]] = {
+    "default": lambda: None,
+    "products in tf32": lambda: torch.set_float32_matmul_precision("high"),
+    "products in bfloat16": lambda: torch.set_float32_matmul_precision("medium"),
+    "no tf32": lambda: setattr(BACKENDS.cudnn, "allow_tf32", False),
+    "all by the newer interface": lambda: setattr(BACKENDS, "fp32_precision", "tf32"),
+    "convolutions by the newer interface": _set_convolutions_apart,
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_float32_holds_inside_and_what_was_set_comes_back(name: str) -> None:
+    SETTINGS[name]()
+    before = flags()
+    for setting in FLOAT32:
+        with pytest.raises(ZeroDivisionError), float32(setting):
+            assert computed_in() == {setting}
+            assert "newer" in name or flags()["cudnn.allow_tf32"] == (setting == "tf32")
+            with float32(None):
+                assert computed_in() == {setting}
+                BACKENDS.mkldnn.conv.fp32_precision = "none"  # left behind by what failed inside
+            with float32("ieee"):
+                assert computed_in() == {"ieee"}
+            assert computed_in() == {setting}
+            raise ZeroDivisionError
+        assert flags() == before
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_validation_and_test_are_in_ieee_float32_and_training_as_it_was_set(tmp_path: Path, precision: str) -> None:
+    torch.set_float32_matmul_precision("high")
+    before = flags()
+    training = Training(tmp_path, f"trainer.precision={precision}")
+    seen: dict[str, list[object]] = {"train": [], "val": [], "test": []}
+    trace = VAE.trace
+
+    def spy(self: VAE, *arguments: Any) -> Trace:
+        stage = "train" if self.training else "test" if training.trainer.testing else "val"
+        seen[stage].append((flags() == before, computed_in() == {"ieee"}, torch.is_autocast_enabled("cpu")))
+        return trace(self, *arguments)
+
+    training.module.model.trace = spy.__get__(training.module.model)  # type: ignore[method-assign]
+    training.fit()
+    assert flags() == before
+    training.trainer.test(training.module, datamodule=training.data, verbose=False)
+    assert flags() == before
+    assert set(seen["train"]) == {(True, False, precision == "bf16-mixed")}
+    assert set(seen["val"]) == set(seen["test"]) == {(False, True, False)}
+
+
+def test_a_run_trains_as_its_key_says_and_evaluates_in_ieee(tmp_path: Path) -> None:
+    spy = f"+callbacks.spy={{_target_:tests.helpers.own_package.Float32Spy,file:{tmp_path / 'seen.json'}}}"
+    start = ("tests/helpers/stopping.py", "nowhere:0:SIGTERM", *SMALL, "trainer=smoke", "allow_targets=[tests.]", spy)
+    done = forked(*start, "float32=ieee", f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "seen.json").read_text()) == dict.fromkeys(("train", "val", "test"), "ieee")
+    done = forked(*start, f"hydra.run.dir={tmp_path / 'other'}")
+    assert json.loads((tmp_path / "seen.json").read_text()) == {"train": "tf32", "val": "ieee", "test": "ieee"}
+
+
+def test_float32_is_a_key_that_is_checked_and_counts_only_where_it_is_set() -> None:
+    plain = make_config()
+    with pytest.raises(ConfigError, match="float32=half: must be one of ieee, tf32"):
+        check({**plain, "float32": "half"})
+    older = {key: value for key, value in plain.items() if key != "float32"}
+    assert identity(plain) == identity(older) != identity({**plain, "float32": "ieee"})
+
+
+def test_every_measure_is_in_ieee_float32() -> None:
+    seen = []
+
+    class Single(Measure):
+        def __call__(self, subject: Subject) -> Findings:
+            seen.append(computed_in())
+            raise NoMeaning("none")
+
+    class Joint(JointMeasure):
+        def __call__(self, subjects: object) -> list[Findings]:
+            seen.append(computed_in())
+            return []
+
+    torch.set_float32_matmul_precision("high")
+    before = flags()
+    subject = make_subject(make_vae(), images())
+    with pytest.raises(NoMeaning):
+        Single()(subject)
+    Joint()([subject])
+    assert seen == [{"ieee"}] * 2 and flags() == before
+    assert all(kind.__call__.__wrapped__ for kind in (ELBO, UDR))  # type: ignore[attr-defined]
+
+
+def test_importance_samples_of_a_loaded_model_are_in_ieee_float32() -> None:
+    model, seen = make_vae(), []
+    decode = model.decode
+    model.decode = lambda z: (seen.append(computed_in()), decode(z))[1]  # type: ignore[method-assign, assignment, func-returns-value]
+    importance(model, images(), 5)
+    assert seen and all(found == {"ieee"} for found in seen) and computed_in() != {"ieee"}

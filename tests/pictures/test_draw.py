@@ -1,0 +1,182 @@
+"""scripts/draw.py on a finished run: files that open, the same seed the same bytes, mistakes in one line."""
+
+from __future__ import annotations
+
+import logging
+import runpy
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nelbo.models import VAE
+from tests.helpers.forks import ROOT, python
+
+KINDS = ["interpolation", "manifold", "posterior", "reconstructions", "samples", "traversal"]
+Draw = Callable[..., str]
+
+
+@pytest.fixture
+def draw(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Draw:
+    """`draw(*words)` runs the script in this process, and says what it printed; a mistake's line, where it exits."""
+    # The script sends warnings to the log, and other tests want them back.
+    monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+
+    def run(*words: str) -> str:
+        caplog.clear()
+        monkeypatch.setattr(sys, "argv", ["draw.py", *words])
+        try:
+            with torch.random.fork_rng():
+                runpy.run_path(str(ROOT / "scripts" / "draw.py"), run_name="__main__")
+        except SystemExit as end:
+            if not end.code:  # Hydra's --help
+                return capsys.readouterr().out
+            assert end.code == 2
+            lines = [*(record.getMessage() for record in caplog.records), *capsys.readouterr().err.splitlines()]
+            assert len(lines) == 1 and lines[0].startswith("error: "), lines
+            return lines[0].removeprefix("error: ")
+        return capsys.readouterr().out.strip()
+
+    return run
+
+
+@pytest.fixture
+def copied(smoke_run: Path, tmp_path: Path) -> Path:
+    """A run of its own, so that no test sees another's pictures."""
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    shutil.copy(smoke_run / "checkpoints" / "best.ckpt", tmp_path / "run" / "checkpoints")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_writes_a_picture_into_the_run(draw: Draw, copied: Path, kind: str) -> None:
+    file = copied / "pictures" / f"{kind}.png"
+    assert draw(kind, f"run={copied}") == str(file)
+    with Image.open(file) as picture:
+        assert picture.format == "PNG" and picture.mode == "RGB" and min(picture.size) > 150
+
+
+@pytest.mark.parametrize("suffix", ["png", "npz"])
+def test_the_same_seed_gives_the_same_bytes(draw: Draw, copied: Path, suffix: str) -> None:
+    files = [copied / f"{number}.{suffix}" for number in range(3)]
+    for seed, file in zip((1, 1, 2), files, strict=True):
+        draw("samples", f"run={copied}/checkpoints/best.ckpt", f"seed={seed}", f"out={file}")
+    first, again, other = (file.read_bytes() for file in files)
+    assert first == again != other
+
+
+@pytest.mark.parametrize(
+    ("kind", "shapes"),
+    [
+        ("samples", {"x": (12, 1, 8, 8), "z": (12, 2)}),
+        ("reconstructions", {"x": (12, 1, 8, 8), "means": (12, 1, 8, 8), "z": (12, 2), "labels": (12,)}),
+        ("traversal", {"x": (2, 4, 1, 8, 8), "z": (2, 4, 2), "units": (2,), "kl": (2,)}),
+        (
+            "interpolation",
+            {"x": (3, 4, 1, 8, 8), "z": (3, 4, 2), "inputs": (3, 2, 1, 8, 8), "labels": (3, 2)},
+        ),
+        ("manifold", {"x": (3, 4, 1, 8, 8), "z": (3, 4, 2), "units": (2,)}),
+    ],
+)
+def test_arrays(draw: Draw, copied: Path, kind: str, shapes: dict[str, tuple[int, ...]]) -> None:
+    draw(kind, f"run={copied}", "rows=3", "columns=4", f"out={copied}/new/x.npz")
+    with np.load(copied / "new" / "x.npz") as arrays:
+        assert {name: arrays[name].shape for name in arrays} == shapes
+
+
+def test_arrays_of_the_posterior(draw: Draw, copied: Path) -> None:
+    draw("posterior", f"run={copied}", "limit=50", "method=pca", "codes=sample", f"out={copied}/x.npz")
+    with np.load(copied / "x.npz") as arrays:
+        assert arrays["z"].shape == arrays["points"].shape == (50, 2) and arrays["prior"].shape == (2000, 2)
+        assert len(set(arrays["labels"].tolist())) == 10
+
+
+def test_temperature_is_typed_at_the_root(draw: Draw, copied: Path) -> None:
+    codes = []
+    for temperature in (1.0, 0.5):
+        draw("samples", f"run={copied}", f"temperature={temperature}", f"out={copied}/x.npz")
+        with np.load(copied / "x.npz") as arrays:
+            codes.append(arrays["z"])
+    np.testing.assert_allclose(codes[1], 0.5 * codes[0], rtol=1e-5)
+
+
+def test_what_moves(draw: Draw, copied: Path) -> None:
+    draw("traversal", f"run={copied}", "columns=3", f"out={copied}/x.gif")
+    with Image.open(copied / "x.gif") as movie:
+        assert movie.format == "GIF" and movie.n_frames > 1
+    draw("interpolation", f"run={copied}", "rows=2", "columns=3", f"out={copied}/x.mp4")
+    assert (copied / "x.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_the_prior_needs_no_data(draw: Draw, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = copied / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    checkpoint["nelbo"]["provenance"]["data_sha256"] = "another"
+    torch.save(checkpoint, file)
+    for words in (["samples"], ["manifold"], ["traversal", "image=null", "units=[1]"]):
+        assert Path(draw(*words, f"run={copied}")).is_file()
+    for words in (["reconstructions"], ["traversal", "image=null"]):
+        assert "digits is not the data that it was trained on" in draw(*words, f"run={copied}")
+
+
+def test_mistakes_are_one_line(draw: Draw, copied: Path) -> None:
+    run = f"run={copied}"
+    kinds = "usage: python scripts/draw.py interpolation|manifold|posterior|reconstructions|samples|traversal run=..."
+    for words, told in (
+        ([], kinds),
+        ([run], kinds),
+        (["sample", run], f"sample: is not known here; did you mean samples? {kinds}"),
+        (["samples"], "run: has no default; type run=..."),
+        (["samples", "run=/nowhere"], "run=/nowhere: no such checkpoint"),
+        (["samples", "run=[a,b]"], "pictures are of one run"),
+        (["samples", run, "rows=0"], "rows=0: must be a whole number of at least 1"),
+        (["samples", run, "temperature=-1"], "temperature=-1: must be a finite number above 0"),
+        (["samples", run, "image=3"], "image=3: there is no such key; image is a key of manifold or traversal"),
+        (["samples", run, "+image=3"], "+image=3: nothing reads this key; image is a key of manifold or traversal"),
+        (["samples", str(copied)], f"{copied}: not an override, which is key=value; did you mean run={copied}?"),
+        (["samples", "traversal", run], "samples traversal: one kind of picture at a time; usage: "),
+        (["samples", run, "seed=-1"], "seed=-1"),
+        (["samples", run, "device=tpu"], "device=tpu: must be auto, or as torch names it"),
+        (["samples", run, "out=x.jpg"], "out=x.jpg: must end in one of .png, .npz, .gif, .mp4"),
+        (["samples", run, "out=x.gif"], "out=x.gif: nothing moves in this picture"),
+        (
+            ["samples", run, "out=/dev/null/x.png"],
+            "out=/dev/null/x.png: cannot be written: File exists; out=FILE puts it elsewhere",
+        ),
+        (["reconstructions", run, "split=dev"], "split=dev: must be one of test, val, train"),
+        (["traversal", run, "image=100000"], "image=100000: the test split has images 0 to 296"),
+        (["posterior", run, "method=lda"], "method=lda: must be one of auto, none, pca, tsne, umap"),
+    ):
+        assert told in draw(*words), words
+
+
+def test_pictures_are_drawn_in_ieee_float32(draw: Draw, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their frames too, which are drawn when they are written."""
+    seen, decode = [], VAE.decode
+
+    def spy(self: VAE, z: torch.Tensor) -> Any:
+        seen.append(torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
+        return decode(self, z)
+
+    monkeypatch.setattr(VAE, "decode", spy)
+    draw("traversal", f"run={copied}", "columns=3", f"out={copied}/x.gif")
+    assert len(seen) > 1 and set(seen) == {"ieee"}
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
+
+
+def test_from_a_shell(copied: Path) -> None:
+    done = python("scripts/draw.py", "samples", f"run={copied}", "temperature=0.7")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.strip() == f"{copied}/pictures/samples.png"
+
+
+def test_help(draw: Draw) -> None:
+    told = draw("--help")
+    assert all(f"draw.py {kind}" in told for kind in KINDS)
+    assert "method: auto" in draw("posterior", "--help")

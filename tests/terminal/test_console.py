@@ -1,0 +1,186 @@
+"""What is printed for people: names as they are and whole, at any width."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from nelbo.finished import score_table as tables
+from nelbo.sweeps.live import LiveTable
+from nelbo.terminal import console as module
+from nelbo.terminal.console import make_console, print_side_by_side, print_table
+from nelbo.training import VAEModule
+from nelbo.training.callbacks import ProgressBar
+from tests.helpers.forks import ROOT, forked
+from tests.helpers.interrupted import SMALL
+from tests.helpers.sweep_directories import scores, write_sweep
+
+NAMES = ("outputs/run [v1]", "[/b]", "[red]:smile:")
+RUNS = [f"multirun/first/model.latent_dim={dim},objective.beta=4,seed=1-0a1b2c3d" for dim in (2, 8, 32)]
+ROWS = [
+    ["test/index_code_mutual_information", *["0.0307 ± 0.0420\n(-0.000304 ± 0.00162)"] * 3],
+    ["test/total_correlation_samples", "1", "1", "1"],
+]
+
+
+def terminal(width: int) -> Console:
+    return Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, markup=False, emoji=False)
+
+
+def printed(console: Console) -> list[str]:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_consoles_are_made_in_one_place_only() -> None:
+    """Another one would read the brackets in names as markup."""
+    for file in (*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").glob("*.py")):
+        text = file.read_text()
+        if file != Path(module.__file__):
+            assert not re.search(r"\bConsole\(|import .*\bConsole\b|get_console|rich\.print", text), file
+        for column in re.findall(r"\bTextColumn\([^)]*\)", text):
+            assert "markup=False" in column, file
+
+
+def test_brackets_in_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    console = make_console()
+    table = Table("name", title=NAMES[0])
+    for name in NAMES:
+        table.add_row(name)
+        console.print(name)
+    print_table(table, console)
+    print_side_by_side(NAMES[1], NAMES, [["[b]key[/b]", *NAMES]], console)
+    said = capsys.readouterr().out
+    assert said.count(NAMES[0]) == 5 and said.count("[red]:smile:") == 4 and said.count("[/b]") == 6
+    assert "[b]key[/b]" in said
+
+
+def test_the_live_table_of_a_sweep_prints_errors_as_they_are(tmp_path: Path) -> None:
+    error = "allow it with 'resume_changes=[optimizer.lr]' [/b]"
+    cells = [{"overrides": ["seed=1"], "state": "failed", "error": error}]
+    write_sweep(tmp_path, [*cells, {"overrides": ["seed=2"], "metrics": scores(1, 2)}])
+    console = terminal(200)
+    table = LiveTable(tmp_path)
+    assert not table.live  # no terminal here
+    console.print(table.render())
+    assert error in "\n".join(printed(console))
+
+
+def test_a_run_in_a_directory_with_brackets_says_where_it_is(tmp_path: Path) -> None:
+    for name in ("run [v1]", "[/b]"):
+        folder = tmp_path / name
+        done = forked("train.py", *SMALL, "trainer=smoke", f"hydra.run.dir='{folder}'")
+        assert done.returncode == 0, done.stderr
+        assert f"{name}/checkpoints/best.ckpt" in done.stdout, done.stdout
+        done = forked("scripts/evaluate.py", f"run={folder}", "limit=5", "num_samples=2", "metrics=nll")
+        assert done.returncode == 0 and f"{name}/evaluation.json" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("width", [64, 80, 120])
+def test_tables_cut_no_names(width: int) -> None:
+    console = terminal(width)
+    print_side_by_side("values; differences to the first", RUNS, ROWS, console)
+    lines = printed(console)
+    assert not [line for line in lines if "…" in line]
+    for name in (*RUNS, *(row[0] for row in ROWS)):
+        assert any(name in line for line in lines), name
+    assert sum("(-0.000304 ± 0.00162)" in line for line in lines) >= 1
+    assert sum(line.count("(-0.000304 ± 0.00162)") for line in lines) == 3
+    framed = [line for line in lines if line[:1] in "┏┃┡│├└"]
+    assert framed and max(map(len, framed)) <= width
+
+
+def test_a_pipe_takes_one_table_as_wide_as_its_names(capsys: pytest.CaptureFixture[str]) -> None:
+    print_side_by_side("values", RUNS, ROWS, make_console())
+    said = capsys.readouterr().out
+    (head,) = [line for line in said.splitlines() if line.startswith("┃")]
+    assert all(run in head for run in RUNS) and "…" not in said and "[1]" not in said
+
+
+def test_an_evaluation_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    values = {"index_code_mutual_information": -0.000578, "index_code_mutual_information_se": 0.00151, "a_count": 60}
+    measured = SimpleNamespace(values=values, warnings=[])
+    subject = SimpleNamespace(name=RUNS[0], images=range(10000), split="test", data={"data": "d", "protocol": "raw"})
+    console = terminal(80)
+    monkeypatch.setattr(tables, "make_console", lambda: console)
+    tables.print_results(
+        SimpleNamespace(  # type: ignore[arg-type]
+            found={"total_correlation": measured},
+            subject=subject,
+            results=SimpleNamespace(folder=tmp_path),
+            left_out=[],
+            pictures=[],
+        )
+    )
+    text = "\n".join(printed(console))
+    assert "…" not in text and RUNS[0] in text and "│   index_code_mutual_information │" in text
+    assert "± 0.00151" in text and "│ total_correlation " in text
+    assert max(len(line) for line in printed(console) if line[:1] in "┏┃┡│├└") <= 80
+
+
+def bar_at(width: int, terms: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The progress bar in the second of twelve epochs, as a terminal of that width shows it."""
+    bar = ProgressBar()
+    bar._console_kwargs |= {"file": io.StringIO(), "width": width, "force_terminal": True, "color_system": None}
+    state = SimpleNamespace(fn="fit")
+    trainer = SimpleNamespace(
+        progress_bar_callback=bar,
+        state=state,
+        sanity_checking=False,
+        training=True,
+        max_epochs=12,
+        max_steps=-1,
+        current_epoch=1,
+        num_training_batches=196,
+    )
+    bar._trainer = trainer  # type: ignore[assignment]
+    trained = VAEModule.__new__(VAEModule)
+    trained.__dict__["terms"] = terms
+    bar._init_progress(trainer)  # type: ignore[arg-type]
+    bar.on_train_epoch_start(trainer, trained)  # type: ignore[arg-type]
+    bar._update(bar.train_progress_bar_id, 39)
+    bar._update_metrics(trainer, trained)  # type: ignore[arg-type]
+    assert bar.progress is not None
+    console = terminal(width)
+    console.print(bar.progress.get_renderable())
+    bar._stop_progress()
+    return [line.rstrip() for line in printed(console)]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_progress_bar_is_one_line_that_counts_epochs_from_1(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = bar_at(width, {"nelbo": -128.6321, "kl": 28.153}, monkeypatch)
+    assert line.startswith("epoch 2/12 ") and " 39/196 " in line and len(line) <= width
+    assert line.endswith("nelbo -128.6  kl 28.15")
+    assert ("━" in line) == (width > 60)
+
+
+def test_the_progress_bar_leaves_out_a_term_that_it_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    terms = {"reconstruction": 512.345, "total_correlation": 0.001234}
+    (wide,) = bar_at(120, terms, monkeypatch)
+    assert wide.endswith("reconstruction 512.3  total_correlation 0.001234")
+    (narrow,) = bar_at(60, terms, monkeypatch)
+    assert narrow.endswith("reconstruction 512.3")
+
+
+@pytest.mark.skipif(not shutil.which("script"), reason="needs util-linux, whose `script` makes a terminal")
+def test_a_run_at_a_terminal_counts_epochs_as_its_lines_do(tmp_path: Path) -> None:
+    words = ["model=mlp_vae", "data=digits", "logger=none", "trainer.max_epochs=2", f"hydra.run.dir={tmp_path}"]
+    only_bar = ["callbacks=none", "+callbacks.progress={_target_:nelbo.training.callbacks.ProgressBar}"]
+    run = shlex.join([sys.executable, "train.py", *words, *only_bar])
+    command = ["script", "-qec", f"stty cols 80 rows 24; {run}", "/dev/null"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.stdout)
+    assert "epoch 1/2 " in shown and "Epoch 0" not in shown and "epoch 2/2  val/objective=" in shown
+    assert re.search(r"val/reconstruction=-?\d+\.\d+", shown) and re.search(r"images/s=\d+", shown)  # in one line each

@@ -1,0 +1,238 @@
+"""Schedulers and optimisers of torch in runs of twelve steps, and in such that go on after the fifth or the sixth."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from nelbo.config.build import RUN_PREFIXES, Factory, build
+from nelbo.config.checks import check
+from nelbo.config.trainer_checks import REFUSED_OPTIMIZERS, REFUSED_SCHEDULERS
+from nelbo.errors import ConfigError
+from nelbo.training.optimizers import build_optimizer
+from nelbo.training.schedulers import make_scheduler
+from tests.helpers.diverging import make_config
+from tests.helpers.interrupted import differences
+from tests.helpers.optimizer_runs import AT_THE_END, WITHIN, Run
+
+TOTAL, RATE = 12, 0.01
+
+TORCHS = "scheduler._target_=torch.optim.lr_scheduler."
+
+
+def expected(name: str, **options: Any) -> list[float]:
+    """What torch's scheduler makes of the rate in each step."""
+    optimizer = torch.optim.Adam([torch.zeros(1)], lr=RATE)
+    scheduler = getattr(lr_scheduler, name)(optimizer, **options)
+    rates = []
+    for _ in range(TOTAL):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def warm_up() -> list[float]:
+    """Three steps up from a hundredth, then half a cosine of nine."""
+    up = [RATE * (0.01 + 0.99 * step / 3) for step in range(3)]
+    return [*up, *(RATE * (1 + math.cos(math.pi * step / 9)) / 2 for step in range(9))]
+
+
+CASES = {
+    "scheduler=constant": [RATE] * TOTAL,
+    "scheduler=cosine": [RATE * (1 + math.cos(math.pi * step / TOTAL)) / 2 for step in range(TOTAL)],
+    "scheduler=step": expected("StepLR", step_size=4, gamma=0.1),
+    f"{TORCHS}StepLR +scheduler.step_size=5": expected("StepLR", step_size=5),
+    "scheduler=multistep": expected("MultiStepLR", milestones=[6, 9], gamma=0.1),
+    "scheduler=multistep scheduler.milestones=[4,7]": expected("MultiStepLR", milestones=[4, 7], gamma=0.1),
+    "scheduler=exponential scheduler.gamma=0.9": expected("ExponentialLR", gamma=0.9),
+    "scheduler=linear": [RATE * (1 - step / TOTAL) for step in range(TOTAL)],
+    f"{TORCHS}LinearLR": expected("LinearLR", total_iters=TOTAL),
+    f"{TORCHS}ConstantLR +scheduler.total_iters=0.5": expected("ConstantLR", total_iters=6),
+    f"{TORCHS}PolynomialLR +scheduler.power=2": expected("PolynomialLR", total_iters=TOTAL, power=2),
+    "scheduler=cosine_annealing scheduler.eta_min=0.001": expected("CosineAnnealingLR", T_max=TOTAL, eta_min=0.001),
+    f"{TORCHS}CosineAnnealingLR": expected("CosineAnnealingLR", T_max=TOTAL),
+    "scheduler=warm_restarts": expected("CosineAnnealingWarmRestarts", T_0=3),
+    "scheduler=one_cycle": expected("OneCycleLR", max_lr=RATE, total_steps=TOTAL),
+    f"{TORCHS}CyclicLR +scheduler.base_lr=0.002 +scheduler.step_size_up=4": expected(
+        "CyclicLR", base_lr=0.002, max_lr=RATE, step_size_up=4
+    ),
+    "scheduler=warm_up scheduler.milestones=[0.25]": warm_up(),
+    "+scheduler.schedulers=[{_target_:torch.optim.lr_scheduler.ExponentialLR,_partial_:true,gamma:0.9},"
+    "{_target_:torch.optim.lr_scheduler.LinearLR,_partial_:true,start_factor:1.0,end_factor:0.0}] "
+    f"{TORCHS}ChainedScheduler": [RATE * 0.9**step * (1 - step / TOTAL) for step in range(TOTAL)],
+    # No validation is better than the first by a million nats: halved after the second and every one that follows.
+    "scheduler=plateau scheduler.patience=0 scheduler.threshold=1e6": [
+        RATE / 2 ** max(0, step // 3 - 1) for step in range(TOTAL)
+    ],
+}
+
+
+@pytest.mark.parametrize("chosen", CASES)
+def test_scheduler_has_torchs_rates_and_goes_on_bit_for_bit(tmp_path: Path, chosen: str) -> None:
+    whole = Run(tmp_path / "whole", *chosen.split())
+    assert whole.watch.rates == pytest.approx(CASES[chosen], rel=1e-9, abs=1e-12)
+    for place, steps in ((WITHIN, 5), (AT_THE_END, 6))[: 2 if "plateau" in chosen else 1]:
+        parts = Run(tmp_path / str(place), *chosen.split(), goes_on=whole.folder, at=place)
+        assert parts.watch.rates == whole.watch.rates[steps:] and parts.watch.betas == whole.watch.betas[steps:]
+        assert differences(whole.end(), parts.end()) == []
+
+
+def test_scheduler_every_one_of_torch_was_tried_or_is_refused() -> None:
+    tried = " ".join(CASES) + " StepLR MultiStepLR ExponentialLR LinearLR OneCycleLR CosineAnnealingWarmRestarts"
+    tried += " SequentialLR ReduceLROnPlateau"  # those of conf/scheduler
+    for name in lr_scheduler.__all__:
+        if name in REFUSED_SCHEDULERS or name in ("LambdaLR", "MultiplicativeLR"):
+            with pytest.raises(ConfigError, match=r"^scheduler\.(_target_|lr_lambda)="):
+                check(make_config(f"{TORCHS}{name}"))
+        else:
+            assert name in tried
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("scheduler=cosine_annealing trainer.max_epochs=2", "trainer.max_epochs=4"),
+        ("scheduler=one_cycle trainer.max_epochs=3", "trainer.max_epochs=4"),
+        ("scheduler=step scheduler.step_size=2", "optimizer.lr=0.004"),
+        ("scheduler=linear", "optimizer.lr=0.004 scheduler.end_factor=0.5"),
+        ("scheduler=one_cycle", "optimizer.lr=0.004"),
+        ("scheduler=exponential scheduler.gamma=0.5", "scheduler.gamma=0.9"),
+        ("scheduler=plateau", "scheduler=warm_up"),
+        ("scheduler=warm_up", "scheduler=constant"),
+    ],
+)
+def test_scheduler_that_is_changed_goes_on_as_if_it_had_been_so_from_the_start(
+    tmp_path: Path, before: str, after: str
+) -> None:
+    began = Run(tmp_path / "began", *before.split())
+    changed = [*before.split(), *after.split()]
+    went_on = Run(tmp_path / "went_on", *changed, goes_on=began.folder, at=WITHIN)
+    assert went_on.watch.rates == Run(tmp_path / "whole", *changed).watch.rates[5:]
+
+
+def test_a_plateau_keeps_what_it_has_reached_under_another_rate(tmp_path: Path) -> None:
+    plateau = ("scheduler=plateau", "scheduler.patience=0", "scheduler.threshold=1e6")
+    began = Run(tmp_path / "began", *plateau)
+    went_on = Run(tmp_path / "went_on", *plateau, "optimizer.lr=0.004", goes_on=began.folder, at=AT_THE_END)
+    assert went_on.watch.rates == pytest.approx([0.002] * 3 + [0.001] * 3)
+
+
+def test_a_cyclic_schedule_keeps_the_proportion_of_parameter_groups() -> None:
+    """As an objective's own parameters have another rate."""
+    factory = build({"_target_": "torch.optim.lr_scheduler.OneCycleLR", "_partial_": True, "pct_start": 0.5})
+    groups = [{"params": [torch.zeros(1)], "lr": 0.01}, {"params": [torch.zeros(1)], "lr": 0.0001}]
+    for typed in ({}, {"max_lr": 0.02}):
+        optimizer = torch.optim.Adam(groups)
+        factory.arguments |= typed
+        scheduler = make_scheduler(factory, optimizer, 10)
+        for _ in range(4):
+            optimizer.step()
+            scheduler.step()
+        peak = typed.get("max_lr", 0.01)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([peak, peak / 100])
+
+
+def test_a_plateau_is_judged_by_differences_because_losses_may_be_negative() -> None:
+    """By ratios, -99.995 counts as lower than -100."""
+    factory = build({"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "_partial_": True, "patience": 0})
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=RATE)
+    scheduler = make_scheduler(factory, optimizer, TOTAL)
+    for loss in (-100.0, -99.995):
+        scheduler.step(loss)  # type: ignore[arg-type]
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(RATE / 10)
+
+
+def test_a_scheduler_of_ones_own_is_given_what_it_asks_for() -> None:
+    def halving(optimizer: torch.optim.Optimizer, *, total_steps: int, times: int) -> lr_scheduler.LRScheduler:
+        return lr_scheduler.StepLR(optimizer, total_steps // times, 0.5)
+
+    def plain(any_name: torch.optim.Optimizer) -> lr_scheduler.LRScheduler:
+        return lr_scheduler.StepLR(any_name, 7)
+
+    for factory, step_size in ((Factory(halving, {"times": 3}, "scheduler"), 4), (Factory(plain, {}, "scheduler"), 7)):
+        scheduler = make_scheduler(factory, torch.optim.SGD([torch.zeros(1)]), TOTAL)
+        assert isinstance(scheduler, lr_scheduler.StepLR) and scheduler.step_size == step_size
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ("scheduler=plateau data.validation_size=0", "scheduler._target_=.*ReduceLROnPlateau: follows val/objective"),
+        (
+            "scheduler=step scheduler.step_size=0",
+            "scheduler.step_size=0: must be a number of steps of at least 1, or a",
+        ),
+        ("scheduler=step scheduler.step_size=1.5", "scheduler.step_size=1.5: must be a number of steps"),
+        ("scheduler=step scheduler.gamma=much", "scheduler.gamma=much: must be a finite number of at least 0"),
+        ("scheduler=step +scheduler.last_epoch=3", "scheduler.last_epoch=3: is known to the run: resume=auto"),
+        ("scheduler=multistep scheduler.milestones=[0.5,0.4]", r"scheduler.milestones=\[0.5, 0.4\]: must rise"),
+        ("scheduler=multistep scheduler.milestones=3", "scheduler.milestones=3: must be a list of steps"),
+        (
+            "scheduler=warm_up scheduler.schedulers=[3]",
+            r"scheduler.schedulers\[0\]=3: must be a mapping with a _target_",
+        ),
+        (
+            "scheduler=warm_up scheduler.schedulers=[{_target_:torch.optim.lr_scheduler.OneCycleLR,_partial_:true}]",
+            r"scheduler.schedulers\[0\]._target_=torch.optim.lr_scheduler.OneCycleLR: cannot be a part of SequentialLR",
+        ),
+    ],
+)
+def test_scheduler_options_that_torch_would_refuse_late_are_refused_at_once(chosen: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        check(make_config(*chosen.split()))
+
+
+def test_one_cycle_that_is_shorter_than_training_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="^scheduler.total_steps=5: is less than the 12 steps of training; leave it"):
+        Run(tmp_path, "scheduler=one_cycle", "scheduler.total_steps=5")
+
+
+OPTIMIZERS = sorted(
+    name
+    for name, kind in vars(torch.optim).items()
+    if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)
+)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_of_torch_trains_and_goes_on_bit_for_bit_or_is_refused(tmp_path: Path, name: str) -> None:
+    chosen = f"optimizer._target_=torch.optim.{name}"
+    if name in REFUSED_OPTIMIZERS:
+        with pytest.raises(ConfigError, match=f"^optimizer._target_=torch.optim.{name}: .*; use another, such as"):
+            check(make_config(chosen))
+        return
+    check(make_config(chosen))
+    whole = Run(tmp_path / "whole", chosen)
+    (optimizer,) = whole.training.trainer.optimizers
+    assert type(optimizer).__name__ == name and optimizer.param_groups[0]["initial_lr"] == RATE
+    parts = Run(tmp_path / "parts", chosen, goes_on=whole.folder, at=WITHIN)
+    assert differences(whole.end(), parts.end()) == []
+
+
+@pytest.mark.parametrize("pair", [("SGD", "Adam"), ("Adam", "Adagrad")])
+def test_a_run_that_goes_on_with_another_optimizer_begins_its_state_anew(tmp_path: Path, pair: tuple[str, str]) -> None:
+    before, after = ((f"optimizer._target_=torch.optim.{name}", "scheduler=step") for name in pair)
+    began = Run(tmp_path / "began", *before, *(["+optimizer.momentum=0.9"] if pair[0] == "SGD" else []))
+    went_on = Run(tmp_path / "went_on", *after, goes_on=began.folder, at=AT_THE_END)
+    assert went_on.watch.rates == began.watch.rates[6:]
+    (optimizer,) = went_on.training.trainer.optimizers
+    assert type(optimizer).__name__ == pair[1]
+    assert {int(state["step"]) for state in optimizer.state.values()} == {TOTAL - 6}
+
+
+def test_another_optimizer_has_its_own_epsilon_and_the_betas_of_the_budget() -> None:
+    def options(name: str) -> dict[str, Any]:
+        plain = make_config() | {"optimizer": make_config()["optimizer"] | {"_target_": f"torch.optim.{name}"}}
+        made: torch.optim.Optimizer = build_optimizer(plain, (), RUN_PREFIXES)([torch.zeros(1)])
+        return made.defaults
+
+    assert options("Adadelta")["eps"] == 1e-6 and options("Adafactor")["eps"] == (None, 1e-3)
+    assert options("RAdam")["betas"] == [0.9, 0.999] and options("RAdam")["eps"] == 1e-8
+    assert options("Adam")["fused"] and options("SGD")["fused"] and "betas" not in options("SGD")
