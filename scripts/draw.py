@@ -33,7 +33,7 @@ def draw(kind: str, plain: Mapping[str, Any]) -> Path:
     """Draw what `plain`, conf/draw.yaml composed, asks for, and say where.
 
     Raises:
-        NelboError: for anything that the user can mend.
+        NelboError: for anything that the user can put right.
     """
     import torch  # seconds to import, and --help needs none of it
 

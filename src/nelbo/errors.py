@@ -1,4 +1,4 @@
-"""Mistakes that the person at the keyboard can mend: each is one line and exit status 2.
+"""Mistakes that the person at the keyboard can put right: each is one line and exit status 2.
 
 This module imports nothing of ours, so every other may import it.
 """
@@ -19,7 +19,7 @@ QUOTES = "quotes within quotes, as in \"KEY='2024'\""
 
 
 class NelboError(Exception):
-    """Anything that a user can mend. `train.py` prints it as one line and exits with status 2."""
+    """Anything that a user can put right. `train.py` prints it as one line and exits with status 2."""
 
 
 class DataError(NelboError):
@@ -51,21 +51,21 @@ class Stopped(BaseException):
 
 
 class ConfigError(NelboError):
-    """A config value that cannot be used: names the key, the value and the mend.
+    """A config value that cannot be used: names the key, the value and the hint.
 
     Constructors raise it with the bare name of their parameter; `nelbo.config.build` knows where in the config they
     stand and puts that in front, once.
     """
 
-    def __init__(self, key: str, value: object, mend: str, *, located: bool = False) -> None:
-        self.key, self.value, self.mend, self.located = key, value, mend, located
-        super().__init__(f"{key}={as_hydra_takes(value)}: {mend}")
+    def __init__(self, key: str, value: object, hint: str, *, located: bool = False) -> None:
+        self.key, self.value, self.hint, self.located = key, value, hint, located
+        super().__init__(f"{key}={as_hydra_takes(value)}: {hint}")
 
     def within(self, path: str) -> ConfigError:
         """The same error, told from where its object stands in the config."""
         if self.located or not path:
             return self
-        return ConfigError(f"{path}.{self.key}", self.value, self.mend, located=True)
+        return ConfigError(f"{path}.{self.key}", self.value, self.hint, located=True)
 
 
 def as_hydra_takes(value: object) -> str:

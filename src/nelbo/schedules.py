@@ -134,8 +134,8 @@ def _number(key: str, value: object, minimum: float) -> float:
     try:
         return number(key, value, minimum=minimum)
     except ConfigError as error:
-        mend = f"{error.mend}, or a schedule such as {EXAMPLE if minimum <= 0 else ABOVE_ZERO}"
-        raise ConfigError(key, error.value, mend) from None
+        hint = f"{error.hint}, or a schedule such as {EXAMPLE if minimum <= 0 else ABOVE_ZERO}"
+        raise ConfigError(key, error.value, hint) from None
 
 
 def _named(key: str, value: Mapping[str, object]) -> Schedule:
@@ -144,19 +144,19 @@ def _named(key: str, value: Mapping[str, object]) -> Schedule:
     options = value.get(name)
     if len(value) != 1 or name not in SCHEDULES or not isinstance(options, Mapping):
         names = ", ".join(SCHEDULES)
-        mend = f"must be one schedule with its options, such as {EXAMPLE}; there are {names}"
-        raise ConfigError(key, dict(value), mend)
+        hint = f"must be one schedule with its options, such as {EXAMPLE}; there are {names}"
+        raise ConfigError(key, dict(value), hint)
     schedule = SCHEDULES[name]
     known = {field.name: field for field in dataclasses.fields(schedule)}
     for option in options:
         if option not in known:
-            mend = f"is not an option of {name}, which has: {', '.join(known)}"
-            raise ConfigError(f"{key}.{name}.{option}", options[option], mend)
+            hint = f"is not an option of {name}, which has: {', '.join(known)}"
+            raise ConfigError(f"{key}.{name}.{option}", options[option], hint)
     for option, field in known.items():
         if field.default is dataclasses.MISSING and option not in options:
             raise ConfigError(f"{key}.{name}.{option}", "", f"has no default; such as {{{name}:{{{option}:2000}}}}")
     try:
         made: Schedule = schedule(**options)
     except ConfigError as error:
-        raise ConfigError(f"{key}.{name}.{error.key}", error.value, error.mend) from None
+        raise ConfigError(f"{key}.{name}.{error.key}", error.value, error.hint) from None
     return made

@@ -84,10 +84,10 @@ def test_a_map_gives_what_the_array_holds(tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(0, 256, (50, 3, 4, 5), dtype=np.uint8)
     (tmp_path / "images.bin").write_bytes(b"head" + array.tobytes())
     with pytest.raises(DataError, match=f"{tmp_path / 'none'}: cannot be read .*; write it anew"):
-        MemoryMap(tmp_path / "none", array.shape, "digest", mend="write it anew")
+        MemoryMap(tmp_path / "none", array.shape, "digest", hint="write it anew")
     with pytest.raises(DataError, match="the data set is empty"):
-        MemoryMap(tmp_path / "images.bin", (0, 3, 4, 5), "digest", mend="write it anew")
-    images = MemoryMap(tmp_path / "images.bin", array.shape, "digest", offset=4, mend="write it anew")
+        MemoryMap(tmp_path / "images.bin", (0, 3, 4, 5), "digest", hint="write it anew")
+    images = MemoryMap(tmp_path / "images.bin", array.shape, "digest", offset=4, hint="write it anew")
     assert images.shape == (50, 3, 4, 5) and len(images) == 50
     where = torch.tensor([49, 0, 7, 7])
     assert np.array_equal(images.index_select(0, where), array[where])
@@ -102,7 +102,7 @@ def test_a_map_gives_what_the_array_holds(tmp_path: Path) -> None:
         with pytest.raises(
             DataError, match=f"{tmp_path / 'images.bin'}: {len(content)} bytes where 3004 are expected; write it anew"
         ):
-            MemoryMap(tmp_path / "images.bin", array.shape, "digest", offset=4, mend="write it anew")
+            MemoryMap(tmp_path / "images.bin", array.shape, "digest", offset=4, hint="write it anew")
 
 
 def test_pages_that_were_handed_back_are_read_again(large: Path) -> None:

@@ -1,4 +1,4 @@
-"""Bad input: one line that names the key, the value and the mend, exit status 2, no traceback."""
+"""Bad input: one line that names the key, the value and the hint, exit status 2, no traceback."""
 
 from __future__ import annotations
 

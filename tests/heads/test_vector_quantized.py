@@ -22,7 +22,7 @@ from nelbo.nets import ConvDecoder
 from nelbo.objectives import IWAE, NegativeELBO, VectorQuantized
 from nelbo.schedules import Linear
 from tests.helpers.codebook import CLASSES, DIMENSION, FEATURES, codebook, make_head, one_step
-from tests.helpers.errors_of_commands import MENDABLE, metrics_of
+from tests.helpers.errors_of_commands import TROUBLE, metrics_of
 from tests.helpers.factors import SHAPE, images, make_vae
 from tests.helpers.forks import ROOT, train_all
 
@@ -239,7 +239,7 @@ def test_runs_with_a_codebook_train_and_load(tmp_path: Path) -> None:
     assert done["refused"].returncode == 2 and "objective=vq_vae: is about vectors" in done["refused"].stderr
     for name in RUNS.keys() - {"refused"}:
         assert done[name].returncode == 0, done[name].stderr
-        assert not [word for word in MENDABLE if word in done[name].stderr.lower()], done[name].stderr
+        assert not [word for word in TROUBLE if word in done[name].stderr.lower()], done[name].stderr
         metrics = metrics_of(tmp_path / name)
         assert math.isfinite(metrics["test/nelbo"]) and 1 < metrics["test/code_perplexity"] <= 512
         model = nelbo.load(tmp_path / name)

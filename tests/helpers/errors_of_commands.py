@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-MENDABLE = ("warning", "deprecat", "traceback")
+TROUBLE = ("warning", "deprecat", "traceback")
 
 
 def metrics_of(folder: Path) -> dict[str, float]:

@@ -37,7 +37,7 @@ def taken(check: Callable[[], object], value: object) -> bool:
         assert check() == value
     except ConfigError as error:
         assert named(error.value, value)
-        assert error.key == "key" and str(error).startswith(f"key={as_hydra_takes(error.value)}: ") and error.mend
+        assert error.key == "key" and str(error).startswith(f"key={as_hydra_takes(error.value)}: ") and error.hint
         return False
     return True
 

@@ -75,7 +75,7 @@ def test_a_lost_best_checkpoint_is_said_or_made_again(ended: Path, tmp_path: Pat
     (tmp_path / "run" / "metrics.json").unlink()
     refused = fresh(tmp_path / "run", "logger=tensorboard", "resume=auto")
     assert refused.returncode == 2 and f"{best}: is lost, and training is over" in refused.stderr
-    shutil.copy(last, best)  # the mend that it names
+    shutil.copy(last, best)  # the hint that it names
     assert fresh(tmp_path / "run", "logger=tensorboard", "resume=auto").returncode == 0
     best.write_bytes(b"damaged")
     longer = fresh(tmp_path / "run", "logger=tensorboard", "resume=auto", "trainer.max_epochs=2", "optimizer.lr=1e-9",

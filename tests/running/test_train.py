@@ -14,7 +14,7 @@ from nelbo.data import digits
 from nelbo.data.arrays import random_split
 from nelbo.data.catalogue import CATALOGUE
 from tests.helpers.downloads import needs
-from tests.helpers.errors_of_commands import MENDABLE, metrics_of
+from tests.helpers.errors_of_commands import TROUBLE, metrics_of
 from tests.helpers.forks import ROOT, Train, forked, python
 
 
@@ -39,7 +39,7 @@ def test_a_run_directory_holds_what_it_promises(smoke_run: Path) -> None:
     state = torch.load(smoke_run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     assert metrics["num_parameters"] == sum(t.numel() for k, t in state.items() if k.startswith("model."))
     log = (smoke_run / "train.log").read_text()
-    assert "epoch 1/1" in log and not [word for word in MENDABLE if word in log.lower()]
+    assert "epoch 1/1" in log and not [word for word in TROUBLE if word in log.lower()]
 
 
 SMOKE = {
@@ -62,7 +62,7 @@ def test_the_smoke_runs_are_clean(tmp_path: Path, model: str, data: str) -> None
     done = run("train.py", f"model={model}", f"data={data}", "trainer=smoke", f"hydra.run.dir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
     words = (done.stdout + done.stderr + (tmp_path / "run" / "train.log").read_text()).lower()
-    assert not [word for word in MENDABLE if word in words], words
+    assert not [word for word in TROUBLE if word in words], words
     assert "tensorboard --logdir" in done.stdout and "checkpoints/best.ckpt" in done.stdout
     metrics = metrics_of(tmp_path / "run")
     if model == "autoencoder":
@@ -81,7 +81,7 @@ def test_smoke_from_an_empty_cache(train: Train, tmp_path: Path, data: str) -> N
         "model=conv_vae", f"data={data}", "trainer=smoke", "callbacks=none", NELBO_DATA=str(tmp_path / "cache")
     )
     assert done.returncode == 0, done.stderr
-    assert not [word for word in MENDABLE if word in done.stderr.lower()], done.stderr
+    assert not [word for word in TROUBLE if word in done.stderr.lower()], done.stderr
     assert done.stderr.count("fetched ") == len(CATALOGUE[data].files)
     metrics = metrics_of(tmp_path / "run")
     assert metrics["data"] == data and metrics["train_images"] == CATALOGUE[data].train - metrics["val_images"]
@@ -92,7 +92,7 @@ def test_smoke_from_an_empty_cache(train: Train, tmp_path: Path, data: str) -> N
 def test_without_validation_the_last_checkpoint_is_the_best(train: Train, tmp_path: Path, override: str) -> None:
     done = train("model=mlp_vae", "data=digits", override, "trainer=smoke", "trainer.max_epochs=3")
     assert done.returncode == 0, done.stderr
-    assert not [word for word in MENDABLE if word in done.stderr.lower()], done.stderr
+    assert not [word for word in TROUBLE if word in done.stderr.lower()], done.stderr
     best, last = (
         torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")
     )

@@ -39,8 +39,8 @@ class AtomicCheckpointIO(CheckpointIO):
                 raise cause from error
             if not isinstance(cause, OSError) or cause.errno not in DISK_ERRORS:
                 raise
-            mend = "the last one is untouched: make room, and go on with resume=auto"
-            raise NelboError(f"{file}: cannot be written ({cause.strerror}); {mend}") from error
+            hint = "the last one is untouched: make room, and go on with resume=auto"
+            raise NelboError(f"{file}: cannot be written ({cause.strerror}); {hint}") from error
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None

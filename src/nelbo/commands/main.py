@@ -46,7 +46,7 @@ Task = Callable[[DictConfig], Any]
 
 
 def command(config_path: str, config_name: str, *, trains: bool = True) -> Callable[[Task], Callable[[], None]]:
-    """`hydra.main` for a script; what the user can mend ends in one line on stderr and exit status 2.
+    """`hydra.main` for a script; what the user can put right ends in one line on stderr and exit status 2.
 
     Args:
         config_path: of the configs, from the script's folder.
@@ -112,8 +112,8 @@ def command(config_path: str, config_name: str, *, trains: bool = True) -> Calla
                 if begun and error.errno not in DISK_ERRORS:
                     raise
                 place = error.filename or "the directory of the run"  # which Hydra makes
-                mend = f"{how_to_write(error)}: hydra.run.dir=..., or hydra.sweep.dir=... with -m"
-                print(f"error: {place}: cannot be written ({error.strerror}); {mend}", file=sys.stderr)
+                hint = f"{how_to_write(error)}: hydra.run.dir=..., or hydra.sweep.dir=... with -m"
+                print(f"error: {place}: cannot be written ({error.strerror}); {hint}", file=sys.stderr)
                 sys.exit(USAGE_ERROR)
             except Stopped as stopped:
                 sys.exit(128 + stopped.signum)  # what a shell says of a process that the signal ended
@@ -181,8 +181,8 @@ def refuse_scattered_processes() -> None:
     given |= any(word.startswith("resume=") and word != "resume=auto" for word in sys.argv[1:])
     if world_size_from_outside() > 1 and not given:
         place = HydraConfig.get().run.dir
-        mend = "every process must write to the same directory; give one: hydra.run.dir=outputs/NAME"
-        raise NelboError(f"hydra.run.dir: {mend} (this process would have taken {place})")
+        hint = "every process must write to the same directory; give one: hydra.run.dir=outputs/NAME"
+        raise NelboError(f"hydra.run.dir: {hint} (this process would have taken {place})")
 
 
 def main_options() -> dict[str, Any]:

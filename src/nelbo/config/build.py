@@ -91,8 +91,8 @@ class Factory:
             raise error.within(self.path) from error.__cause__
         except REFUSALS as error:
             if "allocate memory" in str(error) or "out of memory" in str(error):
-                mend = "needs more memory than there is; make it smaller"
-                raise ConfigError(self.path, self.target.__name__, mend, located=True) from error
+                hint = "needs more memory than there is; make it smaller"
+                raise ConfigError(self.path, self.target.__name__, hint, located=True) from error
             if hint := left_to_its_base(error):
                 raise ConfigError(self.path, self.target.__name__, hint, located=True) from error
             if self.target.__module__.partition(".")[0] not in OTHERS:
@@ -142,8 +142,8 @@ def user_prefixes(key: str, value: object) -> tuple[str, ...]:
         raise ConfigError(key, _shown(value), "must be a list of packages, such as [mypackage.]", located=True)
     for prefix in value:
         if not isinstance(prefix, str) or not PREFIX.fullmatch(prefix):
-            mend = "must be a package's name with a dot at its end, such as mypackage."
-            raise ConfigError(key, _shown(prefix), mend, located=True)
+            hint = "must be a package's name with a dot at its end, such as mypackage."
+            raise ConfigError(key, _shown(prefix), hint, located=True)
     return tuple(value)
 
 
@@ -193,8 +193,8 @@ def _targets(plain: object, path: str) -> Iterator[tuple[str, object]]:
         value, place, depth, is_argument = stack.pop()
         seen += 1
         if depth > MAX_DEPTH or seen > MAX_VALUES:
-            mend = f"a config is at most {MAX_DEPTH} levels deep and holds at most {MAX_VALUES} values"
-            raise ConfigError(place, "...", mend, located=True)
+            hint = f"a config is at most {MAX_DEPTH} levels deep and holds at most {MAX_VALUES} values"
+            raise ConfigError(place, "...", hint, located=True)
         children: list[tuple[object, str, int, bool]] = []
         if isinstance(value, dict) and type(value) is dict:
             dot = f"{place}." if place else ""
@@ -203,11 +203,11 @@ def _targets(plain: object, path: str) -> Iterator[tuple[str, object]]:
                 if type(key) is not str or not key.isprintable():
                     raise ConfigError(f"{dot}{_shown(key)}", "...", "keys must be plain text", located=True)
                 if key.startswith("_") and key not in ("_target_", "_partial_"):
-                    mend = "only _target_ and _partial_ may begin with an underscore"
-                    raise ConfigError(f"{dot}{key}", _shown(value[key]), mend, located=True)
+                    hint = "only _target_ and _partial_ may begin with an underscore"
+                    raise ConfigError(f"{dot}{key}", _shown(value[key]), hint, located=True)
             if type(value.get("_partial_", False)) is not bool or ("_partial_" in value and "_target_" not in value):
-                mend = "must be true or false, beside a _target_"
-                raise ConfigError(f"{dot}_partial_", _shown(value["_partial_"]), mend, located=True)
+                hint = "must be true or false, beside a _target_"
+                raise ConfigError(f"{dot}_partial_", _shown(value["_partial_"]), hint, located=True)
             if "_target_" in value:
                 yield f"{dot}_target_", value["_target_"]
             children = [
@@ -285,7 +285,7 @@ def _check_known(target: Callable[..., Any], kwargs: Mapping[str, Any], path: st
         return
     for key in kwargs:
         if key not in parameters:
-            mend = f"is not an option of {target.__name__}, which has: {', '.join(parameters) or 'none'}"
+            hint = f"is not an option of {target.__name__}, which has: {', '.join(parameters) or 'none'}"
             if near := difflib.get_close_matches(key, parameters, 1):
-                mend += f"; did you mean {near[0]}?"
-            raise ConfigError(f"{path}.{key}", kwargs[key], mend, located=True)
+                hint += f"; did you mean {near[0]}?"
+            raise ConfigError(f"{path}.{key}", kwargs[key], hint, located=True)

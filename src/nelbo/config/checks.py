@@ -55,8 +55,8 @@ def _shares(key: str, value: object, minimum: int) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
     share = isinstance(value, float) and (0 < value <= 1 or value == minimum == 0)
     if not whole and not share:
-        mend = f"must be a number of batches of at least {minimum}, or a share of them such as 0.5; 1.0 is all"
-        raise ConfigError(key, as_no_number(value), mend)
+        hint = f"must be a number of batches of at least {minimum}, or a share of them such as 0.5; 1.0 is all"
+        raise ConfigError(key, as_no_number(value), hint)
 
 
 def _batches(key: str, value: object) -> None:
@@ -123,9 +123,9 @@ def _shape(key: str, value: object) -> None:
         positive_integer(f"{key}[{index}]", size)
 
 
-def _set_elsewhere(mend: str) -> Callable[[str, object], None]:
+def _set_elsewhere(hint: str) -> Callable[[str, object], None]:
     def refuse(key: str, value: object) -> None:
-        raise ConfigError(key, value, mend)
+        raise ConfigError(key, value, hint)
 
     return refuse
 
@@ -199,7 +199,7 @@ def check(plain: Mapping[str, Any]) -> None:
     """Refuse a resolved config that cannot be run.
 
     Raises:
-        ConfigError: for the first value that is no use: its key, the value and the mend.
+        ConfigError: for the first value that is no use: its key, the value and the hint.
     """
     check_targets(dict(plain), allowed_targets(plain))
     _check_groups(plain)
@@ -236,8 +236,8 @@ def _check_groups(plain: Mapping[str, Any]) -> None:
             raise ConfigError(key, "", "a run needs it: do not leave it out")
     for key in CALLED_LATER:
         if plain[key] and plain[key].get("_partial_") is not True:
-            mend = "must be true: the run gives it the rest of its arguments"
-            raise ConfigError(f"{key}._partial_", select(plain, f"{key}._partial_"), mend)
+            hint = "must be true: the run gives it the rest of its arguments"
+            raise ConfigError(f"{key}._partial_", select(plain, f"{key}._partial_"), hint)
     for key, callback in plain["callbacks"].items():
         target = str(callback.get("_target_")) if isinstance(callback, Mapping) else ""
         if reason := REFUSED_CALLBACKS.get(target.rpartition(".")[2]):
@@ -274,5 +274,5 @@ def _check_together(plain: Mapping[str, Any]) -> None:
         raise ConfigError("model.shape", model_shape, f"must be that of the data, {shape}")
     sizes = (samples, batch_size, *shape)
     if all(isinstance(size, int) for size in sizes) and math.prod(sizes) > MOST_VALUES:
-        mend = f"with data.batch_size={batch_size} the pictures of one batch would fill {math.prod(sizes) >> 38} TiB"
-        raise ConfigError("objective.num_samples", samples, mend)
+        hint = f"with data.batch_size={batch_size} the pictures of one batch would fill {math.prod(sizes) >> 38} TiB"
+        raise ConfigError("objective.num_samples", samples, hint)

@@ -46,7 +46,7 @@ def max_epochs(key: str, value: object) -> None:
     try:
         positive_integer(key, value)
     except ConfigError as error:
-        hint = f"{error.mend}; or null for the budget's, or -1 where trainer.max_steps ends training"
+        hint = f"{error.hint}; or null for the budget's, or -1 where trainer.max_steps ends training"
         raise ConfigError(key, error.value, hint) from None
 
 

@@ -119,8 +119,8 @@ def _fetch_from_origins(file: RemoteFile, path: Path, scratch: Path) -> None:
             log.info("fetched %s from %s", path, origin.name)
             return
         tried.append(f"{origin.name} ({problem})")
-    mend = f"place a file with {file.digest} there by hand" if file.digest else "place it there by hand"
-    raise DataError(f"{path}: not in the cache and not to be had; tried {'; '.join(tried) or 'no source'}; {mend}")
+    hint = f"place a file with {file.digest} there by hand" if file.digest else "place it there by hand"
+    raise DataError(f"{path}: not in the cache and not to be had; tried {'; '.join(tried) or 'no source'}; {hint}")
 
 
 def mismatch(file: RemoteFile, path: Path, seen: Path) -> str:

@@ -36,7 +36,7 @@ class MemoryMap:
         sha256: of the images; for results.
         offset: of the first image.
         channels: where the file has them: "first", "last" or "none".
-        mend: what to say where the file is damaged.
+        hint: what to say where the file is damaged.
         levels: how many values the file's pixels take, 0 .. levels - 1, which are served spread over 0 .. 255; None
             serves them as they are.
         sixteen_bits: the largest value of the pictures of 16 bits among those that the file was made of, whose upper
@@ -54,11 +54,11 @@ class MemoryMap:
         *,
         offset: int = 0,
         channels: str = "first",
-        mend: str,
+        hint: str,
         levels: int | None = None,
         sixteen_bits: int | None = None,
     ) -> None:
-        self._arguments = (path, tuple(shape), sha256, offset, channels, mend, levels)
+        self._arguments = (path, tuple(shape), sha256, offset, channels, hint, levels)
         self.path, self.levels, self.sixteen_bits = path, levels, sixteen_bits
         self.sha256 = sha256 if levels is None else hashlib.sha256(f"{sha256} {levels}".encode()).hexdigest()
         expected = offset + math.prod(shape)
@@ -68,10 +68,10 @@ class MemoryMap:
             with open(path, "rb") as file:
                 size = file.seek(0, 2)
                 if size != expected:
-                    raise DataError(f"{path}: {size} bytes where {expected} are expected; {mend}")
+                    raise DataError(f"{path}: {size} bytes where {expected} are expected; {hint}")
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error}); {mend}") from error
+            raise DataError(f"{path}: cannot be read ({error}); {hint}") from error
         stored = np.ndarray(tuple(shape), np.uint8, buffer=self._map, offset=offset)
         self._images = channels_first(stored, channels)
         self.shape = self._images.shape
@@ -103,14 +103,14 @@ class MemoryMap:
 
     def with_levels(self, levels: int) -> MemoryMap:
         """The same file, its pixels 0 .. levels - 1 served spread over 0 .. 255."""
-        path, shape, sha256, offset, channels, mend, _ = self._arguments
-        return _open(path, shape, sha256, offset, channels, mend, levels)
+        path, shape, sha256, offset, channels, hint, _ = self._arguments
+        return _open(path, shape, sha256, offset, channels, hint, levels)
 
 
 def _open(
-    path: Path, shape: tuple[int, ...], sha256: str, offset: int, channels: str, mend: str, levels: int | None
+    path: Path, shape: tuple[int, ...], sha256: str, offset: int, channels: str, hint: str, levels: int | None
 ) -> MemoryMap:
-    return MemoryMap(path, shape, sha256, offset=offset, channels=channels, mend=mend, levels=levels)
+    return MemoryMap(path, shape, sha256, offset=offset, channels=channels, hint=hint, levels=levels)
 
 
 def at_levels(stored: np.ndarray, levels: int) -> np.ndarray:

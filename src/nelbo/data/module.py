@@ -109,7 +109,7 @@ class ImageData(pl.LightningDataModule):
             arrays = self.source()
         except ConfigError as error:
             key = error.key.replace("data.source.", "data.")  # what a source takes stands beside it
-            raise ConfigError(key, error.value, error.mend, located=True) from error
+            raise ConfigError(key, error.value, error.hint, located=True) from error
         if empty := arrays.empty_parts():
             raise DataError(f"{self.name}: the data set is empty: it has no {' and no '.join(empty)} images")
         if arrays.shape != (tested := tuple(arrays.test.images.shape[1:])):
@@ -138,8 +138,8 @@ class ImageData(pl.LightningDataModule):
             if 0 < self.validation_size < 1:
                 size = arrays.validation  # a share asks for some: these are the ones that were published
             if size not in (0, arrays.validation):
-                mend = f"{self.name} comes with {arrays.validation} validation images: use that, or 0 to train on all"
-                raise ConfigError("validation_size", self.validation_size, mend)
+                hint = f"{self.name} comes with {arrays.validation} validation images: use that, or 0 to train on all"
+                raise ConfigError("validation_size", self.validation_size, hint)
             order = torch.arange(total)
             return order[: total - size], order[total - size :]
         validation, train = random_split(total, size, self.seed)
@@ -220,8 +220,8 @@ class ImageData(pl.LightningDataModule):
             total = len(self.splits[split])
             batches = Batches(total, self.batch_size, shuffle=False, world_size=world_size).together()
             if total and (smallest := min(map(len, batches))) < least:
-                mend = f"leaves a batch of {smallest} of the {total} {split} images, and this objective needs {least}"
-                raise ConfigError("data.batch_size", self.batch_size, f"{mend}: choose another")
+                hint = f"leaves a batch of {smallest} of the {total} {split} images, and this objective needs {least}"
+                raise ConfigError("data.batch_size", self.batch_size, f"{hint}: choose another")
 
     def _overfits(self) -> bool:
         return bool(self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined] # set by Lightning
@@ -242,7 +242,7 @@ class ImageData(pl.LightningDataModule):
             start=start,
         )
         if world_size > 1 and (self.batch_size == 1 or len(examples) < world_size):
-            mend = f"{world_size} processes need batches of at least 2, and {len(examples)} {split} images to share"
-            raise ConfigError("data.batch_size", self.batch_size, mend)
+            hint = f"{world_size} processes need batches of at least 2, and {len(examples)} {split} images to share"
+            raise ConfigError("data.batch_size", self.batch_size, hint)
         pin_memory = trainer is not None and trainer.strategy.root_device.type == "cuda"
         return loader(examples, batches, num_workers=self.num_workers, pin_memory=pin_memory)

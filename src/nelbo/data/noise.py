@@ -3,7 +3,7 @@
 They depend neither on the batch that an example comes in, nor on the process, worker or device: a counter goes through
 an integer hash (a counter-based generator in the sense of Salmon et al. 2011), so a whole batch is one vectorised
 expression. The hash is two keyed rounds of the 32-bit finaliser `lowbias32` (Wellons 2018), whose avalanche bias is
-near the best found; `tests/data/test_noise.py` holds what the data rooms need of it: uniform, and independent over pixels,
+near the best known. `tests/data/test_noise.py` checks that its numbers are uniform, and independent over pixels,
 examples, epochs, seeds and purposes.
 
 Shapes: B batch.

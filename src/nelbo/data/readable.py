@@ -10,11 +10,11 @@ from nelbo.errors import DataError, NelboError, first_line
 
 
 @contextmanager
-def readable(path: Path, kind: str, mend: str = "delete it to fetch it anew") -> Iterator[None]:
+def readable(path: Path, kind: str, hint: str = "delete it to fetch it anew") -> Iterator[None]:
     """Raises: DataError: for any error but our own."""
     try:
         yield
     except NelboError:
         raise
     except Exception as error:  # damaged files make decoders fail in every way that their authors did not foresee
-        raise DataError(f"{path}: not a readable {kind} ({first_line(error)}); {mend}") from error
+        raise DataError(f"{path}: not a readable {kind} ({first_line(error)}); {hint}") from error

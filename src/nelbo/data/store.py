@@ -130,8 +130,8 @@ def read_store(folder: Path) -> Examples:
     Raises:
         DataError: if it is damaged.
     """
-    mend = f"delete {folder} to make it anew"
-    with readable(folder / MANIFEST, "manifest", mend):
+    hint = f"delete {folder} to make it anew"
+    with readable(folder / MANIFEST, "manifest", hint):
         manifest = json.loads((folder / MANIFEST).read_text())
         count, channels, height, width = manifest["shape"]
         shape, sha256, names = (count, channels, height, width), str(manifest["sha256"]), ["labels"]
@@ -139,10 +139,10 @@ def read_store(folder: Path) -> Examples:
             names.append("factors")
         largest = manifest.get("sixteen_bits")
         sixteen_bits = None if largest is None else int(largest)
-        images = MemoryMap(folder / IMAGES, shape, sha256, mend=mend, sixteen_bits=sixteen_bits)
+        images = MemoryMap(folder / IMAGES, shape, sha256, hint=hint, sixteen_bits=sixteen_bits)
     arrays = []
     for name in names:
-        with readable(folder / f"{name}.npy", "array", mend):
+        with readable(folder / f"{name}.npy", "array", hint):
             arrays.append(torch.from_numpy(np.load(folder / f"{name}.npy", allow_pickle=False)))
             if len(arrays[-1]) != len(images) or arrays[-1].dtype != torch.int64:
                 raise ValueError(f"{len(arrays[-1])} rows of {arrays[-1].dtype} for {len(images)} images")

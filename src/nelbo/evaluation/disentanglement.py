@@ -121,8 +121,8 @@ def varied_factors(subject: Subject, limit: int | None) -> tuple[Integers, list[
     """
     known = subject.images.factors
     if known is None:
-        mend = "data=dsprites has them, as have arrays of your own with `Examples.factors`"
-        raise NoMeaning(f"disentanglement: the data have no known factors of variation; {mend}")
+        hint = "data=dsprites has them, as have arrays of your own with `Examples.factors`"
+        raise NoMeaning(f"disentanglement: the data have no known factors of variation; {hint}")
     factors: Integers = known[spread(len(subject.images), limit)].cpu().numpy()
     distinct = [len(np.unique(column)) for column in factors.T]
     columns = [column for column, count in enumerate(distinct) if count > 1]

@@ -101,8 +101,8 @@ class Inception(Extractor):
     def __init__(self, *, weights: str) -> None:
         self.weights = path("weights", weights)
         if not self.weights.is_file():
-            mend = "no such file; download the weights that torch-fidelity publishes, or extractor=classifier"
-            raise _refused(weights, mend)
+            hint = "no such file; download the weights that torch-fidelity publishes, or extractor=classifier"
+            raise _refused(weights, hint)
         self._module()
 
     @property
@@ -144,14 +144,14 @@ class Inception(Extractor):
             import torch_fidelity  # noqa: F401
             from torchmetrics.image.fid import NoTrainInceptionV3
         except (ImportError, RuntimeError) as error:
-            mend = f"needs pip install 'nelbo[inception]', with a torchvision made for this torch ({first_line(error)})"
-            raise _refused(str(self.weights), mend) from error
+            hint = f"needs pip install 'nelbo[inception]', with a torchvision made for this torch ({first_line(error)})"
+            raise _refused(str(self.weights), hint) from error
         return NoTrainInceptionV3
 
 
-def _refused(weights: str, mend: str) -> ConfigError:
+def _refused(weights: str, hint: str) -> ConfigError:
     """Told by the key that people type: each measure has a copy of the extractor."""
-    return ConfigError("extractor.weights", weights, mend, located=True)
+    return ConfigError("extractor.weights", weights, hint, located=True)
 
 
 def file_sha256(file: Path) -> str:

@@ -37,7 +37,7 @@ def evaluate(plain: Mapping[str, Any]) -> None:
     """Measure what `plain`, conf/evaluate.yaml composed, asks for; print it, and write it into the runs' directories.
 
     Raises:
-        NelboError: for anything that the user can mend.
+        NelboError: for anything that the user can put right.
     """
     if plain["threads"] is not None:
         torch.set_num_threads(positive_integer("threads", plain["threads"]))

@@ -93,5 +93,5 @@ def with_hint(error: ConfigError) -> ConfigError:
     key = located.key.removeprefix(DATA)
     if key in FIXED:
         return located
-    hint = f"{located.mend}; if the data were moved, say where they are: {DATA}{key}=..."
+    hint = f"{located.hint}; if the data were moved, say where they are: {DATA}{key}=..."
     return ConfigError(located.key, located.value, hint, located=True)

@@ -42,8 +42,8 @@ class Out:
         place = path("out", out)
         if place.suffix == ".json" and not place.is_dir():
             if runs == 1:
-                mend = "is for the comparison of several runs: run=[a,b]; results of one go into a directory: out=DIR"
-                raise ConfigError("out", place, mend, located=True)
+                hint = "is for the comparison of several runs: run=[a,b]; results of one go into a directory: out=DIR"
+                raise ConfigError("out", place, hint, located=True)
             if not os.access(place if place.exists() else place.parent, os.W_OK):
                 raise ConfigError("out", place, "cannot be written", located=True)
             return cls(None, place, runs)

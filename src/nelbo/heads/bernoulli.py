@@ -50,7 +50,7 @@ class Bernoulli(PixelLogits):
         shape: (C, H, W).
     """
 
-    mend = "binarise the pixels (data=binarized_mnist) or use a density (likelihood=gaussian or continuous_bernoulli)"
+    hint = "binarise the pixels (data=binarized_mnist) or use a density (likelihood=gaussian or continuous_bernoulli)"
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """p(x|z)."""
@@ -67,7 +67,7 @@ class ContinuousBernoulli(PixelLogits):
         shape: (C, H, W).
     """
 
-    mend = "scale the pixels to [0, 1]"
+    hint = "scale the pixels to [0, 1]"
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """p(x|z)."""

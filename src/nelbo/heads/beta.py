@@ -40,7 +40,7 @@ class Beta(Likelihood):
         ConfigError: if there are fewer than two levels.
     """
 
-    mend = "scale the pixels to [0, 1]"
+    hint = "scale the pixels to [0, 1]"
 
     def __init__(self, feature_shape: Sequence[int], shape: Sequence[int], *, levels: int) -> None:
         super().__init__()

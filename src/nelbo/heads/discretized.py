@@ -36,7 +36,7 @@ class Discrete(Likelihood):
         ConfigError: if there are fewer than two levels.
     """
 
-    mend = "give it stored pixels (data.protocol=raw, data.levels as many as they have) or use likelihood=gaussian"
+    hint = "give it stored pixels (data.protocol=raw, data.levels as many as they have) or use likelihood=gaussian"
 
     def __init__(self, levels: int) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ BIAS_RANGE = 1e-3
 class Likelihood(Scheduled):
     """Features of z, (S, B, *feature_shape), to p(x|z) with batch shape (S, B) and event shape (C, H, W)."""
 
-    mend: ClassVar[str] = "choose another likelihood"
+    hint: ClassVar[str] = "choose another likelihood"
     """What to say to data outside the support."""
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:

@@ -155,7 +155,7 @@ def _left_to_its_default(key: str, value: str, script: Script) -> str:
         try:
             allows(key, None if override is None else override.value())
         except ConfigError as error:
-            return error.mend
+            return error.hint
     if key == "scheduler.last_epoch":
         return LAST_EPOCH
     if target := takes(key, script):

@@ -33,7 +33,7 @@ def below_a_value(key: str, value: str, script: Script) -> str:
         try:
             CHECKS[place](place, override.value())
         except ConfigError as error:
-            return f"{place} {error.mend}"
+            return f"{place} {error.hint}"
         return instead
     if "Schedule" in _annotation(place, script):
         names = ", ".join(SCHEDULES)

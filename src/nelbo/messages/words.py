@@ -168,8 +168,8 @@ def not_an_override(word: str, words: Sequence[str], script: Script) -> str:
         return f"{word}: overrides are separated by blanks: {' '.join(map(for_shell, pieces))}"
     if joined := _joined(word, after):
         return f"{word}: the shell splits at blanks; put the whole override in quotes: {for_shell(joined)}"
-    if mended := _repaired(key, value):
-        return f"{word}: Hydra cannot read this; did you mean {for_shell(mended)}?"
+    if repaired := _repaired(key, value):
+        return f"{word}: Hydra cannot read this; did you mean {for_shell(repaired)}?"
     if parsed(f"{key}={quoted(value)}"):
         instead = f"{TO_TEXT}: {as_text(key, value)}"
         if value[:1] in CLOSING:

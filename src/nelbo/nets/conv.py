@@ -29,8 +29,8 @@ def halvings(shape: Sequence[int], layers: int, channels: Sequence[int]) -> list
         height, width = sizes[-1]
         if min(height, width) < 2:
             fits = math.ceil(math.log2(min(shape[1:]))) if min(shape[1:]) > 1 else 0
-            mend = f"images of {shape[1]}x{shape[2]} can be halved {fits} times, not {layers} times: give fewer widths"
-            raise ConfigError("channels", list(channels), mend)
+            hint = f"images of {shape[1]}x{shape[2]} can be halved {fits} times, not {layers} times: give fewer widths"
+            raise ConfigError("channels", list(channels), hint)
         sizes.append((-(-height // 2), -(-width // 2)))
     return sizes
 

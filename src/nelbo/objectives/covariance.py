@@ -86,8 +86,8 @@ class DIP(Objective):
         except NotImplementedError:
             known = False
         if not known:
-            mend = "use posterior=diagonal_normal, full_normal or laplace"
-            raise self.refuse(f"needs vectors with a mean and a covariance in closed form: {mend}")
+            hint = "use posterior=diagonal_normal, full_normal or laplace"
+            raise self.refuse(f"needs vectors with a mean and a covariance in closed form: {hint}")
 
 
 def rows(latent: Latent, value: Tensor, shares: Shares) -> Tensor:

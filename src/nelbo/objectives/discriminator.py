@@ -101,8 +101,8 @@ class FactorVAE(Objective):
         if not latent.is_continuous:
             raise self.refuse(NEEDS_VECTORS)
         if (units := latent.q.event_shape.numel()) != self.latent_dim:
-            mend = f"must be the model's latent_dim, {units}"
-            raise ConfigError("objective.latent_dim", self.latent_dim, mend, located=True)
+            hint = f"must be the model's latent_dim, {units}"
+            raise ConfigError("objective.latent_dim", self.latent_dim, hint, located=True)
 
 
 def permute_units(z: Tensor, keys: Tensor | None = None) -> Tensor:
@@ -122,10 +122,10 @@ def pair_of_betas(key: str, values: object) -> tuple[float, float]:
     Raises:
         ConfigError: if they are not.
     """
-    mend = "must be two numbers of at least 0 and below 1, such as [0.5,0.9]"
+    hint = "must be two numbers of at least 0 and below 1, such as [0.5,0.9]"
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != 2:
-        raise ConfigError(key, values, mend)
+        raise ConfigError(key, values, hint)
     first, second = (number(f"{key}[{index}]", value, minimum=0) for index, value in enumerate(values))
     if max(first, second) >= 1:
-        raise ConfigError(key, list(values), mend)
+        raise ConfigError(key, list(values), hint)
     return first, second

@@ -62,8 +62,8 @@ class FreeBits(NegativeELBO):
             try:
                 _ = [latent.unit_kl for latent in trace.latents]
             except NotImplementedError:
-                mend = "use objective.per=level, or a posterior and a prior with independent units and a closed KL"
-                raise self.refuse(f"these units have no KLs of their own: {mend}") from None
+                hint = "use objective.per=level, or a posterior and a prior with independent units and a closed KL"
+                raise self.refuse(f"these units have no KLs of their own: {hint}") from None
 
 
 class Capacity(Objective):

@@ -69,9 +69,9 @@ class Objective(nn.Module):
         """What the optimiser shall do otherwise with this objective's own parameters, such as {"lr": 1e-4}."""
         return {}
 
-    def refuse(self, mend: str) -> ConfigError:
+    def refuse(self, hint: str) -> ConfigError:
         """The error that says so, in one line."""
-        return ConfigError("objective", self.name, mend, located=True)
+        return ConfigError("objective", self.name, hint, located=True)
 
     def require_kl(self, trace: Trace) -> None:
         """An ELBO needs log q(z|x).
@@ -80,12 +80,12 @@ class Objective(nn.Module):
             ConfigError: for a deterministic code.
         """
         if not trace.has_kl:
-            mend = "use objective=reconstruction or objective=wae, or posterior=diagonal_normal"
-            raise self.refuse(f"posterior=deterministic has no log q(z|x): {mend}")
+            hint = "use objective=reconstruction or objective=wae, or posterior=diagonal_normal"
+            raise self.refuse(f"posterior=deterministic has no log q(z|x): {hint}")
         for latent in trace.latents:
             if isinstance(latent.q, OneHots) and not isinstance(latent.p, OneHots):
-                mend = "use prior=categorical or prior=uniform, or posterior=vector_quantized"
-                raise self.refuse(f"posterior=categorical is trained with a closed KL, and this prior has none: {mend}")
+                hint = "use prior=categorical or prior=uniform, or posterior=vector_quantized"
+                raise self.refuse(f"posterior=categorical is trained with a closed KL, and this prior has none: {hint}")
 
     def require_weights(self, trace: Trace) -> None:
         """Bounds of several samples, and gradients along the path, need a density of reparameterised samples.
@@ -95,9 +95,9 @@ class Objective(nn.Module):
         """
         self.require_kl(trace)
         if not all(latent.has_density and latent.q.has_rsample for latent in trace.latents):
-            mend = "samples of classes have no reparameterised density, so no importance weights to train with"
+            hint = "samples of classes have no reparameterised density, so no importance weights to train with"
             instead = "objective=elbo (objective=vq_vae with a codebook), or posterior=diagonal_normal"
-            raise self.refuse(f"{mend}: use {instead} and prior=standard_normal")
+            raise self.refuse(f"{hint}: use {instead} and prior=standard_normal")
 
     def require_soft_codes(self, trace: Trace) -> None:
         """A rate that q(z|x) can change.

@@ -104,8 +104,8 @@ class BetaTC(Objective):
         self.require_one_level(trace)
         (latent,) = trace.latents
         if not (latent.is_continuous and isinstance(latent.q, Independent) and isinstance(latent.p, Independent)):
-            mend = "use posterior=diagonal_normal or laplace, and prior=standard_normal or diagonal_normal"
-            raise self.refuse(f"needs vectors of independent units, of q(z|x) and of p(z): {mend}")
+            hint = "use posterior=diagonal_normal or laplace, and prior=standard_normal or diagonal_normal"
+            raise self.refuse(f"needs vectors of independent units, of q(z|x) and of p(z): {hint}")
 
 
 def of_all_images(latent: Latent, shares: Shares) -> Independent[Distribution]:

@@ -50,5 +50,5 @@ class VectorQuantized(Objective):
             ConfigError: for other posteriors.
         """
         if not all(isinstance(latent.q, Quantized) for latent in trace.latents):
-            mend = "use posterior=vector_quantized or model=vq_vae, or objective=elbo"
-            raise self.refuse(f"is about vectors rounded to a codebook, and this posterior has none: {mend}")
+            hint = "use posterior=vector_quantized or model=vq_vae, or objective=elbo"
+            raise self.refuse(f"is about vectors rounded to a codebook, and this posterior has none: {hint}")

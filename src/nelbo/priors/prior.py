@@ -33,8 +33,8 @@ def vectors(prior: str, event_shape: Sequence[int]) -> int:
         ConfigError: if they are one-hot codes.
     """
     if len(event_shape) != 1:
-        mend = "is over vectors, and z are one-hot codes: use prior=categorical or prior=uniform"
-        raise ConfigError("prior", prior, mend, located=True)
+        hint = "is over vectors, and z are one-hot codes: use prior=categorical or prior=uniform"
+        raise ConfigError("prior", prior, hint, located=True)
     return event_shape[0]
 
 
@@ -46,6 +46,6 @@ def classes(prior: str, event_shape: Sequence[int]) -> tuple[int, int]:
     """
     if len(event_shape) != 2:
         codes = "vector_quantized" if prior == "autoregressive" else "categorical or vector_quantized"
-        mend = f"is over one-hot codes, and z are vectors: use prior=standard_normal, or posterior={codes}"
-        raise ConfigError("prior", prior, mend, located=True)
+        hint = f"is over one-hot codes, and z are vectors: use prior=standard_normal, or posterior={codes}"
+        raise ConfigError("prior", prior, hint, located=True)
     return event_shape[0], event_shape[1]

@@ -58,12 +58,12 @@ class VampPrior(Prior):
         try:
             return even_mixture(components)
         except NotImplementedError as error:
-            mend = (
+            hint = (
                 "is a mixture of q(z|u), whose density at other points posterior=deterministic does not have and "
                 "posterior=flow can give only by inverting its flow: use prior=mixture or prior=flow, or "
                 "posterior=diagonal_normal, full_normal or laplace"
             )
-            raise ConfigError("prior", "vamp", mend, located=True) from error
+            raise ConfigError("prior", "vamp", hint, located=True) from error
 
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:

@@ -70,7 +70,7 @@ def run(config: DictConfig) -> float:
         has no ELBO.
 
     Raises:
-        NelboError: for anything that the user can mend.
+        NelboError: for anything that the user can put right.
         Stopped: when a signal asks, once a checkpoint is written.
     """
     plain = resolve(config)
@@ -139,8 +139,8 @@ def fit_and_test(
         raise error.within("data") from error.__cause__
     if found:
         if found.provenance != data.provenance():
-            mend = f"is not what {found.file} was trained on; train anew, in another directory"
-            raise ConfigError("data", data.name, mend)
+            hint = f"is not what {found.file} was trained on; train anew, in another directory"
+            raise ConfigError("data", data.name, hint)
         data.position = found.position
     began = plain
     said = {"shape": list(data.shape or ()), "levels": data.levels}

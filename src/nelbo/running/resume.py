@@ -83,8 +83,8 @@ class Found:
         changed = {key: [was, now.get(key)] for key, was in self.environment.items() if was != now.get(key)}
         if self.batches and "processes" in changed:
             was, becomes = changed["processes"]
-            mend = f"stopped within an epoch, after {self.batches} batches in each of {was} processes; there are now"
-            raise ConfigError("resume", self.file, f"{mend} {becomes}, whose batches are others: start {was}")
+            hint = f"stopped within an epoch, after {self.batches} batches in each of {was} processes; there are now"
+            raise ConfigError("resume", self.file, f"{hint} {becomes}, whose batches are others: start {was}")
         for key, (was, becomes) in changed.items():
             log.warning("from step %d on with %s %s, which was %s", self.step, key, becomes, was)
         entries = [dict(entry) for entry in self.resumed]
@@ -129,19 +129,19 @@ def find(
             log.info("resume=auto: no checkpoint in %s yet, so this run starts afresh", folder)
         return None
     if resume is None:
-        mend = "holds a run with checkpoints; resume=auto goes on with it, or give another directory"
-        raise ConfigError("hydra.run.dir", folder, mend)
+        hint = "holds a run with checkpoints; resume=auto goes on with it, or give another directory"
+        raise ConfigError("hydra.run.dir", folder, hint)
     changed = changes(folder, plain, first_config)
     found = newest(files)
     if changed.pop("init_from", None) and (
         not found.init_from or content(plain["init_from"]) != content(found.init_from)
     ):
-        mend = f"is where a run starts from; the one in {folder} goes on from its own weights: leave that as it was"
-        raise ConfigError("init_from", plain["init_from"], mend)
+        hint = f"is where a run starts from; the one in {folder} goes on from its own weights: leave that as it was"
+        raise ConfigError("init_from", plain["init_from"], hint)
     refuse_less(found, folder, plain["trainer"]["max_epochs"], plain["trainer"].get("max_steps"))
     if found.batches and (within := [key for key in changed if is_one_of(key, AT_AN_EPOCHS_END)]):
-        mend = f"the run stopped within an epoch, after {found.batches} batches of it: {within[0]} must be as it was"
-        raise ConfigError("resume_changes", plain["resume_changes"], mend)
+        hint = f"the run stopped within an epoch, after {found.batches} batches of it: {within[0]} must be as it was"
+        raise ConfigError("resume_changes", plain["resume_changes"], hint)
     log.info("going on from %s: step %d, %d epochs are over", found.file, found.step, found.epochs)
     for key, (was, now) in changed.items():
         log.warning("from step %d on with %s=%s, which was %s", found.step, key, now, was)
@@ -275,8 +275,8 @@ def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path
             )
         elif any(is_one_of(key, ("model",)) for key in refused):
             hint += f"; a model with other tensors is a new run that starts from these: {weights} hydra.run.dir=NEW"
-        mend = f"the run there began otherwise: {told}; {hint}"
-        raise ConfigError("resume", plain["resume"] or AUTO, mend)
+        hint = f"the run there began otherwise: {told}; {hint}"
+        raise ConfigError("resume", plain["resume"] or AUTO, hint)
     return differ
 
 

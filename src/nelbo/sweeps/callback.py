@@ -35,8 +35,8 @@ class DirectoryCallback(Callback):
             return
         told = folder / record / "hydra.yaml"
         if not (told.is_file() and f"app_name: {config.hydra.help.app_name}" in told.read_text(errors="replace")):
-            mend = f"holds {record} of another program already; give another directory"
-            print(f"error: {ConfigError('hydra.run.dir', folder, mend)}", file=sys.stderr)
+            hint = f"holds {record} of another program already; give another directory"
+            print(f"error: {ConfigError('hydra.run.dir', folder, hint)}", file=sys.stderr)
             sys.exit(USAGE_ERROR)
 
 

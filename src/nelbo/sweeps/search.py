@@ -63,8 +63,8 @@ class Search:
         self.n_jobs = positive_integer("hydra.sweeper.n_jobs", sweeper.n_jobs)
         self.directions = [choice("hydra.sweeper.direction", name, WAYS) for name in sweeper._get_directions()]
         if len(self.directions) != len(self.metrics):
-            mend = f"needs one direction for each of {len(self.metrics)} metrics"
-            raise ConfigError("hydra.sweeper.direction", self.directions, mend)
+            hint = f"needs one direction for each of {len(self.metrics)} metrics"
+            raise ConfigError("hydra.sweeper.direction", self.directions, hint)
         if len(self.metrics) > 1 and pruner is not None:
             log.info("no trial is given up early: pruning needs a single metric")
             pruner, self.pruner_config = None, None

@@ -34,6 +34,6 @@ def probe(model: VAE, objective: Objective, x: Tensor, data: ImageData, likeliho
     objective.check(trace)
     support = trace.px.support
     if support is not None and not support.check(x).all():
-        hint = f"{data.name} ({data.protocol}) has pixels outside its support: {model.likelihood.mend}"
+        hint = f"{data.name} ({data.protocol}) has pixels outside its support: {model.likelihood.hint}"
         raise ConfigError("likelihood", likelihood, hint, located=True)
     return trace

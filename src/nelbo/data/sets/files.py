@@ -32,7 +32,7 @@ from nelbo.errors import path as as_path
 log = logging.getLogger(__name__)
 LAYOUT = "images of shape (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels"
 NAMES = "train_images and test_images (val_images is optional), or images, with labels named alike"
-MEND = "write it anew"
+HINT = "write it anew"
 LARGEST_SHARE = 0.5
 """Of the machine's memory, what a packed file may unpack to."""
 SLOW_TO_HASH = 1 << 30
@@ -71,7 +71,7 @@ def array_file(path: str, test_size: float, seed: int) -> Arrays:
 
 
 def _read_npy(path: Path) -> Parts:
-    with readable(path, ".npy file", MEND):
+    with readable(path, ".npy file", HINT):
         with open(path, "rb") as stream:
             version = npy.read_magic(stream)
             read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
@@ -80,26 +80,26 @@ def _read_npy(path: Path) -> Parts:
         channels = _layout(shape, path, "the array")
         images: Tensor | MemoryMap
         if dtype == np.uint8 and not fortran:
-            images = MemoryMap(path, shape, _digest(path), offset=offset, channels=channels, mend=MEND)
+            images = MemoryMap(path, shape, _digest(path), offset=offset, channels=channels, hint=HINT)
         else:
             _check_memory(path, path.stat().st_size, "save its images as uint8, which are read from disk as needed")
             images = _pixels(np.load(path, allow_pickle=False), path, "the array")
     beside, stored = path.with_name(f"{path.stem}_labels.npy"), None
     if beside.exists():
-        with readable(beside, "array of labels", MEND):
+        with readable(beside, "array of labels", HINT):
             stored = plain_labels(lambda: np.load(beside), beside)
     labels, classes = read_labels({WHOLE: stored}, {WHOLE: len(images)}, beside)
     return Examples(images, labels[WHOLE]), 0, None, classes
 
 
-def _check_memory(path: Path, size: int, mend: str) -> None:
+def _check_memory(path: Path, size: int, hint: str) -> None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > memory * LARGEST_SHARE:
-        raise DataError(f"{path}: unpacks to {size:,} bytes, this machine has {memory:,} of memory; {mend}")
+        raise DataError(f"{path}: unpacks to {size:,} bytes, this machine has {memory:,} of memory; {hint}")
 
 
 def _read_npz(path: Path) -> Parts:
-    with readable(path, ".npz file", MEND):
+    with readable(path, ".npz file", HINT):
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
         _check_memory(path, unpacked, "save its images as a .npy file, which is read from disk as needed")
@@ -112,7 +112,7 @@ def _read_safetensors(path: Path) -> Parts:
         from safetensors.numpy import load_file
     except ImportError as error:
         raise ConfigError("path", str(path), "needs a package: pip install safetensors") from error
-    with readable(path, ".safetensors file", MEND):
+    with readable(path, ".safetensors file", HINT):
         content = load_file(path)
     return _parts(content, path, list(content))
 

@@ -61,8 +61,8 @@ def huggingface(
     try:
         import datasets
     except ImportError as error:
-        mend = "needs a package: pip install datasets"
-        raise ConfigError("data", "huggingface", mend, located=True) from error
+        hint = "needs a package: pip install datasets"
+        raise ConfigError("data", "huggingface", hint, located=True) from error
     datasets.disable_progress_bars()
     for library in ("datasets", "huggingface_hub"):  # they announce each of their retries
         logging.getLogger(library).setLevel(logging.ERROR)

@@ -131,8 +131,8 @@ def binarized_mnist(protocol: str) -> Arrays:
         DataError: if the files cannot be had or are corrupt.
     """
     if protocol not in ("dynamic", "fixed", "threshold", "static"):
-        mend = "binarized_mnist takes dynamic, fixed, threshold or static; for grey pixels use data=mnist"
-        raise ConfigError("data.protocol", protocol, mend, located=True)
+        hint = "binarized_mnist takes dynamic, fixed, threshold or static; for grey pixels use data=mnist"
+        raise ConfigError("data.protocol", protocol, hint, located=True)
     return static_binarized_mnist() if protocol == "static" else mnist()
 
 

@@ -23,7 +23,7 @@ from nelbo.training.module import VAEModule
 MOST_IN_A_ROW = 100
 """So many updates left out one after another are no outliers any more."""
 
-MEND = "lower optimizer.lr, or clip with trainer.gradient_clip_val=1"
+HINT = "lower optimizer.lr, or clip with trainer.gradient_clip_val=1"
 
 
 class Guard(pl.Callback):
@@ -106,8 +106,8 @@ class Guard(pl.Callback):
             if self.in_a_row >= MOST_IN_A_ROW:
                 if not math.isfinite(norm):
                     self._stop(trainer, pl_module)
-                mend = f"the last {self.in_a_row} updates were all above it, the last at {norm:.4g}: raise it"
-                raise ConfigError("guard.skip_above", self.skip_above, mend, located=True)
+                hint = f"the last {self.in_a_row} updates were all above it, the last at {norm:.4g}: raise it"
+                raise ConfigError("guard.skip_above", self.skip_above, hint, located=True)
             optimizer.zero_grad(set_to_none=True)  # an optimiser passes over parameters without a gradient
             self._restore_buffers()
         assert isinstance(pl_module, VAEModule)
@@ -129,7 +129,7 @@ class Guard(pl.Callback):
             return
         value = float(trainer.callback_metrics[MONITOR])
         if not math.isfinite(value):
-            raise Diverged(f"training diverged {_by(trainer)}: {MONITOR} is {value}; {MEND}")
+            raise Diverged(f"training diverged {_by(trainer)}: {MONITOR} is {value}; {HINT}")
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -141,7 +141,7 @@ class Guard(pl.Callback):
         """
         for name, value in _tensors({key: checkpoint[key] for key in ("state_dict", "optimizer_states")}):
             if not value.isfinite().all():
-                raise Diverged(f"training diverged {_by(trainer)}: {name} is not finite; {MEND}")
+                raise Diverged(f"training diverged {_by(trainer)}: {name} is not finite; {HINT}")
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -161,7 +161,7 @@ class Guard(pl.Callback):
         assert self._start is not None
         batch, failed = self._spoilt or (self._batch, _failure(pl_module))
         self._restore_buffers()  # whoever saves after this saves what was
-        what = f"{failed}; {MEND}; {self._leave_bundle(trainer, pl_module, batch, failed)}"
+        what = f"{failed}; {HINT}; {self._leave_bundle(trainer, pl_module, batch, failed)}"
         where = f"epoch {trainer.current_epoch + 1}, batch {batch + 1}"
         if (total := self._batch - self._start.batch + 1) > 1:
             where += f", which is {batch - self._start.batch + 1} of the {total} of this step"
