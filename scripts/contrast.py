@@ -7,7 +7,6 @@ python scripts/contrast.py vae=<run> autoencoder=<run> out=contrast.png
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,17 @@ from matplotlib.figure import Figure
 
 import nelbo
 from nelbo.checkpoints.record import provenance
+from nelbo.commands.parser import Parser, fail, prepared
 from nelbo.config.comparison import incomparable
 from nelbo.data import mnist
 from nelbo.data.module import ONCE_FOR_TEST_ARRAY
 from nelbo.data.noise import Draws
 from nelbo.data.protocols import PROTOCOLS
 from nelbo.errors import NelboError
-from nelbo.messages.words import arguments, print_help
 from nelbo.models import VAE
 from nelbo.pictures.scatter import draw_codes
 from nelbo.views.grids import square
 
-KEYS = ("vae", "autoencoder", "out")
-USAGE = f"usage: python scripts/contrast.py {' '.join(f'{key}=...' for key in KEYS)}"
 EXAMPLES, SIDE = 5000, 10
 
 
@@ -53,11 +50,20 @@ def draw(models: dict[str, VAE], trained: dict[str, Any], out: Path) -> None:
     figure.savefig(out)
 
 
-def main(typed: list[str]) -> None:
-    """Read `key=value` arguments; bad ones end in one line and exit status 2."""
-    print_help(typed, __doc__)
+def parser() -> Parser:
+    """Return the parser of the command line."""
+    made = Parser("contrast", "vae=RUN autoencoder=RUN out=FILE.png", __doc__ or "")
+    made.key("vae", "RUN", "a run of a VAE with two latents", required=True)
+    made.key("autoencoder", "RUN", "a run of a plain autoencoder with two latents", required=True)
+    made.key("out", "FILE", "the picture", required=True)
+    return made
+
+
+def main() -> None:
+    """Read the command line and draw; bad arguments end in one line and exit status 2."""
+    arguments = prepared()
     try:
-        given = arguments(typed, KEYS, [], USAGE)
+        given = vars(parser().read(arguments)[0])
         models = {"autoencoder": nelbo.load(given["autoencoder"]), "VAE": nelbo.load(given["vae"])}
         trained = {name: provenance(given[name.lower()]) for name in models}
         if problem := incomparable(trained):
@@ -71,9 +77,8 @@ def main(typed: list[str]) -> None:
             raise NelboError(f"the runs were trained on {trained['VAE']['data']}; the picture shows MNIST")
         draw(models, trained["VAE"], Path(given["out"]))
     except NelboError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        fail(error)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from nelbo.commands.main import command
+from nelbo.commands.hydra_command import hydra_command
 
 
-@command(config_path=str(Path(__file__).parents[2] / "conf"), config_name="config")
 def main(config: DictConfig) -> float:
     """Run what the config says, or do not."""
     from nelbo.running.fit import run
@@ -29,4 +28,4 @@ def main(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    hydra_command("config", main)()

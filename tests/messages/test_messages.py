@@ -36,11 +36,12 @@ from tests.helpers.interrupted import SMALL
 
 CONF = ROOT / "conf"
 PATHS = {"config": "train.py", "evaluate": "scripts/evaluate.py", "draw": "scripts/draw.py"}
+"""The scripts by the name of their primary config."""
 SMALL_MODEL = ["model=mlp_vae", "data=digits"]
 
 
 def script(primary: str = "config") -> Script:
-    return Script(PATHS[primary], CONF, primary)
+    return Script(f"python {PATHS[primary]}", CONF, primary)
 
 
 def composed(words: list[str], primary: str = "config") -> DictConfig:
@@ -86,7 +87,7 @@ TRAIN = {
     "model=beta_vae": "model=beta_vae: there is no such option; did you mean objective.beta=4? choose from",
     "optimizer=SGD": "optimizer=SGD: there is no such option; did you mean optimizer._target_=torch.optim.SGD? choose",
     "hydra/launcher=slurm": "hydra/launcher=slurm: there is no such option; did you mean submitit_slurm?",
-    "metrics=nll": "metrics=nll: there is no such key; it belongs to scripts/evaluate.py, which takes a finished run: "
+    "metrics=nll": "metrics=nll: there is no such key; it belongs to evaluate, which takes a finished run: "
     "python scripts/evaluate.py run=outputs/... metrics=nll",
     "optimizer.amsgrad=true": "optimizer.amsgrad=true: the config leaves this to the default of Adam; a plus sets it: "
     "+optimizer.amsgrad=true",
@@ -153,7 +154,7 @@ TRAIN = {
     "data=digits data.train_batch_size=3": "data.train_batch_size=3: there is no such key; did you mean "
     "data.batch_size?",
     "data=digits ~data.nope": "~data.nope: there is no such key; data is nelbo.data.module.ImageData and has: name",
-    "run=outputs/x": "run=outputs/x: there is no such key; it belongs to scripts/evaluate.py, which takes a",
+    "run=outputs/x": "run=outputs/x: there is no such key; it belongs to evaluate, which takes a",
     "logger.csv.version=1": "logger.csv.version=1: there is no such key; logger.csv.version is a key of logger=csv",
     "logger.csv.name=x": "logger.csv.name=x: there is no such key; logger.csv.name is a key of logger=csv",
     "hydra.sweeper.n_trials=3": "hydra.sweeper.n_trials=3: there is no such key; hydra.sweeper.n_trials is a key of "
@@ -219,9 +220,9 @@ EVALUATE = {
     "run=x metrics=nll,elbo": "metrics=nll,elbo: several values are a list: 'metrics=[nll,elbo]'",
     "checkpoint=x": "checkpoint=x: there is no such key; did you mean run?",
     "run=x k=5": "k=5: there is no such key; did you mean num_samples?",
-    "run=x model=conv_vae": "model=conv_vae: there is no such key; it is of training, train.py",
-    "run=x data=mnist": "data=mnist: there is no such key; it is of training, train.py; a finished run brings its own "
-    "data; where it differs now: data.KEY=...",
+    "run=x model=conv_vae": "model=conv_vae: there is no such key; it belongs to training (python train.py)",
+    "run=x data=mnist": "data=mnist: there is no such key; it belongs to training (python train.py); "
+    "a finished run brings its own data; where it differs now: data.KEY=...",
     "run=x +foo=1": "+foo=1: nothing reads this key",
     "run=x ~split": "~split: scripts/evaluate.py needs it",
     "run=x metrics.fid.limit=10": "metrics.fid.limit=10: there is no such key; metrics.fid.limit is a key of "

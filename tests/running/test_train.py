@@ -245,7 +245,8 @@ def test_runs_that_start_in_the_same_second_do_not_share_a_directory(tmp_path: P
     """Nor would those that start with the same random state, as forks do."""
     script = tmp_path / "token.py"
     script.write_text(
-        "from omegaconf import OmegaConf; from nelbo.commands.main import register_resolvers; register_resolvers()\n"
+        "from omegaconf import OmegaConf; from nelbo.commands.resolvers import register_resolvers\n"
+        "register_resolvers()\n"
         "print(OmegaConf.create({'a': '${token:}'}).a)"
     )
     assert len({forked(str(script)).stdout for _ in range(3)} - {""}) == 3

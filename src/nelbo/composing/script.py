@@ -1,8 +1,7 @@
-"""The configs of a script, as far as an error needs them: which groups, options and keys there are."""
+"""The configs of a command, as far as help and errors need them: its groups, their options, and its keys."""
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,9 +22,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.composing.compat import hydra_options
 from nelbo.config.quoting import quoted
+from nelbo.terminal.programs import program
 
-SCRIPTS = {"config": "train.py", "evaluate": "scripts/evaluate.py", "draw": "scripts/draw.py"}
-"""By the name of its primary config."""
+COMMANDS = {"config": "train", "evaluate": "evaluate", "draw": "draw"}
+"""The commands whose command line Hydra reads, by the name of their primary config."""
 
 AT_THE_TOP = ("experiment", "debug", "sweep")
 """Groups whose files put their keys at the top of the config: below the group's own name nobody reads them."""
@@ -35,33 +35,34 @@ SPECIAL = ("_target_", "_partial_")
 
 @dataclass(frozen=True)
 class Script:
-    """A script whose command line Hydra reads.
+    """A command whose command line Hydra reads.
 
     Args:
-        path: as it is typed.
+        program: what starts it, such as `nelbo train` or `python train.py`.
         home: the folder of its configs.
         primary: the name of its primary config.
     """
 
-    path: str
+    program: str
     home: Path
     primary: str
 
     @classmethod
     def running(cls, config: DictConfig) -> Script:
-        """The script that Hydra runs.
+        """Return the command that Hydra runs.
 
         Args:
             config: the composed config, with `hydra`.
         """
         (home,) = (source.path for source in config.hydra.runtime.config_sources if source.provider == "main")
-        return cls(os.path.relpath(sys.argv[0]), Path(home), config.hydra.job.config_name)
+        primary = config.hydra.job.config_name
+        return cls(program(COMMANDS.get(primary, "train")), Path(home), primary)
 
     @property
     def command(self) -> str:
         """What starts it, with the words that choose its config, such as `python train.py model=mlp_vae`."""
-        choosing = [word.removeprefix("picture=") for word in self.choosing]  # scripts/draw.py KIND
-        return " ".join(["python", self.path, *choosing])
+        choosing = [word.removeprefix("picture=") for word in self.choosing]  # `nelbo draw KIND`
+        return " ".join([self.program, *choosing])
 
     @cached_property
     def choosing(self) -> list[str]:
@@ -105,6 +106,32 @@ class Script:
             for group in self.own_groups
             if not any(key.partition(".")[0] == group for key in self.keys_of_group(group))
         }
+
+    @property
+    def help_template(self) -> str:
+        """The text for `--help` that the primary config has; empty if it has none."""
+        template = _content(self.primary_file).get("hydra", {}).get("help", {}).get("template", "")
+        return str(template)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The option, or list of options, of each group of the primary config, with what the command line chooses."""
+        chosen: dict[str, Any] = {}
+        for item in _content(self.primary_file).get("defaults", []):
+            if isinstance(item, Mapping):
+                chosen |= {str(name).partition("@")[0]: option for name, option in item.items()}
+        composed = self._composed.get("hydra.runtime.choices", {})  # a model's file may choose another budget
+        return {
+            name: option if isinstance(option, list) else composed.get(name, option)
+            for name, option in chosen.items()
+            if not name.startswith("override ")
+        }
+
+    @property
+    def yaml(self) -> str:
+        """The composed config with the options that were chosen, as YAML; empty where it cannot be composed."""
+        composed = {key: value for key, value in self._composed.items() if "." not in key and key != "hydra"}
+        return yaml.safe_dump(composed, sort_keys=False) if composed else ""
 
     @property
     def primary_file(self) -> Path:

@@ -1,4 +1,4 @@
-"""`python scripts/evaluate.py run=...`: measures of finished runs, one after another."""
+"""`nelbo evaluate run=...`: measures of finished runs, one after another."""
 
 from __future__ import annotations
 

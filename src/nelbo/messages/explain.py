@@ -152,7 +152,7 @@ def _of_a_word(error: Exception, text: str, script: Script) -> str:
         if script.primary != "config":
             message = as_list.replace("a list is", "several values are a list:") or "takes one of them"
         else:
-            message = "several values are a sweep, which needs -m (python train.py -m ...)"
+            message = f"several values are a sweep, which needs -m ({script.program} -m ...)"
             message += f"; {as_list}" if as_list and match[1] else ""
         return f"{word}: {message}" + (f"; {text}" if text and (match[1] or script.primary != "config") else "")
     if isinstance(error, OverrideParseException):

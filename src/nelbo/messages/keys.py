@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nelbo.composing.script import SCRIPTS, SPECIAL, Script, parsed, primary_keys
+from nelbo.composing.script import COMMANDS, SPECIAL, Script, parsed, primary_keys
 from nelbo.config.build import RUN_PREFIXES, build
 from nelbo.config.checks import CHECKS
 from nelbo.config.keys import TYPED_KEYS
@@ -17,6 +16,7 @@ from nelbo.errors import ConfigError
 from nelbo.messages.names import MOST, OTHER_KEYS, alike, meant, question, squeezed
 from nelbo.messages.shell import for_shell
 from nelbo.messages.values import below_a_value
+from nelbo.terminal.programs import program
 
 ALLOWED = (*RUN_PREFIXES, "nelbo.evaluation.", "nelbo.pictures.")
 LEAST_ALIKE_PARTS = 0.6
@@ -211,16 +211,16 @@ def _of_another_script(key: str, value: str, script: Script) -> str:
     first = key.split(".")[0]
     if first in script.own_keys and (key != first or first in script.own_groups):
         return ""  # a slip below a key that this script has too
-    for primary, place in SCRIPTS.items():
-        path = os.path.relpath(script.home.parent / place)
+    for primary, command in COMMANDS.items():
+        other = program(command)
         if primary != script.primary and first in primary_keys(script.home / f"{primary}.yaml"):
             if primary == "config":
                 here = f"; where it differs now: {key}.KEY=..." if key in script.config else ""
-                return f"it is of training, {path}; a finished run brings its own {first}{here}"
+                return f"it belongs to training ({other}); a finished run brings its own {first}{here}"
             run = "" if first == "run" else "run=outputs/... "
             kind = "KIND " if primary == "draw" else ""
-            command = f"python {path} {kind}{run}{for_shell(f'{key}={value}')}"
-            return f"it belongs to {path}, which takes a finished run: {command}"
+            typed = f"{other} {kind}{run}{for_shell(f'{key}={value}')}"
+            return f"it belongs to {command}, which takes a finished run: {typed}"
     return ""
 
 

@@ -57,7 +57,7 @@ def refuse_left_out(config: DictConfig, script: Script) -> None:
         NelboError: naming it.
     """
     for key in sorted(primary_keys(script.primary_file) - set(config) - set(script.groups)):
-        raise NelboError(f"~{key}: {script.path} needs it: do not leave it out")
+        raise NelboError(f"~{key}: {script.program} needs it: do not leave it out")
 
 
 def _hint(key: str, typed: str, value: str, script: Script) -> str:

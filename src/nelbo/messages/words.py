@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -25,41 +24,6 @@ SPLIT_BRACES = re.compile(r"[^=]+=(\{\w+:)?\w+:[^{}]*\}?")
 """What a shell makes of each part of `key={a:1,b:2}` and of `key={name:{a:1,b:2}}` where they are not quoted."""
 
 CLOSING = {"[": "]", "{": "}", "(": ")"}
-
-
-def print_help(words: Sequence[str], text: str | None) -> None:
-    """Print what a script without Hydra says of itself, and end, if that is asked for."""
-    if {"-h", "--help", "help"} & set(words[:1]):
-        print((text or "").strip())
-        sys.exit()
-
-
-def arguments(words: Sequence[str], needed: Sequence[str], optional: Sequence[str], text: str) -> dict[str, str]:
-    """The `key=value` words of a script without Hydra, by key.
-
-    Args:
-        words: as they were typed, with two dashes before the key or without.
-        needed: keys that must be given.
-        optional: keys that may be; one that ends in a dot stands for all that begin with it.
-        text: how the script is used.
-
-    Raises:
-        NelboError: for a key that it does not know, and for one that is missing.
-    """
-    given: dict[str, str] = {}
-    beginnings = tuple(name for name in optional if name.endswith("."))
-    for word in words:
-        key, sign, value = word.removeprefix("--").partition("=")
-        if key not in (*needed, *optional) and not key.startswith(beginnings):
-            missing = [name for name in needed if not any(other.startswith(f"{name}=") for other in words)]
-            if not sign and missing and not word.startswith("-"):  # a path without its key
-                raise NelboError(question([for_shell(f"{missing[0]}={word}")]) + text)
-            near = meant(key, [*needed, *optional])
-            raise NelboError(f"{word}: is not known here; {question(near)}{text}")
-        given[key] = value
-    if missing := [key for key in needed if not given.get(key)]:
-        raise NelboError(f"{missing[0]}=... is missing; {text}" if given else text)
-    return given
 
 
 def usage(typed: str, known: Sequence[str], text: str, others: Mapping[str, str]) -> NelboError:

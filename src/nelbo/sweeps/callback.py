@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.errors import ConfigError
+from nelbo.terminal.programs import program
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,6 @@ class ReportCallback(Callback):
                 log.info("%s", line)
             log.info("report: %s", page)
         except Exception as error:
-            again = shlex.join(["python", "scripts/report.py", f"sweep={sweep}"])
+            again = f"{program('report')} {shlex.quote(f'sweep={sweep}')}"
             print(f"the report could not be written: {type(error).__name__}: {error}; again: {again}", file=sys.stderr)
             raise

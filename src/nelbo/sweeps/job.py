@@ -51,13 +51,13 @@ def _plain(node: Any, resolve: bool) -> Any:
     return OmegaConf.to_container(node, resolve=resolve) if OmegaConf.is_config(node) else node
 
 
-def run_cell(task: Task, config: DictConfig, script: str, explain: Explain) -> float:
+def run_cell(task: Task, config: DictConfig, start: Sequence[str], explain: Explain) -> float:
     """Run a job, and keep `cell.json` true throughout.
 
     Args:
         task: what to run.
         config: the job's config, without `hydra`.
-        script: what to start for a job that needs several processes.
+        start: what Python is given to start a job that needs several processes: a script, or `-m` and a module.
         explain: an error as one line.
 
     Where torchrun or srun has started several processes for the job, all of them call this, and the first one locks and
@@ -85,7 +85,7 @@ def run_cell(task: Task, config: DictConfig, script: str, explain: Explain) -> f
         write_json(folder / RECORD, {**started, **whereabouts, "state": "running"})
         try:
             if needs_processes(plain.get("trainer", {})):
-                value = run_in_processes(plain_command(script, HydraConfig.get(), folder), folder)
+                value = run_in_processes(plain_command(start, HydraConfig.get(), folder), folder)
             else:
                 value = task(config)
         except BaseException as error:

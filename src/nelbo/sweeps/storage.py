@@ -18,6 +18,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from nelbo.config.checks import STORAGE
 from nelbo.errors import ConfigError
+from nelbo.terminal.programs import program
 
 log = logging.getLogger(__name__)
 KEY = "hydra.sweeper.storage"
@@ -36,7 +37,7 @@ def hide(url: object, config: DictConfig) -> list[str]:
     if not isinstance(url, str) or not url:
         raise ConfigError(KEY, url, "must be the URL of a database, such as sqlite:///search.db")
     if _password(url) and any(url in word for word in sys.argv):
-        hint = f"{STORAGE}=URL python train.py ... '{KEY}={REFERENCE}' hides it"
+        hint = f"{STORAGE}=URL {program('train')} ... '{KEY}={REFERENCE}' hides it"
         log.warning("%s: whoever lists the processes of this machine sees the password; %s", KEY, hint)
     os.environ[STORAGE] = url
     hydra = config.hydra

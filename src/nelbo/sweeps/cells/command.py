@@ -17,17 +17,17 @@ OF_SWEEPS = ("sweep", "trial", "hydra/launcher", "hydra/sweeper")
 OF_SWEEPS_BELOW = ("hydra.launcher", "hydra.sweeper", "hydra/sweeper/", "hydra.sweep.", "hydra.run.", "hydra.mode")
 
 
-def plain_command(script: str, hydra: HydraConf, folder: Path) -> list[str]:
+def plain_command(start: Sequence[str], hydra: HydraConf, folder: Path) -> list[str]:
     """The command that trains what a job trains, with the same configs and Hydra's own settings.
 
     Args:
-        script: such as train.py.
+        start: what Python is given to start a run: a script, or `-m` and a module.
         hydra: what Hydra knows of the job.
         folder: of the run, with which the command goes on.
     """
     overrides = [*alone(hydra.overrides.hydra), *alone(hydra.overrides.task)]
     places = [f"hydra.sweep.dir={quoted(str(hydra.sweep.dir))}", f"hydra.run.dir={quoted(str(folder))}"]
-    return [sys.executable, script, *config_flags(hydra), *overrides, *places, "resume=auto"]
+    return [sys.executable, *start, *config_flags(hydra), *overrides, *places, "resume=auto"]
 
 
 def config_words(command: Sequence[str]) -> list[str]:

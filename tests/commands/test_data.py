@@ -1,9 +1,10 @@
-"""scripts/data.py as a person runs it."""
+"""The command `data`."""
 
 from __future__ import annotations
 
 import os
 import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,7 @@ Script = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
-    """The script's `main` in this process, where Lightning is imported already: status, stdout, stderr."""
+    """Run the script in this process, where Lightning is imported already; return status, stdout and stderr."""
 
     def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
         with monkeypatch.context() as patch:
@@ -30,7 +31,8 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
                 patch.setenv(name, value)
             status = 0
             try:
-                runpy.run_path(str(ROOT / "scripts" / "data.py"))["main"](list(arguments))
+                patch.setattr(sys, "argv", ["scripts/data.py", *arguments])
+                runpy.run_path(str(ROOT / "scripts" / "data.py"), run_name="__main__")
             except SystemExit as ended:
                 status = int(ended.code or 0)
         said = capsys.readouterr()

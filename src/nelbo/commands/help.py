@@ -1,0 +1,92 @@
+"""What `--help` prints: the text of a command's primary config, its groups with their options, and its values."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+from nelbo.composing.script import Script
+from nelbo.terminal.programs import program
+
+WIDEST = 120
+"""Columns that help takes at most, however wide the terminal is."""
+
+INDENT = "  "
+
+
+def print_help(script: Script) -> None:
+    """Print what a command does, wrapped at the terminal's width."""
+    print(help_text(script, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)))
+
+
+def help_text(script: Script, width: int) -> str:
+    """Return the help of a command.
+
+    Args:
+        script: the command.
+        width: columns of the terminal.
+    """
+    text = script.help_template
+    for match in dict.fromkeys(re.findall(r"python (?:train|scripts/\w+)\.py", text)):
+        command = re.sub(r"python (?:scripts/)?|\.py", "", match)
+        text = text.replace(match, program(command))
+    lines = "\n".join(line for part in paragraphs(text.rstrip().split("\n")) for line in wrapped(part, width))
+    lines = lines.replace("$APP_CONFIG_GROUPS", groups(script, width))
+    return lines.replace("$CONFIG", script.yaml.rstrip())
+
+
+def paragraphs(lines: Sequence[str]) -> list[str]:
+    """Return the lines of a text with those of each paragraph joined; indented lines and headings stay apart."""
+    joined: list[str] = []
+    for line in lines:
+        is_prose = line[:1].isalpha() or line[:1] in "`("
+        if is_prose and joined and joined[-1][:1].isalpha() and not joined[-1].endswith((":", ".")):
+            joined[-1] += f" {line}"
+        else:
+            joined.append(line)
+    return joined
+
+
+def groups(script: Script, width: int) -> str:
+    """Return a table of the groups that a command takes and of their options; a star marks each default."""
+    chosen = script.defaults
+    longest = max(map(len, chosen))
+    lines = []
+    for group in sorted(chosen):
+        default = chosen[group] if isinstance(chosen[group], list) else [chosen[group]]
+        options = ", ".join(f"{option}*" if option in default else option for option in script.options(group))
+        first = f"{INDENT}{group:<{longest}}  "
+        lines += textwrap.wrap(
+            options,
+            max(width, len(first) + 20),
+            initial_indent=first,
+            subsequent_indent=" " * len(first),
+            break_on_hyphens=False,
+        )
+    return "\n".join([*lines, "", f"{INDENT}* the default"])
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """Return a line of help as lines of at most `width` columns; what is in a second column stays in that.
+
+    A word that is longer than a line stays whole, for commands are copied.
+    """
+    if len(line) <= width:
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    columns = re.match(r"\s*\S+(?: \S+)*\s{2,}", line)
+    hanging = indent + (INDENT if indent else "")
+    if indent and columns is not None and columns.end() <= width - 20:
+        hanging = " " * columns.end()
+    return textwrap.wrap(
+        line,
+        width,
+        initial_indent="",
+        subsequent_indent=hanging,
+        drop_whitespace=True,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
