@@ -20,7 +20,7 @@ from typing import Any
 
 from lightning_fabric.plugins import TorchCheckpointIO
 
-import nelbo.running.fit  # noqa: F401 # all that is patched is imported by it
+import nelbo.running.run  # noqa: F401 # all that is patched is imported by it
 from nelbo.checkpoints.io import AtomicCheckpointIO
 from nelbo.training.callbacks import Guard, History, RandomStates, checkpoints
 

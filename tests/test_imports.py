@@ -1,120 +1,143 @@
-"""Who may import whom (docs/architecture.md)."""
+"""Which room may import which (docs/architecture.md)."""
 
-import ast
+from __future__ import annotations
+
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "src" / "nelbo"
-FILES = sorted(PACKAGE.rglob("*.py"))
+from tests.helpers.forks import ROOT
 
-OPEN = {"errors", "files", "collectives", "randomness"}
-# What each room may import of ours; those of OPEN all may. A room is a package or a module beside them.
+rooms = runpy.run_path(str(ROOT / "scripts" / "rooms.py"))
+FILES: list[Path] = rooms["files"]()
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+
+OPEN = {"errors", "files", "numerics"}
+"""Rooms that all others may import."""
+
+MATHEMATICS = {"distributions", "heads", "nets", "priors", "schedules", "trace", "models", "objectives", "metrics"}
+
 ROOMS = {
-    "__init__": {"loading"},
+    "__init__": {"checkpoints"},
+    "__main__": {"commands"},
     "errors": set[str](),
-    "collectives": set[str](),
-    "distributions": {"distributions"},
-    "nets": {"nets"},
-    "schedules": set[str](),
-    "trace": {"distributions"},
-    "heads": {"heads", "nets", "distributions", "schedules"},
-    "priors": {"priors", "nets", "distributions"},
-    "models": {"models", "trace", "distributions", "heads", "nets", "priors"},
-    "objectives": {"objectives", "trace", "distributions", "nets", "schedules"},
-    "metrics": {"metrics", "trace", "distributions", "schedules"},
-    "evaluation": {"evaluation", "models", "metrics", "pictures", "trace", "distributions"},
-    "pictures": {"pictures", "models", "distributions", "trace"},
-    "data": {"data"},
-    "build": {"constructor_errors"},
-    "constructor_errors": set[str](),
-    "checks": {"build", "slots", "trainer_checks", "trainer_keys"},
-    "slots": set[str](),
-    "trainer_checks": set[str](),
-    "trainer_keys": set[str](),
-    "console": set[str](),
-    "messages": {"messages", "build", "checks", "directory", "schedules", "slots", "trainer_checks"},
-    "loading": {"build", "models"},
     "files": set[str](),
-    "rewind": set[str](),
-    "identity": set[str](),
-    "owner": set[str](),
-    "directory": {"identity", "owner", "rewind"},
-    "resume": {"config_changes", "directory", "identity", "loading", "rewind"},
-    "comparison": set[str](),
-    "report": {"console"},
-    "environment": set[str](),
-    "streams": set[str](),
-    "randomness": set[str](),
-    "as_it_was": {"config_changes", "config_places", "directory", "identity"},
-    "config_places": {"directory"},
-    "config_changes": {"directory", "identity"},
-    "training": {
-        *("training", "build", "data", "distributions", "loading", "metrics", "models", "nets", "objectives"),
-        *("checks", "console", "directory", "environment", "identity", "pictures", "rewind", "trace"),
-        "trainer_checks",
+    "numerics": set[str](),
+    "terminal": set[str](),
+    "directories": set[str](),
+    "theory": set[str](),
+    "schedules": set[str](),
+    "distributions": set[str](),
+    "nets": set[str](),
+    "data": set[str](),
+    "config": {"directories"},
+    "trace": {"distributions"},
+    "heads": {"nets", "distributions", "schedules"},
+    "priors": {"nets", "distributions"},
+    "models": {"trace", "distributions", "heads", "nets", "priors"},
+    "objectives": {"trace", "distributions", "nets", "schedules"},
+    "metrics": {"trace", "distributions", "schedules"},
+    "views": {"models", "distributions"},
+    "pictures": {"views", "models", "distributions", "trace"},
+    "evaluation": {"theory", "views", "models", "metrics", "trace", "distributions"},
+    "checkpoints": {"config", "models"},
+    "composing": {"config", "terminal"},
+    "messages": {"composing", "config", "schedules", "terminal"},
+    "training": {*MATHEMATICS, "checkpoints", "config", "data", "directories", "pictures", "terminal", "views"},
+    "running": {
+        *("checkpoints", "composing", "config", "data", "directories", "terminal", "training"),
+        *("metrics", "models", "objectives"),
     },
-    "run": {
-        *("as_it_was", "build", "checks", "cli", "data", "directory", "distributions", "environment", "identity"),
-        *("loading", "metrics", "models", "objectives", "report", "resume", "training"),
+    "finished": {
+        *("checkpoints", "config", "data", "directories", "evaluation", "pictures", "running", "terminal", "training"),
+        *("views", "models", "objectives", "trace"),
     },
-    "cli": {"as_it_was", "directory", "messages", "streams", "sweeps"},
+    "sweeps/cells": {"composing", "config", "directories"},
+    "sweeps/report": {"sweeps/cells", "config", "directories", "running", "terminal", "theory"},
     "sweeps": {
-        *("sweeps", "build", "checks", "cli", "comparison", "config_places", "console", "directory", "identity"),
-        *("messages", "owner", "report", "rewind", "run"),
+        *("sweeps/cells", "sweeps/report", "composing", "config", "directories", "messages", "running", "terminal"),
     },
-    "runs": {
-        *("runs", "build", "comparison", "console", "data", "directory", "distributions", "environment", "evaluation"),
-        *("loading", "models", "objectives", "pictures", "rewind", "trace", "training"),
+    "commands": {
+        *("composing", "config", "data", "finished", "messages", "running", "sweeps", "sweeps/cells", "sweeps/report"),
+        *("terminal", "views"),
     },
 }
+"""What each room may import of ours, beside those of OPEN."""
+
+HYDRA = {"commands", "composing", "finished", "messages", "running", "sweeps", "sweeps/cells", "sweeps/report"}
+LIGHTNING = {"checkpoints", "data", "running", "training"}
 
 
-def imports(file: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative import"
-            # `from nelbo import distributions` imports the room of that name.
-            names |= {f"nelbo.{alias.name}" for alias in node.names} if node.module == "nelbo" else {str(node.module)}
-    return names
-
-
-def room(file: Path) -> str:
-    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def name(file: Path) -> str:
+    return str(file.relative_to(rooms["PACKAGE"]))
 
 
 def test_every_room_has_a_rule_and_every_rule_a_room() -> None:
-    assert {room(file) for file in FILES} == set(ROOMS)
-    assert not {name for rule in ROOMS.values() for name in rule} - set(ROOMS)
+    assert {rooms["room"](file) for file in FILES} == set(ROOMS)
+    assert not {other for rule in ROOMS.values() for other in rule} - set(ROOMS)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_rooms_import_only_their_neighbours(file: Path) -> None:
-    ours = {name.split(".")[1] for name in imports(file) if name.startswith("nelbo.")} - OPEN - {"__version__"}
-    assert ours <= ROOMS[room(file)], f"{file} imports {ours - ROOMS[room(file)]}"
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_rooms_import_only_what_their_rule_allows(file: Path) -> None:
+    others = {other for module in rooms["imports"](file) if (other := rooms["room_of_module"](module))}
+    room = rooms["room"](file)
+    assert others - OPEN - {room} <= ROOMS[room], f"{file} imports {others - OPEN - ROOMS[room]}"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_hydra_and_lightning_stay_where_they_belong(file: Path) -> None:
-    theirs = {name.split(".")[0] for name in imports(file)}
-    if theirs & {"hydra", "omegaconf"}:
-        assert room(file) in {"run", "runs", "cli", "messages", "sweeps", "as_it_was", "config_places"}
-    if theirs & {"pytorch_lightning", "lightning_fabric"}:
-        assert room(file) in {"data", "training", "run"}
+def test_no_rule_and_no_import_leads_round_a_circle() -> None:
+    assert not rooms["circles"](rooms["graph"]())
+    allowed = {room: (rule | OPEN if room not in OPEN else rule) - {room} for room, rule in ROOMS.items()}
+    assert not rooms["circles"](allowed)
 
 
-def test_importing_nelbo_stays_light() -> None:
-    heavy = "pytorch_lightning hydra omegaconf matplotlib sklearn tensorboard vector_quantize_pytorch"
+def test_a_circle_is_noticed() -> None:
+    assert rooms["circles"]({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [("b", "c"), ("c", "b")]
+
+
+def test_the_table_of_rooms_in_the_docs_is_made_from_the_code() -> None:
+    done = subprocess.run([sys.executable, "scripts/rooms.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_hydra_and_lightning_are_imported_only_where_they_belong(file: Path) -> None:
+    packages = {module.split(".")[0] for module in rooms["imports"](file)}
+    if packages & {"hydra", "omegaconf"}:
+        assert rooms["room"](file) in HYDRA
+    if packages & {"pytorch_lightning", "lightning_fabric"}:
+        assert rooms["room"](file) in LIGHTNING
+
+
+def test_importing_nelbo_imports_no_torch() -> None:
+    heavy = "torch pytorch_lightning hydra omegaconf numpy matplotlib sklearn tensorboard vector_quantize_pytorch"
     code = f"import sys, nelbo; print([m for m in '{heavy}'.split() if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_files_are_short() -> None:
-    long = {str(file): lines for file in FILES if (lines := len(file.read_text().splitlines())) > 300}
+def test_loading_a_model_imports_neither_lightning_nor_hydra() -> None:
+    heavy = "pytorch_lightning hydra omegaconf matplotlib sklearn tensorboard vector_quantize_pytorch"
+    code = f"import sys, nelbo; nelbo.load; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_files_and_functions_are_short() -> None:
+    long = {name(file): lines for file in FILES if (lines := len(file.read_text().splitlines())) > 300}
     assert not long
+    functions = {
+        f"{name(file)}::{function}": lines
+        for file in FILES
+        for function, lines in rooms["function_lengths"](file).items()
+        if lines > 60
+    }
+    assert not functions
+
+
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: str(file.relative_to(ROOT / "tests")))
+def test_no_test_module_imports_another(file: Path) -> None:
+    ours = {module for module in rooms["imports"](file) if module.startswith("tests.")}
+    assert {module.split(".")[1] for module in ours} <= {"helpers"}

@@ -23,7 +23,7 @@ from nelbo.config.trainer_keys import REFUSED
 from nelbo.evaluation.extractors import Extractor
 from nelbo.evaluation.measure import JointMeasure, Measure
 from nelbo.pictures import Picture
-from nelbo.running.fit import resolve
+from nelbo.running.settings import resolve
 from tests.helpers.factors import CODE_POSTERIORS, CODE_PRIORS
 from tests.helpers.forks import ROOT
 

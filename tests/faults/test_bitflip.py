@@ -85,7 +85,7 @@ def test_bitflip_and_the_newest_valid_checkpoint(tmp_path: Path) -> None:
     best.write_bytes(kept)
     done = run(parts, chosen)
     assert done.returncode == 0, done.stderr
-    assert f"going on from {best}: step 6, 1 epochs are over" in done.stderr
-    assert f"passed over, for best.ckpt (step 6): {last}: not a readable checkpoint" in done.stderr
-    assert "passed over" in (parts / "train.log").read_text()
+    assert f"resuming from {best}: step 6, 1 epochs completed" in done.stderr
+    assert f"skipped in favour of best.ckpt (step 6): {last}: not a readable checkpoint" in done.stderr
+    assert "skipped in favour of" in (parts / "train.log").read_text()
     assert_same_run(whole, parts)

@@ -124,7 +124,7 @@ def test_a_run_that_ended_within_an_epoch_is_finished_and_goes_on_with_more_step
     _, validated = ended(tmp_path / "whole", ["trainer.max_steps=20", CONSTANT])
     ended(tmp_path / "parts", ["trainer.max_steps=9", CONSTANT])
     again = run(tmp_path / "parts", ["trainer.max_steps=9", CONSTANT])
-    assert again.returncode == 0 and "this run has ended already" in again.stderr
+    assert again.returncode == 0 and "this run is complete" in again.stderr
     fewer = run(tmp_path / "parts", ["trainer.max_steps=8", CONSTANT])
     assert fewer.returncode == 2 and "trainer.max_steps=8: " in fewer.stderr and "made 9 steps already" in fewer.stderr
     metrics, now_validated = ended(tmp_path / "parts", ["trainer.max_steps=20", CONSTANT])
@@ -156,7 +156,7 @@ def test_epochs_that_a_budget_was_raised_to_are_in_the_log_the_config_and_the_re
     assert "trains for 3 epochs (18 steps): on so few images" in (tmp_path / "train.log").read_text()
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["trainer"]["max_epochs"] == 3
     again = run(tmp_path, budget)
-    assert again.returncode == 0 and "this run has ended already" in again.stderr
+    assert again.returncode == 0 and "this run is complete" in again.stderr
     longer, _ = ended(tmp_path, ["budget.epochs=1", "budget.min_steps=19"])
     assert longer["steps"] == 24
     assert longer["resumed"] == [{"step": 18, "changes": {"trainer.max_epochs": [3, 4]}}]

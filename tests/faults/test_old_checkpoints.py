@@ -56,7 +56,7 @@ def test_old_checkpoints(file: Path) -> None:
 def test_old_checkpoints_of_format_1_are_not_gone_on_from() -> None:
     """They hold no random states: the run would be another one."""
     old = sorted(HOME.glob("format-1/*.ckpt"))
-    with pytest.raises(CheckpointError, match=r"has no state to go on from; nelbo.load still reads its model"):
+    with pytest.raises(CheckpointError, match=r"has no state to resume from; nelbo.load still reads its model"):
         newest(old)
 
 

@@ -65,7 +65,7 @@ def test_sigterm(tmp_path: Path, whole: Path, incident: str, step: int, override
     signum = signal.Signals[incident.rpartition(":")[2].rpartition("-")[2].replace("hangup", "SIGHUP")]
     assert done.returncode == 128 + signum, done.stderr
     assert seconds < SECONDS and step_of(folder) == step
-    assert f"stopped by {signum.name}; to go on: python train.py " in (folder / "train.log").read_text()
+    assert f"stopped by {signum.name}; to resume: python train.py " in (folder / "train.log").read_text()
     assert "Traceback" not in done.stdout + done.stderr and not (folder / "metrics.json").exists()
     if incident == "train:12:group-SIGTERM":
         assert_same_run_after(folder, whole)

@@ -57,7 +57,7 @@ def test_sigterm_of_a_sweep(tmp_path: Path, whole: Path, launcher: str, signum: 
     again = incident(tmp_path, "nowhere:0:", *sweep)
     assert again.returncode == 0 and "3 cells, 3 to run" in again.stderr, again.stderr
     for folder, step in zip(stopped, steps, strict=True):
-        assert re.search(rf"going on from .*last.ckpt: step {step},", (folder / "train.log").read_text())
+        assert re.search(rf"resuming from .*last.ckpt: step {step},", (folder / "train.log").read_text())
     assert not differences(results(tmp_path / "sweep"), results(whole))
 
 
@@ -93,7 +93,7 @@ def test_sigterm_of_slurm_jobs(tmp_path: Path, slurm: dict[str, str]) -> None:
     assert len(saved) == 2
 
     other = incident(tmp_path, "nowhere:0:", *CHOSEN, **slurm, SLURM_JOB_ID="8", SLURM_RESTART_COUNT="1")
-    assert other.returncode == 0 and "going on" not in other.stderr, other.stderr
+    assert other.returncode == 0 and "resuming" not in other.stderr, other.stderr
     (apart,) = {path.parent for path in tmp_path.glob("outputs/*/*/metrics.json")}
     assert apart not in saved
     for number, name in enumerate(JOBS, start=1):

@@ -15,7 +15,7 @@ from nelbo.commands.hydra_command import hydra_command
 
 def main(config: DictConfig) -> float:
     """Run what the config says, or do not."""
-    from nelbo.running.fit import run
+    from nelbo.running.run import run
 
     fault = config.model.latent_dim if Path(os.environ["FAULTS"]).exists() else 0
     if fault == 2 and os.environ.get("SLURM_PROCID", "0") == "0":

@@ -30,7 +30,7 @@ from nelbo.messages.names import OTHER_KEYS, OTHER_OPTIONS, meant
 from nelbo.messages.shell import as_text, for_shell
 from nelbo.messages.unread import refuse_left_out, refuse_unread
 from nelbo.messages.words import check_words
-from nelbo.running.resume import how_to_go_on
+from nelbo.running.resume import how_to_resume
 from tests.helpers.forks import ROOT, forked
 from tests.helpers.interrupted import SMALL
 
@@ -224,7 +224,7 @@ EVALUATE = {
     "run=x data=mnist": "data=mnist: there is no such key; it belongs to training (python train.py); "
     "a finished run brings its own data; where it differs now: data.KEY=...",
     "run=x +foo=1": "+foo=1: nothing reads this key",
-    "run=x ~split": "~split: scripts/evaluate.py needs it",
+    "run=x ~split": "~split: evaluate needs it",
     "run=x metrics.fid.limit=10": "metrics.fid.limit=10: there is no such key; metrics.fid.limit is a key of "
     "metrics=fid",
     "run=x metrics.ais.limit=10": "metrics.ais.limit=10: there is no such key; metrics.ais.limit is a key of "
@@ -405,7 +405,7 @@ def test_the_printed_resume_command_means_the_same_directory(
     (tmp_path / name / "checkpoints" / "last.ckpt").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", "seed=3", f"hydra.run.dir={quoted(name)}"])
-    printed = how_to_go_on(tmp_path / name).removeprefix("to go on: ")
+    printed = how_to_resume(tmp_path / name).removeprefix("to resume: ")
     by_shell = subprocess.run(
         ["bash", "-c", f"python() {{ printf '%s\\0' \"$@\"; }}; {printed}"], capture_output=True, text=True, check=True
     )
@@ -420,12 +420,12 @@ def test_the_printed_resume_command_goes_on_when_it_is_pasted(tmp_path: Path) ->
     words = (*SMALL, "trainer.max_epochs=2")
     done = forked("tests/helpers/stopping.py", "train:3:SIGTERM", *words, f"hydra.run.dir={quoted(str(folder))}")
     assert done.returncode == 143, done.stderr
-    (printed,) = [line for line in done.stderr.splitlines() if "to go on: " in line]
-    pasted = shlex.split(printed.partition("to go on: ")[2])
+    (printed,) = [line for line in done.stderr.splitlines() if "to resume: " in line]
+    pasted = shlex.split(printed.partition("to resume: ")[2])
     assert pasted[:2] == ["python", "train.py"]
     done = forked(*pasted[1:])
     assert done.returncode == 0 and (folder / "metrics.json").is_file(), done.stderr
-    assert "going on from " in (folder / "train.log").read_text()
+    assert "resuming from " in (folder / "train.log").read_text()
 
 
 def test_a_checkpoint_as_resume_names_the_run_that_it_is_of(smoke_run: Path) -> None:

@@ -27,7 +27,7 @@ def test_a_run_is_not_written_over(ended: Path, tmp_path: Path) -> None:
     shutil.copytree(ended, tmp_path / "run")
     before = contents(tmp_path / "run")
     refused = fresh(tmp_path / "run")
-    assert refused.returncode == 2 and "holds a run with checkpoints; resume=auto goes on with it" in refused.stderr
+    assert refused.returncode == 2 and "holds a run with checkpoints; resume=auto continues it" in refused.stderr
     assert contents(tmp_path / "run") == before
 
 
@@ -54,7 +54,7 @@ def test_a_finished_run_says_so_and_changes_nothing(ended: Path, tmp_path: Path)
     shutil.copytree(ended, tmp_path / "run")
     before = contents(tmp_path / "run")
     done = fresh(tmp_path / "run", "logger=tensorboard", "resume=auto")
-    assert done.returncode == 0 and "this run has ended already" in done.stderr and "negative ELBO" in done.stdout
+    assert done.returncode == 0 and "this run is complete" in done.stderr and "negative ELBO" in done.stdout
     assert contents(tmp_path / "run") == before
 
 
@@ -74,13 +74,13 @@ def test_a_lost_best_checkpoint_is_said_or_made_again(ended: Path, tmp_path: Pat
     best.unlink()
     (tmp_path / "run" / "metrics.json").unlink()
     refused = fresh(tmp_path / "run", "logger=tensorboard", "resume=auto")
-    assert refused.returncode == 2 and f"{best}: is lost, and training is over" in refused.stderr
+    assert refused.returncode == 2 and f"{best}: is missing, and training is complete" in refused.stderr
     shutil.copy(last, best)  # the hint that it names
     assert fresh(tmp_path / "run", "logger=tensorboard", "resume=auto").returncode == 0
     best.write_bytes(b"damaged")
     longer = fresh(tmp_path / "run", "logger=tensorboard", "resume=auto", "trainer.max_epochs=2", "optimizer.lr=1e-9",
                    "resume_changes=[optimizer.lr]")  # fmt: skip
-    assert longer.returncode == 0 and "passed over" in longer.stderr, longer.stderr
+    assert longer.returncode == 0 and "skipped in favour of" in longer.stderr, longer.stderr
     changes = json.loads((tmp_path / "run" / "metrics.json").read_text())["resumed"][0]["changes"]
     assert changes == {"trainer.max_epochs": [1, 2], "optimizer.lr": [0.002, 1e-9]}
 

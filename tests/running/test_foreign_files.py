@@ -18,7 +18,7 @@ from nelbo.directories.names import WRITTEN
 from nelbo.errors import ConfigError
 from nelbo.finished.evaluation_file import Results
 from nelbo.running.directory import begin
-from nelbo.running.resume import find
+from nelbo.running.resume import find_resume_point
 from nelbo.sweeps.report.hparams import FOLDER
 from nelbo.sweeps.report.results_file import CSV, JSON
 from nelbo.sweeps.report.write import FIGURES, HTML, write_report
@@ -75,7 +75,7 @@ def test_a_new_run_refuses_to_write_over_a_file_of_somebody_else(name: str, tmp_
     before = put(tmp_path, f"{name}/step-000001.pt" if name == "crash" else name)
     told = "holds a run with checkpoints" if name.startswith("checkpoints") else f"holds {name} already; give another"
     with pytest.raises(ConfigError, match=told):
-        find(tmp_path, {"resume": None}, None)
+        find_resume_point(tmp_path, {"resume": None}, None)
     assert contents(tmp_path) == before
 
 

@@ -33,7 +33,7 @@ def test_a_run_of_an_earlier_version_goes_on(old: Path, alone: bool) -> None:
     started = [f"resume={old}"] if alone else [*words, f"hydra.run.dir={old}", "resume=auto"]
     done = forked("train.py", *started)
     assert done.returncode == 0, done.stderr
-    assert "going on from" in done.stderr and f"{stranger}: left as it is" in done.stderr
+    assert "resuming from" in done.stderr and f"{stranger}: left as it is" in done.stderr
     assert stranger.read_bytes() == before
     metrics = json.loads((old / "metrics.json").read_text())
     for key, value in expected.items():

@@ -95,23 +95,23 @@ def test_a_directory_alone_means_the_run_as_it_was(stopped: Path, tmp_path: Path
     assert_same_run(tmp_path / "whole", folder)
     assert "resumed" not in json.loads((folder / "metrics.json").read_text())
     again = forked("train.py", f"resume={quoted(str(folder))}")
-    assert again.returncode == 0 and "this run has ended already" in again.stderr, again.stderr
+    assert again.returncode == 0 and "this run is complete" in again.stderr, again.stderr
 
 
 def test_what_is_typed_beside_a_directory_is_applied_to_the_run_as_it_was(stopped: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(stopped, tmp_path / "run"))
     refused = forked("train.py", "optimizer.lr=0.5", f"resume={folder}")
     assert refused.returncode == 2 and refused.stderr.endswith(
-        "began otherwise: optimizer.lr 0.002 -> 0.5; allow it with 'resume_changes=[optimizer.lr]'\n"
+        "began with another config: optimizer.lr 0.002 -> 0.5; allow it with 'resume_changes=[optimizer.lr]'\n"
     )
     other = forked("train.py", "data.validation_size=100", f"resume={folder}")
-    start = f"no run goes on with other data: init_from={folder} starts another one, in another directory, from its"
+    start = f"no run resumes with other data: init_from={folder} starts another one, in another directory, from its"
     assert other.returncode == 2 and start in other.stderr and "resume_changes" not in other.stderr, other.stderr
     done = forked("train.py", f"resume={folder}", "trainer.max_epochs=3", "data=digits", "callbacks=none")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["epochs"] == 3 and metrics["resumed"] == [{"step": 9, "changes": {"trainer.max_epochs": [2, 3]}}]
-    assert "already" in forked("train.py", f"resume={folder}").stderr  # as it is now
+    assert "is complete" in forked("train.py", f"resume={folder}").stderr  # as it is now
 
 
 def test_a_value_that_the_shipped_config_gives_otherwise_now_is_as_it_was(stopped: Path, tmp_path: Path) -> None:

@@ -140,14 +140,14 @@ def test_a_run_goes_on_from_its_own_weights_where_its_source_is_gone(source: Pat
     shutil.rmtree(tmp_path / "source")
     for other in (f"init_from={source / 'checkpoints' / 'last.ckpt'}", "init_from=null"):
         refused = forked("train.py", f"resume={tmp_path / 'run'}", other, "resume_changes=[init_from]")
-        assert refused.returncode == 2 and "goes on from its own weights" in refused.stderr, refused.stderr
+        assert refused.returncode == 2 and "resumes from its own weights" in refused.stderr, refused.stderr
     done = forked("train.py", f"resume={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
     whole, parts = metrics_of(tmp_path / "whole"), metrics_of(tmp_path / "run")
     assert parts["identity"] == whole["identity"] and parts["init_from"] == whole["init_from"]
     assert math.isclose(parts["test/nelbo"], whole["test/nelbo"], rel_tol=1e-6)
     again = forked("train.py", f"resume={tmp_path / 'run'}")
-    assert again.returncode == 0 and "this run has ended already" in again.stderr
+    assert again.returncode == 0 and "this run is complete" in again.stderr
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["init_from"] == str(tmp_path / "source")
     moved = forked("train.py", f"resume={tmp_path / 'run'}", f"init_from={source}", "trainer.max_epochs=3")
     assert moved.returncode == 0, moved.stderr  # the same weights, elsewhere

@@ -13,7 +13,7 @@ def task(config: DictConfig) -> float:
     Returns:
         The validation score of the best checkpoint, which a search minimises.
     """
-    from nelbo.running.fit import run  # seconds to import, which --help and most errors do without
+    from nelbo.running.run import run  # seconds to import, which --help and most errors do without
 
     return run(config)
 

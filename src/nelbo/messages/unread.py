@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from nelbo.composing.script import AT_THE_TOP, Script, primary_keys
+from nelbo.composing.script import AT_THE_TOP, COMMANDS, Script, primary_keys
 from nelbo.errors import ConfigError, NelboError
 from nelbo.messages.keys import hint_for_key
 
@@ -57,7 +57,7 @@ def refuse_left_out(config: DictConfig, script: Script) -> None:
         NelboError: naming it.
     """
     for key in sorted(primary_keys(script.primary_file) - set(config) - set(script.groups)):
-        raise NelboError(f"~{key}: {script.program} needs it: do not leave it out")
+        raise NelboError(f"~{key}: {COMMANDS[script.primary]} needs it: do not leave it out")
 
 
 def _hint(key: str, typed: str, value: str, script: Script) -> str:

@@ -1,10 +1,9 @@
-"""What a run that stands in a directory goes on from."""
+"""The checkpoint from which a run in a directory resumes, and what may differ from how the run began."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from nelbo.directories.logs import Lengths
 from nelbo.directories.names import AUTO, CHECKPOINTS, MARK, METRICS, WRITTEN
 from nelbo.errors import CheckpointError, ConfigError, DamagedCheckpoint, as_hydra_takes
 from nelbo.running.directory import refuse_files
+from nelbo.terminal.programs import own_program
 
 log = logging.getLogger(__name__)
 
@@ -36,29 +36,29 @@ log = logging.getLogger(__name__)
 AT_AN_EPOCHS_END = (
     *("data", "trainer.devices", "trainer.num_nodes", "trainer.limit_train_batches", "trainer.overfit_batches"),
 )
-"""Where a run stands within an epoch is told in batches, which these keys decide."""
+"""Keys that may change only between epochs: they decide the batches that a position within an epoch is counted in."""
 
 OTHER_DATA = ("data.name", "data.protocol", "data.validation_size", "data.seed")
-"""Keys of what a checkpoint says of its data: where one of them differs, these are others."""
+"""Keys of a checkpoint's provenance: where one of them differs, the data are others."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """A checkpoint that a run can go on from.
+class ResumePoint:
+    """A checkpoint from which a run can resume.
 
     Args:
-        file: it.
-        step: optimiser steps done.
-        epochs: that are over.
-        batches: of the next epoch that are over.
+        file: the checkpoint.
+        step: optimiser steps made.
+        epochs: epochs completed.
+        batches: batches completed of the next epoch.
         over: whether a callback had ended training before its last epoch.
-        in_validation: whether it was written where a validation begins, which is run again.
-        best: whether best.ckpt is there, whole.
-        provenance: of the data that it was trained on.
-        logs: how long the run's logs were.
-        resumed: where the run went on with another config or environment before, and what had changed.
-        environment: what of versions and hardware the checkpoint says; how many processes wrote it, at least.
-        init_from: the weights that it started from, if it did from others' (`nelbo.training.weights`).
+        in_validation: whether it was written at the beginning of a validation, which is run again.
+        best: whether best.ckpt exists and is whole.
+        provenance: of the data that the run was trained on.
+        logs: the lengths of the run's logs.
+        resumed: earlier points from which the run resumed with another config or environment, and what had changed.
+        environment: the versions and hardware that the checkpoint records, at least the number of processes.
+        init_from: the weights of another run that this one started from, if it did (`nelbo.training.weights`).
     """
 
     file: Path
@@ -74,163 +74,180 @@ class Found:
     environment: Mapping[str, Any]
     init_from: Mapping[str, Any] | None
 
-    def going_on(self, now: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """`resumed` of a run that goes on from here, with what of versions and hardware is otherwise `now`.
+    def history(self, environment: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Return `resumed` of a run that resumes here, with what differs in its environment.
+
+        Args:
+            environment: of the process that resumes.
 
         Raises:
             ConfigError: within an epoch, on another number of processes.
         """
-        changed = {key: [was, now.get(key)] for key, was in self.environment.items() if was != now.get(key)}
+        changed = {
+            key: [before, environment.get(key)]
+            for key, before in self.environment.items()
+            if before != environment.get(key)
+        }
         if self.batches and "processes" in changed:
-            was, becomes = changed["processes"]
-            hint = f"stopped within an epoch, after {self.batches} batches in each of {was} processes; there are now"
-            raise ConfigError("resume", self.file, f"{hint} {becomes}, whose batches are others: start {was}")
-        for key, (was, becomes) in changed.items():
-            log.warning("from step %d on with %s %s, which was %s", self.step, key, becomes, was)
+            before, now = changed["processes"]
+            hint = (
+                f"stopped within an epoch, after {self.batches} batches in each of {before} processes; there are now "
+                f"{now}, whose batches are others: start {before}"
+            )
+            raise ConfigError("resume", self.file, hint)
+        for key, (before, now) in changed.items():
+            log.warning("from step %d on with %s %s, which was %s", self.step, key, now, before)
         entries = [dict(entry) for entry in self.resumed]
         if changed:
             if not entries or entries[-1]["step"] != self.step:
                 entries.append({"step": self.step, "changes": {}})
-            told = {f"environment.{key}": pair for key, pair in changed.items()}
-            entries[-1]["changes"] = {**entries[-1]["changes"], **told}
+            named = {f"environment.{key}": pair for key, pair in changed.items()}
+            entries[-1]["changes"] = {**entries[-1]["changes"], **named}
         return list(entries)
 
     @property
     def position(self) -> tuple[int, int]:
-        """Epochs that are over, and batches of the next one."""
+        """Epochs completed, and batches completed of the next one."""
         return self.epochs, self.batches
 
 
-def find(
+def find_resume_point(
     folder: Path,
     plain: Mapping[str, Any],
     resume: str | None,
     first_config: Callable[[Path], Any] = lambda folder: None,
-) -> Found | None:
-    """The checkpoint to go on from; None for a run that starts afresh.
+) -> ResumePoint | None:
+    """Return the checkpoint from which a run resumes; None for a run that starts.
 
     Args:
         folder: the run's directory.
-        plain: its config.
-        resume: `auto`, a directory, or None for a run that expects nothing there.
-        first_config: what the words that began the run of a directory mean now, or None; asked for keys that are new.
+        plain: the run's config.
+        resume: `auto`, a directory, or None for a run that expects an empty directory.
+        first_config: returns what the command that began the run of a directory composes to now, or None; called where
+            the config has new keys.
 
     Raises:
-        ConfigError: if there is what nobody asked to go on with, or the config was another.
-        CheckpointError: if there is none to go on with, or none of its checkpoints can be read.
+        ConfigError: if the directory holds a run that was not asked for, or the config differs.
+        CheckpointError: if there is no checkpoint to resume from, or none that can be read.
     """
     files = sorted((folder / CHECKPOINTS).glob("*.ckpt"))
     if not files:
         if resume not in (None, AUTO):
-            raise CheckpointError(f"resume={resume}: holds no checkpoint to go on from; give a run's directory")
-        if resume is None or plain["resume"] is not None:  # a cell of a sweep may be made again
-            refuse_what_is_there(folder)
+            raise CheckpointError(f"resume={resume}: holds no checkpoint to resume from; give a run's directory")
+        if resume is None or plain["resume"] is not None:  # a cell of a sweep may be trained again
+            refuse_existing_results(folder)
         if plain["resume"] == AUTO:
-            log.info("resume=auto: no checkpoint in %s yet, so this run starts afresh", folder)
+            log.info("resume=auto: no checkpoint in %s yet, so a new run starts", folder)
         return None
     if resume is None:
-        hint = "holds a run with checkpoints; resume=auto goes on with it, or give another directory"
+        hint = "holds a run with checkpoints; resume=auto continues it, or give another directory"
         raise ConfigError("hydra.run.dir", folder, hint)
     changed = changes(folder, plain, first_config)
-    found = newest(files)
+    point = newest(files)
     if changed.pop("init_from", None) and (
-        not found.init_from or content(plain["init_from"]) != content(found.init_from)
+        not point.init_from or content(plain["init_from"]) != content(point.init_from)
     ):
-        hint = f"is where a run starts from; the one in {folder} goes on from its own weights: leave that as it was"
+        hint = f"is where a run starts; the one in {folder} resumes from its own weights: leave init_from as it was"
         raise ConfigError("init_from", plain["init_from"], hint)
-    refuse_less(found, folder, plain["trainer"]["max_epochs"], plain["trainer"].get("max_steps"))
-    if found.batches and (within := [key for key in changed if is_one_of(key, AT_AN_EPOCHS_END)]):
-        hint = f"the run stopped within an epoch, after {found.batches} batches of it: {within[0]} must be as it was"
+    refuse_shorter(point, folder, plain["trainer"]["max_epochs"], plain["trainer"].get("max_steps"))
+    if point.batches and (within := [key for key in changed if is_one_of(key, AT_AN_EPOCHS_END)]):
+        hint = f"the run stopped within an epoch, after {point.batches} batches of it: {within[0]} must be as it was"
         raise ConfigError("resume_changes", plain["resume_changes"], hint)
-    log.info("going on from %s: step %d, %d epochs are over", found.file, found.step, found.epochs)
-    for key, (was, now) in changed.items():
-        log.warning("from step %d on with %s=%s, which was %s", found.step, key, now, was)
+    log.info("resuming from %s: step %d, %d epochs completed", point.file, point.step, point.epochs)
+    for key, (before, now) in changed.items():
+        log.warning("from step %d on with %s=%s, which was %s", point.step, key, now, before)
     if changed:
-        entry = {"step": found.step, "changes": {key: list(values) for key, values in changed.items()}}
-        found = replace(found, resumed=[*found.resumed, entry])
-    return found
+        entry = {"step": point.step, "changes": {key: list(values) for key, values in changed.items()}}
+        point = replace(point, resumed=[*point.resumed, entry])
+    return point
 
 
-def refuse_less(found: Found, folder: Path, epochs: int | None, steps: int | None) -> None:
-    """Refuse to go on with a run that has trained longer than it shall, or that cannot be tested any more.
+def refuse_shorter(point: ResumePoint, folder: Path, epochs: int | None, steps: int | None) -> None:
+    """Refuse to resume a run that is longer already than it is to be, or whose tested checkpoint is lost.
 
     Args:
-        found: where it stands.
+        point: the checkpoint.
         folder: the run's directory.
-        epochs: how many it shall train for; None or -1: no limit.
-        steps: how many optimiser steps it shall make; the same.
+        epochs: the number of epochs that the run is to have; None or -1: no limit.
+        steps: the number of optimiser steps; the same.
 
     Raises:
         ConfigError: if it has trained longer.
-        CheckpointError: if training is over, and the checkpoint to test is not there.
+        CheckpointError: if training is complete, and the checkpoint to test is missing.
     """
     most, most_steps = (math.inf if limit in (None, -1) else limit for limit in (epochs, steps))
-    if found.epochs > most:
-        raise ConfigError("trainer.max_epochs", most, f"{folder} has trained {found.epochs} epochs already")
-    if found.step > most_steps:
-        raise ConfigError("trainer.max_steps", most_steps, f"{folder} has made {found.step} steps already")
-    is_over = found.over or found.epochs == most or found.step == most_steps
-    if is_over and not found.best and not found.in_validation:
+    if point.epochs > most:
+        raise ConfigError("trainer.max_epochs", most, f"{folder} has trained {point.epochs} epochs already")
+    if point.step > most_steps:
+        raise ConfigError("trainer.max_steps", most_steps, f"{folder} has made {point.step} steps already")
+    is_over = point.over or point.epochs == most or point.step == most_steps
+    if is_over and not point.best and not point.in_validation:
         lost = folder / CHECKPOINTS / "best.ckpt"
         raise CheckpointError(
-            f"{lost}: is lost, and training is over; a copy of last.ckpt in its place would be tested"
+            f"{lost}: is missing, and training is complete; a copy of last.ckpt in its place would be tested"
         )
 
 
-def longer(found: Found, folder: Path, epochs: int) -> list[dict[str, Any]]:
-    """What to note in the record where the budget, and no typed number, gives another number of epochs than before."""
+def epochs_added(point: ResumePoint, folder: Path, epochs: int) -> list[dict[str, Any]]:
+    """Return the entry of the record for a number of epochs that the budget changed since the run began.
+
+    Args:
+        point: the checkpoint.
+        folder: the run's directory.
+        epochs: the number of epochs now.
+    """
     before = read_config(folder)["trainer"].get("max_epochs")
     if before == epochs:
         return []
-    log.warning("from step %d on with trainer.max_epochs=%d, which was %s", found.step, epochs, before)
-    return [{"step": found.step, "changes": {"trainer.max_epochs": [before, epochs]}}]
+    log.warning("from step %d on with trainer.max_epochs=%d, which was %s", point.step, epochs, before)
+    return [{"step": point.step, "changes": {"trainer.max_epochs": [before, epochs]}}]
 
 
-def refuse_what_is_there(folder: Path) -> None:
-    """A new run writes over nothing: neither results whose checkpoints are gone, nor files of somebody else.
+def refuse_existing_results(folder: Path) -> None:
+    """Refuse to overwrite results whose checkpoints are gone, and files of other programs.
 
     Raises:
-        ConfigError: if there is any.
+        ConfigError: if there are any.
     """
-    ours = (folder / MARK).exists()  # of a try that ended before its first checkpoint
+    ours = (folder / MARK).exists()  # of a start that ended before its first checkpoint
     refuse_files(folder, [METRICS] if ours else WRITTEN)
 
 
-def newest(files: Sequence[Path]) -> Found:
-    """The checkpoint with the most steps among those that are whole; what is passed over is said.
+def newest(files: Sequence[Path]) -> ResumePoint:
+    """Return the checkpoint with the most steps among those that are whole, and log which were passed over.
 
-    Steps and not file times: a clock may have been set back.
+    Steps decide and not file times: a clock may have been set back.
 
     Raises:
-        CheckpointError: if none is whole, or if one is but cannot be read now, or by this version.
+        CheckpointError: if none is whole, or one is but cannot be read now, or by this version.
     """
-    whole: dict[str, Found] = {}
+    whole: dict[str, ResumePoint] = {}
     damaged = []
     for file in files:
         try:
-            whole[file.name] = found_in(file, read_checkpoint(file))
+            whole[file.name] = resume_point_of(file, read_checkpoint(file))
         except DamagedCheckpoint as error:
             damaged.append(str(error))
     if not whole:
-        raise CheckpointError(f"{'; '.join(damaged)}; delete them to start afresh")
-    found = max(whole.values(), key=lambda found: (found.step, found.file.name == "last.ckpt"))
-    for told in damaged:
-        log.warning("passed over, for %s (step %d): %s", found.file.name, found.step, told)
-    return replace(found, best="best.ckpt" in whole)
+        raise CheckpointError(f"{'; '.join(damaged)}; delete them to start a new run")
+    point = max(whole.values(), key=lambda point: (point.step, point.file.name == "last.ckpt"))
+    for message in damaged:
+        log.warning("skipped in favour of %s (step %d): %s", point.file.name, point.step, message)
+    return replace(point, best="best.ckpt" in whole)
 
 
-def found_in(file: Path, checkpoint: Mapping[str, Any]) -> Found:
-    """Where the run stood when a checkpoint was written, as Lightning's loops say it.
+def resume_point_of(file: Path, checkpoint: Mapping[str, Any]) -> ResumePoint:
+    """Return where the run stood when a checkpoint was written, by the state of Lightning's loops.
 
     Raises:
         DamagedCheckpoint: if it has only the weights.
     """
     if not {"loops", "random_states", "logs", "over"} <= checkpoint.keys():
-        raise DamagedCheckpoint(f"{file}: has no state to go on from; nelbo.load still reads its model")
+        raise DamagedCheckpoint(f"{file}: has no state to resume from; nelbo.load still reads its model")
     loops = checkpoint["loops"]["fit_loop"]
     epoch, batch = loops["epoch_progress"]["current"], loops["epoch_loop.batch_progress"]["current"]
     record = checkpoint["nelbo"]
-    return Found(
+    return ResumePoint(
         file=file,
         step=checkpoint["global_step"],
         epochs=epoch["processed"],
@@ -247,7 +264,7 @@ def found_in(file: Path, checkpoint: Mapping[str, Any]) -> Found:
 
 
 def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path], Any]) -> Changes:
-    """What differs from how the run began, where that is allowed: how long it trains, and what `resume_changes` names.
+    """Return what differs from how the run began, where that is allowed: its length, and what `resume_changes` names.
 
     Raises:
         ConfigError: listing what else differs.
@@ -260,36 +277,41 @@ def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path
         if not was_filled_in(before, plain, key, pair) and not is_one_of(key, (*MACHINE_FACTS, "budget"))
     }
     if new := [key for key in differ if value_at(before, key) is ABSENT]:
-        # A key that the shipped config has got since the run began is no change where it is what that says.
+        # A key that the shipped config has gained since the run began is no change where it has the shipped value.
         first = first_config(folder)
         differ = {key: pair for key, pair in differ.items() if key not in new or value_at(first, key) != pair[1]}
-    allowed = (*FREE_TO_CHANGE, *plain["resume_changes"], "init_from")  # which `find` looks at
+    allowed = (*FREE_TO_CHANGE, *plain["resume_changes"], "init_from")  # which `find_resume_point` checks
     refused = {key: pair for key, pair in differ.items() if not is_one_of(key, allowed)}
     if refused:
-        told = ", ".join(f"{key} {as_hydra_takes(was)} -> {as_hydra_takes(now)}" for key, (was, now) in refused.items())
-        weights = as_argument(folder, "init_from")
-        hint = f"allow it with 'resume_changes=[{','.join(refused)}]'"
-        if any(is_one_of(key, OTHER_DATA) for key in refused):
-            hint = (
-                f"no run goes on with other data: {weights} starts another one, in another directory, from its weights"
-            )
-        elif any(is_one_of(key, ("model",)) for key in refused):
-            hint += f"; a model with other tensors is a new run that starts from these: {weights} hydra.run.dir=NEW"
-        hint = f"the run there began otherwise: {told}; {hint}"
-        raise ConfigError("resume", plain["resume"] or AUTO, hint)
+        raise ConfigError("resume", plain["resume"] or AUTO, _other_config(refused, folder))
     return differ
 
 
-def how_to_go_on(folder: Path) -> str:
-    """The command that goes on with a run that was stopped."""
+def _other_config(refused: Changes, folder: Path) -> str:
+    """Return the message for changes that are not allowed, with what the user can do instead."""
+    listed = ", ".join(
+        f"{key} {as_hydra_takes(before)} -> {as_hydra_takes(now)}" for key, (before, now) in refused.items()
+    )
+    weights = as_argument(folder, "init_from")
+    if any(is_one_of(key, OTHER_DATA) for key in refused):
+        hint = f"no run resumes with other data: {weights} starts another one, in another directory, from its weights"
+    else:
+        hint = f"allow it with 'resume_changes=[{','.join(refused)}]'"
+        if any(is_one_of(key, ("model",)) for key in refused):
+            hint += f"; a model with other tensors is a new run that starts from these: {weights} hydra.run.dir=NEW"
+    return f"the run there began with another config: {listed}; {hint}"
+
+
+def how_to_resume(folder: Path) -> str:
+    """Return the command that resumes a run that was stopped."""
     if not any((folder / CHECKPOINTS).glob("*.ckpt")):
         return "before its first checkpoint"
     typed = [word for word in sys.argv[1:] if not word.startswith(("hydra.run.dir=", "resume="))]
     place = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    command = ["python", os.path.relpath(sys.argv[0]), *typed, f"hydra.run.dir={quoted(str(place))}", "resume=auto"]
-    return f"to go on: {shlex.join(command)}"
+    arguments = [*typed, f"hydra.run.dir={quoted(str(place))}", "resume=auto"]
+    return f"to resume: {own_program()} {shlex.join(arguments)}"
 
 
 def as_argument(folder: Path, key: str = "resume") -> str:
-    """The argument that goes on with a run, or starts from its weights (`init_from`), as a shell takes it."""
+    """Return the argument that resumes a run, or starts from its weights (`init_from`), as a shell takes it."""
     return shlex.quote(f"{key}={quoted(str(folder))}")

@@ -1,59 +1,57 @@
-"""The table at the end of a run."""
+"""The results of a run, as metrics.json has them."""
 
 from __future__ import annotations
 
-import os
-import shlex
-from collections.abc import Mapping
-from pathlib import Path
+import logging
+import math
 from typing import Any
 
-from rich.table import Table
+import torch
 
-from nelbo.terminal.console import make_console, print_table
+from nelbo.config.identity import identity
+from nelbo.errors import Diverged
+from nelbo.metrics.collapse import collapse_warning
+from nelbo.running.assemble import Parts
+from nelbo.running.fit import Fitted
+from nelbo.training.weights import told_in_metrics
 
-ROWS = (
-    ("nelbo", "negative ELBO", "nats/image", ".2f"),
-    ("reconstruction", "reconstruction", "nats/image", ".2f"),
-    ("kl", "KL", "nats/image", ".2f"),
-    ("bits_per_dim", "bits/dim", "", ".4f"),
-    ("active_units", "active units", "", ".0f"),
-    ("code_perplexity", "code perplexity", "classes", ".1f"),
-)
+log = logging.getLogger(__name__)
 
 
-def headline(metrics: Mapping[str, Any]) -> float:
-    """The one number of a run: the negative ELBO, or the reconstruction of a model that has none; validation first."""
-    split = "val" if any(key.startswith("val/") for key in metrics) else "test"
-    key = f"{split}/nelbo"
-    return float(metrics[key if key in metrics else f"{split}/reconstruction"])
+def summarise(parts: Parts, fitted: Fitted) -> dict[str, Any]:
+    """Return what metrics.json says of a run.
 
+    Args:
+        parts: of the run.
+        fitted: the results of training and testing.
 
-def print_report(metrics: Mapping[str, Any], folder: Path) -> None:
-    """Print the scores, and where everything is."""
-    validated = any(key.startswith("val/") for key in metrics)
-    table = Table(title=f"{metrics['data']} ({metrics['protocol']}), best checkpoint")
-    table.add_column("")
-    if validated:
-        table.add_column("validation", justify="right")
-    table.add_column("test", justify="right", style="bold")
-    table.add_column("")
-    for key, name, unit, style in ROWS:
-        if f"test/{key}" in metrics:
-            values = [metrics[f"{split}/{key}"] for split in ("val", "test") if split == "test" or validated]
-            told = metrics["bits_per_dim_by"] if key == "bits_per_dim" else unit
-            table.add_row(name, *(format(value, style) for value in values), told)
-    console = make_console()
-    print_table(table, console)
-    home = os.path.relpath(folder)
-    rate, seconds, epochs = metrics["images_per_second"], metrics["train_seconds"], metrics["epochs"]
-    steps = f" ({metrics['steps']:,} steps)" if "steps" in metrics else ""
-    console.print(f"trained    {epochs} epochs{steps} in {seconds:.1f} s, {rate:,.0f} images/s", highlight=False)
-    tested = ""
-    if "ended_by" in metrics:
-        console.print(f"ended by   {metrics['ended_by']}", highlight=False, markup=False)
-        tested = f" (epoch {metrics['checkpoint_epoch']}, step {metrics['checkpoint_step']:,})"
-    console.print(f"run        {home}", highlight=False)
-    console.print(f"checkpoint {home}/checkpoints/best.ckpt{tested}", highlight=False)
-    if (folder / "tensorboard").exists():
-        console.print(f"look       tensorboard --logdir {shlex.quote(home)}", highlight=False)
+    Raises:
+        Diverged: if one of the values is not finite.
+    """
+    model, record = parts.module.model, parts.record
+    metrics: dict[str, Any] = {
+        **fitted.best,
+        **fitted.tested,
+        **parts.data.provenance(),
+        "identity": identity(parts.identifying),
+        "seed": parts.plain["seed"],
+        "threads": torch.get_num_threads(),
+        **fitted.ending,
+        "train_seconds": fitted.seconds,
+        "train_cpu_seconds": fitted.cpu_seconds,
+        "images_per_second": fitted.images_per_second,
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "environment": record["environment"],
+    }
+    if record["resumed"]:
+        metrics["resumed"] = record["resumed"]
+    if origin := record.get("init_from"):
+        metrics["init_from"] = told_in_metrics(origin)
+    if "test/bits_per_dim" in metrics:  # both count bits of stored pixels, but the second bounds them once more
+        metrics["bits_per_dim_by"] = "uniform dequantisation" if parts.data.dequantized_levels else "probabilities"
+    diverged = [key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]
+    if diverged:
+        raise Diverged(f"training diverged: {diverged[0]} is {metrics[diverged[0]]}; lower optimizer.lr")
+    if line := collapse_warning(metrics, parts.plain):
+        log.warning(line)
+    return metrics

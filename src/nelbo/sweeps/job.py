@@ -24,7 +24,7 @@ from nelbo.directories.names import METRICS
 from nelbo.directories.owner import Owned
 from nelbo.errors import NelboError, Pruned, Stopped, first_line
 from nelbo.files import read_json, write_json
-from nelbo.running.summary import headline
+from nelbo.running.scores import headline
 from nelbo.sweeps.cells.command import plain_command
 from nelbo.sweeps.cells.record import RECORD, SweepError, cell_lock, update_record
 from nelbo.sweeps.machine import visible_gpus

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nelbo.directories.logs import HISTORY
-from nelbo.running.summary import headline
+from nelbo.running.scores import headline
 from nelbo.sweeps.cells.record import STATES, VANISHED, Cell, cells_of, grouped_errors, read_cells
 from nelbo.terminal.console import make_console
 

@@ -75,7 +75,7 @@ class LocalPool:
 
         A failed job is a `JobReturn` that says so. Whatever interrupts this call stops the cells first.
         """
-        import nelbo.running.fit  # noqa: F401 # once, here, instead of seconds in every cell
+        import nelbo.running.run  # noqa: F401 # once, here, instead of seconds in every cell
 
         setup_globals()
         free = self.slots(str(OmegaConf.select(config, "trainer.accelerator", default="auto")))

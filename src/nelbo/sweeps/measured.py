@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from nelbo.errors import ConfigError
-from nelbo.running.summary import ROWS
+from nelbo.running.scores import ROWS
 
 SCORES = ("objective", *(key for key, *_ in ROWS))
 SPLITS = ("val", "test")

@@ -29,3 +29,11 @@ def program(command: str) -> str:
     if started.name == "nelbo" or not script.is_file():
         return f"nelbo {command}"
     return f"python {shlex.quote(os.path.relpath(script))}"
+
+
+def own_program() -> str:
+    """Return what started this training process: a script of the user's own, or `program("train")`."""
+    started = Path(sys.argv[0])
+    if started.suffix == ".py" and started.is_file() and PACKAGE not in started.resolve().parents:
+        return f"python {shlex.quote(os.path.relpath(started))}"
+    return program("train")

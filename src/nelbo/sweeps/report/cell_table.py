@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nelbo.files import read_json
-from nelbo.running.summary import headline
+from nelbo.running.scores import headline
 from nelbo.sweeps.cells.record import Cell, read_cells
 from nelbo.sweeps.cells.values import Value, ascending, is_axis, is_number, typed, value_of
 

@@ -1,0 +1,69 @@
+"""The scores of a run: its headline, and the table that is printed at its end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from nelbo.terminal.console import make_console, print_table
+
+ROWS = (
+    ("nelbo", "negative ELBO", "nats/image", ".2f"),
+    ("reconstruction", "reconstruction", "nats/image", ".2f"),
+    ("kl", "KL", "nats/image", ".2f"),
+    ("bits_per_dim", "bits/dim", "", ".4f"),
+    ("active_units", "active units", "", ".0f"),
+    ("code_perplexity", "code perplexity", "classes", ".1f"),
+)
+
+
+def headline(metrics: Mapping[str, Any]) -> float:
+    """Return the score of a run: its negative ELBO or, without one, reconstruction; of the validation set if any."""
+    split = "val" if any(key.startswith("val/") for key in metrics) else "test"
+    key = f"{split}/nelbo"
+    return float(metrics[key if key in metrics else f"{split}/reconstruction"])
+
+
+def print_summary(metrics: Mapping[str, Any], folder: Path) -> None:
+    """Print the scores of a run, how long it trained, and where its files are.
+
+    Args:
+        metrics: of metrics.json.
+        folder: the run's directory.
+    """
+    console = make_console()
+    print_table(score_table(metrics), console)
+    home = os.path.relpath(folder)
+    rate, seconds, epochs = metrics["images_per_second"], metrics["train_seconds"], metrics["epochs"]
+    steps = f" ({metrics['steps']:,} steps)" if "steps" in metrics else ""
+    console.print(f"trained    {epochs} epochs{steps} in {seconds:.1f} s, {rate:,.0f} images/s", highlight=False)
+    tested = ""
+    if "ended_by" in metrics:
+        console.print(f"ended by   {metrics['ended_by']}", highlight=False, markup=False)
+        tested = f" (epoch {metrics['checkpoint_epoch']}, step {metrics['checkpoint_step']:,})"
+    console.print(f"run        {home}", highlight=False)
+    console.print(f"checkpoint {home}/checkpoints/best.ckpt{tested}", highlight=False)
+    if (folder / "tensorboard").exists():
+        console.print(f"look       tensorboard --logdir {shlex.quote(home)}", highlight=False)
+
+
+def score_table(metrics: Mapping[str, Any]) -> Table:
+    """Return the table of a run's scores on the validation and test sets."""
+    validated = any(key.startswith("val/") for key in metrics)
+    table = Table(title=f"{metrics['data']} ({metrics['protocol']}), best checkpoint")
+    table.add_column("")
+    if validated:
+        table.add_column("validation", justify="right")
+    table.add_column("test", justify="right", style="bold")
+    table.add_column("")
+    for key, name, unit, style in ROWS:
+        if f"test/{key}" in metrics:
+            values = [metrics[f"{split}/{key}"] for split in ("val", "test") if split == "test" or validated]
+            unit = metrics["bits_per_dim_by"] if key == "bits_per_dim" else unit
+            table.add_row(name, *(format(value, style) for value in values), unit)
+    return table
