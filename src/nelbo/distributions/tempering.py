@@ -24,6 +24,8 @@ def temper(distribution: Distribution, temperature: float) -> Distribution:
     Raises:
         NotImplementedError: where no rule is registered for the distribution.
     """
+    if temperature == 1:
+        return distribution
     raise NotImplementedError(f"no temperature is defined for {type(distribution).__name__}")
 
 
@@ -35,7 +37,10 @@ def _(distribution: DiagonalNormal, temperature: float) -> DiagonalNormal:
 @temper.register(Independent)
 def _(distribution: Independent[Any], temperature: float) -> Independent[Any]:
     base = distribution.base_dist
-    scaled = type(base)(base.loc, base.scale * temperature, validate_args=False)
+    parameters = {name: getattr(base, name) for name in base.arg_constraints}
+    if "scale" not in parameters:
+        return distribution if temperature == 1 else temper.dispatch(Distribution)(base, temperature)  # type: ignore[return-value]
+    scaled = type(base)(**{**parameters, "scale": base.scale * temperature}, validate_args=False)
     return Independent(scaled, distribution.reinterpreted_batch_ndims, validate_args=False)
 
 
