@@ -47,7 +47,7 @@ CASES = {
     "data=image_folder": "data.root: has no default; type data.root=...",
     "data=arrays data.path=none.npy": "data.path=none.npy: is not a file",
     "likelihood=discretized_logistic data.levels=18": "likelihood=discretized_logistic: digits (raw) has pixels "
-    "outside its support: give it stored pixels",
+    "outside its support: use stored pixels",
     "data.protocol=dequantized": "data.protocol=dequantized: is for 256 levels; digits has 17",
     "data.protocol=dequantized data.levels=256 likelihood=discretized_logistic": "likelihood=discretized_logistic: "
     "digits (dequantized) has pixels outside",
@@ -61,7 +61,7 @@ CASES = {
     "posterior=deterministic": "objective=elbo: posterior=deterministic has no log q(z|x)",
     "posterior=deterministic objective=reconstruction prior=mixture": "objective=reconstruction: has no KL, so nothing "
     "would train the prior: use prior=standard_normal, or objective=elbo",
-    "posterior=flow prior=vamp": "prior=vamp: is a mixture of q(z|u), whose density",
+    "posterior=flow prior=vamp": "prior=vamp: is a mixture of q(z|u) and needs its density",
     "posterior=flow model.posterior.kind=planar": "model.posterior.kind=planar: must be one of autoregressive",
     "prior=mixture model.prior.components=0": "model.prior.components=0: must be a whole number of at least 1",
     "likelihood=gaussian_fixed model.likelihood.sigma=1e-5": "model.likelihood.sigma=1e-05: must be a finite number of "
@@ -74,7 +74,7 @@ CASES = {
     "model=autoencoder objective.beta=4": "objective.beta=4: there is no such key; objective.beta is a key of "
     "objective=beta_tc, objective=dip, objective=elbo",
     "objective.beta={linnear:{steps:5}}": "objective.beta={linnear:{steps:5}}: must be one schedule with its "
-    "options, such as {linear:{steps:2000}}; there are linear, cosine, cyclical",
+    "options, such as {linear:{steps:2000}}; the schedules are linear, cosine, cyclical",
     "model.latent_dim=2,8": "model.latent_dim=2,8: several values are a sweep, which needs -m",
     "model.latent_dim=${nothing}": "model.latent_dim: Interpolation key 'nothing' not found",
     "seed=4294967296": "seed=4294967296: must be at most 4294967295",
@@ -95,7 +95,7 @@ CASES = {
     "trainer.gradient_clip_val=-1": "trainer.gradient_clip_val=-1: must be a finite number of at least 0",
     "trainer.detect_anomaly=maybe": "trainer.detect_anomaly=maybe: must be true or false",
     "trainer.use_distributed_sampler=true": "trainer.use_distributed_sampler=true: must be false",
-    "model=conv_vae model.encoder.channels=[]": "model.encoder.channels=[]: must hold at least 1 of them",
+    "model=conv_vae model.encoder.channels=[]": "model.encoder.channels=[]: must be a list of length 1 or more",
     "trainer.profiler=simpel": "trainer.profiler=simpel: must be one of simple, advanced, pytorch",
     "trainer.max_epoch=3": "trainer.max_epoch=3: there is no such key; did you mean trainer.max_epochs?",
     "+trainer.max_epoch=3": "trainer.max_epoch=3: is not an option of Trainer",

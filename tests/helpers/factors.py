@@ -150,7 +150,7 @@ def refusal(posterior: str, prior: str, objective: str = "elbo") -> str | None:
     """What is said to a pair without meaning; None where it has one."""
     over_codes = prior in CODE_PRIORS
     if over_codes != (posterior in CODE_POSTERIORS):
-        return f"prior={prior.partition('_')[0]}.*: is over {'one-hot codes' if over_codes else 'vectors'}, and z are"
+        return f"prior={prior.partition('_')[0]}.*: is a prior over {'one-hot codes' if over_codes else 'vectors'}, but"
     if prior == "vamp" and posterior.startswith(("deterministic", "flow")):
         return "prior=vamp: is a mixture of q"
     if objective == "vq_vae" and posterior != "vector_quantized":

@@ -95,7 +95,7 @@ def test_the_discriminator_has_an_optimiser_of_its_own() -> None:
         ({"discriminator_lr": 0}, "discriminator_lr=0: must be a finite number above 0"),
         ({"discriminator_betas": [0.5]}, r"discriminator_betas=\[0.5\]: must be two numbers"),
         ({"discriminator_betas": [0.5, 1]}, r"discriminator_betas=\[0.5, 1\]: must be two numbers"),
-        ({"hidden": []}, r"hidden=\[\]: must hold at least 1"),
+        ({"hidden": []}, r"hidden=\[\]: must be a list of length 1 or more"),
     ):
         with pytest.raises(ConfigError, match=f"^{told}"):
             objective(**changes)  # type: ignore[arg-type]

@@ -177,7 +177,7 @@ def test_a_kl_below_the_capacity_is_pushed_up() -> None:
         ("FreeBits", {"free_bits": {"linear": {"start": 1}}}, "free_bits.linear.steps=: has no default"),
         ("FreeBits", {"num_samples": 0}, "num_samples=0: must be a whole number of at least 1"),
         ("Capacity", {"gamma": -2}, "gamma=-2: must be a finite number of at least 0, or a schedule"),
-        ("Capacity", {"capacity": {"linear": {"steps": 9, "end": -1}}}, "capacity=-1.0: is where its schedule"),
+        ("Capacity", {"capacity": {"linear": {"steps": 9, "end": -1}}}, "capacity=-1.0: is the first or last value"),
     ],
 )
 def test_bad_numbers_are_one_line(name: str, arguments: dict[str, Any], told: str) -> None:

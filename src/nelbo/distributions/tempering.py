@@ -1,4 +1,4 @@
-"""Tempering: a prior made narrower or wider for sampling."""
+"""Tempering: priors with a smaller or larger spread, for sampling."""
 
 from __future__ import annotations
 
@@ -16,13 +16,23 @@ from nelbo.distributions.one_hot import OneHots
 
 @singledispatch
 def temper(distribution: Distribution, temperature: float) -> Distribution:
-    """`distribution` with its spread multiplied by `temperature`; 1 leaves it as it is.
+    """Return `distribution` with its spread multiplied by `temperature`.
 
-    Of a mixture, that of each component about its own mean; of a flow, that of the base; classes have logits, which are
-    divided by it.
+    Scales of Gaussians and Laplace distributions are multiplied by it. In a mixture those of the components are, in a
+    flow those of the base. Logits of classes are divided by it.
+
+    Args:
+        distribution: a prior or posterior over latent variables.
+        temperature: a positive number; 1 leaves the distribution unchanged.
 
     Raises:
-        NotImplementedError: where no rule is registered for the distribution.
+        NotImplementedError: if no rule is registered for the distribution.
+
+    Example:
+        >>> import torch
+        >>> from nelbo.distributions import StandardNormal
+        >>> temper(StandardNormal(torch.zeros(2)), 0.5).scale
+        tensor([0.5000, 0.5000])
     """
     if temperature == 1:
         return distribution
