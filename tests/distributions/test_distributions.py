@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Gamma, Independent, Normal, StudentT, kl_divergence
 
 from nelbo.distributions import Delta, DiagonalNormal, DiscretizedLogistic, StandardNormal, temper
 
@@ -50,6 +50,18 @@ def test_temperature_multiplies_the_scale() -> None:
     torch.testing.assert_close(temper(q, 0.5).mean, q.mean)
     with pytest.raises(NotImplementedError, match="Delta"):
         temper(Delta(torch.zeros(2)), 0.5)
+
+
+def test_temper_keeps_the_other_parameters_of_a_distribution() -> None:
+    student = Independent(StudentT(torch.tensor([5.0, 9.0]), torch.ones(2), torch.full((2,), 3.0)), 1)
+    wider = temper(student, 2.0)
+    assert isinstance(wider, Independent)
+    base = wider.base_dist
+    assert base.df.tolist() == [5, 9] and base.loc.tolist() == [1, 1] and base.scale.tolist() == [6, 6]
+    gamma = Independent(Gamma(torch.ones(2), torch.ones(2)), 1)  # no scale to multiply
+    assert temper(gamma, 1.0) is gamma
+    with pytest.raises(NotImplementedError, match="Gamma"):
+        temper(gamma, 0.5)
 
 
 def test_support_of_discretized_pixels_is_their_levels() -> None:
