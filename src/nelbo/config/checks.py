@@ -13,6 +13,7 @@ from typing import Any
 from nelbo.config import trainer_keys
 from nelbo.config.build import RUN_PREFIXES, check_targets, user_prefixes
 from nelbo.config.keys import select
+from nelbo.config.ranges import check_ranges
 from nelbo.config.slots import check_slots, refuse_missing
 from nelbo.config.trainer_checks import check_loggers, check_optimizer, check_scheduler
 from nelbo.errors import QUOTES, ConfigError, as_no_number, boolean, choice, integer, number, positive_integer
@@ -208,7 +209,7 @@ def check(plain: Mapping[str, Any]) -> None:
         holder = select(plain, ".".join(parents)) if parents else plain
         if isinstance(holder, Mapping) and name in holder:
             allows(key, holder[name])
-    for check_part in (check_optimizer, check_scheduler, check_loggers):
+    for check_part in (check_optimizer, check_scheduler, check_loggers, check_ranges):
         check_part(plain)
     _check_together(plain)
 
