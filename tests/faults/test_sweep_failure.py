@@ -22,7 +22,7 @@ def test_sweep_failure(tmp_path: Path, launcher: str) -> None:
     assert done.returncode == 2, done.stderr
     summary = done.stderr[done.stderr.rindex("failed model.latent_dim=2") :]
     assert "error: RuntimeError: out of luck" in summary and "error: exited with status 7" in summary
-    assert ("killed by SIGKILL" if launcher == "local" else "ended without a word") in summary
+    assert ("killed by SIGKILL" if launcher == "local" else "ended without recording an error") in summary
     assert "error: 3 of 6 cells are not done" in summary and f"hydra.sweep.dir={folder}" in summary
     assert set(results(folder)) == {f"model.latent_dim={n}" for n in (5, 6, 7)}
     for latents, words in ((2, "RuntimeError: out of luck"), (3, "exited with status 7")):

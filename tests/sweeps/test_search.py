@@ -202,7 +202,7 @@ def test_the_corrected_command_runs_in_the_directory_of_one_that_was_refused(
     done = sweep(tmp_path, *begun, refused)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {words}"), done.stderr
     assert not (tmp_path / "optuna.db").exists() and "report" not in done.stderr
-    with pytest.raises(SweepError, match=r"its sweep.json names no cell: what began the sweep ended before it asked"):
+    with pytest.raises(SweepError, match=r"its sweep.json lists no cells: the command ended before it requested any"):
         read_cells(tmp_path)
     corrected = sweep(
         tmp_path, *begun, "model=choice(mlp_vae,linear_vae)" if "=choice" in refused else "seed=range(1,9)"
