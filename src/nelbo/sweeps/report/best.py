@@ -13,6 +13,7 @@ from nelbo.sweeps.cells.values import format_value
 from nelbo.sweeps.report.cell_table import SEED, Group, SweepTable, score
 from nelbo.sweeps.report.formatting import describe_values, format_mean
 from nelbo.sweeps.report.metric_names import NAMES, NELBO, RECONSTRUCTION
+from nelbo.terminal.programs import program
 
 
 def mean_score(group: Group) -> float:
@@ -96,7 +97,7 @@ def best_entry(table: SweepTable) -> dict[str, Any] | None:
 
 def command(group: Group, table: SweepTable) -> str:
     """Return the shell command that trains a setting again, with all of its seeds and the same config files."""
-    train = ["python", "train.py", *config_arguments(Plan.read(table.sweep).command)]
+    train = [*shlex.split(program("train")), *config_arguments(Plan.read(table.sweep).command)]
     overrides = single_run_overrides(group.rows[0].cell.overrides)
     if len(group.rows) == 1:
         return shlex.join([*train, *overrides])

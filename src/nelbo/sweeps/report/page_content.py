@@ -39,6 +39,7 @@ from nelbo.sweeps.report.page import (
 )
 from nelbo.sweeps.report.page_tables import cells_table, means_table
 from nelbo.sweeps.report.scales import DPI
+from nelbo.terminal.programs import program
 
 MOST_CARDS = 60
 MOST_ERRORS = 5
@@ -106,7 +107,7 @@ def page_content(table: SweepTable, sections: Sequence[Section], reason: str) ->
         ],
         cells=cells_table(table, [section.table for section in sections]),
         written=time.strftime("%Y-%m-%d %H:%M:%S"),
-        report_command=f"python scripts/report.py sweep={directory}",
+        report_command=f"{program('report')} sweep={directory}",
         tensorboard_command=f"tensorboard --logdir {directory}",
     )
 
