@@ -94,8 +94,8 @@ def test_npy_files_are_mapped_where_they_can_be(tmp_path: Path, form: str) -> No
         ({"images": np.full((4, 6, 5), 0.3)}, "images holds values between the 256 levels"),
         ({"images": np.full((4, 6, 5), np.nan)}, "images holds NaN or infinity in every image"),
         ({"images": np.zeros((4, 6, 5), complex)}, "images holds complex128; save uint8 pixels from 0 to 255"),
-        ({"images": PIXELS, "labels": LABELS[:5]}, r"labels of shape \(5,\) for 40 images; needs one for each"),
-        ({"images": PIXELS, "labels": np.array(3)}, r"labels of shape \(\) for 40 images; needs one for each"),
+        ({"images": PIXELS, "labels": LABELS[:5]}, r"labels of shape \(5,\) for 40 images; needs one per image"),
+        ({"images": PIXELS, "labels": np.array(3)}, r"labels of shape \(\) for 40 images; needs one per image"),
         ({"images": PIXELS[:0]}, "the data set is empty"),
         ({"images": PIXELS, "test_images": PIXELS}, "holds images, test_images; needs train_images and test_images"),
         ({"x_test": PIXELS, "x_val": PIXELS}, "holds x_test, x_val; needs train_images and test_images"),
@@ -158,9 +158,9 @@ def test_empty_parts_are_said_by_name(tmp_path: Path, dtype: type, caplog: pytes
     write(path, train_images=PIXELS, train_labels=LABELS, val_images=empty, val_labels=LABELS[:0])
     arrays = array_file(str(path), 0.25, 0)
     assert (len(arrays.train), arrays.validation, len(arrays.test)) == (30, 0, 10)
-    assert caplog.messages == [f"{path}: val_images holds no images, so it is no validation set"]
+    assert caplog.messages == [f"{path}: val_images holds no images, so it is not used"]
     write(path, train_images=PIXELS, test_images=empty)
-    with pytest.raises(DataError, match=f"^{path}: test_images holds no images to test on; put some there, or leave"):
+    with pytest.raises(DataError, match=f"^{path}: test_images holds no images to test on; add some, or remove"):
         array_file(str(path), 0.25, 0)
     write(path, train_images=empty, test_images=PIXELS)
     with pytest.raises(DataError, match=f"^{path}: the data set is empty: train_images holds no images"):
@@ -171,7 +171,7 @@ def test_what_is_not_used_is_said_by_name(tmp_path: Path, caplog: pytest.LogCapt
     more = {"targets": LABELS, "y_val": LABELS, "latents_values": LABELS, "étiquettes": LABELS, "x_train_old": PIXELS}
     path = write(tmp_path / "x.npz", images=PIXELS, labels=LABELS, **more)
     array_file(str(path), 0.1, 0)
-    assert caplog.messages == [f"{path}: not used: {', '.join(more)}"]
+    assert caplog.messages == [f"{path}: arrays that are not used: {', '.join(more)}"]
 
 
 BYTES = PIXELS.astype(float)
@@ -236,12 +236,12 @@ LABELLED: dict[str, tuple[np.ndarray, np.ndarray, tuple[str, ...]]] = {
     "bytes": (WORDS[LABELS % 3].astype("S3"), LABELS % 3, ("cat", "dog", "emu")),
 }
 NOT_CLASSES: dict[str, tuple[np.ndarray, str]] = {
-    "several": (RANDOM.integers(0, 2, (40, 14)), r"labels of shape (40, 14) are not one class an image"),
-    "real": (LABELS / 2, "labels of shape (40,) are no whole numbers"),
-    "missing": (np.where(LABELS > 2, np.nan, LABELS), "labels of shape (40,) are no whole numbers"),
+    "several": (RANDOM.integers(0, 2, (40, 14)), r"labels of shape (40, 14) are not one class per image"),
+    "real": (LABELS / 2, "labels of shape (40,) are not whole numbers"),
+    "missing": (np.where(LABELS > 2, np.nan, LABELS), "labels of shape (40,) are not whole numbers"),
     "captions": (np.array([f"picture {index}" for index in range(40)]), "are 40 different texts for 40 images"),
-    "objects": (WORDS[LABELS % 3].astype(object), "labels are pickled objects, which are not opened; save them as"),
-    "dates": (LABELS.astype("M8[s]"), "labels of shape (40,) and type datetime64[s] are no numbers"),
+    "objects": (WORDS[LABELS % 3].astype(object), "labels are pickled objects, which are not read; save them as"),
+    "dates": (LABELS.astype("M8[s]"), "labels of shape (40,) and type datetime64[s] are not numbers"),
     "hashes": (np.full(40, 2**64 - 1, np.uint64), "labels of shape (40,) are too large"),
 }
 
@@ -272,7 +272,10 @@ def test_images_train_without_labels_that_are_no_classes_and_one_line_says_so(
         arrays = array_file(str(tmp_path / name), 0.1, 0)
         assert len(arrays.train) == 36 and (arrays.train.labels == -1).all() and arrays.classes == ()
         (line,) = caplog.messages
-        assert message in line and "the images train without labels; left out are probe, knn, silhouette" in line
+        assert (
+            message in line
+            and "the images are used without labels; what needs labels is left out: probe, knn, silhouette" in line
+        )
 
 
 def test_a_test_set_may_lack_classes_and_labels(tmp_path: Path) -> None:
@@ -287,7 +290,7 @@ def test_files_that_are_not_what_they_are_called(tmp_path: Path) -> None:
     for name in ("x.npy", "x.npz", "x.safetensors"):
         for content in (b"", b"<html>", bytes(100)):
             (tmp_path / name).write_bytes(content)
-            with pytest.raises(DataError, match=f"{tmp_path / name}: not a readable .*; write it anew") as caught:
+            with pytest.raises(DataError, match=f"{tmp_path / name}: not a readable .*; save it again") as caught:
                 array_file(str(tmp_path / name), 0.1, 0)
             assert "\n" not in str(caught.value)
     np.save(tmp_path / "x.npy", np.array([{"pickled": 1}]))

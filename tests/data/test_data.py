@@ -56,7 +56,7 @@ def test_a_published_validation_set_is_kept() -> None:
     data = make(fake(validation=25), validation_size=25)
     data.setup()
     assert torch.equal(labels_of(data, "val"), torch.arange(75, 100))
-    with pytest.raises(ConfigError, match="validation_size=20: fake comes with 25"):
+    with pytest.raises(ConfigError, match="validation_size=20: fake has a published validation set of 25"):
         make(fake(validation=25), validation_size=20).setup()
     share = make(fake(validation=25), validation_size=0.1)
     share.setup()
@@ -170,7 +170,7 @@ def test_labels_of_a_function_that_are_no_classes_are_left_out(caplog: pytest.Lo
     ):
         data = make_ready(Arrays(Examples(images, labels), Examples(images[:30], labels[:30])), validation_size=0)
         assert torch.equal(labels_of(data, "train"), torch.full((100,), -1) if expected is None else expected)
-    assert len(caplog.messages) == 1 and "labels of shape (100, 14) are not one class an image" in caplog.text
+    assert len(caplog.messages) == 1 and "labels of shape (100, 14) are not one class per image" in caplog.text
     with pytest.raises(DataError, match=r"fake: has labels of shape \(5,\) for 30 images"):
         make(Arrays(fake().train, Examples(images[:30], torch.arange(5)))).setup()
 
@@ -197,7 +197,9 @@ def test_labels_of_a_function_of_any_kind_are_read(labels: object, expected: lis
 @pytest.mark.parametrize("labels", [torch.eye(100).to_sparse(), [[1], [2, 3]] * 50])
 def test_labels_of_a_function_that_are_no_array_are_refused_in_one_line(labels: object) -> None:
     arrays = Arrays(Examples(fake().train.images, labels), fake().test)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=r"fake: its train labels are a .* that is no array \(.*\); give one") as caught:
+    with pytest.raises(
+        DataError, match=r"fake: its train labels are a .* that is not an array \(.*\); return one"
+    ) as caught:
         make(arrays).setup()
     assert "\n" not in str(caught.value)
 

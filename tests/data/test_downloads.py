@@ -25,4 +25,6 @@ def test_without_a_network_tests_of_published_sets_are_skipped_with_the_reason(t
     )
     assert done.returncode == 0 and "3 skipped" in done.stdout, done.stdout
     assert "needs data=mnist: " in done.stdout and "needs a network: " in done.stdout
-    assert done.stdout.count("not in the cache and not to be had") == 2  # a line for each reason, with how many tests
+    assert (
+        done.stdout.count("not in the cache and cannot be fetched") == 2
+    )  # a line for each reason, with how many tests

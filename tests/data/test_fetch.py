@@ -54,7 +54,7 @@ def test_md5_is_checked_where_nothing_better_was_published(server: str, cache: P
 
 def test_no_server_and_no_cache_is_one_line_that_says_what_to_do(cache: Path) -> None:
     with pytest.raises(
-        DataError, match="not in the cache and not to be had; tried http://127.0.0.1:9/x .*by hand"
+        DataError, match="not in the cache and cannot be fetched; tried http://127.0.0.1:9/x .*by hand"
     ) as caught:
         fetch([remote("http://127.0.0.1:9/x")], "set")
     assert "\n" not in str(caught.value)

@@ -110,11 +110,11 @@ def test_train_and_test_folders_are_the_split(tmp_path: Path, names: str) -> Non
         ("test_set cat dog", {TEST: "test_set"}),  # and refused, for nothing is there to train on
         (
             "trainA trainB testA testB",
-            "has trainA, trainB, testA, testB, which do not tell what to train and to test on",
+            "it is ambiguous which of trainA, trainB, testA, testB is for training",
         ),
         ("trainA trainB testA testB notes", "; rename them to train and test"),
-        ("seg_train seg_test seg_train_2", "has seg_train, seg_test, seg_train_2, which do not tell"),
-        ("train_a test_b", "has train_a, test_b, which do not tell"),
+        ("seg_train seg_test seg_train_2", "it is ambiguous which of seg_train, seg_test, seg_train_2 is"),
+        ("train_a test_b", "it is ambiguous which of train_a, test_b is"),
         ("train_set train_images test_set", "train_set and train_images are both train; remove or rename"),
         ("beaker test_tube", {}),
         ("test_strip test_tube", {}),
@@ -148,13 +148,17 @@ def test_splits_below_the_root_are_not_taken_for_pictures_of_a_class(tmp_path: P
         folder(tmp_path / "p" / "data" / split, 4)
     (tmp_path / "p" / "notes").mkdir()  # without pictures
     home = tmp_path / "p" / "data"
-    with pytest.raises(ConfigError, match=f"its folder data holds the splits train, test: data.root={home}$") as caught:
+    with pytest.raises(
+        ConfigError, match=f"its folder data holds the splits train, test; set data.root={home}$"
+    ) as caught:
         read(tmp_path / "p")
     assert caught.value.key == "root"
     shutil.rmtree(tmp_path / "p" / "notes")
     (tmp_path / "q").mkdir()
     shutil.move(tmp_path / "p", tmp_path / "q" / "p")
-    with pytest.raises(ConfigError, match=f"p/data holds the splits train, test: data.root={tmp_path / 'q/p/data'}$"):
+    with pytest.raises(
+        ConfigError, match=f"p/data holds the splits train, test; set data.root={tmp_path / 'q/p/data'}$"
+    ):
         read(tmp_path / "q")
     assert len(read(tmp_path / "q" / "p" / "data").train) == 4
     for name in ("cat", "dog"):
@@ -248,7 +252,7 @@ def test_bad_settings_are_named(tmp_path: Path, changes: dict[str, object], mess
 def test_an_empty_folder_of_a_split_is_named_with_a_way_out(tmp_path: Path, name: str) -> None:
     folder(tmp_path / "p" / "train", 4)
     (tmp_path / "p" / name).mkdir()
-    with pytest.raises(DataError, match=rf"p/{name}: holds no pictures \(.*\); remove it, or put pictures there$"):
+    with pytest.raises(DataError, match=rf"p/{name}: holds no pictures \(.*\); remove it, or add pictures$"):
         read(tmp_path / "p")
 
 
@@ -374,7 +378,7 @@ def test_a_damaged_store_is_named(tmp_path: Path, cache: Path) -> None:
 def test_too_little_disk_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder(tmp_path / "pets")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 100))  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match="needs 9,216 bytes of disk, 100 are free"):
+    with pytest.raises(DataError, match="needs 9,216 bytes of disk space, but only 100 are free"):
         read(root)
 
 

@@ -82,7 +82,10 @@ def test_splits_and_columns_that_are_not_used_are_said(tmp_path: Path, caplog: p
     assert len(arrays.train) == 4 and (arrays.train.labels == -1).all()
     unused, unlabelled = caplog.messages
     assert unused.endswith("set: splits that are not used: unlabeled")
-    assert "no column of classes among caption: the images train without labels; left out are probe" in unlabelled
+    assert (
+        "no column of classes among caption: the images are used without labels; what needs labels is left out: probe"
+        in unlabelled
+    )
 
 
 @pytest.mark.usefixtures("offline")
@@ -98,11 +101,9 @@ def test_an_empty_split_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     options = {**HUB, "name": str(tmp_path / "set"), "test_size": 2, "streaming": True}
     arrays = huggingface(**options)  # type: ignore[arg-type]
     assert (len(arrays.train), arrays.validation) == (4, 0)
-    assert caplog.messages == [
-        f"{tmp_path / 'set'}: its validation split holds no pictures, so it is no validation set"
-    ]
+    assert caplog.messages == [f"{tmp_path / 'set'}: its validation split holds no pictures, so it is not used"]
     made.select([]).to_parquet(tmp_path / "set" / "test.parquet")
-    with pytest.raises(DataError, match="set: its split test holds no pictures; choose others by data.split"):
+    with pytest.raises(DataError, match="set: its split test holds no pictures; choose another with data.split"):
         huggingface(**options)  # type: ignore[arg-type]
 
 
@@ -113,7 +114,7 @@ def test_a_set_of_the_hub_without_a_test_split_and_bad_names(tmp_path: Path) -> 
     assert (len(arrays.train), len(arrays.test)) == (9, 3)
     pets = str(tmp_path / "pets")
     for changes, message in (
-        ({"name": None}, "name=null: give a set of the hub"),
+        ({"name": None}, "name=null: must name a data set of the hub"),
         ({"name": "/nowhere/at/all"}, "name=/nowhere/at/all: cannot be loaded by the datasets"),
         ({"name": pets, "split": "tran"}, "split=tran: cannot be loaded"),
         ({"name": pets, "split": "train[:3]", "streaming": True}, "a stream has no slices"),

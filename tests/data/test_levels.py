@@ -70,7 +70,7 @@ def test_zeros_and_ones_are_asked_about_and_then_black_and_white(
     for levels in (None, 256):  # also said aloud: black and nearly black are nobody's pictures
         with pytest.raises(ConfigError) as caught:
             ready(source, levels=levels)
-        asked = "no pixel is brighter than 1 of 255: data.levels=2 if 1 is white"
+        asked = "no pixel is brighter than 1 of 255; set data.levels=2 if 1 is white"
         assert str(caught.value) == f"levels={levels or 'null'}: {asked}"
     data = ready(source, levels=2)
     where = data.splits["train"].indices
@@ -94,7 +94,7 @@ def test_booleans_and_255_are_white_without_being_asked(tmp_path: Path) -> None:
 def test_values_up_to_sixteen_are_asked_about_with_both_answers(kind: str, tmp_path: Path) -> None:
     values = RANDOM.integers(0, 17, (40, 6, 6), dtype=np.uint8)
     source = stored(kind, values, tmp_path)
-    both = "no pixel is brighter than 16 of 255: data.levels=17 if 16 is white; data.levels=256 if white is 255"
+    both = "no pixel is brighter than 16 of 255; set data.levels=17 if 16 is white, or data.levels=256 if white is 255"
     with pytest.raises(ConfigError, match=both):
         ready(source, levels=None)
     with pytest.raises(ConfigError, match=f"levels=2: {both}"):
@@ -131,7 +131,9 @@ def test_a_set_without_any_difference_is_refused(tmp_path: Path) -> None:
 
 def test_images_of_ones_own_function_must_be_bytes() -> None:
     images = torch.rand(40, 1, 4, 4)
-    with pytest.raises(DataError, match="its images are float32; a data function returns uint8, with 255 for white"):
+    with pytest.raises(
+        DataError, match="its images are float32; a data function must return uint8, with 255 for white"
+    ):
         make(Arrays(Examples(images, torch.zeros(40)), Examples(images, torch.zeros(40)))).setup()
 
 
@@ -149,8 +151,8 @@ def test_eight_bits_in_files_of_sixteen_are_refused_and_one_dark_picture_is_said
         with pytest.raises(DataError) as caught:
             image_folder(root=str(home), **options)
         assert str(caught.value) == (
-            f"{home}: 16-bit values are one colour in their upper 8 bits: b.png, c.png; "
-            "65535 is white here; save them with 8 bits, or remove them"
+            f"{home}: 16-bit pictures of one colour in their upper 8 bits: b.png, c.png; "
+            "65535 is read as white; save them with 8 bits, or remove them"
         )
     (home / "c.png").unlink()
     png16(home / "a.png", values * 256 + 255)
@@ -159,7 +161,7 @@ def test_eight_bits_in_files_of_sixteen_are_refused_and_one_dark_picture_is_said
     images, _, _ = Examples(read.train.images, read.train.labels).__getitems__(torch.arange(3))
     if channels in (1, 3):
         assert np.array_equal(images[0], values.transpose(2, 0, 1))
-    assert caplog.messages == [f"{home}: 16-bit values that are one colour in their upper 8 bits: b.png"]
+    assert caplog.messages == [f"{home}: 16-bit pictures of one colour in their upper 8 bits: b.png"]
     assert ready(lambda: image_folder(root=str(home), **options), levels=None).levels == 256
 
 
@@ -183,7 +185,9 @@ def test_twelve_bits_in_pictures_of_sixteen_are_refused_with_what_saves_all_of_t
             return huggingface(name=str(home), split=None, streaming=False, **options)
         return image_folder(root=str(home), **options)
 
-    advice = "its training images are 16-bit pictures with no value above 4095, and white is 65535 here; save x >> 4 as"
+    advice = (
+        "its training images are 16-bit pictures with no value above 4095, but white is read as 65535; save x >> 4 as"
+    )
     for _ in range(2):  # made, and found
         for levels in (None, 16, 2):
             with pytest.raises(DataError) as caught:
@@ -228,7 +232,7 @@ def test_a_part_whose_white_is_another_number_is_refused_by_name(case: str, tmp_
     path = tmp_path / "x.npz"
     np.savez(path, **arrays)  # type: ignore[arg-type]
     for levels in (None, 2, 17):
-        with pytest.raises(DataError, match=f"no pixel of its {message} of 255, and its .* images reach 255: save its"):
+        with pytest.raises(DataError, match=f"no pixel of its {message} of 255, but its .* images reach 255; save its"):
             ready(lambda: array_file(str(path), 0.25, 0), levels=levels)
     if "15" in message:  # said aloud: these are dark
         assert ready(lambda: array_file(str(path), 0.25, 0), levels=256).levels == 256
@@ -254,14 +258,14 @@ def test_training_images_without_any_difference_are_refused(tmp_path: Path) -> N
         with pytest.raises(DataError, match=f"every pixel of every training image is {value}, so there is nothing to"):
             ready(lambda: array_file(str(tmp_path / "x.npz"), 10, 0), levels=None)
     np.savez(tmp_path / "x.npz", x_train=GREYS, x_test=np.zeros_like(GREYS))
-    with pytest.raises(DataError, match="every pixel of its test images is 0, and its training images reach 255"):
+    with pytest.raises(DataError, match="every pixel of its test images is 0, but its training images reach 255"):
         ready(lambda: array_file(str(tmp_path / "x.npz"), 10, 0), levels=None)
 
 
 def test_values_above_the_levels_that_are_far_below_255_are_asked_about(tmp_path: Path) -> None:
     """They are neither all the levels nor is 255 their white; the spread ones of another set are."""
     source = stored("npy uint8", RANDOM.integers(0, 100, (40, 6, 6), dtype=np.uint8), tmp_path)
-    both = "no pixel is brighter than 99 of 255: data.levels=100 if 99 is white; data.levels=256 if white is 255"
+    both = "no pixel is brighter than 99 of 255; set data.levels=100 if 99 is white, or data.levels=256 if white is 255"
     with pytest.raises(ConfigError, match=f"levels=10: {both}"):
         ready(source, levels=10)
     assert pixels(ready(source, levels=100)).max() == 1
@@ -272,7 +276,7 @@ def test_values_above_the_levels_that_are_far_below_255_are_asked_about(tmp_path
 
 def test_images_of_ones_own_function_must_be_a_tensor() -> None:
     images = np.zeros((40, 1, 4, 4), np.uint8)
-    with pytest.raises(DataError, match="its images are ndarray; a data function returns a tensor of uint8"):
+    with pytest.raises(DataError, match="its images are ndarray; a data function must return a uint8 tensor"):
         make(Arrays(Examples(images, torch.zeros(40)), Examples(images, torch.zeros(40)))).setup()  # type: ignore[arg-type]
 
 
@@ -282,7 +286,7 @@ def test_levels_that_were_left_to_the_data_stand_in_the_run(tmp_path: Path, trai
     command = ("model=mlp_vae", "data=arrays", f"data.path={tmp_path / 'x.npz'}", "trainer=smoke", "callbacks=none")
     refused = train(*command)
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
-    assert "data.levels=null: no pixel is brighter than 1 of 255: data.levels=2 if 1 is white" in refused.stderr
+    assert "data.levels=null: no pixel is brighter than 1 of 255; set data.levels=2 if 1 is white" in refused.stderr
     done = train(*command, "data.levels=2")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

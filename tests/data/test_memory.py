@@ -83,11 +83,11 @@ def test_memory_stays_flat_over_an_epoch_of_a_set_that_does_not_fit(large: Path)
 def test_a_map_gives_what_the_array_holds(tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(0, 256, (50, 3, 4, 5), dtype=np.uint8)
     (tmp_path / "images.bin").write_bytes(b"head" + array.tobytes())
-    with pytest.raises(DataError, match=f"{tmp_path / 'none'}: cannot be read .*; write it anew"):
-        MemoryMap(tmp_path / "none", array.shape, "digest", hint="write it anew")
+    with pytest.raises(DataError, match=f"{tmp_path / 'none'}: cannot be read .*; save it again"):
+        MemoryMap(tmp_path / "none", array.shape, "digest", hint="save it again")
     with pytest.raises(DataError, match="the data set is empty"):
-        MemoryMap(tmp_path / "images.bin", (0, 3, 4, 5), "digest", hint="write it anew")
-    images = MemoryMap(tmp_path / "images.bin", array.shape, "digest", offset=4, hint="write it anew")
+        MemoryMap(tmp_path / "images.bin", (0, 3, 4, 5), "digest", hint="save it again")
+    images = MemoryMap(tmp_path / "images.bin", array.shape, "digest", offset=4, hint="save it again")
     assert images.shape == (50, 3, 4, 5) and len(images) == 50
     where = torch.tensor([49, 0, 7, 7])
     assert np.array_equal(images.index_select(0, where), array[where])
@@ -100,9 +100,9 @@ def test_a_map_gives_what_the_array_holds(tmp_path: Path) -> None:
     for content in (b"", b"head", b"head" + array.tobytes()[1:]):
         (tmp_path / "images.bin").write_bytes(content)
         with pytest.raises(
-            DataError, match=f"{tmp_path / 'images.bin'}: {len(content)} bytes where 3004 are expected; write it anew"
+            DataError, match=f"{tmp_path / 'images.bin'}: {len(content)} bytes where 3004 are expected; save it again"
         ):
-            MemoryMap(tmp_path / "images.bin", array.shape, "digest", offset=4, hint="write it anew")
+            MemoryMap(tmp_path / "images.bin", array.shape, "digest", offset=4, hint="save it again")
 
 
 def test_pages_that_were_handed_back_are_read_again(large: Path) -> None:

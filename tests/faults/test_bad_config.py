@@ -242,7 +242,7 @@ def test_no_network_and_no_cache(train: Train, tmp_path: Path) -> None:
     nowhere = {"NELBO_DATA": str(tmp_path / "cache"), "PATH": "", "https_proxy": "http://127.0.0.1:9"}
     done = train("model=mlp_vae", "data=mnist", "trainer=smoke", **nowhere)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert "train-images-idx3-ubyte: not in the cache and not to be had; tried https://" in done.stderr
+    assert "train-images-idx3-ubyte: not in the cache and cannot be fetched; tried https://" in done.stderr
     assert "by hand" in done.stderr
 
 
