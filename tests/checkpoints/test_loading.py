@@ -78,71 +78,94 @@ class Payload:
         return Path.touch, (self.marker,)
 
 
-def test_files_that_are_not_checkpoints_of_nelbo_are_refused_in_one_line(smoke_run: Path, tmp_path: Path) -> None:
-    whole = (smoke_run / "checkpoints" / "best.ckpt").read_bytes()
-    checkpoint = torch.load(smoke_run / "checkpoints" / "best.ckpt", weights_only=True)
-    record = checkpoint["nelbo"]
-    marker = tmp_path / "marker"
+class ChangedCheckpoint:
+    """Writes changed copies of a run's best checkpoint."""
 
-    def saved(content: Any) -> Path:
-        torch.save(content, tmp_path / "changed.ckpt")
-        return tmp_path / "changed.ckpt"
+    def __init__(self, run: Path, folder: Path) -> None:
+        self.file = run / "checkpoints" / "best.ckpt"
+        self.content = torch.load(self.file, weights_only=True)
+        self.record = self.content["nelbo"]
+        self.folder = folder
 
-    def changed(**model: Any) -> Path:
-        return with_model(**{**record["model"], **model})
+    def save(self, content: Any) -> Path:
+        torch.save(content, self.folder / "changed.ckpt")
+        return self.folder / "changed.ckpt"
 
-    def written(content: bytes) -> Path:
-        (tmp_path / "written.ckpt").write_bytes(content)
-        return tmp_path / "written.ckpt"
+    def write(self, content: bytes) -> Path:
+        (self.folder / "written.ckpt").write_bytes(content)
+        return self.folder / "written.ckpt"
 
-    def with_model(**config: Any) -> Path:
-        return saved({**checkpoint, "nelbo": {**record, "model": config}})
+    def with_parts(self, **parts: Any) -> Path:
+        return self.save({**self.content, **parts})
 
+    def with_model(self, **config: Any) -> Path:
+        return self.with_parts(nelbo={**self.record, "model": config})
+
+    def with_options(self, **options: Any) -> Path:
+        return self.with_model(**{**self.record["model"], **options})
+
+
+@pytest.fixture
+def changed(smoke_run: Path, tmp_path: Path) -> ChangedCheckpoint:
+    return ChangedCheckpoint(smoke_run, tmp_path)
+
+
+def assert_refused(message: str, make: Callable[[], Path | str]) -> None:
+    with pytest.raises(CheckpointError, match=message) as caught:
+        nelbo.load(make())
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_not_checkpoints_of_nelbo_are_refused_in_one_line(
+    changed: ChangedCheckpoint, tmp_path: Path
+) -> None:
+    whole, content, marker = changed.file.read_bytes(), changed.content, tmp_path / "marker"
+    for message, make in (
+        ("no such checkpoint", lambda: tmp_path / "nothing"),
+        ("no such checkpoint", lambda: tmp_path / ("x" * 300)),
+        ("local files only", lambda: "http://127.0.0.1:9/best.ckpt"),
+        ("not a readable checkpoint", lambda: changed.write(whole[: len(whole) // 2])),
+        ("not a readable checkpoint", lambda: changed.write(b"")),
+        ("not a readable checkpoint", lambda: changed.write(pickle.dumps(Payload(marker), protocol=2))),
+        ("not a readable checkpoint", lambda: changed.save({"state_dict": Payload(marker)})),
+        ("not written by nelbo", lambda: changed.save({"state_dict": {}})),
+        ("not written by nelbo", lambda: changed.save([content])),
+        ("not written by nelbo", lambda: changed.save(torch.zeros(3))),
+        ("not written by nelbo", lambda: changed.with_parts(nelbo=OrderedDict(changed.record))),
+        ("state_dict is not names", lambda: changed.with_parts(state_dict=[1])),
+        ("state_dict is not names", lambda: changed.with_parts(state_dict={3: torch.zeros(1)})),
+        ("state_dict is not names", lambda: changed.with_parts(state_dict={"model.x": 3})),
+        ("holds a set, not only plain", lambda: changed.with_parts(more=[{"a": {1, 2}}])),
+        ("holds a bytearray, not only", lambda: changed.with_parts(more=bytearray(3))),
+        ("holds a Tensor, not only", lambda: changed.with_parts(more=torch.zeros(3, device="meta"))),
+        ("holds a Tensor, not only", lambda: changed.with_parts(more=torch.eye(3).to_sparse())),
+        ("has format 99", lambda: changed.with_parts(nelbo={**changed.record, "format": 99})),
+    ):
+        assert_refused(message, make)
+    assert not marker.exists()
+
+
+def test_checkpoints_whose_model_cannot_be_built_are_refused_in_one_line(changed: ChangedCheckpoint) -> None:
     recursive: dict[str, Any] = {}
     recursive["again"] = recursive
     deep: Any = []
     for _ in range(400):
         deep = [deep]
-    cases = [
-        ("no such checkpoint", lambda: tmp_path / "nothing"),
-        ("no such checkpoint", lambda: tmp_path / ("x" * 300)),
-        ("local files only", lambda: "http://127.0.0.1:9/best.ckpt"),
-        ("not a readable checkpoint", lambda: written(whole[: len(whole) // 2])),
-        ("not a readable checkpoint", lambda: written(b"")),
-        ("not a readable checkpoint", lambda: written(pickle.dumps(Payload(marker), protocol=2))),
-        ("not a readable checkpoint", lambda: saved({"state_dict": Payload(marker)})),
-        ("not written by nelbo", lambda: saved({"state_dict": {}})),
-        ("not written by nelbo", lambda: saved([checkpoint])),
-        ("not written by nelbo", lambda: saved(torch.zeros(3))),
-        ("not written by nelbo", lambda: saved({**checkpoint, "nelbo": OrderedDict(record)})),
-        ("state_dict is not names", lambda: saved({**checkpoint, "state_dict": [1]})),
-        ("state_dict is not names", lambda: saved({**checkpoint, "state_dict": {3: torch.zeros(1)}})),
-        ("state_dict is not names", lambda: saved({**checkpoint, "state_dict": {"model.x": 3}})),
-        ("holds a set, not only plain", lambda: saved({**checkpoint, "more": [{"a": {1, 2}}]})),
-        ("holds a bytearray, not only", lambda: saved({**checkpoint, "more": bytearray(3)})),
-        ("holds a Tensor, not only", lambda: saved({**checkpoint, "more": torch.zeros(3, device="meta")})),
-        ("holds a Tensor, not only", lambda: saved({**checkpoint, "more": torch.eye(3).to_sparse()})),
-        ("describes a NoneType, not a model", lambda: saved({**checkpoint, "nelbo": {"format": 2}})),
-        ("describes a dict, not a model", lambda: with_model()),
-        (
-            "describes a MLP, not a model",
-            lambda: with_model(_target_="nelbo.nets.MLP", in_shape=[3], hidden=[2], activation="ReLU"),
-        ),
-        ("describes a Factory, not a model", lambda: with_model(**record["model"], _partial_=True)),
-        ("levels deep", lambda: with_model(**record["model"], more=recursive)),
-        ("levels deep", lambda: with_model(**record["model"], more=deep)),
-        ("needs more memory than there is", lambda: changed(latent_dim=10**13)),
-        ("cannot be built: model.shape=3", lambda: changed(shape=3)),
-        ("has format 99", lambda: saved({**checkpoint, "nelbo": {**record, "format": 99}})),
-        ("its model cannot be built: model._target_=os.system", lambda: changed(_target_="os.system")),
-        ("cannot be built: model.latent_dim=0", lambda: changed(latent_dim=0)),
-        ("its tensors do not fit", lambda: changed(latent_dim=3)),
-    ]
-    for message, make in cases:
-        with pytest.raises(CheckpointError, match=message) as caught:
-            nelbo.load(make())
-        assert "\n" not in str(caught.value)
-    assert not marker.exists()
+    net = {"_target_": "nelbo.nets.MLP", "in_shape": [3], "hidden": [2], "activation": "ReLU"}
+    for message, make in (
+        ("describes a NoneType, not a model", lambda: changed.with_parts(nelbo={"format": 2})),
+        ("describes a dict, not a model", lambda: changed.with_model()),
+        ("describes a MLP, not a model", lambda: changed.with_model(**net)),
+        ("describes a Factory, not a model", lambda: changed.with_options(_partial_=True)),
+        ("levels deep", lambda: changed.with_options(more=recursive)),
+        ("levels deep", lambda: changed.with_options(more=deep)),
+        ("needs more memory than there is", lambda: changed.with_options(latent_dim=10**13)),
+        ("cannot be built: model.shape=3", lambda: changed.with_options(shape=3)),
+        ("its model cannot be built: model._target_=os.system", lambda: changed.with_options(_target_="os.system")),
+        ("cannot be built: model.latent_dim=0", lambda: changed.with_options(latent_dim=0)),
+        ("its tensors do not fit", lambda: changed.with_options(latent_dim=3)),
+    ):
+        assert_refused(message, make)
 
 
 def test_only_whole_archives_are_read(tmp_path: Path) -> None:
