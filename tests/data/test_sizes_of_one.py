@@ -248,9 +248,9 @@ def test_codes_that_all_use_the_same_entry_are_drawn_as_one_point() -> None:
         warnings.simplefilter("error")
         scene = Scene("tiny", model, torch.device("cpu"), "test", lambda: (split, ()), 5)
         points = PICTURES["posterior"](scene).arrays["points"]
-        found = pca(torch.zeros(5, 3), torch.randn(9, 3), 0)
+        projection = pca(torch.zeros(5, 3), torch.randn(9, 3), 0)
     assert points.isfinite().all() and torch.allclose(points, points[0], atol=1e-6)
-    assert found.told == "PCA, 0% of the variance explained"
+    assert projection.told == "PCA, 0% of the variance explained"
 
 
 @pytest.mark.parametrize("make", [Beta, Categorical, DiscretizedLogistic])
