@@ -100,8 +100,8 @@ TRAIN = {
     "data.source=null": "data.source=null: must be a mapping with a _target_: choose a set with data=...",
     "callbacks={_target_:own.Callback}": "callbacks={_target_:own.Callback}: its entries have names: "
     "'+callbacks.NAME={_target_:own.Callback}'",
-    "trainer.enable_progress_bar=false": "trainer.enable_progress_bar=false: the progress bar is a callback: "
-    "~callbacks.progress leaves it out",
+    "trainer.enable_progress_bar=false": "trainer.enable_progress_bar=false: cannot be set here; the progress bar is a "
+    "callback: ~callbacks.progress leaves it out",
     "trainer.gpus=1": "trainer.gpus=1: there is no such key; did you mean trainer.devices?",
     "learning_rate=1": "learning_rate=1: there is no such key; did you mean optimizer.lr? python train.py --cfg job",
     "z_dim=3": "z_dim=3: there is no such key; did you mean model.latent_dim?",

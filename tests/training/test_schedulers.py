@@ -164,7 +164,7 @@ def test_a_scheduler_of_ones_own_is_given_what_it_asks_for() -> None:
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ("scheduler=plateau data.validation_size=0", "scheduler._target_=.*ReduceLROnPlateau: follows val/objective"),
+        ("scheduler=plateau data.validation_size=0", "scheduler._target_=.*ReduceLROnPlateau: needs val/objective"),
         (
             "scheduler=step scheduler.step_size=0",
             "scheduler.step_size=0: must be a number of steps of at least 1, or a",
