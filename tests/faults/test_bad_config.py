@@ -31,8 +31,8 @@ CASES = {
     "model.latent_dim=0": "model.latent_dim=0: must be a whole number of at least 1",
     "model.latent_dim=2.5": "model.latent_dim=2.5: must be a whole number",
     "+callbacks.find={_target_:pytorch_lightning.callbacks.LearningRateFinder}": "callbacks.find._target_="
-    "pytorch_lightning.callbacks.LearningRateFinder: changes the rate behind the config's back",
-    "guard=null": "guard=null: a run needs it, for it ends training that is not finite; guard.skip_above=null skips",
+    "pytorch_lightning.callbacks.LearningRateFinder: trains with a learning rate other than that",
+    "guard=null": "guard=null: a run needs it to end training that is not finite; guard.skip_above=null skips",
     "objective.beta=abc": "objective.beta=abc: must be a finite number of at least 0",
     "objective.beta=-1": "objective.beta=-1: must be a finite number",
     "objective.beta=nan": "objective.beta=nan: must be a finite number",
@@ -99,25 +99,25 @@ CASES = {
     "trainer.profiler=simpel": "trainer.profiler=simpel: must be one of simple, advanced, pytorch",
     "trainer.max_epoch=3": "trainer.max_epoch=3: there is no such key; did you mean trainer.max_epochs?",
     "+trainer.max_epoch=3": "trainer.max_epoch=3: is not an option of Trainer",
-    "trainer.fast_dev_run=true": "trainer.fast_dev_run=true: it writes no checkpoint to test: trainer=smoke",
-    "+trainer.barebones=true": "trainer.barebones=true: it writes no checkpoints and no metrics",
+    "trainer.fast_dev_run=true": "trainer.fast_dev_run=true: cannot be used, because it writes no checkpoint to test; ",
+    "+trainer.barebones=true": "trainer.barebones=true: cannot be used, because it writes no checkpoints or metrics",
     "+trainer.accumulate_grad_batches=2": "+trainer.accumulate_grad_batches=2: trainer.accumulate_grad_batches is",
     "trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches=0: must be a whole number of at least 1",
-    "trainer.max_time=12h": "trainer.max_time=12h: must be 'DD:HH:MM:SS' or units such as {hours:2,minutes:30}",
+    "trainer.max_time=12h": "trainer.max_time=12h: must be 'DD:HH:MM:SS', or a mapping of days, hours,",
     "trainer.max_time={hours:-1}": "trainer.max_time={hours:-1}: must be 'DD:HH:MM:SS'",
-    "trainer.max_epochs=-1": "trainer.max_epochs=-1: needs trainer.max_steps=..., which says when training ends",
+    "trainer.max_epochs=-1": "trainer.max_epochs=-1: needs trainer.max_steps=... to end training",
     "trainer.max_steps=0": "trainer.max_steps=0: must be a whole number of at least 1",
     "trainer.max_steps=5 trainer.min_steps=6": "trainer.min_steps=6: is more than trainer.max_steps=5",
     "trainer.min_epochs=2": "trainer.min_epochs=2: is more than trainer.max_epochs=1",
     "trainer.max_epochs=9 trainer.max_steps=17 trainer.min_epochs=4": "trainer.min_epochs=4: training ends after 17 "
     "steps, 3 whole epochs",
-    "trainer.check_val_every_n_epoch=null": "trainer.check_val_every_n_epoch=null: validates by batches alone: say "
-    "after how many, trainer.val_check_interval=1000",
+    "trainer.check_val_every_n_epoch=null": "trainer.check_val_every_n_epoch=null: validates after a "
+    "number of batches; set it, as in trainer.val_check_interval=1000",
     "trainer.val_check_interval=3 trainer.accumulate_grad_batches=2": "trainer.val_check_interval=3: validates after 3 "
     "batches, within an update: gradients are summed over 2",
     "trainer.deterministic=maybe": "trainer.deterministic=maybe: must be true, false or warn",
     "budget.min_steps=-1": "budget.min_steps=-1: must be a whole number of at least 0",
-    "+trainer.logger=true": "trainer.logger=true: a run's logger is a group of its own",
+    "+trainer.logger=true": "trainer.logger=true: cannot be set here; loggers have a config group: logger=none|",
     "trainer._partial_=false": "trainer._partial_=false: must be true",
     "~optimizer": "~optimizer: a run needs one: choose with optimizer=...",
     "~callbacks": "callbacks=null: must be a mapping; callbacks=none leaves it out",
@@ -127,7 +127,7 @@ CASES = {
     "trainer.num_nodes=2": "trainer.num_nodes=2: nothing here starts processes on other machines: use ",
     "trainer.val_check_interval=0": "trainer.val_check_interval=0: must be a number of batches",
     "trainer.accelerator=tpu": "trainer.accelerator=tpu: there is none that torch can use here",
-    "+optimizer.foreach=true": "optimizer.foreach=true: is another way to do what optimizer.fused does",
+    "+optimizer.foreach=true": "optimizer.foreach=true: cannot be combined with optimizer.fused; use one",
     "optimizer.betas=[0.9,1]": "optimizer.betas[1]=1: must be below 1",
     "optimizer.betas=0.9": "optimizer.betas=0.9: must be two numbers, such as [0.9,0.999]",
     "optimizer.eps=0": "optimizer.eps=0: must be a finite number above 0",
@@ -140,7 +140,7 @@ CASES = {
     "budget.lr=much": "budget.lr=much: must be a finite number above 0",
     "threads=0": "threads=0: must be a whole number of at least 1",
     "seed=null": "seed=null: must be a whole number of at least 0",
-    "trial=3": "trial=3: must be null, or what a search gives: metric, number, pruner, study",
+    "trial=3": "trial=3: must be null; a search sets it, with metric, number, pruner, study",
     "callbacks.units=5": "callbacks.units=5: must be a mapping with a _target_, or null",
     "logger.tensorboard.name=3": "logger.tensorboard.name=3: must be text",
     "+logger.name=mine": "logger.name=mine: must be a mapping with a _target_, or null to leave it out; a logger's "
@@ -242,7 +242,7 @@ def test_no_network_and_no_cache(train: Train, tmp_path: Path) -> None:
     nowhere = {"NELBO_DATA": str(tmp_path / "cache"), "PATH": "", "https_proxy": "http://127.0.0.1:9"}
     done = train("model=mlp_vae", "data=mnist", "trainer=smoke", **nowhere)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert "train-images-idx3-ubyte: not in the cache and not to be had; tried https://" in done.stderr
+    assert "train-images-idx3-ubyte: not in the cache and cannot be fetched; tried https://" in done.stderr
     assert "by hand" in done.stderr
 
 

@@ -18,7 +18,7 @@ from tests.helpers.interrupted import SMALL, assert_same_run, run
 
 CHOSEN = [*NETS, "trainer.max_epochs=2"]
 WATCHED = ["callbacks=default", "logger=tensorboard", "trainer.log_every_n_steps=1"]
-UNTOUCHED = "the last one is untouched: make room, and go on with resume=auto"
+UNCHANGED = "the previous checkpoint is unchanged: make room, then resume with resume=auto"
 
 
 def limited(folder: Path, incident: str, *overrides: str, **environment: str) -> Done:
@@ -55,7 +55,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_disk_full(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"
-    assert_told(limited(folder, "train:9:limit-20000"), f"{folder}/checkpoints/best.ckpt: cannot", UNTOUCHED)
+    assert_told(limited(folder, "train:9:limit-20000"), f"{folder}/checkpoints/best.ckpt: cannot", UNCHANGED)
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] == 6
     assert not list(tmp_path.rglob(f"{PARTIAL}*")) and not (folder / "metrics.json").exists()
     assert run(folder, CHOSEN).returncode == 0

@@ -164,15 +164,18 @@ def test_a_scheduler_of_ones_own_is_given_what_it_asks_for() -> None:
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ("scheduler=plateau data.validation_size=0", "scheduler._target_=.*ReduceLROnPlateau: follows val/objective"),
+        ("scheduler=plateau data.validation_size=0", "scheduler._target_=.*ReduceLROnPlateau: needs val/objective"),
         (
             "scheduler=step scheduler.step_size=0",
             "scheduler.step_size=0: must be a number of steps of at least 1, or a",
         ),
         ("scheduler=step scheduler.step_size=1.5", "scheduler.step_size=1.5: must be a number of steps"),
         ("scheduler=step scheduler.gamma=much", "scheduler.gamma=much: must be a finite number of at least 0"),
-        ("scheduler=step +scheduler.last_epoch=3", "scheduler.last_epoch=3: is known to the run: resume=auto"),
-        ("scheduler=multistep scheduler.milestones=[0.5,0.4]", r"scheduler.milestones=\[0.5, 0.4\]: must rise"),
+        ("scheduler=step +scheduler.last_epoch=3", "scheduler.last_epoch=3: is set by the run; resume=auto"),
+        (
+            "scheduler=multistep scheduler.milestones=[0.5,0.4]",
+            r"scheduler.milestones=\[0.5, 0.4\]: must be in ascending order",
+        ),
         ("scheduler=multistep scheduler.milestones=3", "scheduler.milestones=3: must be a list of steps"),
         (
             "scheduler=warm_up scheduler.schedulers=[3]",
