@@ -28,7 +28,7 @@ class ClosedPipeTolerantFile(io.FileIO):
             return memoryview(data).nbytes
 
 
-def outlive_readers() -> None:
+def tolerate_closed_pipes() -> None:
     """Make `sys.stdout` and `sys.stderr` tolerate a closed pipe, unless they have been replaced by other streams."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
