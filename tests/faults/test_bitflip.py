@@ -9,10 +9,10 @@ from pathlib import Path
 
 from nelbo.checkpoints.record import read_checkpoint
 from nelbo.errors import CheckpointError
-from tests.helpers.damage import NETS, finished
+from tests.helpers.damage import SMALL_NETS, finished_run
 from tests.helpers.interrupted import assert_same_run, differences, run
 
-__all__ = ["finished"]
+__all__ = ["finished_run"]
 FLIPS = 300
 
 
@@ -22,8 +22,8 @@ def flipped(content: bytes, place: int, bit: int) -> bytes:
     return bytes(damaged)
 
 
-def test_bitflip(finished: Path, tmp_path: Path) -> None:
-    whole = (finished / "checkpoints" / "last.ckpt").read_bytes()
+def test_bitflip(finished_run: Path, tmp_path: Path) -> None:
+    whole = (finished_run / "checkpoints" / "last.ckpt").read_bytes()
     file = tmp_path / "last.ckpt"
     file.write_bytes(whole)
     undamaged = read_checkpoint(file)
@@ -42,9 +42,9 @@ def test_bitflip(finished: Path, tmp_path: Path) -> None:
     assert rejected > FLIPS / 2  # the others hit padding
 
 
-def test_bitflip_in_a_directory_of_the_archive(finished: Path, tmp_path: Path) -> None:
+def test_bitflip_in_a_directory_of_the_archive(finished_run: Path, tmp_path: Path) -> None:
     """All bits of an entry, of which 300 flips hit few: one of them tells torch to read nothing and say nothing."""
-    whole = (finished / "checkpoints" / "last.ckpt").read_bytes()
+    whole = (finished_run / "checkpoints" / "last.ckpt").read_bytes()
     file = tmp_path / "last.ckpt"
     file.write_bytes(whole)
     undamaged = read_checkpoint(file)
@@ -67,7 +67,7 @@ def damage(file: Path) -> bytes:
 
 
 def test_bitflip_and_the_newest_valid_checkpoint(tmp_path: Path) -> None:
-    chosen = [*NETS, "trainer.max_epochs=2"]
+    chosen = [*SMALL_NETS, "trainer.max_epochs=2"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run(whole, chosen).returncode == 0
     assert run(parts, chosen, "train:9:SIGTERM").returncode == 143

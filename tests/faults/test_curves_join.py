@@ -8,10 +8,10 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.helpers.damage import NETS
+from tests.helpers.damage import SMALL_NETS
 from tests.helpers.interrupted import assert_same_run, interrupted, rows, run
 
-CHOSEN = [*NETS, "model.latent_dim=2", "trainer.max_epochs=3", "trainer.log_every_n_steps=2"]
+CHOSEN = [*SMALL_NETS, "model.latent_dim=2", "trainer.max_epochs=3", "trainer.log_every_n_steps=2"]
 WATCHED = [*CHOSEN, "callbacks=default", "logger=tensorboard"]
 FAULTS = ("train:9:SIGKILL", "validation:1:SIGKILL", "save:2:SIGKILL")
 """All lose what was logged already: in the second epoch, in its validation and while its checkpoint is written."""

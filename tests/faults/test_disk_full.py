@@ -12,11 +12,11 @@ import pytest
 
 from nelbo.checkpoints.record import read_checkpoint
 from nelbo.files import PARTIAL
-from tests.helpers.damage import NETS
+from tests.helpers.damage import SMALL_NETS
 from tests.helpers.forks import Done, forked
 from tests.helpers.interrupted import SMALL, assert_same_run, run
 
-CHOSEN = [*NETS, "trainer.max_epochs=2"]
+CHOSEN = [*SMALL_NETS, "trainer.max_epochs=2"]
 WATCHED = ["callbacks=default", "logger=tensorboard", "trainer.log_every_n_steps=1"]
 UNTOUCHED = "the last one is untouched: make room, and go on with resume=auto"
 
@@ -126,7 +126,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.slow
 def test_disk_full_for_good(small_disk: Path, tmp_path: Path) -> None:
     """Not a limit but a disk that the run itself fills, and that then has room again."""
-    long = [*NETS, "trainer.max_epochs=6", *WATCHED]
+    long = [*SMALL_NETS, "trainer.max_epochs=6", *WATCHED]
     folder = small_disk / "run"
     assert_told(run(folder, long), "cannot be written (No space left on device)")
     reached = read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"]

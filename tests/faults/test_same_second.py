@@ -9,17 +9,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from nelbo.running.directory import locked
 from tests.helpers.children import Child
-from tests.helpers.damage import NETS
+from tests.helpers.damage import SMALL_NETS
 from tests.helpers.forks import forked
 from tests.helpers.interrupted import SMALL, assert_same_run, run
 
 STARTS = 8
-CHOSEN = [*NETS, "trainer.max_epochs=2"]
+CHOSEN = [*SMALL_NETS, "trainer.max_epochs=2"]
 
 
 def test_same_second(tmp_path: Path) -> None:
     """Eight starts, for all of which it is the same second, and eight directories."""
-    smoke = (*SMALL, *NETS, "trainer=smoke")
+    smoke = (*SMALL, *SMALL_NETS, "trainer=smoke")
     done = forked("tests/helpers/incidents.py", "nowhere:0:", *smoke, IN=str(tmp_path), STARTS=str(STARTS))
     assert done.returncode == 0, done.stderr
     (second,) = {path.parent.name.rpartition("-")[0] for path in tmp_path.glob("outputs/2026-01-02/*/metrics.json")}

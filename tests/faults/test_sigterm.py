@@ -13,13 +13,13 @@ import torch.distributed
 from nelbo.checkpoints.record import read_checkpoint
 from nelbo.training.signals import Signals
 from tests.helpers.children import Child
-from tests.helpers.damage import NETS
+from tests.helpers.damage import SMALL_NETS
 from tests.helpers.downloads import needs
 from tests.helpers.forks import Done, forked
 from tests.helpers.interrupted import SMALL, assert_same_run, run
 from tests.helpers.processes import alive, wait_for
 
-CHOSEN = [*NETS, "trainer.max_epochs=2"]
+CHOSEN = [*SMALL_NETS, "trainer.max_epochs=2"]
 SECONDS = 5.0
 
 

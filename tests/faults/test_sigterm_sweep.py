@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from nelbo.checkpoints.record import read_checkpoint
-from tests.helpers.damage import NETS
+from tests.helpers.damage import SMALL_NETS
 from tests.helpers.forks import Done, forked
 from tests.helpers.interrupted import SMALL, assert_same_run, differences
 from tests.helpers.sweeps import records, results
 
-CHOSEN = (*SMALL, *NETS, "trainer.max_epochs=2")
+CHOSEN = (*SMALL, *SMALL_NETS, "trainer.max_epochs=2")
 CELLS = (*CHOSEN, "seed=1,2,3")
 
 

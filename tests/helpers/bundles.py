@@ -9,10 +9,10 @@ from tests.helpers.diverging import (
     Poke,
     Training,
 )
-from tests.helpers.guards import stopped
+from tests.helpers.guards import divergence_message
 
 
 def make_bundle(folder: Path, change: Change, *overrides: str) -> Path:
-    stopped(Training(folder, *overrides, callbacks=(Poke(change, 7),)))
+    divergence_message(Training(folder, *overrides, callbacks=(Poke(change, 7),)))
     (file,) = (folder / "crash").iterdir()
     return file

@@ -12,7 +12,7 @@ from tests.helpers.diverging import (
 ONE_IMAGE = ("data.batch_size=1", "data.validation_size=1300")
 
 
-def stopped(training: Training) -> str:
+def divergence_message(training: Training) -> str:
     with pytest.raises(Diverged) as error:
         training.fit()
     assert "\n" not in str(error.value)

@@ -84,7 +84,7 @@ def active_vae() -> VAE:
     return model
 
 
-def taken(measure: Measure | JointMeasure, subject: Subject) -> Findings:
+def run_measure(measure: Measure | JointMeasure, subject: Subject) -> Findings:
     """What a measure finds; of several runs, of two that differ in their seed."""
     if isinstance(measure, Measure):
         return measure(subject)

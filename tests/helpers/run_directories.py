@@ -7,11 +7,13 @@ from pathlib import Path
 from tests.helpers.forks import Done, forked
 from tests.helpers.interrupted import SMALL
 
-ONE = ["trainer.max_epochs=1"]
+ONE_EPOCH = ["trainer.max_epochs=1"]
 
 
-def fresh(folder: Path, *overrides: str) -> Done:
-    return forked("tests/helpers/stopping.py", "nowhere:0:SIGTERM", *SMALL, *ONE, *overrides, f"hydra.run.dir={folder}")
+def start_run(folder: Path, *overrides: str) -> Done:
+    """Train one epoch in `folder`."""
+    chosen = (*SMALL, *ONE_EPOCH, *overrides, f"hydra.run.dir={folder}")
+    return forked("tests/helpers/stopping.py", "nowhere:0:SIGTERM", *chosen)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -27,7 +27,7 @@ def sweep_apart(folder: Path, *overrides: str, **environment: str) -> subprocess
     return python("train.py", "-m", *overrides, f"hydra.sweep.dir={folder}", **environment)
 
 
-def begin(folder: Path, *overrides: str, script: str = "train.py", **environment: str) -> subprocess.Popen[str]:
+def start_sweep(folder: Path, *overrides: str, script: str = "train.py", **environment: str) -> subprocess.Popen[str]:
     """The same, not waited for, in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, script, "-m", *overrides, f"hydra.sweep.dir={folder}"],
