@@ -156,7 +156,7 @@ def test_bad_options_are_named(key: str, value: object) -> None:
 def test_bounds_of_several_samples_are_refused_and_kls_of_units_are_not() -> None:
     model = make_vae(posterior="categorical", prior="categorical", likelihood="bernoulli").eval()
     trace = model.trace(images("bernoulli"), 2)
-    with pytest.raises(ConfigError, match="^objective=iwae: samples of classes have no reparameterised density"):
+    with pytest.raises(ConfigError, match="^objective=iwae: one-hot samples have no reparameterised density"):
         IWAE(num_samples=2).check(trace)
     FreeBits(beta=1.0, free_bits=0.1, per="unit", num_samples=1).check(trace)
 
@@ -232,5 +232,5 @@ def test_runs_with_classes_train_and_load(tmp_path: Path) -> None:
         metrics = json.loads((tmp_path / name / "metrics.json").read_text())
         assert math.isfinite(metrics["test/nelbo"]) and 1 < metrics["test/code_perplexity"] <= 10
         assert nelbo.load(tmp_path / name).generate(2).mean.shape == (2, 1, 8, 8)
-    for name, said in (("iwae", "objective=iwae: samples of classes"), ("standard_normal", "is over vectors")):
+    for name, said in (("iwae", "objective=iwae: one-hot samples"), ("standard_normal", "is over vectors")):
         assert done[name].returncode == 2 and said in done[name].stderr and done[name].stderr.count("\n") == 1
