@@ -1,6 +1,7 @@
-"""train.py, but for as long as the file $FAULTS exists some jobs end badly: 2 latents raise, 3 exit, 4 are killed.
+"""train.py, in which some jobs fail while the file $FAULTS exists.
 
-Of several Slurm tasks only the first one raises.
+A job with 2 latents raises an exception (with several Slurm tasks, only the first), one with 3 exits, one with 4 is
+killed.
 """
 
 import os
@@ -15,7 +16,7 @@ from nelbo.commands.main import command
 
 @command(config_path=str(Path(__file__).parents[2] / "conf"), config_name="config")
 def main(config: DictConfig) -> float:
-    """Run what the config says, or do not."""
+    """Run the config, or fail."""
     from nelbo.running.fit import run
 
     fault = config.model.latent_dim if Path(os.environ["FAULTS"]).exists() else 0

@@ -1,4 +1,4 @@
-"""Directories of runs, and what is in them."""
+"""Directories of runs and their contents."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def start_run(folder: Path, *overrides: str) -> Done:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file that is not Hydra's, whose log and record of the command say what was tried."""
+    """Return the content of every file but Hydra's, whose log and record contain the command."""
     files = [path for path in folder.rglob("*") if path.is_file() and ".hydra" not in path.parts]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if path.name != "train.log"}

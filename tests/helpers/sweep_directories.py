@@ -1,4 +1,4 @@
-"""Sweep directories without training: what cells would have left."""
+"""Sweep directories as finished cells leave them, made without training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHOICES = {"model": "mlp_vae", "data": "digits", "likelihood": "gaussian", "swee
 
 
 def scores(rate: float, distortion: float, **more: Any) -> dict[str, Any]:
-    """What `metrics.json` says of a cell."""
+    """Return the contents of metrics.json of a cell."""
     elbo = {"test/nelbo": rate + distortion, "test/kl": rate, "test/reconstruction": distortion}
     provenance = {"data": "digits", "protocol": "raw", "data_sha256": "f17e", "test_images": 297}
     return {
@@ -39,7 +39,14 @@ def scores(rate: float, distortion: float, **more: Any) -> dict[str, Any]:
 
 
 def write_sweep(sweep: Path, cells: list[dict[str, Any]], *, strips: bool = False, curve: int = 3) -> Path:
-    """Write `sweep.json` and the cells: `overrides`, and `metrics`, or another `state` with `error`."""
+    """Write `sweep.json` and the directories of cells.
+
+    Args:
+        sweep: the directory of the sweep.
+        cells: for each cell `overrides`, and `metrics` or another `state` with `error`.
+        strips: whether cells have a picture of samples.
+        curve: the number of epochs in the history of a cell.
+    """
     plan = Plan(command=["python", "train.py", "-m"])
     for number, cell in enumerate(cells):
         identity, overrides = f"{number:016x}", list(cell["overrides"])
@@ -65,21 +72,21 @@ def write_sweep(sweep: Path, cells: list[dict[str, Any]], *, strips: bool = Fals
 
 
 def config(overrides: list[str]) -> dict[str, Any]:
-    """The config with the overrides in it."""
-    found = copy.deepcopy(CONFIG)
+    """Return `CONFIG` with the overrides applied."""
+    result = copy.deepcopy(CONFIG)
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
         *groups, last = key.split(".")
-        holder = found
+        holder = result
         for group in groups:
             holder = holder.setdefault(group, {})
         if groups or last == "seed":
             holder[last] = float(value) if value.replace(".", "").isdigit() else value
-    return found
+    return result
 
 
 def write_history(folder: Path, metrics: Mapping[str, Any], rows: int) -> None:
-    """A curve that falls to the result."""
+    """Write a history.csv whose validation curve falls towards the result."""
     if "val/nelbo" in metrics:
         lines = [f"{epoch},{epoch * 5},0.1,{metrics['val/nelbo'] + 100 / epoch}" for epoch in range(1, rows + 1)]
         (folder / "history.csv").write_text("\n".join(["epoch,step,seconds,val/nelbo", *lines]) + "\n")
