@@ -1,4 +1,4 @@
-"""A checkpoint that was cut short is refused in one line, wherever the cut is."""
+"""A truncated checkpoint is rejected in one line, wherever it is cut."""
 
 from __future__ import annotations
 
