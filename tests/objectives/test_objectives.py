@@ -32,7 +32,7 @@ def test_the_sum_is_over_pixels_and_latents_and_the_mean_over_examples() -> None
     torch.testing.assert_close(NegativeELBO(beta=1.0, num_samples=1)(trace, 0).total, expected / 2)
 
 
-def test_a_schedule_weighs_the_kl_by_the_step() -> None:
+def test_a_schedule_sets_the_weight_of_the_kl_by_step() -> None:
     objective = NegativeELBO(beta=Linear(end=2.0, steps=100), num_samples=1)
     trace = make_vae().trace(images())
     assert [objective(trace, step).terms["beta"] for step in (0, 25, 100, 10**9, math.inf)] == [0, 0.5, 2, 2, 2]

@@ -100,7 +100,7 @@ def test_the_terms_of_gaussians_match_their_closed_form() -> None:
         assert error < 0.03, name
 
 
-def test_mean_densities_over_all_batches_are_unbiased_if_stratified_and_have_a_known_bias_if_weighted() -> None:
+def test_stratified_densities_are_unbiased_and_weighted_ones_have_a_known_bias() -> None:
     """All batches of 3 of 6 images that contain the image of z; q(z) is the mean over the 6."""
     q = DiagonalNormal(torch.randn(6, 2).double(), 0.5 + torch.rand(6, 2).double())
     z = q.sample()
