@@ -257,11 +257,14 @@ WRONG = {
     "bool": (UNIT > 0.5, r"images as floats in \[0, 1\], got torch.bool: x.float\(\), divided by the largest"),
     "levels": ((UNIT * 16).round().long(), r"images as floats in \[0, 1\], got torch.int64: x.float\(\), divided by"),
     "to_255": ((UNIT * 255).round(), r"pixels in \[0, 1\], got 0 to 255: x / 255"),
-    "to_16": (UNIT / UNIT.max() * 16, r"pixels in \[0, 1\], got .* to 16: divide them by the largest value"),
+    "to_16": (UNIT / UNIT.max() * 16, r"pixels in \[0, 1\], got .* to 16: divide them by the largest possible value"),
     "centred": (UNIT * 2 - 1, r"pixels in \[0, 1\], got -.* to .*: \(x \+ 1\) / 2"),
     "resized": (UNIT * 1.1, r"pixels in \[0, 1\], got .* to 1.1: x.clamp\(0, 1\)"),
-    "nan": (UNIT.log().sqrt(), r"pixels in \[0, 1\], got nan to nan: they are not numbers"),
-    "double": (UNIT.double(), r"images of torch.float32, as the model is, got torch.float64: x.to\(torch.float32\)"),
+    "nan": (UNIT.log().sqrt(), r"pixels in \[0, 1\], got nan to nan: the images contain NaN"),
+    "double": (
+        UNIT.double(),
+        r"images of torch.float32, the dtype of the model, got torch.float64: x.to\(torch.float32\)",
+    ),
     "numpy": (UNIT.numpy(), r"images as a torch.Tensor, got ndarray: torch.as_tensor\(x\)"),
     "one": (UNIT[0], r"images of shape \(B, 1, 8, 8\), got \(1, 8, 8\)"),
 }

@@ -158,7 +158,7 @@ def test_invalid_options_raise(key: str, value: object) -> None:
 def test_iwae_rejects_classes_and_free_bits_per_unit_accepts_them() -> None:
     model = make_vae(posterior="categorical", prior="categorical", likelihood="bernoulli").eval()
     trace = model.trace(images("bernoulli"), 2)
-    with pytest.raises(ConfigError, match="^objective=iwae: samples of classes have no reparameterised density"):
+    with pytest.raises(ConfigError, match="^objective=iwae: one-hot samples have no reparameterised density"):
         IWAE(num_samples=2).check(trace)
     FreeBits(beta=1.0, free_bits=0.1, per="unit", num_samples=1).check(trace)
 
@@ -239,7 +239,7 @@ def test_runs_with_categorical_latents_train_and_load(tmp_path: Path) -> None:
         assert math.isfinite(metrics["test/nelbo"]) and 1 < metrics["test/code_perplexity"] <= 10
         assert nelbo.load(tmp_path / name).generate(2).mean.shape == (2, 1, 8, 8)
     for name, message in (
-        ("iwae", "objective=iwae: samples of classes"),
+        ("iwae", "objective=iwae: one-hot samples"),
         ("standard_normal", "is a prior over vectors"),
     ):
         assert done[name].returncode == 2 and message in done[name].stderr and done[name].stderr.count("\n") == 1

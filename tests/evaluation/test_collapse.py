@@ -175,7 +175,7 @@ def test_a_run_that_ends_collapsed_says_what_to_try_first(steps: int, objective:
     config = {"objective": objective, "optimizer": {"lr": 0.05}, "trainer": {"limit_train_batches": 1.0}}
     collapsed = {"test/kl": 0.012, "test/active_units": 0.0, "steps": steps}
     line = collapse_warning(collapsed, config)
-    assert line.startswith("the latents have collapsed (KL 0.012 nats an image, 0 active units); try first: ")
+    assert line.startswith("the latents have collapsed (KL 0.012 nats per image, 0 active units); try first: ")
     assert remedy in line
     assert collapse_warning({**collapsed, "test/active_units": 1.0}, config)  # by its KL
     assert collapse_warning({**collapsed, "test/kl": 0.8}, config)  # by its units, as under free bits

@@ -1,4 +1,4 @@
-"""Bad input: one line that names the key, the value and the hint, exit status 2, no traceback."""
+"""Invalid configs: one line with the key, the value and a hint, exit status 2, no traceback."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ CASES = {
     "(data=binarized_mnist) or use a density (likelihood=gaussian or continuous_bernoulli)",
     "posterior=deterministic": "objective=elbo: posterior=deterministic has no log q(z|x)",
     "posterior=deterministic objective=reconstruction prior=mixture": "objective=reconstruction: has no KL, so nothing "
-    "would train the prior: use prior=standard_normal, or objective=elbo",
+    "would train the prior; use prior=standard_normal, or objective=elbo",
     "posterior=flow prior=vamp": "prior=vamp: is a mixture of q(z|u) and needs its density",
     "posterior=flow model.posterior.kind=planar": "model.posterior.kind=planar: must be one of autoregressive",
     "prior=mixture model.prior.components=0": "model.prior.components=0: must be a whole number of at least 1",
@@ -176,7 +176,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
-    """What each of `CASES` ended with."""
+    """The finished run of each of `CASES`."""
     folder = tmp_path_factory.mktemp("bad")
     shared = ["model=mlp_vae", "data=digits", "trainer=smoke", f"hydra.run.dir={folder / 'run'}"]
     ended = train_all({str(index): [*shared, *case.split()] for index, case in enumerate(CASES)}, folder)
@@ -185,14 +185,14 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
 
 @pytest.mark.parametrize("override", CASES)
 def test_bad_overrides(done: dict[str, Done], override: str) -> None:
-    said = done[override]
-    assert said.returncode == 2, said.stderr
-    assert said.stderr.startswith(f"error: {CASES[override]}"), said.stderr
-    assert len(said.stderr.splitlines()) == 1 and said.stdout == ""
+    run = done[override]
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.startswith(f"error: {CASES[override]}"), run.stderr
+    assert len(run.stderr.splitlines()) == 1 and run.stdout == ""
 
 
-def test_bad_config_every_check_is_of_a_key_that_there_is() -> None:
-    """A check of a key that was renamed would never be asked."""
+def test_bad_config_every_check_is_for_an_existing_key() -> None:
+    """The check of a renamed key would never be called."""
     register_resolvers()
     with initialize_config_dir(config_dir=str(ROOT / "conf"), **hydra_options()):
         plain = OmegaConf.to_container(compose("config", overrides=["optimizer=adamw"]), resolve=True)
@@ -212,14 +212,14 @@ def test_bad_config_every_check_is_of_a_key_that_there_is() -> None:
         assert name in (select(plain, parent) if parent else plain) or name in options[parent], key
 
 
-def test_bad_config_a_tree_that_a_file_may_hold() -> None:
+def test_bad_config_trees_from_files() -> None:
     for plain in ({"a": {"_target_": "os.system"}}, {"a": {7: 1}}, {"a": object()}, {"allow_targets": "x"}):
         with pytest.raises(ConfigError):
             check(plain)
 
 
 @pytest.mark.parametrize("override", ["model.latent_dim=0", "posterior=deterministic"])
-def test_a_process_of_its_own_says_the_same(train: Train, done: dict[str, Done], override: str) -> None:
+def test_a_single_run_gives_the_same_error(train: Train, done: dict[str, Done], override: str) -> None:
     alone = train("model=mlp_vae", "data=digits", "trainer=smoke", override)
     assert (alone.returncode, alone.stdout, alone.stderr) == (2, "", done[override].stderr)
 

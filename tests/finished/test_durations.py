@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nelbo.evaluation.measure import Subject
 from nelbo.finished.durations import LEAST, Durations, in_words
-from tests.helpers.measures import NAMES, active_vae, distinct, make_digits, make_measures, taken
+from tests.helpers.measures import NAMES, active_vae, distinct, make_digits, make_measures, run_measure
 from tests.helpers.subjects import TensorSplit
 
 LIMIT = 60
@@ -34,7 +34,7 @@ def test_the_global_limit_caps_every_measure(name: str) -> None:
     watched = Watched(subject.splits["test"])  # type: ignore[arg-type]
     measure = make_measures(f"limit={LIMIT}")[name]
     # As validation too, for what looks at images that were held out.
-    findings = taken(measure, replace(subject, splits={**subject.splits, "test": watched, "val": subject.images}))
+    findings = run_measure(measure, replace(subject, splits={**subject.splits, "test": watched, "val": subject.images}))
     assert distinct(watched.positions) == LIMIT  # type: ignore[attr-defined]
     assert name != "ais" or findings.values["ais_simulated_images"] == LIMIT
 
@@ -58,7 +58,7 @@ def test_every_measure_says_beforehand_how_long_it_will_take(name: str, monkeypa
     minutes = iter(range(10**6))
     durations = Durations(lines.append, lambda: 60.0 * next(minutes))
     durations.begin()
-    taken(make_measures()[name], make_digits(watch=durations.watch, expect=durations.expect))
+    run_measure(make_measures()[name], make_digits(watch=durations.watch, expect=durations.expect))
     assert lines and all(line.startswith("takes      ") and ": about " in line for line in lines)
 
 
@@ -79,9 +79,9 @@ def test_what_is_slow_after_the_last_image_is_tried_with_a_part_of_it(monkeypatc
     }
     for name, announced in expected.items():
         tasks.clear()
-        asked = taken(measures[name], make_digits(model, expect=lambda task, seconds: tasks.append(task)))
+        asked = run_measure(measures[name], make_digits(model, expect=lambda task, seconds: tasks.append(task)))
         assert tasks == announced
-        assert asked.values == taken(measures[name], make_digits(model)).values  # and that changes no number
+        assert asked.values == run_measure(measures[name], make_digits(model)).values  # and that changes no number
 
 
 def test_a_trial_is_scaled_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,5 +135,5 @@ def test_the_clock_is_the_only_thing_that_measures_depend_on() -> None:
     """Announcing draws nothing: random states are those of the tasks."""
     subject = make_digits()
     state = torch.get_rng_state()
-    taken(make_measures("limit=20")["kid"], replace(subject, expect=lambda task, seconds: None))
+    run_measure(make_measures("limit=20")["kid"], replace(subject, expect=lambda task, seconds: None))
     assert torch.equal(torch.get_rng_state(), state)

@@ -13,10 +13,12 @@ FEATURES, DIMENSION, CLASSES = (4, 3, 2), 5, 6
 
 
 def make_head(decay: float = 0.9, features: tuple[int, ...] = FEATURES) -> VectorQuantizedPosterior:
+    """Return a posterior with a small codebook."""
     return VectorQuantizedPosterior(features, DIMENSION, classes=CLASSES, decay=decay, dead_below=0.1)
 
 
 def codebook(head: VectorQuantizedPosterior) -> Tensor:
+    """Return a copy of the codebook."""
     return head.quantizer.codebook.clone()
 
 
@@ -33,10 +35,10 @@ def one_step(processes: int, rank: int, folder: str) -> None:
     features = torch.randn(40, *FEATURES)
     torch.manual_seed(rank)  # processes have different random numbers
     head(features[rank::processes])
-    first = codebook(head)
+    after_first = codebook(head)
     state.cluster_size[:, :3] = 0.0  # dead entries, replaced by vectors of any process
     head(features[rank::processes])
-    torch.save([first, codebook(head)], f"{folder}/{processes}-{rank}.pt")
+    torch.save([after_first, codebook(head)], f"{folder}/{processes}-{rank}.pt")
     torch.distributed.destroy_process_group()
     threads = {file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")}  # empty except on Linux
     assert not [name for name in threads if "gloo" in name]  # a remaining process group would sometimes abort the exit

@@ -148,7 +148,7 @@ TRAIN = {
     "--cfg": "argument --cfg/-c: expected one argument; python train.py --hydra-help",
     "hydra.sweep.dir=x": "hydra.sweep.dir=x: is for -m; a run goes to hydra.run.dir=...",
     "-m hydra.run.dir=x": "hydra.run.dir=x: a sweep goes to hydra.sweep.dir=...",
-    "trainer.max_epochs=1e3": "trainer.max_epochs=1000.0: must be a whole number of at least 1, written 1000",
+    "trainer.max_epochs=1e3": "trainer.max_epochs=1000.0: must be a whole number of at least 1; write 1000",
     "data=digits data.transform=none": "data.transform=none: there is no such key; data is nelbo.data.module.ImageData "
     "and has: name, source, shape",
     "data=digits data.train_batch_size=3": "data.train_batch_size=3: there is no such key; did you mean "

@@ -23,7 +23,7 @@ from nelbo.data.sets.idx import read_idx
 from nelbo.data.sets.pictures import read_picture
 from nelbo.data.store import read_store
 from nelbo.errors import ConfigError, DataError
-from tests.helpers.mutants import KINDS, read_part, whole
+from tests.helpers.mutants import KINDS, assert_usable, read_part
 from tests.properties import MORE, in_one_folder
 
 few = settings(in_one_folder, max_examples=60 * MORE)
@@ -43,7 +43,7 @@ MAGIC = {
 }
 READ: dict[str, Callable[[Path], object]] = {name: reader for name, (_, reader) in KINDS.items() if name in MAGIC} | {
     "x.amat": mnist.read_amat,
-    "x.bin": lambda path: whole(cifar.read_records([path], 1)),
+    "x.bin": lambda path: assert_usable(cifar.read_records([path], 1)),
     "chardata.mat": published.read_omniglot,
     "train_32x32.mat": published.read_svhn,
 }
@@ -118,7 +118,7 @@ def test_any_manifest_is_read_or_raises(home: Path, manifest: object) -> None:
     except DataError as error:
         assert str(store) in str(error) and "\n" not in str(error)
     else:
-        whole(examples)
+        assert_usable(examples)
 
 
 @few

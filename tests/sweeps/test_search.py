@@ -19,7 +19,7 @@ from nelbo.sweeps.measured import KNOWN, NUMBERS, refuse_unknown
 from nelbo.sweeps.search import SWEEP, read_space
 from nelbo.sweeps.storage import REFERENCE, without_secrets, without_url
 from nelbo.sweeps.sweep import Sweep
-from tests.helpers.sweeps import begin, stop, sweep, wait_for
+from tests.helpers.sweeps import start_sweep, stop, sweep, wait_for
 
 SEARCH = (
     "hydra/sweeper=optuna", "hydra.sweeper.sampler.seed=0", "model=mlp_vae", "data=digits", "callbacks=none",
@@ -47,7 +47,7 @@ def finished(folder: Path) -> list[FrozenTrial]:
 
 def test_a_search_that_is_killed_goes_on_to_its_total(tmp_path: Path) -> None:
     space = ("model.latent_dim=range(2,33)", "optimizer.lr=tag(log,interval(1e-4,1e-2))", "trainer.max_epochs=2")
-    process = begin(tmp_path, *SEARCH, *space)
+    process = start_sweep(tmp_path, *SEARCH, *space)
     wait_for(lambda: len(finished(tmp_path)) >= 8 or process.poll() is not None, 120)
     stop(process, signal.SIGKILL)
     before = {trial.number for trial in finished(tmp_path)}

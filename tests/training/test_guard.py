@@ -25,7 +25,7 @@ from tests.helpers.diverging import (
     spoilt_decoder,
     spoilt_encoder,
 )
-from tests.helpers.guards import ONE_IMAGE, stopped
+from tests.helpers.guards import ONE_IMAGE, divergence_message
 
 
 def not_finite(content: Any) -> list[torch.Tensor]:
@@ -53,7 +53,7 @@ def test_an_infinite_loss_stops_before_the_update_and_leaves_a_bundle(tmp_path: 
     poke = Poke(infinite_loss, 7)
     saved = pl.callbacks.ModelCheckpoint(tmp_path / "saved", filename="first", save_on_train_epoch_end=True)
     training = Training(tmp_path, callbacks=(poke, saved))
-    told = stopped(training)
+    told = divergence_message(training)
     assert told.startswith("training diverged at step 7 (epoch 2, batch 2): reconstruction is inf; lower optimizer.lr")
     assert same(training.module.state_dict(), poke.before)
     bundle, file = bundle_of(tmp_path)
@@ -87,16 +87,16 @@ def test_classes_without_finite_logits_are_named_by_the_guard_and_by_nobody_befo
             with torch.no_grad():
                 spoilt_encoder(pl_module)
 
-    told = stopped(Training(tmp_path / "training", *CODES[name], callbacks=(Poke(spoilt_encoder, 2),)))
+    told = divergence_message(Training(tmp_path / "training", *CODES[name], callbacks=(Poke(spoilt_encoder, 2),)))
     assert told.startswith("training diverged at step 2 (epoch 1, batch 3): reconstruction is nan, ")
-    told = stopped(Training(tmp_path / "validation", *CODES[name], callbacks=(Spoil(),)))
+    told = divergence_message(Training(tmp_path / "validation", *CODES[name], callbacks=(Spoil(),)))
     assert told.startswith("training diverged by step 6 (epoch 1): val/objective is nan; lower optimizer.lr")
 
 
 def test_gradients_that_are_not_finite_under_a_finite_loss_stop_it_too(tmp_path: Path) -> None:
     poke = Poke(infinite_gradient, 3)
     training = Training(tmp_path, *ONE_IMAGE, callbacks=(poke,))
-    told = stopped(training)
+    told = divergence_message(training)
     assert "at step 3 (epoch 1, batch 4): the gradient norm of model.likelihood.log_sigma is not finite; lower" in told
     assert same(training.module.state_dict(), poke.before)
     bundle, _ = bundle_of(tmp_path)
@@ -126,7 +126,7 @@ def test_of_the_batches_of_one_step_the_one_that_is_not_finite_is_named_and_repl
     pixel = int((lit == torch.tensor([[0], [1], [0], [0]])).all(dim=0).nonzero()[0])
     poke = Poke(kl_of_lit(pixel), 1)
     training = Training(tmp_path, *ONE_IMAGE, "trainer.accumulate_grad_batches=4", callbacks=(poke,))
-    message = stopped(training)
+    message = divergence_message(training)
     assert "at step 1 (epoch 1, batch 6, which is 2 of the 4 of this step): kl is inf; lower optimizer.lr" in message
     bundle, file = bundle_of(tmp_path)
     assert bundle["batch"] == 5 and bundle["indices"].tolist() == order[5].tolist()
@@ -135,7 +135,7 @@ def test_of_the_batches_of_one_step_the_one_that_is_not_finite_is_named_and_repl
 
 def test_a_loss_is_recorded_undivided_where_steps_have_several_batches(tmp_path: Path) -> None:
     training = Training(tmp_path, "trainer.accumulate_grad_batches=3", callbacks=(Poke(spoilt_decoder, 1),))
-    message = stopped(training)
+    message = divergence_message(training)
     assert (
         "at step 1 (epoch 1, batch 4, which is 1 of the 3 of this step): the gradient norm of model.encoder" in message
     )
@@ -157,14 +157,14 @@ def test_what_the_forward_pass_changed_is_as_before(tmp_path: Path) -> None:
     poke = Poke(infinite_loss, 2)
     training = Training(tmp_path, "likelihood=gaussian_optimal", callbacks=(poke,))
     assert "model.likelihood.variance" in training.module.state_dict()
-    stopped(training)
+    divergence_message(training)
     assert same(training.module.state_dict(), poke.before)
     assert same(bundle_of(tmp_path)[0]["state_dict"], poke.before)
 
 
 def test_without_room_for_a_bundle_the_run_says_so_and_stops_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "crash").write_text("in the way")
-    told = stopped(Training(tmp_path, callbacks=(Poke(infinite_loss, 1),)))
+    told = divergence_message(Training(tmp_path, callbacks=(Poke(infinite_loss, 1),)))
     assert "reconstruction is inf" in told and "the bundle cannot be written" in told
 
 
@@ -175,7 +175,7 @@ def test_the_last_update_of_an_epoch_shows_in_validation(tmp_path: Path) -> None
                 infinite_loss(pl_module)
 
     saved = pl.callbacks.ModelCheckpoint(tmp_path / "saved", monitor="val/objective", save_last=True)
-    told = stopped(Training(tmp_path, callbacks=(Spoil(), saved)))
+    told = divergence_message(Training(tmp_path, callbacks=(Spoil(), saved)))
     assert told.startswith("training diverged by step 6 (epoch 1): val/objective is inf; lower optimizer.lr")
     assert not list(tmp_path.rglob("*.ckpt"))
 
@@ -191,7 +191,7 @@ def test_no_checkpoint_is_written_from_what_is_not_finite(tmp_path: Path, part: 
             spoilt.fill_(math.nan)
 
     saved = pl.callbacks.ModelCheckpoint(tmp_path / "saved", save_on_train_epoch_end=True)
-    told = stopped(Training(tmp_path, "trainer.limit_val_batches=0", callbacks=(Spoil(), saved)))
+    told = divergence_message(Training(tmp_path, "trainer.limit_val_batches=0", callbacks=(Spoil(), saved)))
     name = "state_dict.model.likelihood.log_sigma" if part == "weights" else "exp_avg_sq"
     assert "by step 6 (epoch 1): " in told and f"{name} is not finite; lower" in told
     assert not list(tmp_path.rglob("*.ckpt"))
@@ -278,7 +278,7 @@ def test_a_step_that_is_not_finite_is_left_out_and_the_run_ends_well(tmp_path: P
 
 def test_so_many_in_a_row_stop_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "MOST_IN_A_ROW", 5)
-    told = stopped(
+    told = divergence_message(
         Training(tmp_path, "trainer.limit_val_batches=0", callbacks=(Poke(infinite_loss, 3),), skip_above=1e9)
     )
     assert "at step 7 (epoch 2, batch 2): reconstruction is inf" in told

@@ -16,7 +16,16 @@ from nelbo.config.keys import select
 from nelbo.config.ranges import check_ranges
 from nelbo.config.slots import check_slots, refuse_missing
 from nelbo.config.trainer_checks import check_loggers, check_optimizer, check_scheduler
-from nelbo.errors import QUOTES, ConfigError, as_no_number, boolean, choice, integer, number, positive_integer
+from nelbo.errors import (
+    QUOTING_HINT,
+    ConfigError,
+    boolean,
+    choice,
+    integer,
+    number,
+    positive_integer,
+    quoted_if_literal,
+)
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
@@ -58,7 +67,7 @@ def _shares(key: str, value: object, minimum: int) -> None:
     share = isinstance(value, float) and (0 < value <= 1 or value == minimum == 0)
     if not whole and not share:
         hint = f"must be a number of batches of at least {minimum}, or a share of them such as 0.5; 1.0 is all"
-        raise ConfigError(key, as_no_number(value), hint)
+        raise ConfigError(key, quoted_if_literal(value), hint)
 
 
 def _batches(key: str, value: object) -> None:
@@ -113,7 +122,7 @@ def _name(key: str, value: object) -> None:
     if value is None:
         raise ConfigError(key, value, f"has no default; type {key}=...")
     if not isinstance(value, str) or not value:
-        raise ConfigError(key, value, f"must be a name; a number needs {QUOTES}")
+        raise ConfigError(key, value, f"must be a name; a number needs {QUOTING_HINT}")
 
 
 def _names(key: str, value: object) -> None:

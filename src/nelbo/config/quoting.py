@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from nelbo.errors import is_number_or_word
+from nelbo.errors import is_scalar_literal
 
 
 def quoted(value: str) -> str:
@@ -14,7 +14,7 @@ def quoted(value: str) -> str:
         >>> quoted("outputs/run-1"), quoted("2024"), quoted("a=b")
         ('outputs/run-1', "'2024'", "'a=b'")
     """
-    if re.fullmatch(r"[A-Za-z_./][\w./+-]*", value, re.ASCII) and not is_number_or_word(value):
+    if re.fullmatch(r"[A-Za-z_./][\w./+-]*", value, re.ASCII) and not is_scalar_literal(value):
         return value
     text = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # else OmegaConf would interpolate
     text = re.sub(r"(\\*)'", r"\1\1\\'", text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from nelbo.errors import ConfigError, as_no_number, boolean, number, positive_integer
+from nelbo.errors import ConfigError, boolean, number, positive_integer, quoted_if_literal
 
 TOTALS = ("total_steps", "T_max", "total_iters")
 """Options of schedulers that are the number of steps of the whole schedule."""
@@ -152,7 +152,7 @@ def _steps(key: str, value: object) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if not whole and not (isinstance(value, float) and 0 < value <= 1):
         hint = "must be a number of steps of at least 1, or a share of them such as 0.5; 1.0 is all"
-        raise ConfigError(key, as_no_number(value), hint)
+        raise ConfigError(key, quoted_if_literal(value), hint)
 
 
 def _text(key: str, value: object) -> None:

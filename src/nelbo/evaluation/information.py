@@ -16,7 +16,7 @@ from nelbo.errors import at_most, positive_integer
 from nelbo.evaluation.likelihood import require_density
 from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, spread
 from nelbo.evaluation.pairs import over_images
-from nelbo.metrics.information import Estimates, sums
+from nelbo.metrics.information import Estimates, sum_densities
 from nelbo.numerics.precision import finest
 from nelbo.trace import Latent
 
@@ -58,7 +58,7 @@ class Information(Measure):
         drawn = subject.map("information: codes", self._draw(subject), limit=images)
         z = drawn["z"].flatten(0, 1).to(subject.device)
         own = torch.arange(images, device=z.device).repeat_interleave(self.num_samples)
-        mine, others = over_images(subject, "information", images, lambda q, first: sums(q, z, own - first))
+        mine, others = over_images(subject, "information", images, lambda q, first: sum_densities(q, z, own - first))
         found = Estimates(mine, others, images)
 
         findings = Findings(recipe={"information_images": images, "information_samples": self.num_samples})
