@@ -202,7 +202,7 @@ def assert_whole(found: Findings, count: int) -> None:
     if count == 1:
         assert not [key for key in found.values if key.endswith("_se") and key != "nll_sampling_se"]
         assert not [line for line in found.warnings if "standard error of 0.00" in line]
-    assert not [line for line in found.warnings if "model.latent_dim=1 would do" in line]
+    assert not [line for line in found.warnings if "model.latent_dim=1 is enough" in line]
 
 
 PICTURES: dict[str, Picture] = {

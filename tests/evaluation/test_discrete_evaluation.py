@@ -18,7 +18,6 @@ from nelbo.checkpoints.record import read_checkpoint
 from nelbo.evaluation import NLL, UDR, Disentanglement, Information
 from nelbo.evaluation.codes import codes_of
 from nelbo.evaluation.collapse import remedies
-from nelbo.evaluation.linear_theory import linear_theory
 from nelbo.evaluation.measure import NoMeaning
 from nelbo.finished.replay import replay
 from nelbo.models import VAE
@@ -193,14 +192,6 @@ def test_a_step_that_failed_fails_again_bit_for_bit(tmp_path: Path, overrides: t
     done = replay(make_bundle(tmp_path, infinite_loss, *overrides))
     assert done.is_reproduced and done.is_exact and not done.differences
     assert any(math.isfinite(value) for name, value in done.recorded.terms.items() if name == "kl")
-
-
-def test_the_linear_theory_is_that_of_the_elbo() -> None:
-    config = {"objective": {"_target_": "nelbo.objectives.NegativeELBO", "beta": 2.0}}
-    assert linear_theory(make_subject(make_vae(), images(count=60), config=config)).level > 0
-    config["objective"]["_target_"] = "nelbo.objectives.FreeBits"
-    with pytest.raises(NoMeaning, match="it is for objective=elbo, and the run's is nelbo.objectives.FreeBits"):
-        linear_theory(make_subject(make_vae(), images(count=60), config=config))
 
 
 def test_remedies_for_collapse_are_keys_that_the_objective_has() -> None:
