@@ -215,7 +215,7 @@ PICTURES: dict[str, Picture] = {
     "traversal_of_the_prior": pictures.Traversal(rows=None, columns=3, image=None, units=None),
 }
 REFUSALS = {
-    "interpolation": "split=test: holds one image; an interpolation needs two",
+    "interpolation": "split=test: has one image; an interpolation needs two",
     "manifold": "run=tiny: has one latent, and a manifold needs two",
     "posterior": "run=tiny: has one latent, and this picture needs two",
 }
@@ -248,7 +248,7 @@ def test_a_codebook_of_which_one_entry_is_in_use_is_drawn_as_a_point() -> None:
         points = PICTURES["posterior"](scene).arrays["points"]
         found = pca(torch.zeros(5, 3), torch.randn(9, 3), 0)
     assert points.isfinite().all() and torch.allclose(points, points[0], atol=1e-6)
-    assert found.told == "PCA, 0% of the variance explained"
+    assert found.subtitle == "PCA, 0% of the variance explained"
 
 
 @pytest.mark.parametrize("make", [Beta, Categorical, DiscretizedLogistic])
