@@ -108,10 +108,8 @@ class AIS(Measure):
             limit=self.limit,
             num_simulated=0,
         )
-        images, pilots = (
-            len(evenly_spaced(len(subject.images), self.limit)),
-            max(1, self.num_chains // CHAINS_PER_PILOT),
-        )
+        images = len(evenly_spaced(len(subject.images), self.limit))
+        pilots = max(1, self.num_chains // CHAINS_PER_PILOT)
         # A simulated image is annealed twice, forward and backward, with the same step sizes.
         simulated = self.num_simulated * (2 * self.num_chains + pilots) / (self.num_chains + pilots)
         times = self.num_temperatures / few.num_temperatures * (1 + simulated / images)

@@ -60,8 +60,8 @@ class Neighbours(Measure):
         unseen = subject.map("images", lambda x: {"": x}, limit=self.limit)[""]
         count = min(NEIGHBOURS, len(subject.splits["train"]))
         distances, positions = nearest(subject, torch.cat([generated, unseen]).flatten(1), count)
-        ours, theirs = distances[: len(generated), 0], distances[len(generated) :, 0]
-        if not (median := theirs.median()):
+        of_samples, of_unseen = distances[: len(generated), 0], distances[len(generated) :, 0]
+        if not (median := of_unseen.median()):
             raise NoMeaning(f"neighbours: most images of split {subject.split} are training images themselves")
         settings: dict[str, Scalar] = {
             "neighbour_generated": len(generated),
@@ -71,8 +71,8 @@ class Neighbours(Measure):
         }
         findings = Findings(recipe={**settings})
         findings.values = {
-            "neighbour_distance_ratio": (ours.median() / median).item(),
-            "copies": (ours <= theirs.quantile(QUANTILE)).double().mean().item(),
+            "neighbour_distance_ratio": (of_samples.median() / median).item(),
+            "copies": (of_samples <= of_unseen.quantile(QUANTILE)).double().mean().item(),
             **settings,
         }
         shown = generated[:ROWS]

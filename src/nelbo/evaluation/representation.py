@@ -138,7 +138,7 @@ def classified(subject: Subject, name: str, classifier: Any, limit: int | None, 
         subject.foresee(f"{name}, fit", times, lambda: fit(trial, train_codes[part], train_labels[part]))
     messages = fit(classifier, train_codes, train_labels)
     few = codes[evenly_spaced(len(codes), TRIAL).numpy()]
-    subject.foresee(f"{name}, judged images", len(codes) / len(few), lambda: _predict(classifier, few))
+    subject.foresee(f"{name}, tested images", len(codes) / len(few), lambda: _predict(classifier, few))
     findings = Findings(warnings=[f"{name}: {line}; raise metrics.{name}.max_iter" for line in messages])
     if subject.split == "train":
         findings.warnings.append(f"{name}: tested on images that it may have been fitted to; use split=test")

@@ -114,8 +114,8 @@ class FID(SampleQuality):
 
     FID is biased: two finite sets of the same distribution have a positive distance, which grows as either set gets
     smaller. `fid_reference` is the FID of a perfect model: the distance between the split's images and as many training
-    images as were generated. With `extractor=classifier`, which was trained on the training images, it is slightly
-    larger than for other images of the same distribution.
+    images as were generated. With `extractor=classifier`, which was trained on these training images, `fid_reference`
+    is slightly larger than with unseen images instead.
     """
 
     name = "fid"

@@ -157,8 +157,7 @@ def log_sums(q: Independent[Distribution], z: Tensor, own: Tensor) -> Tensor:
     parts = []
     for codes, places in zip(z.split(chunk), own.split(chunk), strict=True):
         units = q.base_dist.log_prob(codes.unsqueeze(1)).flatten(2).permute(2, 0, 1)
-        log_q = torch.cat(
-            [units.sum(0, keepdim=True), units]
-        )  # (1 + D, M, B): sums over the last dimension are the fastest
+        # (1 + D, M, B), because sums over the last dimension are the fastest.
+        log_q = torch.cat([units.sum(0, keepdim=True), units])
         parts.append(finest(own_and_others(log_q, places)).mT)
     return torch.cat(parts, dim=1)

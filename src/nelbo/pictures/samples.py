@@ -22,7 +22,8 @@ class Samples(Picture):
     Args:
         rows: rows of the grid.
         columns: columns of the grid.
-        temperature: temperature of p(z), by which its standard deviation is multiplied; 1 for p(z) itself.
+        temperature: temperature of p(z), by which standard deviations are multiplied and logits of classes divided; 1
+            for p(z) itself.
         pixels: `mean` of p(x|z), or `sample` of it, with its noise.
     """
 
