@@ -20,7 +20,7 @@ import torch
 from nelbo import evaluation, pictures
 from nelbo.distributions import DiagonalNormal
 from nelbo.errors import ConfigError
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning
+from nelbo.evaluation.measure import Findings, Measure, NotApplicable
 from nelbo.heads import Beta, Categorical, CategoricalPosterior, DiscretizedLogistic
 from nelbo.metrics import ActiveUnits, KLPerUnit, MutualInformation, standard_metrics
 from nelbo.objectives import DIP, BetaTC, FactorVAE, FreeBits, Objective
@@ -188,7 +188,7 @@ def test_every_measure_takes_one_latent_one_image_and_one_sample(name: str) -> N
             options = {"labels": labels[:count], "train_labels": labels, "factors": factors[:count]}
             try:
                 found = MEASURES[name](make_subject(model, x, train, **options))
-            except NoMeaning as error:
+            except NotApplicable as error:
                 assert "\n" not in str(error)
                 assert (count == 1 and name in NOT_FOR_ONE) or (posterior, prior) != JUDGED[0][0] or count < 12, error
                 continue

@@ -19,7 +19,7 @@ from nelbo.evaluation.annealing import (
     simulate,
     upper_bound,
 )
-from nelbo.evaluation.measure import Findings, NoMeaning
+from nelbo.evaluation.measure import Findings, NotApplicable
 from nelbo.evaluation.processes import Processes
 from nelbo.models import VAE
 from nelbo.priors import StandardNormal
@@ -232,11 +232,11 @@ def test_models_for_which_ais_is_not_defined() -> None:
 
     model = make_vae()
     model.prior = NoDensity((3,), model.shape)
-    with pytest.raises(NoMeaning, match="p.z. has no density"):
+    with pytest.raises(NotApplicable, match="p.z. has no density"):
         measure(model, images())
     model = make_vae()
     model.decoder, model.likelihood = Constant(), model.likelihood.requires_grad_(False)  # type: ignore[assignment]
-    with pytest.raises(NoMeaning, match="no gradient"):
+    with pytest.raises(NotApplicable, match="no gradient"):
         measure(model, images())
     for key in ("num_chains", "num_temperatures", "num_leapfrog_steps", "limit"):
         with pytest.raises(ConfigError, match=f"{key}=0"):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nelbo.errors import ConfigError
 from nelbo.evaluation import Collapse
 from nelbo.evaluation.collapse import ranges, since
-from nelbo.evaluation.measure import Findings, NoMeaning
+from nelbo.evaluation.measure import Findings, NotApplicable
 from nelbo.heads.posterior import LOG_SCALE_BOUND
 from nelbo.metrics.collapse import collapse_warning, final_beta
 from nelbo.models import VAE
@@ -204,7 +204,7 @@ def test_values_that_a_prior_does_not_have_give_a_warning(prior: str) -> None:
 
 
 def test_models_that_cannot_collapse() -> None:
-    with pytest.raises(NoMeaning, match="no log q"):
+    with pytest.raises(NotApplicable, match="no log q"):
         measure(make_vae(posterior="deterministic"), images())
     with pytest.raises(ConfigError, match="kl_threshold=0"):
         Collapse(limit=None, kl_threshold=0)

@@ -18,7 +18,7 @@ from nelbo.checkpoints.record import read_checkpoint
 from nelbo.evaluation import NLL, UDR, Disentanglement, Information
 from nelbo.evaluation.codes import codes_of
 from nelbo.evaluation.collapse import remedies
-from nelbo.evaluation.measure import NoMeaning
+from nelbo.evaluation.measure import NotApplicable
 from nelbo.finished.replay import replay
 from nelbo.models import VAE
 from tests.helpers.bundles import make_bundle
@@ -123,9 +123,9 @@ def test_features_of_codes_are_what_the_decoder_receives(categorical: VAE) -> No
 def test_scores_of_units_are_not_defined_for_classes(posterior: str) -> None:
     factors = torch.stack([torch.arange(COUNT) % 2, torch.arange(COUNT) % 3], dim=1)
     subject = make_subject(make_vae(posterior=posterior, prior="uniform"), torch.rand(COUNT, *SHAPE), factors=factors)
-    with pytest.raises(NoMeaning, match="disentanglement: z are codes of classes"):
+    with pytest.raises(NotApplicable, match="disentanglement: z are codes of classes"):
         Disentanglement(limit=None, num_bins=2, num_votes=100, examples_per_vote=2)(subject)
-    with pytest.raises(NoMeaning, match="udr: subject: z are codes of classes"):
+    with pytest.raises(NotApplicable, match="udr: subject: z are codes of classes"):
         UDR(limit=None)([subject, subject])
 
 

@@ -24,7 +24,7 @@ from nelbo.evaluation.information_scores import (
     mutual_information_gaps,
     shared_information,
 )
-from nelbo.evaluation.measure import Findings, NoMeaning, Subject
+from nelbo.evaluation.measure import Findings, NotApplicable, Subject
 from nelbo.evaluation.predictive_scores import DCI, dci, random_halves, separated_attribute_predictability
 from nelbo.evaluation.sampled_scores import Groups, beta_vae_score, factor_vae_score
 from tests.helpers.codes import as_images, coded
@@ -216,13 +216,13 @@ def test_more_values_than_bins_give_a_warning() -> None:
 def test_data_without_enough_factors_or_active_units_have_no_scores() -> None:
     few = np.column_stack([np.arange(1800), FACTORS[:, :2]])
     codes = FACTORS.astype(float)
-    with pytest.raises(NoMeaning, match="no known factors.*dsprites"):
+    with pytest.raises(NotApplicable, match="no known factors.*dsprites"):
         measure(make_subject(make_vae(), images()))
-    with pytest.raises(NoMeaning, match="1 of 2 factors vary"):
+    with pytest.raises(NotApplicable, match="1 of 2 factors vary"):
         measure(subject(codes, FACTORS[:, :2] * np.array([1, 0])))
-    with pytest.raises(NoMeaning, match="share a value of factor 0; raise limit"):
+    with pytest.raises(NotApplicable, match="share a value of factor 0; raise limit"):
         measure(subject(codes, few))
-    with pytest.raises(NoMeaning, match="no unit is active"):
+    with pytest.raises(NotApplicable, match="no unit is active"):
         measure(subject(0.01 * codes))
 
 

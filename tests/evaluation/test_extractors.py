@@ -15,7 +15,7 @@ from nelbo.errors import ConfigError, DataError
 from nelbo.evaluation import Classifier, Inception
 from nelbo.evaluation.classifier import SmallClassifier, train
 from nelbo.evaluation.classifier_cache import load_or_train
-from nelbo.evaluation.measure import NoMeaning, Subject
+from nelbo.evaluation.measure import NotApplicable, Subject
 from tests.helpers.factors import make_vae
 from tests.helpers.gallery import digit_images
 from tests.helpers.subjects import make_subject
@@ -123,9 +123,9 @@ def test_images_of_any_size(shape: tuple[int, ...]) -> None:
 
 def test_without_labels_the_hint_is_inception() -> None:
     images = torch.rand(6, 1, 8, 8)
-    with pytest.raises(NoMeaning, match="extractor=inception"):
+    with pytest.raises(NotApplicable, match="extractor=inception"):
         load_or_train(make_subject(make_vae(shape=(1, 8, 8)), images))
-    with pytest.raises(NoMeaning, match="8x8"):
+    with pytest.raises(NotApplicable, match="8x8"):
         load_or_train(make_subject(make_vae(), torch.rand(6, 1, 6, 5), train_labels=torch.arange(6) % 2))
 
 
@@ -186,5 +186,5 @@ def test_inception_features(tmp_path: Path) -> None:
     assert features.shape == (2, 2048) and len(str(extraction.recipe["extractor_sha256"])) == 64
     expected = net((grey * 255).round().byte().repeat(1, 3, 1, 1))[0]
     torch.testing.assert_close(features, expected)
-    with pytest.raises(NoMeaning, match="4 channels"):
+    with pytest.raises(NotApplicable, match="4 channels"):
         Inception(weights=str(file)).prepare(make_subject(make_vae(shape=(4, 8, 8)), torch.rand(2, 4, 8, 8)))

@@ -14,7 +14,7 @@ from nelbo.errors import ConfigError
 from nelbo.evaluation import Gaps, gaps, importance
 from nelbo.evaluation.gaps import elbo
 from nelbo.evaluation.importance import Importance
-from nelbo.evaluation.measure import NoMeaning
+from nelbo.evaluation.measure import NotApplicable
 from nelbo.evaluation.refinement import fit, free_parameters
 from nelbo.models import VAE
 from tests.helpers.exact import DENSITIES, exact
@@ -225,7 +225,7 @@ def test_a_gain_of_the_second_half_counts_from_twice_its_error(
 
 
 def test_invalid_options_and_models_without_a_density() -> None:
-    with pytest.raises(NoMeaning, match="no log q"):
+    with pytest.raises(NotApplicable, match="no log q"):
         Gaps(**SETTINGS)(make_subject(make_vae(posterior="deterministic"), images()))  # type: ignore[arg-type]
     for key in SETTINGS:
         with pytest.raises(ConfigError, match=f"{key}=0"):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nelbo.evaluation import Collapse
 from nelbo.evaluation.linear_theory import covariance, leading_spectrum, linear_theory, training_directions
-from nelbo.evaluation.measure import NoMeaning, Subject
+from nelbo.evaluation.measure import NotApplicable, Subject
 from nelbo.evaluation.processes import Processes
 from nelbo.theory.spectrum import units_worth_it
 from tests.helpers.components import NOISE, images_with_components
@@ -75,7 +75,7 @@ def test_processes_share_the_training_images(monkeypatch: pytest.MonkeyPatch) ->
 def test_too_few_images_for_a_spectrum_have_no_theory() -> None:
     subject = make_subject(make_vae(), images(count=49), config={"objective": {"beta": 1}})
     reason = "it needs at least 50 training images and 50 held-out images, and there are 49"
-    with pytest.raises(NoMeaning, match=reason), torch.no_grad():
+    with pytest.raises(NotApplicable, match=reason), torch.no_grad():
         linear_theory(subject)
 
 
@@ -86,7 +86,7 @@ def test_the_theory_needs_one_sigma(likelihood: str) -> None:
     subject = make_subject(model, images(likelihood, 60, shape), config={"objective": {"beta": 3}})
     with torch.no_grad():
         if likelihood not in {"gaussian", "gaussian_fixed", "gaussian_scheduled", "gaussian_optimal"}:
-            with pytest.raises(NoMeaning, match="one sigma"):
+            with pytest.raises(NotApplicable, match="one sigma"):
                 linear_theory(subject)
         else:
             variance = model.decode(torch.zeros(1, model.latent_dim)).variance
@@ -95,7 +95,7 @@ def test_the_theory_needs_one_sigma(likelihood: str) -> None:
 
 def test_without_a_beta_there_is_no_water_level() -> None:
     for config, reason in (({}, "water level is unknown"), ({"objective": {"beta": 0}}, "the KL has no weight")):
-        with pytest.raises(NoMeaning, match=reason), torch.no_grad():
+        with pytest.raises(NotApplicable, match=reason), torch.no_grad():
             linear_theory(make_subject(make_vae(), images(), config=config))
 
 
@@ -103,5 +103,5 @@ def test_the_theory_is_that_of_the_elbo() -> None:
     config = {"objective": {"_target_": "nelbo.objectives.NegativeELBO", "beta": 2.0}}
     assert linear_theory(make_subject(make_vae(), images(count=60), config=config)).level > 0
     config["objective"]["_target_"] = "nelbo.objectives.FreeBits"
-    with pytest.raises(NoMeaning, match="it needs objective=elbo, and the run has nelbo.objectives.FreeBits"):
+    with pytest.raises(NotApplicable, match="it needs objective=elbo, and the run has nelbo.objectives.FreeBits"):
         linear_theory(make_subject(make_vae(), images(count=60), config=config))

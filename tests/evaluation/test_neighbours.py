@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nelbo.errors import ConfigError
 from nelbo.evaluation import Neighbours
-from nelbo.evaluation.measure import Findings, NoMeaning, Subject
+from nelbo.evaluation.measure import Findings, NotApplicable, Subject
 from nelbo.evaluation.neighbours import nearest
 from nelbo.evaluation.processes import Processes
 from tests.helpers.gallery import Gallery, digit_images
@@ -91,9 +91,9 @@ def test_neighbours_are_those_of_all_training_images(count: int, monkeypatch: py
 def test_splits_for_which_neighbours_are_not_defined() -> None:
     subject: Subject = make_subject(Gallery(TEST), TEST, TRAIN)
     neighbours = Neighbours(num_generated=5, temperature=1.0, pixels="sample", limit=None)
-    with pytest.raises(NoMeaning, match="use split=test or val"):
+    with pytest.raises(NotApplicable, match="use split=test or val"):
         neighbours(replace(subject, split="train"))
-    with pytest.raises(NoMeaning, match="training images themselves"):
+    with pytest.raises(NotApplicable, match="training images themselves"):
         neighbours(make_subject(Gallery(TEST), TRAIN, TRAIN))
     with pytest.raises(ConfigError, match="pixels=median"):
         Neighbours(num_generated=5, temperature=1.0, pixels="median", limit=None)

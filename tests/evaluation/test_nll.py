@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nelbo.distributions import DiagonalNormal
 from nelbo.evaluation import ELBO, NLL, ActiveUnits, importance
-from nelbo.evaluation.measure import Findings, NoMeaning, Subject
+from nelbo.evaluation.measure import Findings, NotApplicable, Subject
 from nelbo.evaluation.pareto import pareto_shape, tail_size, trusted_below
 from nelbo.evaluation.processes import Processes
 from nelbo.metrics import ActiveUnits as ActiveUnitsMetric
@@ -196,7 +196,7 @@ def test_bits_per_dim_are_reported_for_discrete_or_dequantised_pixels_only() -> 
 
 def test_a_deterministic_code_has_a_reconstruction_but_no_nll() -> None:
     subject = make_subject(make_vae(posterior="deterministic"), images())
-    with pytest.raises(NoMeaning, match="posterior=deterministic has no log q"):
+    with pytest.raises(NotApplicable, match="posterior=deterministic has no log q"):
         nll(5)(subject)
     assert set(ELBO(num_samples=1, limit=None)(subject).values) == {"distortion", "distortion_se", "elbo_samples"}
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from nelbo.errors import ConfigError
 from nelbo.evaluation import KNN, Probe, Silhouette
 from nelbo.evaluation.codes import codes_of, fit
-from nelbo.evaluation.measure import Findings, NoMeaning, Subject
+from nelbo.evaluation.measure import Findings, NotApplicable, Subject
 from tests.helpers.codes import as_images, coded
 from tests.helpers.factors import images, make_vae
 from tests.helpers.subjects import make_subject
@@ -78,7 +78,7 @@ def test_nearest_neighbours_by_hand() -> None:
     findings = knn(labelled(test, train))
     assert findings.per_image["knn_accuracy"].tolist() == [1, 0, 1, 1] and findings.values["knn_accuracy"] == 0.75
     assert findings.recipe == {"knn_k": 3, "knn_train_images": 6}
-    with pytest.raises(NoMeaning, match="k=7 is more than the 6 training images; use metrics.knn.k=6"):
+    with pytest.raises(NotApplicable, match="k=7 is more than the 6 training images; use metrics.knn.k=6"):
         knn(labelled(test, train), k=7)
 
 
@@ -144,9 +144,9 @@ def test_labels_for_which_classifiers_are_not_defined() -> None:
         (labelled((x, torch.ones_like(labels)), (x, labels)), "fewer than two classes"),
     ):
         for measure in (probe, knn, lambda subject: Silhouette(limit=None)(subject)):
-            with pytest.raises(NoMeaning, match=reason):
+            with pytest.raises(NotApplicable, match=reason):
                 measure(subject)
-    with pytest.raises(NoMeaning, match="no two of 20 images have the same label"):
+    with pytest.raises(NotApplicable, match="no two of 20 images have the same label"):
         Silhouette(limit=None)(labelled((x, torch.arange(20)), (x, labels)))
 
 

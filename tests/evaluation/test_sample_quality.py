@@ -16,7 +16,7 @@ from nelbo.evaluation import FID, KID, PRDC, Classifier
 from nelbo.evaluation.extractors import Extraction, Extractor
 from nelbo.evaluation.feature_distances import frechet_distance, kernel_distance
 from nelbo.evaluation.generated import generate
-from nelbo.evaluation.measure import Findings, NoMeaning, Subject
+from nelbo.evaluation.measure import Findings, NotApplicable, Subject
 from nelbo.evaluation.prdc import prdc
 from nelbo.evaluation.processes import Processes
 from tests.helpers.factors import make_vae
@@ -232,11 +232,11 @@ def test_sets_that_are_too_small_are_an_error(show: Callable[[Tensor], Subject])
     images = torch.rand(6, 1, 8, 8)
     subject = make_subject(Gallery(images), images)
     common = {"extractor": Flat(), "temperature": 1.0, "pixels": "mean", "limit": 3}
-    with pytest.raises(NoMeaning, match="fid needs at least two generated images"):
+    with pytest.raises(NotApplicable, match="fid needs at least two generated images"):
         FID(**common, num_generated=1)(subject)  # type: ignore[arg-type]
-    with pytest.raises(NoMeaning, match="kid needs .* four generated images"):
+    with pytest.raises(NotApplicable, match="kid needs .* four generated images"):
         KID(**common, num_generated=4, subsets=2, subset_size=2)(subject)  # type: ignore[arg-type]
-    with pytest.raises(NoMeaning, match="k=5 needs more than 5 generated images and 5 of the split, not 3"):
+    with pytest.raises(NotApplicable, match="k=5 needs more than 5 generated images and 5 of the split, not 3"):
         PRDC(**common, num_generated=4, k=5)(subject)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="k=3 needs more than 3 points in each set, and there are 6 and 3"):
         prdc(images.flatten(1), images[:3].flatten(1), 3)

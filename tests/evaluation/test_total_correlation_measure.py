@@ -12,7 +12,7 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from nelbo.errors import ConfigError
 from nelbo.evaluation import Information, TotalCorrelation
-from nelbo.evaluation.measure import Findings, NoMeaning
+from nelbo.evaluation.measure import Findings, NotApplicable
 from nelbo.models import VAE
 from nelbo.trace import Latent
 from tests.helpers.codes import as_images, coded
@@ -159,12 +159,12 @@ def test_a_limit_selects_that_many_images() -> None:
 
 
 def test_models_without_a_total_correlation() -> None:
-    with pytest.raises(NoMeaning, match="no log q"):
+    with pytest.raises(NotApplicable, match="no log q"):
         measure(make_vae(posterior="deterministic"), images())
     for choice in ({"posterior": "full_normal"}, {"posterior": "flow_coupling"}, {"prior": "mixture"}):
-        with pytest.raises(NoMeaning, match="independent in q"):
+        with pytest.raises(NotApplicable, match="independent in q"):
             measure(make_vae(**choice), images())
-    with pytest.raises(NoMeaning, match="one image"):
+    with pytest.raises(NotApplicable, match="one image"):
         measure(make_vae(), torch.rand(1, *SHAPE))
     with pytest.raises(ConfigError, match="num_samples=0"):
         TotalCorrelation(num_samples=0, limit=None)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nelbo.errors import ConfigError
 from nelbo.evaluation import UDR
-from nelbo.evaluation.measure import NoMeaning, Subject
+from nelbo.evaluation.measure import NotApplicable, Subject
 from nelbo.evaluation.udr import agreement, rank_correlation
 from nelbo.models import VAE
 from tests.helpers.codes import as_images, coded
@@ -124,12 +124,12 @@ def test_the_recipe_and_the_limit() -> None:
 
 def test_runs_that_cannot_be_compared() -> None:
     one = subject(PLAIN)
-    with pytest.raises(NoMeaning, match="only one is given"):
+    with pytest.raises(NotApplicable, match="only one is given"):
         UDR(limit=None)([one])
     for key in ("data_sha256", "protocol", "split_seed"):
-        with pytest.raises(NoMeaning, match=f"differ in {key}.*subject.*other b"):
+        with pytest.raises(NotApplicable, match=f"differ in {key}.*subject.*other b"):
             UDR(limit=None)([one, replace(one, name="other", data={**one.data, key: "b"})])
-    with pytest.raises(NoMeaning, match="different images"):
+    with pytest.raises(NotApplicable, match="different images"):
         UDR(limit=None)([one, subject(PLAIN, GRID[:9])])
     for posterior, prior in (
         ("deterministic", "standard_normal"),
@@ -138,5 +138,5 @@ def test_runs_that_cannot_be_compared() -> None:
         ("diagonal_normal", "mixture"),
     ):
         model = make_subject(make_vae(posterior=posterior, prior=prior), images())
-        with pytest.raises(NoMeaning, match="no KL per unit"):
+        with pytest.raises(NotApplicable, match="no KL per unit"):
             UDR(limit=None)([model, model])

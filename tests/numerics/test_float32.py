@@ -14,7 +14,7 @@ from nelbo.config.checks import check
 from nelbo.config.identity import identity
 from nelbo.errors import ConfigError
 from nelbo.evaluation import ELBO, UDR, importance
-from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NoMeaning, Subject
+from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NotApplicable, Subject
 from nelbo.models import VAE
 from nelbo.numerics.precision import FLOAT32, float32
 from nelbo.trace import Trace
@@ -145,7 +145,7 @@ def test_every_measure_is_in_ieee_float32() -> None:
     class Single(Measure):
         def __call__(self, subject: Subject) -> Findings:
             seen.append(computed_in())
-            raise NoMeaning("none")
+            raise NotApplicable("none")
 
     class Joint(JointMeasure):
         def __call__(self, subjects: object) -> list[Findings]:
@@ -155,7 +155,7 @@ def test_every_measure_is_in_ieee_float32() -> None:
     torch.set_float32_matmul_precision("high")
     before = flags()
     subject = make_subject(make_vae(), images())
-    with pytest.raises(NoMeaning):
+    with pytest.raises(NotApplicable):
         Single()(subject)
     Joint()([subject])
     assert seen == [{"ieee"}] * 2 and flags() == before

@@ -20,7 +20,7 @@ from nelbo.evaluation.annealing import (
 )
 from nelbo.evaluation.importance import CHUNK_PIXELS
 from nelbo.evaluation.likelihood import require_vectors
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, mean_and_error
+from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject, mean_and_error
 from nelbo.models import VAE
 from nelbo.views.images import evenly_spaced
 
@@ -70,7 +70,7 @@ class AIS(Measure):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if p(z) has no density, or p(x|z) no gradient with respect to z.
+            NotApplicable: if p(z) has no density, or p(x|z) no gradient with respect to z.
         """
         check(subject)
         size = max(1, CHUNK_PIXELS // (self.num_chains * subject.images[torch.arange(1)].numel()))
@@ -184,7 +184,7 @@ def check(subject: Subject) -> None:
     """Raise an error if the model cannot be annealed.
 
     Raises:
-        NoMeaning: if p(z) has no density, or p(x|z) no gradient with respect to z.
+        NotApplicable: if p(z) has no density, or p(x|z) no gradient with respect to z.
     """
     require_vectors(subject, "ais", "between which no gradient leads; use metrics=[nll] or [elbo]")
     model, x = subject.model, subject.images[torch.arange(1)].to(subject.device)
@@ -193,8 +193,8 @@ def check(subject: Subject) -> None:
         try:
             model.prior(model.encode).log_prob(z)
         except NotImplementedError as error:
-            raise NoMeaning("ais: p(z) has no density to start from, which metrics=[nll] needs as well") from error
+            raise NotApplicable("ais: p(z) has no density to start from, which metrics=[nll] needs as well") from error
         if not model.decode(z).log_prob(x).requires_grad:
-            raise NoMeaning(
+            raise NotApplicable(
                 "ais: p(x|z) has no gradient with respect to z, which the proposals need; use metrics=[nll]"
             )

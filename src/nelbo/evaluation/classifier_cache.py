@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from nelbo.errors import DataError, first_line
 from nelbo.evaluation.classifier import VERSION, SmallClassifier, TrainedClassifier, train, weights_sha256
-from nelbo.evaluation.measure import NoMeaning, Scalar, Subject
+from nelbo.evaluation.measure import NotApplicable, Scalar, Subject
 
 SMALLEST = 8
 """Smallest height and width of images, in pixels."""
@@ -34,14 +34,14 @@ def load_or_train(subject: Subject) -> TrainedClassifier:
     identifies the data, each process trains its own classifier, with the same weights as a result.
 
     Raises:
-        NoMeaning: if there are no labels of two classes, or the images are smaller than 8x8.
+        NotApplicable: if there are no labels of two classes, or the images are smaller than 8x8.
         DataError: if the cache cannot be written.
     """
     labels = subject.splits["train"].labels
     if len(labels[labels >= 0].unique()) < 2:
-        raise NoMeaning("extractor=classifier needs labels of at least two classes; use extractor=inception")
+        raise NotApplicable("extractor=classifier needs labels of at least two classes; use extractor=inception")
     if min(subject.model.shape[1:]) < SMALLEST:
-        raise NoMeaning(f"extractor=classifier needs images of at least {SMALLEST}x{SMALLEST} pixels")
+        raise NotApplicable(f"extractor=classifier needs images of at least {SMALLEST}x{SMALLEST} pixels")
     if subject.cache is None or "data_sha256" not in subject.data:
         return train(subject)
     facts = {"version": VERSION, **{key: subject.data[key] for key in SAME_DATA if key in subject.data}}

@@ -14,7 +14,7 @@ from nelbo.distributions import Flow, StandardNormal
 from nelbo.errors import at_most, number
 from nelbo.evaluation.likelihood import require_density, require_vectors
 from nelbo.evaluation.linear_theory import linear_theory
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject
+from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject
 from nelbo.evaluation.passes import mean_variances
 from nelbo.metrics import KLPerUnit
 from nelbo.metrics.collapse import OTHER_BETAS, final_beta, longer_training
@@ -44,7 +44,7 @@ class Collapse(Measure):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if the model has no KL that could collapse, or codes of classes.
+            NotApplicable: if the model has no KL that could collapse, or codes of classes.
         """
         require_density(subject, "collapse")
         require_vectors(subject, "collapse", "and a unit is active by the variance of a number; see kl_per_unit.csv")
@@ -56,7 +56,7 @@ class Collapse(Measure):
         try:
             kl = mean_unit_kl(subject, self.limit)
             findings.values["kl_per_unit"] = " ".join(f"{value:.3f}" for value in kl.tolist())
-        except NoMeaning as error:
+        except NotApplicable as error:
             findings.warnings.append(str(error))
         findings.values |= {
             "collapse_active_units": int(active.sum()),
@@ -68,7 +68,7 @@ class Collapse(Measure):
             findings.values["collapse_predicted_units"] = theory.units(len(active))
             findings.values["collapse_water_level"] = theory.level
             findings.warnings += sampling_noise(theory, len(active))
-        except NoMeaning as error:
+        except NotApplicable as error:
             findings.warnings.append(str(error))
         if inactive:
             if subject.unit_kl_history:
@@ -88,10 +88,10 @@ def mean_unit_kl(subject: Subject, limit: int | None) -> Tensor:
     """Return KL(q(z_i|x) || p(z_i)) averaged over images, (D,), in nats, in float64.
 
     Raises:
-        NoMeaning: if the units of q or p depend on each other.
+        NotApplicable: if the units of q or p depend on each other.
     """
     if not KLPerUnit.applies(subject.example):
-        raise NoMeaning(
+        raise NotApplicable(
             "kl_per_unit: the units of q(z|x) or p(z) depend on each other, so only their joint KL is defined"
         )
     p = subject.model.prior(subject.model.encode)

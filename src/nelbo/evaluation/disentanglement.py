@@ -20,7 +20,7 @@ from nelbo.evaluation.information_scores import (
     shared_information,
 )
 from nelbo.evaluation.likelihood import require_vectors
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject
+from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject
 from nelbo.evaluation.passes import mean_variances
 from nelbo.evaluation.predictive_scores import dci, random_halves, separated_attribute_predictability
 from nelbo.evaluation.sampled_scores import beta_vae_score, factor_vae_score
@@ -55,8 +55,8 @@ class Disentanglement(Measure):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if fewer than two factors are known and vary, no two images share the value of a factor, no unit
-                is active, or z are codes of classes.
+            NotApplicable: if fewer than two factors are known and vary, no two images share the value of a factor, no
+                unit is active, or z are codes of classes.
         """
         from nelbo.views.factors import draw_information  # imports matplotlib
 
@@ -64,7 +64,9 @@ class Disentanglement(Measure):
         factors, columns = varied_factors(subject, self.limit)
         active = (mean_variances(subject, self.limit) > ACTIVE_VARIANCE).numpy()
         if not active.any():
-            raise NoMeaning("disentanglement: no unit is active, so the codes have no information about the factors")
+            raise NotApplicable(
+                "disentanglement: no unit is active, so the codes have no information about the factors"
+            )
         codes = codes_of(subject, "disentanglement", limit=self.limit)
         generator = np.random.default_rng(subject.seed)
         halves = random_halves(len(codes), generator)
@@ -122,19 +124,21 @@ def varied_factors(subject: Subject, limit: int | None) -> tuple[Integers, list[
     """Return the factors (N, F) that vary over at most `limit` evenly spaced images, and their column numbers.
 
     Raises:
-        NoMeaning: if fewer than two factors vary, or no two images share the value of one of them.
+        NotApplicable: if fewer than two factors vary, or no two images share the value of one of them.
     """
     known = subject.images.factors
     if known is None:
         hint = "use data=dsprites, or your own arrays with `Examples.factors`"
-        raise NoMeaning(f"disentanglement: the data have no known factors of variation; {hint}")
+        raise NotApplicable(f"disentanglement: the data have no known factors of variation; {hint}")
     factors: Integers = known[evenly_spaced(len(subject.images), limit)].cpu().numpy()
     distinct = [len(np.unique(column)) for column in factors.T]
     columns = [column for column, count in enumerate(distinct) if count > 1]
     if len(columns) < 2:
-        raise NoMeaning(f"disentanglement: {len(columns)} of {len(distinct)} factors vary, and at least two are needed")
+        raise NotApplicable(
+            f"disentanglement: {len(columns)} of {len(distinct)} factors vary, and at least two are needed"
+        )
     if unique := [column for column in columns if distinct[column] == len(factors)]:
-        raise NoMeaning(
+        raise NotApplicable(
             f"disentanglement: no two of {len(factors)} images share a value of factor {unique[0]}; raise limit"
         )
     return factors[:, columns], columns

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nelbo.errors import ConfigError, first_line, path
 from nelbo.evaluation.classifier_cache import load_or_train
-from nelbo.evaluation.measure import NoMeaning, Scalar, Subject
+from nelbo.evaluation.measure import NotApplicable, Scalar, Subject
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Extractor(ABC):
         """Return the function for the subject's images.
 
         Raises:
-            NoMeaning: if the extractor cannot be used for these data.
+            NotApplicable: if the extractor cannot be used for these data.
         """
 
 
@@ -73,7 +73,7 @@ class Classifier(Extractor):
         """Load the classifier of the subject's data, or train it.
 
         Raises:
-            NoMeaning: if the data have no labels.
+            NotApplicable: if the data have no labels.
             DataError: if the cache cannot be written.
         """
         classifier = load_or_train(subject)
@@ -114,12 +114,12 @@ class Inception(Extractor):
         """Load the network.
 
         Raises:
-            NoMeaning: if images have neither one nor three channels.
+            NotApplicable: if images have neither one nor three channels.
             ConfigError: if the file does not hold the weights of this network.
         """
         channels = subject.model.shape[0]
         if channels not in (1, 3):
-            raise NoMeaning(f"extractor=inception needs grey or RGB images, and these have {channels} channels")
+            raise NotApplicable(f"extractor=inception needs grey or RGB images, and these have {channels} channels")
         try:
             # torch-fidelity unpickles the file without restrictions; this raises if it holds anything but tensors.
             torch.load(self.weights, map_location="cpu", weights_only=True)

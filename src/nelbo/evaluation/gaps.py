@@ -74,7 +74,7 @@ class Gaps(Measure):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if the model has no log q(z|x), or codes of classes.
+            NotApplicable: if the model has no log q(z|x), or codes of classes.
         """
         require_density(subject, "gaps")
         require_vectors(subject, "gaps", "whose samples have no gradient by which q* could be optimised")

@@ -14,7 +14,7 @@ from torch import Tensor
 from nelbo.distributions import Flow, sample_with_density
 from nelbo.errors import at_most, positive_integer
 from nelbo.evaluation.likelihood import require_density
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject
+from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject
 from nelbo.evaluation.pairs import log_sum_over_images
 from nelbo.metrics.information import Estimates, sums
 from nelbo.numerics.precision import finest
@@ -52,14 +52,14 @@ class Information(Measure):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if the model has no log q(z|x), or q(z|x) is a single code, or there is only one image.
+            NotApplicable: if the model has no log q(z|x), or q(z|x) is a single code, or there is only one image.
         """
         require_density(subject, "information")
         (latent,) = subject.example.latents
         requested = len(evenly_spaced(len(subject.images), self.limit))
         images = min(requested, self.flow_limit) if isinstance(latent.q, Flow) else requested
         if images < 2:
-            raise NoMeaning("information: one image has no mutual information with its code; raise limit")
+            raise NotApplicable("information: one image has no mutual information with its code; raise limit")
         drawn = subject.map("information: codes", self._draw(subject), limit=images)
         z = drawn["z"].flatten(0, 1).to(subject.device)
         own = torch.arange(images, device=z.device).repeat_interleave(self.num_samples)

@@ -10,7 +10,7 @@ from torch import Tensor
 from nelbo.distributions import Quantized
 from nelbo.errors import at_most, boolean, positive_integer
 from nelbo.evaluation.importance import importance
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, mean_and_error
+from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject, mean_and_error
 from nelbo.evaluation.pareto import FEWEST, trusted_below
 from nelbo.metrics import bits_per_dim, is_discrete
 
@@ -48,7 +48,7 @@ class NLL(Measure):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if the model has no log q(z|x), or q(z|x) is a single code.
+            NotApplicable: if the model has no log q(z|x), or q(z|x) is a single code.
         """
         require_density(subject, "nll")
         half = self.num_samples // 2
@@ -121,12 +121,12 @@ def require_density(subject: Subject, measure: str) -> None:
     """Raise an error if q(z|x) has no density.
 
     Raises:
-        NoMeaning: if the model has no log q(z|x), or q(z|x) is a single code of a codebook.
+        NotApplicable: if the model has no log q(z|x), or q(z|x) is a single code of a codebook.
     """
     if not subject.example.has_density:
-        raise NoMeaning(f"{measure}: posterior=deterministic has no log q(z|x)")
+        raise NotApplicable(f"{measure}: posterior=deterministic has no log q(z|x)")
     if any(isinstance(latent.q, Quantized) for latent in subject.example.latents):
-        raise NoMeaning(f"{measure}: q(z|x) of a codebook is a single code, without a density; use metrics=[elbo]")
+        raise NotApplicable(f"{measure}: q(z|x) of a codebook is a single code, without a density; use metrics=[elbo]")
 
 
 def require_vectors(subject: Subject, measure: str, reason: str) -> None:
@@ -138,10 +138,10 @@ def require_vectors(subject: Subject, measure: str, reason: str) -> None:
         reason: why the measure needs vectors; the end of the message.
 
     Raises:
-        NoMeaning: if codes are one-hot.
+        NotApplicable: if codes are one-hot.
     """
     if not all(latent.is_continuous for latent in subject.example.latents):
-        raise NoMeaning(f"{measure}: z are codes of classes, {reason}")
+        raise NotApplicable(f"{measure}: z are codes of classes, {reason}")
 
 
 def add_bits_per_dim(findings: Findings, key: str, subject: Subject, nats: Tensor) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nelbo.distributions import DiagonalNormal, NormalPixels
-from nelbo.evaluation.measure import NoMeaning, Subject
+from nelbo.evaluation.measure import NotApplicable, Subject
 from nelbo.metrics.collapse import final_beta
 from nelbo.theory.linear import LinearTheory
 from nelbo.theory.spectrum import LeadingSpectrum, principal_directions
@@ -41,21 +41,23 @@ def linear_theory(subject: Subject) -> LinearTheory:
     """Return the optimum of a linear model that has the sigma of this model, on all training images.
 
     Raises:
-        NoMeaning: if the optimum is unknown for this likelihood, prior or objective, or there are too few images.
+        NotApplicable: if the optimum is unknown for this likelihood, prior or objective, or there are too few images.
     """
     px, (latent,) = subject.example.px, subject.example.latents
     if not isinstance(px, NormalPixels) or px.shared_scale.numel() != 1:
-        raise NoMeaning(f"{NO_PREDICTION}: it needs a Gaussian likelihood with one sigma, such as likelihood=gaussian")
+        raise NotApplicable(
+            f"{NO_PREDICTION}: it needs a Gaussian likelihood with one sigma, such as likelihood=gaussian"
+        )
     if not isinstance(latent.p, DiagonalNormal):
-        raise NoMeaning(f"{NO_PREDICTION}: it needs a Gaussian prior, such as prior=standard_normal")
+        raise NotApplicable(f"{NO_PREDICTION}: it needs a Gaussian prior, such as prior=standard_normal")
     target = (subject.config.get("objective") or {}).get("_target_", ELBO)
     if target != ELBO:
-        raise NoMeaning(f"{NO_PREDICTION}: it needs objective=elbo, and the run has {target}")
+        raise NotApplicable(f"{NO_PREDICTION}: it needs objective=elbo, and the run has {target}")
     beta = final_beta(subject.config)
     if beta is None:
-        raise NoMeaning(f"{NO_PREDICTION}: without a beta from the run's config.yaml the water level is unknown")
+        raise NotApplicable(f"{NO_PREDICTION}: without a beta from the run's config.yaml the water level is unknown")
     if beta == 0:
-        raise NoMeaning(f"{NO_PREDICTION}: with objective.beta=0 the KL has no weight, so every unit is worth it")
+        raise NotApplicable(f"{NO_PREDICTION}: with objective.beta=0 the KL has no weight, so every unit is worth it")
     spectrum = leading_spectrum(subject, latent.q.event_shape[0])
     return LinearTheory(spectrum, beta * px.shared_scale.cpu().double().square().item())
 
@@ -70,12 +72,12 @@ def leading_spectrum(subject: Subject, latent_dim: int) -> LeadingSpectrum:
         latent_dim: D. Where not all directions are computed, at least twice as many are.
 
     Raises:
-        NoMeaning: if there are fewer than 50 training images or held-out images.
+        NotApplicable: if there are fewer than 50 training images or held-out images.
     """
     held_out = "val" if len(subject.splits["val"]) >= FEWEST else "test"
     fewest = min(len(subject.splits["train"]), len(subject.splits[held_out]))
     if fewest < FEWEST:
-        raise NoMeaning(
+        raise NotApplicable(
             f"{NO_PREDICTION}: it needs at least {FEWEST} training images and {FEWEST} held-out images, and there are "
             f"{fewest}"
         )

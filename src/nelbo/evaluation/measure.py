@@ -36,7 +36,7 @@ SIZES = ("_images", "_samples")
 """Suffixes of values that say how many images or samples something was measured on."""
 
 
-class NoMeaning(NelboError):
+class NotApplicable(NelboError):
     """A measure is not defined for this model or these data; it is skipped with this message."""
 
 
@@ -255,7 +255,7 @@ class Measure(_InFloat32, ABC):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if the measure is not defined for the model or the data.
+            NotApplicable: if the measure is not defined for the model or the data.
         """
 
 
@@ -267,5 +267,5 @@ class JointMeasure(_InFloat32, ABC):
         """Measure the subjects together and return the results of each, in the same order.
 
         Raises:
-            NoMeaning: if the measure is not defined for the models or the data.
+            NotApplicable: if the measure is not defined for the models or the data.
         """

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nelbo.errors import at_most, choice, number, positive_integer
 from nelbo.evaluation.generated import PIXELS, generate
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Scalar, Subject
+from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Scalar, Subject
 from nelbo.views.grids import grid
 
 NEIGHBOURS, ROWS = 5, 10
@@ -50,10 +50,10 @@ class Neighbours(Measure):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if the split is the training set, or consists of training images.
+            NotApplicable: if the split is the training set, or consists of training images.
         """
         if subject.split == "train":
-            raise NoMeaning("neighbours compares unseen images with training images; use split=test or val")
+            raise NotApplicable("neighbours compares unseen images with training images; use split=test or val")
         generated = generate(
             subject, "samples", self.num_generated, lambda x: x, temperature=self.temperature, pixels=self.pixels
         )
@@ -62,7 +62,7 @@ class Neighbours(Measure):
         distances, positions = nearest(subject, torch.cat([generated, unseen]).flatten(1), count)
         of_samples, of_unseen = distances[: len(generated), 0], distances[len(generated) :, 0]
         if not (median := of_unseen.median()):
-            raise NoMeaning(f"neighbours: most images of split {subject.split} are training images themselves")
+            raise NotApplicable(f"neighbours: most images of split {subject.split} are training images themselves")
         settings: dict[str, Scalar] = {
             "neighbour_generated": len(generated),
             "neighbour_images": len(unseen),

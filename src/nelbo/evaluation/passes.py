@@ -67,7 +67,7 @@ class ActiveUnits(Measure):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if z are codes of classes.
+            NotApplicable: if z are codes of classes.
         """
         require_vectors(
             subject, "active_units", "and a unit is active by the variance of a number; see test/code_perplexity"

@@ -12,7 +12,7 @@ import torch
 
 from nelbo.errors import at_most, number, positive_integer
 from nelbo.evaluation.codes import Floats, Integers, codes_of, fit, linear_classifier
-from nelbo.evaluation.measure import TRIAL, Findings, Measure, NoMeaning, Subject
+from nelbo.evaluation.measure import TRIAL, Findings, Measure, NotApplicable, Subject
 from nelbo.views.images import evenly_spaced
 
 
@@ -39,7 +39,7 @@ class Probe(Measure):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if some images have no label, or all have the same.
+            NotApplicable: if some images have no label, or all have the same.
         """
         classifier = linear_classifier(l2=self.l2, max_iter=self.max_iter)
         findings = classified(subject, "probe", classifier, self.limit, self.train_limit)
@@ -68,12 +68,12 @@ class KNN(Measure):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if some images have no label, all have the same, or there are fewer than k training images.
+            NotApplicable: if some images have no label, all have the same, or there are fewer than k training images.
         """
         from sklearn.neighbors import KNeighborsClassifier
 
         if self.k > (count := len(evenly_spaced(len(subject.splits["train"]), self.train_limit))):
-            raise NoMeaning(f"knn: k={self.k} is more than the {count} training images; use metrics.knn.k={count}")
+            raise NotApplicable(f"knn: k={self.k} is more than the {count} training images; use metrics.knn.k={count}")
         findings = classified(subject, "knn", KNeighborsClassifier(self.k), self.limit, self.train_limit)
         findings.recipe["knn_k"] = self.k
         return findings
@@ -93,13 +93,13 @@ class Silhouette(Measure):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if some images have no label, all have the same, or each has a different one.
+            NotApplicable: if some images have no label, all have the same, or each has a different one.
         """
         from sklearn.metrics import silhouette_samples
 
         labels = labels_of(subject, "silhouette", subject.split, self.limit)
         if len(np.unique(labels)) == len(labels):
-            raise NoMeaning(f"silhouette: no two of {len(labels)} images have the same label; raise limit")
+            raise NotApplicable(f"silhouette: no two of {len(labels)} images have the same label; raise limit")
         codes = codes_of(subject, "silhouette", limit=self.limit)
         part = codes[evenly_spaced(len(codes), TRIAL).numpy()]
         pairs = (len(codes) / len(part)) ** 2
@@ -123,7 +123,7 @@ def classified(subject: Subject, name: str, classifier: Any, limit: int | None, 
         train_limit: largest number of images to fit to; None for all.
 
     Raises:
-        NoMeaning: if some images have no label, or all have the same.
+        NotApplicable: if some images have no label, or all have the same.
     """
     from sklearn.base import clone
 
@@ -152,14 +152,16 @@ def labels_of(subject: Subject, name: str, split: str, limit: int | None) -> Int
     """Return the labels (N,) of the images that `Subject.map` selects from a split.
 
     Raises:
-        NoMeaning: if some images have no label, or all have the same.
+        NotApplicable: if some images have no label, or all have the same.
     """
     images = subject.splits[split]
     labels: Integers = images.labels[evenly_spaced(len(images), limit)].cpu().numpy()
     if missing := int((labels < 0).sum()):
-        raise NoMeaning(f"{name}: {missing} of {len(labels)} images of split {split} have no label; all must have one")
+        raise NotApplicable(
+            f"{name}: {missing} of {len(labels)} images of split {split} have no label; all must have one"
+        )
     if len(np.unique(labels)) < 2:
-        raise NoMeaning(f"{name}: the {len(labels)} images of split {split} are of fewer than two classes")
+        raise NotApplicable(f"{name}: the {len(labels)} images of split {split} are of fewer than two classes")
     return labels
 
 

@@ -14,7 +14,7 @@ from nelbo.errors import at_most, choice, number, positive_integer
 from nelbo.evaluation.extractors import Extraction, Extractor
 from nelbo.evaluation.feature_distances import frechet_distance, kernel_distance
 from nelbo.evaluation.generated import PIXELS, generate
-from nelbo.evaluation.measure import TRIAL, Findings, Measure, NoMeaning, Subject
+from nelbo.evaluation.measure import TRIAL, Findings, Measure, NotApplicable, Subject
 from nelbo.evaluation.prdc import prdc
 from nelbo.views.images import evenly_spaced
 
@@ -51,12 +51,12 @@ class SampleQuality(Measure):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if the extractor cannot be used for the data, or there are too few images.
+            NotApplicable: if the extractor cannot be used for the data, or there are too few images.
         """
         extraction = self.extraction(subject)
         real, generated = self.features(subject, subject.split, self.limit), self.generated_features(subject)
         if min(len(real), len(generated)) < 2:
-            raise NoMeaning(f"{self.name} needs at least two generated images and two of the split")
+            raise NotApplicable(f"{self.name} needs at least two generated images and two of the split")
         findings = Findings(warnings=list(extraction.warnings))
         recipe = {
             **extraction.recipe,
@@ -187,7 +187,7 @@ class KID(SampleQuality):
         """Add `kid` and `kid_subset_std`."""
         size = min(self.subset_size, len(real) // 2, len(generated) // 2)
         if size < 2:
-            raise NoMeaning(
+            raise NotApplicable(
                 "kid needs subsets of at least two images, and therefore four generated images and four of the split"
             )
         with subject.random_state("kid, trial", 0):
@@ -234,7 +234,7 @@ class PRDC(SampleQuality):
         """Add `precision`, `recall`, `density` and `coverage`."""
         count = min(len(real), len(generated))
         if count <= self.k:
-            raise NoMeaning(
+            raise NotApplicable(
                 f"prdc with k={self.k} needs more than {self.k} generated images and {self.k} of the split, not {count}"
             )
         settings = {"prdc_generated": count, "prdc_images": count, "prdc_k": self.k}

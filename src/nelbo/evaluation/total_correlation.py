@@ -14,7 +14,7 @@ from torch.distributions import Distribution, Independent
 from nelbo.distributions import sample_with_density
 from nelbo.errors import at_most, positive_integer
 from nelbo.evaluation.likelihood import require_density
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, mean_and_error
+from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject, mean_and_error
 from nelbo.evaluation.pairs import log_sum_over_images
 from nelbo.metrics.information import Estimates, own_and_others
 from nelbo.numerics.precision import finest
@@ -62,12 +62,12 @@ class TotalCorrelation(Measure):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if the units depend on each other given x or under p(z), or there is only one image.
+            NotApplicable: if the units depend on each other given x or under p(z), or there is only one image.
         """
         require_independent_units(subject)
         images = len(evenly_spaced(len(subject.images), self.limit))
         if images < 2:
-            raise NoMeaning("total_correlation: q(z) of one image is its q(z|x); raise limit")
+            raise NotApplicable("total_correlation: q(z) of one image is its q(z|x); raise limit")
         drawn = subject.map("total correlation: codes", lambda x: self._draw(subject, x), limit=images)
         z = drawn["z"].flatten(0, 1).to(subject.device)
         own = torch.arange(images, device=subject.device).repeat_interleave(self.num_samples)
@@ -130,12 +130,12 @@ def require_independent_units(subject: Subject) -> None:
     """Raise an error unless q(z|x) and p(z) are products over units.
 
     Raises:
-        NoMeaning: if the units depend on each other given x or under p(z), or z are not vectors with a density.
+        NotApplicable: if the units depend on each other given x or under p(z), or z are not vectors with a density.
     """
     require_density(subject, "total_correlation")
     latent, *more = subject.example.latents
     if more or not (latent.is_continuous and isinstance(latent.q, Independent) and isinstance(latent.p, Independent)):
-        raise NoMeaning(
+        raise NotApplicable(
             "total_correlation: needs units that are independent in q(z|x) and in p(z): posterior=diagonal_normal or "
             "laplace, prior=standard_normal or diagonal_normal"
         )

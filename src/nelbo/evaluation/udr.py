@@ -15,7 +15,7 @@ from nelbo.distributions import mean_of
 from nelbo.errors import at_most
 from nelbo.evaluation.codes import Floats
 from nelbo.evaluation.likelihood import require_vectors
-from nelbo.evaluation.measure import Findings, JointMeasure, NoMeaning, Subject
+from nelbo.evaluation.measure import Findings, JointMeasure, NotApplicable, Subject
 from nelbo.metrics import KLPerUnit
 from nelbo.metrics.units import kl_per_unit
 
@@ -47,7 +47,7 @@ class UDR(JointMeasure):
         """Measure the subject.
 
         Raises:
-            NoMeaning: if there is only one run, the data differ, or a model has no KL per unit.
+            NotApplicable: if there is only one run, the data differ, or a model has no KL per unit.
         """
         require_comparable_runs(subjects)
         codes = [informative_codes(subject, self.limit) for subject in subjects]
@@ -75,23 +75,23 @@ def require_comparable_runs(subjects: Sequence[Subject]) -> None:
     """Raise an error unless the runs have the same data, different checkpoints and a KL per unit.
 
     Raises:
-        NoMeaning: if they cannot be compared.
+        NotApplicable: if they cannot be compared.
     """
     if len(subjects) < 2:
-        raise NoMeaning("udr: compares runs that differ in their seed, and only one is given; use run=[a,b,...]")
+        raise NotApplicable("udr: compares runs that differ in their seed, and only one is given; use run=[a,b,...]")
     files = [subject.checkpoint for subject in subjects if subject.checkpoint]
     if len(set(files)) < len(files):
-        raise NoMeaning("udr: two of the runs have the same checkpoint; give different runs")
+        raise NotApplicable("udr: two of the runs have the same checkpoint; give different runs")
     for key in SAME:
         if len({subject.data.get(key) for subject in subjects}) > 1:
             values = ", ".join(f"{subject.name} {str(subject.data.get(key))[:12]}" for subject in subjects)
-            raise NoMeaning(f"udr: the runs' data differ in {key}: {values}; give runs of the same data")
+            raise NotApplicable(f"udr: the runs' data differ in {key}: {values}; give runs of the same data")
     if len({(subject.split, len(subject.images)) for subject in subjects}) > 1:
-        raise NoMeaning("udr: the runs are evaluated on different images; give runs of the same data and split")
+        raise NotApplicable("udr: the runs are evaluated on different images; give runs of the same data and split")
     for subject in subjects:
         require_vectors(subject, f"udr: {subject.name}", "which have no ranks to correlate")
         if not subject.example.has_density or not KLPerUnit.applies(subject.example):
-            raise NoMeaning(
+            raise NotApplicable(
                 f"udr: {subject.name} has no KL per unit, which needs factorised q(z|x) and p(z) with a closed-form KL"
             )
 
