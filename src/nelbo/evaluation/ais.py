@@ -79,7 +79,7 @@ class AIS(Measure):
             chains = self.anneal(subject.model, x, self.step_sizes(subject.model, x))
             return {"nll": -lower_bound(chains.log_weights), "acceptance": chains.acceptance}
 
-        self.foresee(subject, size)
+        self.estimate_duration(subject, size)
         per_image = subject.map("ais", measure, limit=self.limit, batch_size=size)
         findings = Findings()
         findings.add_mean("ais_nll", per_image["nll"])
@@ -99,7 +99,7 @@ class AIS(Measure):
             self.add_bracket(findings, self.bracket(subject, size))
         return findings
 
-    def foresee(self, subject: Subject, size: int) -> None:
+    def estimate_duration(self, subject: Subject, size: int) -> None:
         """Estimate the duration by a trial with fewer temperatures on one batch of `size` images."""
         few = AIS(
             num_chains=self.num_chains,
@@ -113,7 +113,7 @@ class AIS(Measure):
         # A simulated image is annealed twice, forward and backward, with the same step sizes.
         simulated = self.num_simulated * (2 * self.num_chains + pilots) / (self.num_chains + pilots)
         times = self.num_temperatures / few.num_temperatures * (1 + simulated / images)
-        subject.foresee_batches(
+        subject.estimate_map_duration(
             "ais",
             lambda x: few.anneal(subject.model, x, few.step_sizes(subject.model, x)),
             times,

@@ -96,7 +96,7 @@ class Gaps(Measure):
             return values | ({} if likelihood.shape is None else {"shape": likelihood.shape})
 
         few = [max(1, number // SHARE) for number in (self.num_steps, self.num_samples)]
-        subject.foresee_batches("gaps", lambda x: measure(x, *few), self.num_steps / few[0], self.limit)
+        subject.estimate_map_duration("gaps", lambda x: measure(x, *few), self.num_steps / few[0], self.limit)
         per_image = subject.map("gaps", measure, limit=self.limit)
         second_half, second_half_error = mean_and_error(per_image.pop("second_half"))
         shapes = per_image.pop("shape", None)

@@ -110,7 +110,7 @@ class Subject:
             self._cached[key] = compute()
         return self._cached[key]
 
-    def foresee(self, task: str, times: float, trial: Callable[[], object]) -> None:
+    def estimate_duration(self, task: str, times: float, trial: Callable[[], object]) -> None:
         """Estimate how long a task without progress reports takes, and pass the estimate to `expect`.
 
         Args:
@@ -123,7 +123,7 @@ class Subject:
             trial()
             self.expect(task, times * (time.perf_counter() - started))
 
-    def foresee_batches(
+    def estimate_map_duration(
         self,
         task: str,
         trial: Callable[[Tensor], object],
@@ -143,7 +143,7 @@ class Subject:
         batches = evenly_spaced(len(self.images), limit).split(batch_size or self.batch_size)
         share = -(-len(batches) // self.processes.count)
         with self.random_state(f"{task}, trial", 0):
-            self.foresee(task, times * share, lambda: trial(self.images[batches[0]].to(self.device)))
+            self.estimate_duration(task, times * share, lambda: trial(self.images[batches[0]].to(self.device)))
 
     @contextmanager
     def random_state(self, task: str, number: int) -> Iterator[None]:

@@ -103,7 +103,7 @@ class Silhouette(Measure):
         codes = codes_of(subject, "silhouette", limit=self.limit)
         part = codes[evenly_spaced(len(codes), TRIAL).numpy()]
         pairs = (len(codes) / len(part)) ** 2
-        subject.foresee("silhouette", pairs, lambda: silhouette_samples(part, np.arange(len(part)) % 2))
+        subject.estimate_duration("silhouette", pairs, lambda: silhouette_samples(part, np.arange(len(part)) % 2))
         values = torch.from_numpy(silhouette_samples(codes, labels))
         return Findings(
             values={"silhouette": values.mean().item(), "silhouette_images": len(values)},
@@ -135,10 +135,10 @@ def classified(subject: Subject, name: str, classifier: Any, limit: int | None, 
     if len(np.unique(train_labels[part])) > 1:
         trial = clone(classifier)
         times = len(train_codes) / len(part)
-        subject.foresee(f"{name}, fit", times, lambda: fit(trial, train_codes[part], train_labels[part]))
+        subject.estimate_duration(f"{name}, fit", times, lambda: fit(trial, train_codes[part], train_labels[part]))
     messages = fit(classifier, train_codes, train_labels)
     few = codes[evenly_spaced(len(codes), TRIAL).numpy()]
-    subject.foresee(f"{name}, tested images", len(codes) / len(few), lambda: _predict(classifier, few))
+    subject.estimate_duration(f"{name}, tested images", len(codes) / len(few), lambda: _predict(classifier, few))
     findings = Findings(warnings=[f"{name}: {line}; raise metrics.{name}.max_iter" for line in messages])
     if subject.split == "train":
         findings.warnings.append(f"{name}: tested on images that it may have been fitted to; use split=test")

@@ -123,7 +123,9 @@ class FID(SampleQuality):
     def compare(self, subject: Subject, real: Tensor, generated: Tensor, findings: Findings) -> None:
         """Add `fid` and `fid_reference`."""
         few = [features[:, :FEW_FEATURES] for features in (real, generated)]
-        subject.foresee("fid, covariances", 2 * (real.shape[1] / FEW_FEATURES) ** 3, lambda: frechet_distance(*few))
+        subject.estimate_duration(
+            "fid, covariances", 2 * (real.shape[1] / FEW_FEATURES) ** 3, lambda: frechet_distance(*few)
+        )
         findings.values["fid"] = frechet_distance(real, generated)
         if (fewest := min(len(real), len(generated))) <= real.shape[1]:
             findings.warnings.append(
@@ -191,7 +193,7 @@ class KID(SampleQuality):
                 "kid needs subsets of at least two images, and therefore four generated images and four of the split"
             )
         with subject.random_state("kid, trial", 0):
-            subject.foresee("kid", self.subsets, lambda: kernel_distance(real, generated, 1, size))
+            subject.estimate_duration("kid", self.subsets, lambda: kernel_distance(real, generated, 1, size))
         with subject.random_state("kid", 0):
             kid, deviation = kernel_distance(real, generated, self.subsets, size)
         sizes = {"kid_subsets": self.subsets, "kid_subset_size": size}
@@ -242,5 +244,5 @@ class PRDC(SampleQuality):
         findings.recipe |= settings
         real, generated = (features[evenly_spaced(len(features), count)] for features in (real, generated))
         part = evenly_spaced(count, max(TRIAL, self.k + 1))
-        subject.foresee("prdc", (count / len(part)) ** 2, lambda: prdc(real[part], generated[part], self.k))
+        subject.estimate_duration("prdc", (count / len(part)) ** 2, lambda: prdc(real[part], generated[part], self.k))
         findings.values |= prdc(real, generated, self.k)._asdict()
