@@ -20,7 +20,7 @@ import torch
 from nelbo import evaluation, pictures
 from nelbo.distributions import DiagonalNormal
 from nelbo.errors import ConfigError
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning
+from nelbo.evaluation.measure import Findings, Measure, NotApplicable
 from nelbo.heads import Beta, Categorical, CategoricalPosterior, DiscretizedLogistic
 from nelbo.metrics import ActiveUnits, KLPerUnit, MutualInformation, standard_metrics
 from nelbo.objectives import DIP, BetaTC, FactorVAE, FreeBits, Objective
@@ -189,7 +189,7 @@ def test_every_measure_accepts_one_latent_one_image_and_one_sample(name: str) ->
             options = {"labels": labels[:count], "train_labels": labels, "factors": factors[:count]}
             try:
                 findings = MEASURES[name](make_subject(model, x, train, **options))
-            except NoMeaning as error:
+            except NotApplicable as error:
                 assert "\n" not in str(error)
                 needs_more = count == 1 and name in COMPARE_IMAGES
                 assert needs_more or (posterior, prior) != MODELS[0][0] or count < 12, error
@@ -204,7 +204,7 @@ def assert_valid(findings: Findings, count: int) -> None:
     if count == 1:
         assert not [key for key in findings.values if key.endswith("_se") and key != "nll_sampling_se"]
         assert not [line for line in findings.warnings if "standard error of 0.00" in line]
-    assert not [line for line in findings.warnings if "model.latent_dim=1 would do" in line]
+    assert not [line for line in findings.warnings if "model.latent_dim=1 is enough" in line]
 
 
 PICTURES: dict[str, Picture] = {
@@ -217,7 +217,7 @@ PICTURES: dict[str, Picture] = {
     "traversal_of_the_prior": pictures.Traversal(rows=None, columns=3, image=None, units=None),
 }
 REFUSALS = {
-    "interpolation": "split=test: holds one image; an interpolation needs two",
+    "interpolation": "split=test: has one image; an interpolation needs two",
     "manifold": "run=tiny: has one latent, and a manifold needs two",
     "posterior": "run=tiny: has one latent, and this picture needs two",
 }
@@ -250,7 +250,7 @@ def test_codes_that_all_use_the_same_entry_are_drawn_as_one_point() -> None:
         points = PICTURES["posterior"](scene).arrays["points"]
         projection = pca(torch.zeros(5, 3), torch.randn(9, 3), 0)
     assert points.isfinite().all() and torch.allclose(points, points[0], atol=1e-6)
-    assert projection.told == "PCA, 0% of the variance explained"
+    assert projection.subtitle == "PCA, 0% of the variance explained"
 
 
 @pytest.mark.parametrize("make", [Beta, Categorical, DiscretizedLogistic])

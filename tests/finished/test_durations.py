@@ -71,8 +71,8 @@ def test_what_is_slow_after_the_last_image_is_tried_with_a_part_of_it(monkeypatc
         "ais": ["ais"],
         "gaps": ["gaps"],
         "silhouette": ["silhouette"],
-        "probe": ["probe, fit", "probe, judged images"],
-        "knn": ["knn, fit", "knn, judged images"],
+        "probe": ["probe, fit", "probe, tested images"],
+        "knn": ["knn, fit", "knn, tested images"],
         "fid": ["fid, covariances"],
         "kid": ["kid"],
         "prdc": ["prdc"],
@@ -89,9 +89,9 @@ def test_a_trial_is_scaled_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("nelbo.evaluation.measure.time.perf_counter", lambda: next(now))
     told: list[tuple[str, float]] = []
     subject: Subject = make_digits(expect=lambda task, seconds: told.append((task, seconds)))
-    subject.foresee("all", 16, lambda: None)
-    subject.foresee("no more than the trial", 1, lambda: pytest.fail("was tried"))
-    replace(subject, expect=None).foresee("nobody asks", 16, lambda: pytest.fail("was tried"))
+    subject.estimate_duration("all", 16, lambda: None)
+    subject.estimate_duration("no more than the trial", 1, lambda: pytest.fail("was tried"))
+    replace(subject, expect=None).estimate_duration("nobody asks", 16, lambda: pytest.fail("was tried"))
     assert told == [("all", 40.0)]
 
 

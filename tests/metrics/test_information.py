@@ -13,7 +13,7 @@ from torch.distributions import Independent, Laplace, Normal
 from nelbo.distributions import DiagonalNormal, FullNormal, StandardNormal, sample_with_density
 from nelbo.errors import ConfigError
 from nelbo.evaluation import Information
-from nelbo.evaluation.measure import Findings, NoMeaning
+from nelbo.evaluation.measure import Findings, NotApplicable
 from nelbo.evaluation.processes import Processes
 from nelbo.heads.posterior import LOG_SCALE_BOUND
 from nelbo.metrics import MutualInformation
@@ -246,9 +246,9 @@ def test_several_processes_give_the_values_of_one(monkeypatch: pytest.MonkeyPatc
 
 
 def test_undefined_information_is_rejected() -> None:
-    with pytest.raises(NoMeaning, match="no log q"):
+    with pytest.raises(NotApplicable, match="no log q"):
         measure(make_vae(posterior="deterministic"), images())
-    with pytest.raises(NoMeaning, match="one image"):
+    with pytest.raises(NotApplicable, match="one image"):
         measure(make_vae(), torch.rand(1, *SHAPE))
     with pytest.raises(ConfigError, match="num_samples=0"):
         Information(num_samples=0, limit=None, flow_limit=1)

@@ -14,7 +14,7 @@ from nelbo.config.checks import check
 from nelbo.config.identity import identity
 from nelbo.errors import ConfigError
 from nelbo.evaluation import ELBO, UDR, importance
-from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NoMeaning, Subject
+from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NotApplicable, Subject
 from nelbo.models import VAE
 from nelbo.numerics.precision import FLOAT32, float32
 from nelbo.trace import Trace
@@ -147,7 +147,7 @@ def test_every_measure_computes_in_ieee_float32() -> None:
     class Single(Measure):
         def __call__(self, subject: Subject) -> Findings:
             seen.append(precisions())
-            raise NoMeaning("none")
+            raise NotApplicable("none")
 
     class Joint(JointMeasure):
         def __call__(self, subjects: object) -> list[Findings]:
@@ -157,7 +157,7 @@ def test_every_measure_computes_in_ieee_float32() -> None:
     torch.set_float32_matmul_precision("high")
     before = all_settings()
     subject = make_subject(make_vae(), images())
-    with pytest.raises(NoMeaning):
+    with pytest.raises(NotApplicable):
         Single()(subject)
     Joint()([subject])
     assert seen == [{"ieee"}] * 2 and all_settings() == before

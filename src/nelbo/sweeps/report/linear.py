@@ -19,7 +19,8 @@ from nelbo.sweeps.report.cell_table import Row
 from nelbo.sweeps.report.metric_names import KL, RECONSTRUCTION
 
 if TYPE_CHECKING:
-    from nelbo.theory.water_filling import Optimum, Spectrum
+    from nelbo.theory.spectrum import Spectrum
+    from nelbo.theory.water_filling import Optimum
 
 LEARNED = 0.0
 """The value of sigma that stands for a learned one."""
@@ -136,7 +137,7 @@ def spectrum_of(data: str, allow: tuple[str, ...] = ()) -> Spectrum:
     import torch
 
     from nelbo.config.build import RUN_PREFIXES, build, user_prefixes
-    from nelbo.theory.water_filling import MAX_PIXELS, spectrum
+    from nelbo.theory.spectrum import MAX_PIXELS, spectrum
 
     plain = json.loads(data) | {"batch_size": 1, "order_seed": 0, "shuffle": False, "num_workers": 0}
     module = build(plain, "data", (*RUN_PREFIXES, *user_prefixes("allow_targets", allow)))
