@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytorch_lightning.accelerators import AcceleratorRegistry, CUDAAccelerator, MPSAccelerator
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
 from nelbo.errors import ConfigError
+from nelbo.training import compat
 
 GPUS = {"cuda": CUDAAccelerator, "mps": MPSAccelerator}
 
@@ -48,7 +49,7 @@ def _is_here(accelerator: str, here: str) -> bool:
     """Whether an accelerator can be used, where a GPU of the kind `here` can, or none."""
     if accelerator == "gpu":
         return here != "cpu"
-    return accelerator == "auto" or bool(AcceleratorRegistry[accelerator]["accelerator"].is_available())
+    return accelerator == "auto" or compat.accelerator_is_available(accelerator)
 
 
 def _indices(devices: object) -> list[int]:

@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Checkpoint, GradientAccumulationSchedule
 
 from nelbo.config.build import REFUSALS
 from nelbo.errors import ConfigError, NelboError
+from nelbo.training import compat
 
 OURS, LIGHTNINGS = "nelbo.", "pytorch_lightning."
 
@@ -47,7 +48,7 @@ def check_callbacks(callbacks: Mapping[str, pl.Callback], metrics: Sequence[str]
 
 def go_on_accumulating(trainer: pl.Trainer) -> None:
     """In the middle of an epoch nobody says that it begins, which is when batches to a step are counted anew."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's connector
+    for callback in compat.callbacks_of(trainer):
         if isinstance(callback, GradientAccumulationScheduler):
             trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import pytorch_lightning as pl
 
+from nelbo.training import compat
+
 PER_STEP = (
     "on_train_batch_start",
     "on_before_zero_grad",
@@ -28,4 +30,4 @@ def leave_out_idle_hooks(module: pl.LightningModule, callbacks: Sequence[pl.Call
     for base, watched in [(pl.LightningModule, module), *((pl.Callback, callback) for callback in callbacks)]:
         for hook in PER_STEP:
             if getattr(type(watched), hook) is getattr(base, hook) and hook not in vars(watched):
-                setattr(watched, hook, None)
+                compat.disable_hook(watched, hook)

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from nelbo.data.loader import Batches
 from nelbo.data.module import ImageData
 from nelbo.errors import ConfigError
+from nelbo.training import compat
 from nelbo.training.callbacks import Checkpoints, Pictures
 from nelbo.training.module import VAEModule
 
@@ -123,9 +124,9 @@ def refuse_more_than_there_is(options: Mapping[str, Any], steps: int, epochs: in
 
 def set_length(length: Length, trainer: pl.Trainer, module: VAEModule, checkpoints: Checkpoints) -> None:
     """Let training last so long; the pictures of a budget whose epochs were raised stay as many."""
-    trainer.fit_loop.max_epochs = length.epochs
+    compat.set_max_epochs(trainer, length.epochs)
     checkpoints.ending.max_steps, module.total_steps = length.max_steps, length.steps
-    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's connector
+    for callback in compat.callbacks_of(trainer):
         if isinstance(callback, Pictures) and length.raised_from:
             callback.every_n_epochs *= round(length.epochs / length.raised_from)
     if length.note:
@@ -134,7 +135,7 @@ def set_length(length: Length, trainer: pl.Trainer, module: VAEModule, checkpoin
 
 def accumulation(trainer: pl.Trainer) -> dict[int, int]:
     """Over how many batches the gradients of an update are summed, by the epoch from which on that holds."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's connector
+    for callback in compat.callbacks_of(trainer):
         if isinstance(callback, GradientAccumulationScheduler):
             return dict(sorted(callback.scheduling.items()))
     return {0: trainer.accumulate_grad_batches}

@@ -24,7 +24,7 @@ from nelbo.numerics.precision import IEEE, float32
 from nelbo.numerics.randomness import isolated
 from nelbo.objectives import Objective
 from nelbo.trace import Trace
-from nelbo.training import schedulers
+from nelbo.training import compat, schedulers
 from nelbo.training.foreign import go_on_accumulating
 from nelbo.training.hooks import leave_out_idle_hooks
 
@@ -82,17 +82,17 @@ class VAEModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what it says of the schedule until training starts; forget the state of another class of optimiser."""
-        self._saved_schedule, checkpoint["lr_schedulers"] = checkpoint.get(SCHEDULE, {}), []
+        self._saved_schedule = checkpoint.get(SCHEDULE, {})
+        compat.clear_scheduler_states(checkpoint)
         if schedulers.is_of_another(self.optimizer(self.parameter_groups()), self._saved_schedule):
-            for states in checkpoint["optimizer_states"]:
-                states["state"] = {}
+            compat.clear_optimizer_states(checkpoint)
 
     def on_train_start(self) -> None:
         """The optimiser's options and its schedule are the config's: a checkpoint brings those it was written with."""
         if self._saved_schedule is not None:
             schedulers.go_on(self.trainer, self.scheduler, self.parameter_groups(), self._saved_schedule)
         go_on_accumulating(self.trainer)
-        leave_out_idle_hooks(self, schedulers.all_callbacks(self.trainer))
+        leave_out_idle_hooks(self, compat.callbacks_of(self.trainer))
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """One step of the schedule; ReduceLROnPlateau takes its steps after validations instead."""
@@ -139,7 +139,7 @@ class VAEModule(pl.LightningModule):
         self.log_dict({"val/objective": objective}, sync_dist=True)
         self.validation_objective.reset()
         if not self.trainer.sanity_checking:
-            schedulers.follow(self.trainer.lr_scheduler_configs, float(objective))
+            schedulers.follow(self.trainer, float(objective))
         if self.kl_per_unit is not None:
             self.unit_kl = self.kl_per_unit.values()  # (D,), for callbacks
             self.kl_per_unit.reset()
@@ -167,7 +167,8 @@ class VAEModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `nelbo.load` needs, and leave out what a run that goes on makes anew."""
-        checkpoint["lr_schedulers"], checkpoint[SCHEDULE] = [], schedulers.state(self.trainer)
+        compat.clear_scheduler_states(checkpoint)
+        checkpoint[SCHEDULE] = schedulers.state(self.trainer)
         checkpoint[RECORD] = {"format": FORMAT, **self.record}
 
     def metric_names(self, stage: str) -> list[str]:

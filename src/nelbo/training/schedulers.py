@@ -15,18 +15,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
-from pytorch_lightning.utilities.types import LRSchedulerConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau, SequentialLR
 
 from nelbo.config.build import Factory
 from nelbo.config.trainer_checks import STEP_COUNTS, TOTALS
 from nelbo.errors import ConfigError
+from nelbo.training import compat
 
 RATES = ("base_lr", "max_lr")
 """Options of torch's cyclic schedulers that replace the optimiser's learning rate."""
-
-PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 
 
 def make_scheduler(factory: Factory, optimizer: Optimizer, total_steps: float) -> LRScheduler:
@@ -77,17 +75,14 @@ def total_steps(trainer: pl.Trainer) -> float:
     if known := getattr(trainer.lightning_module, "total_steps", None):
         return float(known)
     estimated = trainer.estimated_stepping_batches
-    gathering = [callback for callback in all_callbacks(trainer) if isinstance(callback, GradientAccumulationScheduler)]
+    gathering = [
+        callback for callback in compat.callbacks_of(trainer) if isinstance(callback, GradientAccumulationScheduler)
+    ]
     if not gathering or trainer.max_epochs in (None, -1):
         return estimated
     each = (gathering[0].get_accumulate_grad_batches(epoch) for epoch in range(trainer.max_epochs or 0))
     steps = sum(math.ceil(trainer.num_training_batches / batches) for batches in each)
     return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
-
-
-def all_callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
-    """The callbacks of a Trainer, in the order in which it calls them."""
-    return trainer.callbacks  # type: ignore[attr-defined,no-any-return] # set by Lightning's connector
 
 
 def go_on(trainer: pl.Trainer, factory: Factory, groups: Sequence[Mapping[str, Any]], saved: Mapping[str, Any]) -> None:
@@ -101,7 +96,7 @@ def go_on(trainer: pl.Trainer, factory: Factory, groups: Sequence[Mapping[str, A
         groups: the optimiser's parameter groups, as they are given to its constructor.
         saved: what `state` returned when the checkpoint was written; empty in one from before that.
     """
-    (optimizer,), (config,) = trainer.optimizers, trainer.lr_scheduler_configs
+    (optimizer,), (config,) = trainer.optimizers, compat.scheduler_entries(trainer)
     reached = []
     for group, own in zip(optimizer.param_groups, groups, strict=True):
         options = {**optimizer.defaults, **{name: value for name, value in own.items() if name != "params"}}
@@ -111,8 +106,7 @@ def go_on(trainer: pl.Trainer, factory: Factory, groups: Sequence[Mapping[str, A
     config.scheduler = scheduler = make_scheduler(factory, optimizer, total_steps(trainer))
     if isinstance(scheduler, ReduceLROnPlateau):
         if plateau := saved.get("plateau"):  # else another scheduler wrote the checkpoint
-            for name in PLATEAU_STATE:
-                setattr(scheduler, name, plateau[name])
+            compat.set_plateau_state(scheduler, plateau)
             for group, rate in zip(optimizer.param_groups, reached, strict=True):
                 group["lr"] = rate
         return
@@ -130,15 +124,14 @@ def is_of_another(optimizer: Optimizer, saved: Mapping[str, Any]) -> bool:
 
 def state(trainer: pl.Trainer) -> dict[str, Any]:
     """What a checkpoint must hold for `go_on`, in plain containers."""
-    (optimizer,), (config,) = trainer.optimizers, trainer.lr_scheduler_configs
-    follows = isinstance(config.scheduler, ReduceLROnPlateau)
-    plateau = {name: getattr(config.scheduler, name) for name in PLATEAU_STATE} if follows else None
+    (optimizer,), (config,) = trainer.optimizers, compat.scheduler_entries(trainer)
+    plateau = compat.plateau_state(config.scheduler) if isinstance(config.scheduler, ReduceLROnPlateau) else None
     return {"optimizer": type(optimizer).__name__, "plateau": plateau}
 
 
-def follow(configs: Sequence[LRSchedulerConfig], loss: float) -> None:
+def follow(trainer: pl.Trainer, loss: float) -> None:
     """Show ReduceLROnPlateau the loss of a validation."""
-    for config in configs:
+    for config in compat.scheduler_entries(trainer):
         if isinstance(config.scheduler, ReduceLROnPlateau):
             config.scheduler.step(loss)
 

@@ -20,6 +20,7 @@ from nelbo.checkpoints.io import AtomicCheckpointIO
 from nelbo.config.build import build
 from nelbo.config.trainer_checks import named_loggers
 from nelbo.errors import ConfigError, NelboError, first_line
+from nelbo.training import compat
 from nelbo.training.callbacks.checkpoints import MONITOR
 from nelbo.training.foreign import check_callbacks
 from nelbo.training.module import VAEModule
@@ -121,7 +122,7 @@ def quiet_tensorboard() -> None:
     others = threading.excepthook
 
     def tell(failed: threading.ExceptHookArgs) -> None:
-        if not type(failed.thread).__module__.startswith("tensorboard."):
+        if not compat.is_tensorboard_thread(failed.thread):
             others(failed)
 
     threading.excepthook = tell

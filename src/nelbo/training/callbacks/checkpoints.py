@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from nelbo.directories.logs import lengths
 from nelbo.errors import Stopped
+from nelbo.training import compat
 from nelbo.training.callbacks.ending import BY_CONFIG, Ending
 from nelbo.training.signals import Signals
 
@@ -29,9 +30,6 @@ LONG_VALIDATION = 1.0
 """Seconds that a signal may wait for the end of a validation."""
 
 Place = Literal["", "validation begins", "validation is over"]
-
-# What the loop of a validation says in its first batch: Lightning then goes on with the validation.
-VALIDATION_BEGINS = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
 
 class Checkpoints(Checkpoint):
@@ -93,7 +91,7 @@ class Checkpoints(Checkpoint):
             self.ending.validate_next(trainer)
         elif self.ending.is_at_checkpoint(trainer) and self.ending.batches:
             # Lightning leaves at once, and the logs were cut to where the checkpoint was written.
-            for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's connector
+            for callback in compat.callbacks_of(trainer):
                 if not isinstance(callback, pl.callbacks.ProgressBar):
                     callback.on_train_epoch_end(trainer, pl_module)
 
@@ -206,14 +204,10 @@ class Checkpoints(Checkpoint):
         # Another callback ended training before its last epoch.
         checkpoint["over"] = bool(trainer.should_stop) and self.ending.reason(trainer) not in BY_CONFIG
         checkpoint["in_validation"] = self._place == "validation begins"
-        loops = checkpoint["loops"]["fit_loop"]
-        if self._place == "validation begins":  # Lightning has not counted a batch of it
-            progress = loops["epoch_loop.val_loop.batch_progress"]
-            progress["total"], progress["current"] = dict(VALIDATION_BEGINS), dict(VALIDATION_BEGINS)
-        if self._place == "validation is over":  # as it is after a step, when that is not yet counted as completed
-            progress = loops["epoch_loop.batch_progress"]
-            for counts in ("total", "current"):
-                progress[counts] = {**progress[counts], "completed": progress[counts]["completed"] - 1}
+        if self._place == "validation begins":
+            compat.resume_in_validation(checkpoint)
+        if self._place == "validation is over":
+            compat.resume_after_validation(checkpoint)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -244,9 +238,9 @@ class Checkpoints(Checkpoint):
 
         Nothing is written when it begins: a run that ends here makes the epoch's last steps again.
         """
-        self._epoch_is_over, trainer.validating = True, True
-        trainer.fit_loop.epoch_loop.val_loop.run()
-        self._epoch_is_over, trainer.training = False, True
+        self._epoch_is_over = True
+        compat.run_validation(trainer)
+        self._epoch_is_over = False
 
     def _save(self, trainer: pl.Trainer, file: Path, place: Place = "") -> None:
         self._place = place
@@ -269,7 +263,7 @@ class Checkpoints(Checkpoint):
 
 def _validation_comes(trainer: pl.Trainer, batch_idx: int) -> bool:
     """Whether one begins in the middle of this epoch, after this batch."""
-    every, epochs = trainer.val_check_batch, trainer.check_val_every_n_epoch
+    epochs, every = compat.validation_intervals(trainer)
     if every is None or (epochs is not None and (trainer.current_epoch + 1) % epochs):
         return False
-    return ((trainer.fit_loop.total_batch_idx if epochs is None else batch_idx) + 1) % every == 0
+    return (compat.batches_started(trainer) if epochs is None else batch_idx + 1) % every == 0

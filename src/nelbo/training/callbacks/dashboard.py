@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytorch_lightning as pl
-from torch.utils.tensorboard.summary import hparams
 
+from nelbo.training import compat
 from nelbo.training.callbacks.writer import writers
 from nelbo.training.module import VAEModule
 
@@ -37,6 +37,5 @@ class Dashboard(pl.Callback):
         assert isinstance(pl_module, VAEModule)
         metrics = dict.fromkeys(pl_module.metric_names("test"), 0.0)
         for writer in writers(trainer):
-            for summary in hparams(self.hyperparameters, metrics):
-                writer._get_file_writer().add_summary(summary)
+            compat.add_hparams(writer, self.hyperparameters, metrics)
             writer.add_custom_scalars(LAYOUT)

@@ -6,6 +6,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, Timer
 from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
+from nelbo.training import compat
+
 MAX_EPOCHS, MAX_STEPS, MAX_TIME = "max_epochs", "max_steps", "max_time"
 BY_CONFIG = (MAX_EPOCHS, MAX_STEPS, MAX_TIME)
 """Ends that the config sets: with a larger number the run goes on. What a callback ended stays ended."""
@@ -35,7 +37,7 @@ class Ending:
         if self.batches == trainer.num_training_batches:  # the checkpoint stands in the validation of an epoch's end
             self.epochs, self.batches = self.epochs + 1, 0
         if trainer.min_steps is not None and trainer.min_epochs == 1:  # Lightning's own, beside min_steps
-            trainer.fit_loop.min_epochs = 0
+            compat.set_min_epochs(trainer, 0)
 
     def note(self, trainer: pl.Trainer, batch_idx: int) -> bool:
         """Count a batch that is over.
@@ -75,7 +77,7 @@ class Ending:
             return MAX_EPOCHS
         if _is_out_of_time(trainer):
             return MAX_TIME
-        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's connector
+        callbacks = compat.callbacks_of(trainer)
         for callback in callbacks:
             if isinstance(callback, EarlyStopping) and callback.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
                 return f"early stopping ({type(callback).__name__} on {callback.monitor})"
@@ -86,13 +88,13 @@ class Ending:
     def validate_next(self, trainer: pl.Trainer) -> None:
         """Let Lightning validate after this batch, whatever the intervals say."""
         if self._intervals is None:
-            self._intervals = trainer.check_val_every_n_epoch, trainer.val_check_batch
-        trainer.check_val_every_n_epoch = trainer.val_check_batch = 1
+            self._intervals = compat.validation_intervals(trainer)
+        compat.set_validation_intervals(trainer, 1, 1)
 
     def put_intervals_back(self, trainer: pl.Trainer) -> None:
         """After that validation."""
         if self._intervals is not None:
-            trainer.check_val_every_n_epoch, trainer.val_check_batch = self._intervals
+            compat.set_validation_intervals(trainer, *self._intervals)
             self._intervals = None
 
     def _is_here(self, trainer: pl.Trainer) -> bool:
@@ -108,5 +110,5 @@ class Ending:
 
 def _is_out_of_time(trainer: pl.Trainer) -> bool:
     """Whether a timer, that of `trainer.max_time` or a callback of the config, has run out."""
-    timers = (callback for callback in trainer.callbacks if isinstance(callback, Timer))  # type: ignore[attr-defined]
+    timers = (callback for callback in compat.callbacks_of(trainer) if isinstance(callback, Timer))
     return any((left := timer.time_remaining()) is not None and left <= 0 for timer in timers)

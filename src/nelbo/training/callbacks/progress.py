@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import RichProgressBar
-from pytorch_lightning.callbacks.progress.rich_progress import MetricsTextColumn
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,6 +21,7 @@ from rich.table import Column
 from torch import Tensor
 
 from nelbo.terminal.console import make_console
+from nelbo.training import compat
 from nelbo.training.callbacks.scalars import Throughput
 from nelbo.training.module import VAEModule
 
@@ -37,18 +36,19 @@ LEAST_BAR = 8
 VALIDATION = "validation"
 
 
-class Terms(MetricsTextColumn):
+class Terms(compat.MetricsColumn):
     """`nelbo 94.21  kl 24.51`, in one line: what there is no room for is left out, from the end."""
 
     def get_table_column(self) -> Column:
         """One that is not wrapped."""
         return Column(no_wrap=True)
 
-    def _generate_metrics_texts(self) -> Generator[str, None, None]:
-        yield from (f"{name} {value}" for name, value in self._metrics.items())
+    def texts(self, metrics: Mapping[Any, Any]) -> Iterator[str]:
+        """The name and the value of each."""
+        yield from (f"{name} {value}" for name, value in metrics.items())
 
 
-class ProgressBar(RichProgressBar):
+class ProgressBar(compat.RichBar):
     """Lightning's rich progress bar, redrawn five times a second instead of every step, and only at a terminal."""
 
     def __init__(self) -> None:
@@ -87,9 +87,8 @@ class ProgressBar(RichProgressBar):
 
     def configure_columns(self, trainer: pl.Trainer) -> list[ProgressColumn]:
         """As many as the terminal has room for beside the terms."""
-        assert self._console is not None
-        width = self._console.width
-        self._metric_component = Terms(trainer, self.theme.metrics, "  ", "")
+        width = self.width
+        self.set_metrics_column(Terms(trainer, self.theme.metrics, "  ", ""))
 
         def whole() -> Column:
             return Column(no_wrap=True)
@@ -106,9 +105,9 @@ class ProgressBar(RichProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         """As many of the objective's terms as fit into the line, two at most."""
-        assert isinstance(pl_module, VAEModule) and self._console is not None
-        terms, width = pl_module.terms, self._console.width
-        taken = len(self._get_train_description(trainer.current_epoch)) + 2 * len(str(self.total_train_batches)) + 1
+        assert isinstance(pl_module, VAEModule)
+        terms, width = pl_module.terms, self.width
+        taken = len(self.describe_epoch(trainer.current_epoch)) + 2 * len(str(self.total_train_batches)) + 1
         taken += TIME + (LEAST_BAR if width >= NARROW else 0) + (TIME if width >= WIDE else 0) + len("     ")
         shown: dict[str, int | str | float | dict[str, float]] = {}
         for name in ("nelbo", "kl") if "nelbo" in terms else tuple(terms)[:2]:
@@ -118,15 +117,15 @@ class ProgressBar(RichProgressBar):
                 del shown[name]
         return shown
 
-    def _get_train_description(self, current_epoch: int) -> str:
+    def describe_epoch(self, epoch: int) -> str:
         """The epoch, counted from 1 as in the log's lines; as long as `validation`, so that the bars do not jump."""
         limit = self.trainer.max_epochs or -1
-        return f"epoch {current_epoch + 1}{f'/{limit}' if limit > 0 else ''}".ljust(len(VALIDATION))
+        return f"epoch {epoch + 1}{f'/{limit}' if limit > 0 else ''}".ljust(len(VALIDATION))
 
     @property
     def validation_description(self) -> str:
         """As long as that of training."""
-        return VALIDATION.ljust(len(self._get_train_description(self.trainer.current_epoch)))
+        return VALIDATION.ljust(len(self.describe_epoch(self.trainer.current_epoch)))
 
     @property
     def test_description(self) -> str:

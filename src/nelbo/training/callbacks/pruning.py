@@ -6,10 +6,10 @@ import os
 from typing import Any
 
 import pytorch_lightning as pl
-from lightning_utilities.core.rank_zero import rank_zero_only
 
 from nelbo.config.checks import STORAGE
 from nelbo.errors import NelboError, Pruned
+from nelbo.training import compat
 
 
 class Pruning(pl.Callback):
@@ -29,7 +29,7 @@ class Pruning(pl.Callback):
 
     def __init__(self, *, study: str, number: int, metric: str, pruner: Any) -> None:
         self.metric = metric
-        if rank_zero_only.rank:  # type: ignore[attr-defined] # set when it is imported
+        if compat.process_rank():
             return
         import optuna  # only a search needs it
 
@@ -37,7 +37,7 @@ class Pruning(pl.Callback):
             hint = "have the launcher pass the environment on (Slurm: --export=ALL; Ray: where its nodes are started)"
             raise NelboError(f"{STORAGE}: a trial needs this variable, the URL of its study's database; {hint}")
         loaded = optuna.load_study(study_name=study, storage=os.environ[STORAGE], pruner=pruner)
-        self.trial = optuna.trial.Trial(loaded, loaded.trials[number]._trial_id)
+        self.trial = compat.trial_of(loaded, number)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report.

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from nelbo.metrics import ActiveUnits
 from nelbo.numerics.randomness import isolated
 from nelbo.trace import Trace
+from nelbo.training import compat
 from nelbo.training.clock import Clock, is_first_process, over_processes
 from nelbo.training.module import VAEModule
 
@@ -116,7 +117,7 @@ class TrainingScalars(pl.Callback):
             self._active_units = ActiveUnits(pl_module.example).to(pl_module.device)
             if trainer.is_global_zero:  # it goes on with what all processes counted, the others with nothing
                 self._active_units.restore(self._restored)
-            self._active_units._update_count = 1  # else an epoch that only has its end left is called empty
+            compat.mark_updated(self._active_units)  # else an epoch that only has its end left is called empty
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock for images/s."""
@@ -188,5 +189,5 @@ def _log(trainer: pl.Trainer, values: dict[str, float]) -> None:
 
 
 def _is_due(trainer: pl.Trainer, step: int) -> bool:
-    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by Lightning's logger connector
+    every = compat.log_interval(trainer)
     return step == 1 or (every > 0 and step % every == 0)

@@ -8,6 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from nelbo.data.module import ImageData
 from nelbo.models import VAE
+from nelbo.training import compat
 from nelbo.training.module import VAEModule
 
 
@@ -26,6 +27,6 @@ def model_of(pl_module: pl.LightningModule) -> VAE:
 
 def data_of(trainer: pl.Trainer) -> ImageData:
     """The data that it is trained on."""
-    data = trainer.datamodule  # type: ignore[attr-defined] # Lightning sets it in fit
+    data = compat.data_module_of(trainer)
     assert isinstance(data, ImageData)
     return data
