@@ -1,4 +1,4 @@
-"""Short runs of an optimiser and its schedule."""
+"""Short runs that record an optimiser's learning rates, and that can be resumed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SMALL = ("data.batch_size=512", "trainer.max_epochs=4", "optimizer.lr=0.01", "bu
 
 
 WITHIN, AT_THE_END = (1, 2), (2, 0)
-"""Where runs go on: after five steps within the second epoch, and at its end."""
+"""Positions of checkpoints, in epochs and batches: after five steps, within the second epoch, and at its end."""
 
 
 class Watch(pl.callbacks.Checkpoint):
-    """Notes the rate of each step, and writes checkpoints: after a step within the second epoch, and at its end."""
+    """Records the rate of each step, and writes checkpoints after a step in the second epoch and at its end."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self.folder, self.step = folder, step
@@ -41,7 +41,7 @@ class Watch(pl.callbacks.Checkpoint):
 
 
 class Run:
-    """A run of twelve steps, or what a run that goes on from a checkpoint does of them."""
+    """A run of twelve steps, or of those after a checkpoint of another run."""
 
     def __init__(
         self,
@@ -49,14 +49,14 @@ class Run:
         *overrides: str,
         callbacks: tuple[pl.Callback, ...] = (),
         step: int = 5,
-        goes_on: Path | None = None,
+        resume_from: Path | None = None,
         at: tuple[int, int] = (0, 0),
     ) -> None:
         self.folder, self.watch = folder, Watch(folder, step)
         self.training = Training(folder, *SMALL, *overrides, callbacks=(*callbacks, self.watch, RandomStates()))
-        self.training.fit(goes_on / f"{at}.ckpt" if goes_on else None, at)
+        self.training.fit(resume_from / f"{at}.ckpt" if resume_from else None, at)
 
     def end(self) -> dict[str, Any]:
-        """Weights, and what the optimiser remembers of each."""
+        """Return the weights, and the optimiser's state of each."""
         (optimizer,) = self.training.trainer.optimizers
         return {"model": self.training.module.state_dict(), "optimizer": optimizer.state_dict()["state"]}

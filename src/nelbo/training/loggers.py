@@ -1,4 +1,4 @@
-"""Loggers of a run that may go on."""
+"""Loggers that continue their files when a run is resumed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["CSVLogger"]
 
 
 def log_names(chosen: Sequence[loggers.Logger], folder: Path, *, validated: bool) -> tuple[list[str], list[str]]:
-    """Names from a run's directory of the tables that it will write, and of the folders with TensorBoard's files.
+    """Return the CSV tables that a run will write, and the folders of its TensorBoard files, relative to its directory.
 
     Args:
         chosen: the loggers of the run.
-        folder: its directory.
+        folder: the run's directory.
         validated: whether there is a validation set, and so a history.
     """
     tables = [folder / HISTORY, folder / UNIT_HISTORY] if validated else []
@@ -36,10 +36,10 @@ def log_names(chosen: Sequence[loggers.Logger], folder: Path, *, validated: bool
 
 
 class CSVLogger(loggers.CSVLogger):
-    """Lightning's, but a run that goes on keeps its rows."""
+    """Lightning's CSV logger, which keeps the rows of its table when a run is resumed."""
 
     @property
     @rank_zero_experiment
     def experiment(self) -> compat.AppendingWriter:
-        """The writer."""
+        """The writer of the table."""
         return compat.appending_writer(self)
