@@ -114,7 +114,7 @@ CASES = {
     "trainer.check_val_every_n_epoch=null": "trainer.check_val_every_n_epoch=null: validates after a "
     "number of batches; set it, as in trainer.val_check_interval=1000",
     "trainer.val_check_interval=3 trainer.accumulate_grad_batches=2": "trainer.val_check_interval=3: validates after 3 "
-    "batches, within an update: gradients are summed over 2",
+    "batches, within an update of 2 batches; use a multiple of 2",
     "trainer.deterministic=maybe": "trainer.deterministic=maybe: must be true, false or warn",
     "budget.min_steps=-1": "budget.min_steps=-1: must be a whole number of at least 0",
     "+trainer.logger=true": "trainer.logger=true: cannot be set here; loggers have a config group: logger=none|",
@@ -123,10 +123,10 @@ CASES = {
     "~callbacks": "callbacks=null: must be a mapping; callbacks=none leaves it out",
     "~resume_changes": "resume_changes=: a run needs it",
     "~trainer.max_epochs": "trainer.max_epochs=: a run needs it",
-    "trainer.val_check_interval=100000": "trainer.val_check_interval=100000: an epoch has 5 batches: give fewer, or ",
-    "trainer.num_nodes=2": "trainer.num_nodes=2: nothing here starts processes on other machines: use ",
+    "trainer.val_check_interval=100000": "trainer.val_check_interval=100000: an epoch has 5 batches; ",
+    "trainer.num_nodes=2": "trainer.num_nodes=2: processes on other nodes are not started automatically; ",
     "trainer.val_check_interval=0": "trainer.val_check_interval=0: must be a number of batches",
-    "trainer.accelerator=tpu": "trainer.accelerator=tpu: there is none that torch can use here",
+    "trainer.accelerator=tpu": "trainer.accelerator=tpu: is not available on this machine",
     "+optimizer.foreach=true": "optimizer.foreach=true: cannot be combined with optimizer.fused; use one",
     "optimizer.betas=[0.9,1]": "optimizer.betas[1]=1: must be below 1",
     "optimizer.betas=0.9": "optimizer.betas=0.9: must be two numbers, such as [0.9,0.999]",
@@ -150,11 +150,11 @@ CASES = {
     "optimizer._target_=torch.optim.Muon": "optimizer._target_=torch.optim.Muon: takes matrices only",
     "scheduler=exponential": "scheduler.gamma: has no default; type scheduler.gamma=...",
     "+callbacks.bar={_target_:pytorch_lightning.callbacks.TQDMProgressBar}": "callbacks.bar._target_=TQDMProgressBar: "
-    "there is a progress bar already, and one is all there can be; callbacks.progress=null leaves it out",
+    "a run can have only one progress bar; callbacks.progress=null removes the other one",
     "+callbacks.stop={_target_:pytorch_lightning.callbacks.EarlyStopping,monitor:val_loss}": "callbacks.stop.monitor="
-    "val_loss: there is no such metric; choose from val/objective, val/active_units, val/kl, val/nelbo, ",
+    "val_loss: is not a logged metric; choose from val/objective, val/active_units, val/kl, val/nelbo, ",
     "data.validation_size=0 +callbacks.x={_target_:pytorch_lightning.callbacks.ModelCheckpoint,monitor:val/nelbo}": ""
-    "callbacks.x.monitor=val/nelbo: there is no such metric; without validation images there is none",
+    "callbacks.x.monitor=val/nelbo: is not a logged metric; without validation images none is logged",
     "scheduler._target_=nelbo.training.cosin": "scheduler._target_=nelbo.training.cosin: does not exist",
     "+objectiv.beta=3": "+objectiv.beta=3: nothing reads this key; did you mean objective.beta?",
     "objective.num_samples=1000000000": "objective.num_samples=1000000000: with data.batch_size=256",
@@ -227,7 +227,7 @@ def test_a_single_run_gives_the_same_error(train: Train, done: dict[str, Done], 
 def test_a_missing_gpu(train: Train) -> None:
     done = train("model=mlp_vae", "data=digits", "trainer=gpu", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(
-        "error: trainer.accelerator=gpu: there is none"
+        "error: trainer.accelerator=gpu: is not available"
     ), done.stderr
 
 

@@ -153,7 +153,7 @@ def test_epochs_that_a_budget_was_raised_to_are_in_the_log_the_config_and_the_re
     budget = ["budget.epochs=1", "budget.min_steps=13"]
     metrics, validated = ended(tmp_path, budget)
     assert (metrics["epochs"], metrics["steps"], metrics["ended_by"]) == (3, 18, "max_epochs")
-    assert "trains for 3 epochs (18 steps): on so few images" in (tmp_path / "train.log").read_text()
+    assert "training for 3 epochs (18 steps): with so few images" in (tmp_path / "train.log").read_text()
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["trainer"]["max_epochs"] == 3
     again = run(tmp_path, budget)
     assert again.returncode == 0 and "this run is complete" in again.stderr

@@ -52,7 +52,7 @@ class Run:
         overrides: added to `SMALL`.
         callbacks: called before the recorder of learning rates.
         step: the step after which the first checkpoint is written.
-        goes_on: directory of the run to resume from; None starts a new run.
+        resume_from: directory of the run to resume from; None starts a new run.
         at: the position of the checkpoint to resume from.
     """
 
@@ -62,12 +62,12 @@ class Run:
         *overrides: str,
         callbacks: tuple[pl.Callback, ...] = (),
         step: int = 5,
-        goes_on: Path | None = None,
+        resume_from: Path | None = None,
         at: tuple[int, int] = (0, 0),
     ) -> None:
         self.folder, self.watch = folder, Watch(folder, step)
         self.training = Training(folder, *SMALL, *overrides, callbacks=(*callbacks, self.watch, RandomStates()))
-        self.training.fit(goes_on / f"{at}.ckpt" if goes_on else None, at)
+        self.training.fit(resume_from / f"{at}.ckpt" if resume_from else None, at)
 
     def end(self) -> dict[str, Any]:
         """Return the final weights and the state of the optimiser."""

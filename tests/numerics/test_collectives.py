@@ -25,7 +25,7 @@ from nelbo.numerics.collectives import Shares
 from nelbo.objectives import DIP, BetaTC, Capacity, FreeBits, Objective
 from nelbo.trace import Latent, Trace
 from nelbo.training.callbacks.scalars import TrainingScalars
-from nelbo.training.module import by_examples
+from nelbo.training.module import weight_by_examples
 from tests.helpers.children import Child
 from tests.helpers.factors import LATENT_DIM, OBJECTIVES, images, make_vae, prepared
 from tests.helpers.forks import forked, python
@@ -100,7 +100,7 @@ def loss_of(case: str, rank: int, processes: int) -> tuple[VAE, Objective, Tenso
     trace = Trace(x, px, (Latent(q, FixedSamples(draws), z),))
     with mock.patch("nelbo.objectives.discriminator.torch.rand_like", lambda codes: keys):
         loss = objective(trace, math.inf).total
-    by_examples(loss, Shares.of(x)).backward()
+    weight_by_examples(loss, Shares.of(x)).backward()
     return model, objective, loss.detach()
 
 
