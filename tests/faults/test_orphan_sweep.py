@@ -1,4 +1,4 @@
-"""What killed processes leave half written is swept away by the next start, and said."""
+"""Incomplete files of killed processes are removed by the next start, which logs it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def test_orphan_sweep(tmp_path: Path) -> None:
     done = run(tmp_path / "run", EPOCHS)
     assert done.returncode == 0, done.stderr
     for swept in orphans:
-        assert f"removed {swept}, which a killed process left half written" in done.stderr
+        assert f"removed {swept}, which a killed process left incomplete" in done.stderr
     assert not list(tmp_path.rglob(f"{PARTIAL}*"))
     assert_same_run(tmp_path / "whole", tmp_path / "run")
