@@ -41,7 +41,7 @@ $(OLD_HYDRA)/.installed: pyproject.toml constraints.txt
 
 test-hydra-1.3: $(OLD_HYDRA)/.installed
 	OMP_NUM_THREADS=1 $(OLD_HYDRA)/bin/python -m pytest --quiet -m "not slow" -n 2 --dist loadfile \
-		tests/composing/test_configs.py tests/running/test_train.py tests/faults/test_bad_config.py tests/faults/test_sweep_failure.py \
+		tests/composing tests/running/test_train.py tests/faults/test_bad_config.py tests/faults/test_sweep_failure.py \
 		tests/sweeps/test_sweep.py
 
 lint: setup

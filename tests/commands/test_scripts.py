@@ -1,4 +1,4 @@
-"""The scripts, as a person runs them."""
+"""scripts/contrast.py, run on two trained models."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from PIL import Image
 from tests.helpers.downloads import needs
 from tests.helpers.forks import forked, python
 
-TWO = ("model.latent_dim=2", "data=mnist", "trainer=smoke", "callbacks=none", "logger=none")
+SHARED = ("model.latent_dim=2", "data=mnist", "trainer=smoke", "callbacks=none", "logger=none")
 
 
 @needs("mnist")
 def test_the_contrast_is_drawn_from_two_runs(tmp_path: Path) -> None:
     for model in ("conv_vae", "autoencoder"):
-        done = forked("train.py", f"model={model}", *TWO, f"hydra.run.dir={tmp_path / model}")
+        done = forked("train.py", f"model={model}", *SHARED, f"hydra.run.dir={tmp_path / model}")
         assert done.returncode == 0, done.stderr
     runs = [f"vae={tmp_path / 'conv_vae'}", f"autoencoder={tmp_path / 'autoencoder'}"]
     done = python("scripts/contrast.py", *runs, f"out={tmp_path / 'picture.png'}")

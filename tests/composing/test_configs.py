@@ -1,4 +1,4 @@
-"""Every option of every group composes, builds and knows all of its keys; a default lives once."""
+"""Every option of every group composes and builds, its keys are known to its class, and defaults are set once."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ CONF = ROOT / "conf"
 OPTIONS = sorted(
     (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.rglob("*.yaml") if path.parent != CONF
 )
-if importlib.util.find_spec("optuna") is None:  # without the sweep extra: its sampler's config is the plugin's
+if importlib.util.find_spec("optuna") is None:  # without the sweep extra, whose plugin has the config of the sampler
     OPTIONS = [option for option in OPTIONS if option not in (("hydra/sweeper", "optuna"), ("sweep", "optuna_elbo"))]
-FINISHED = {"metrics": "evaluate", "extractor": "evaluate", "picture": "draw"}
-"""Groups of the primary configs that read finished runs."""
+OTHER_COMMANDS = {"metrics": "evaluate", "extractor": "evaluate", "picture": "draw"}
+"""The groups of commands that read finished runs, with their primary configs."""
 
-READERS = [(group, option) for group, option in OPTIONS if group in FINISHED]
-OPTIONS = [(group, option) for group, option in OPTIONS if group not in FINISHED]
+OTHER_OPTIONS = [(group, option) for group, option in OPTIONS if group in OTHER_COMMANDS]
+OPTIONS = [(group, option) for group, option in OPTIONS if group not in OTHER_COMMANDS]
 MODELS = [option for group, option in OPTIONS if group == "model"]
 
 
@@ -52,16 +52,18 @@ def plain(*overrides: str) -> dict[str, Any]:
     return resolve(compose("config", overrides=list(overrides)))
 
 
-def reader(group: str, option: str) -> dict[str, Any]:
-    """A config of evaluate.py or draw.py with this option."""
+def other_config(group: str, option: str) -> dict[str, Any]:
+    """The config of evaluate.py or draw.py with an option."""
     chosen = f"{group}=[{option}]" if group == "metrics" else f"{group}={option}"
     overrides = ["run=somewhere", chosen, *(["extractor.weights=file"] if option == "inception" else [])]
-    found = OmegaConf.to_container(compose(FINISHED[group], overrides=overrides), resolve=True, throw_on_missing=True)
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
+    config = OmegaConf.to_container(
+        compose(OTHER_COMMANDS[group], overrides=overrides), resolve=True, throw_on_missing=True
+    )
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
 
 
-NEEDED = {
+REQUIRED = {
     ("data", "image_folder"): ["data.root=folder", "data.levels=256"],
     ("data", "arrays"): ["data.path=file.npy", "data.shape=[1,28,28]", "data.levels=256"],
     ("data", "huggingface"): ["data.name=set", "data.levels=256"],
@@ -69,15 +71,15 @@ NEEDED = {
     **{("posterior", posterior): ["prior=uniform"] for posterior in CODE_POSTERIORS},
     **{("prior", prior): ["posterior=categorical"] for prior in CODE_PRIORS},
 }
-"""What has no default, and what an option goes together with alone."""
+"""Overrides that an option requires: keys without a default, and other parts that it must be combined with."""
 
 
 def override(group: str, option: str) -> list[str]:
-    return [f"{group}={option}", *NEEDED.get((group, option), [])]
+    return [f"{group}={option}", *REQUIRED.get((group, option), [])]
 
 
 def targets(spec: object, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every mapping with a `_target_`, and where it stands."""
+    """Yield every mapping with a `_target_` and its path."""
     children = spec.items() if isinstance(spec, dict) else enumerate(spec) if isinstance(spec, list) else ()
     if isinstance(spec, dict) and "_target_" in spec:
         yield path, spec
@@ -93,23 +95,25 @@ def test_every_option_composes_and_builds(group: str, option: str) -> None:
     assert isinstance(build(config["trainer"], "trainer"), Factory)
 
 
-@pytest.mark.parametrize(("group", "option"), [option for option in READERS if option != ("extractor", "inception")])
+@pytest.mark.parametrize(
+    ("group", "option"), [option for option in OTHER_OPTIONS if option != ("extractor", "inception")]
+)
 def test_every_measure_and_picture_composes_and_builds(group: str, option: str) -> None:
-    config = reader(group, option)
+    config = other_config(group, option)
     built = build(config[group], group, ("nelbo.evaluation.", "nelbo.pictures."))
     assert isinstance(built[option] if group == "metrics" else built, Measure | JointMeasure | Extractor | Picture)
 
 
 def test_the_help_of_evaluate_names_every_metric() -> None:
-    told = (CONF / "evaluate.yaml").read_text()
-    for group, option in READERS:
-        assert group == "picture" or f"  {option} " in told, option
+    text = (CONF / "evaluate.yaml").read_text()
+    for group, option in OTHER_OPTIONS:
+        assert group == "picture" or f"  {option} " in text, option
 
 
-@pytest.mark.parametrize(("group", "option"), [*OPTIONS, *READERS])
-def test_defaults_live_once(group: str, option: str) -> None:
-    """A knob shown in YAML has no default in Python, except where the class is another library's."""
-    config = reader(group, option) if group in FINISHED else plain(*override(group, option))
+@pytest.mark.parametrize(("group", "option"), [*OPTIONS, *OTHER_OPTIONS])
+def test_defaults_are_set_once(group: str, option: str) -> None:
+    """A key in YAML has no default in Python, except in classes of other libraries."""
+    config = other_config(group, option) if group in OTHER_COMMANDS else plain(*override(group, option))
     for path, spec in targets(config):
         module, _, name = spec["_target_"].rpartition(".")
         if not module.startswith("nelbo"):
@@ -117,10 +121,10 @@ def test_defaults_live_once(group: str, option: str) -> None:
         target = getattr(importlib.import_module(module), name)
         if inspect.isclass(target):
             maker = next(base for base in target.__mro__ if "__init__" in vars(base))
-            if not maker.__module__.startswith("nelbo"):  # it takes what another library's class takes
+            if not maker.__module__.startswith("nelbo"):  # an inherited constructor of another library
                 continue
         parameters = dict(inspect.signature(target).parameters)
-        if name == "ImageData":  # what its source takes may stand beside it
+        if name == "ImageData":  # options of its source may be set beside it
             source = getattr(importlib.import_module("nelbo.data"), spec["source"]["_target_"].rpartition(".")[2])
             parameters = dict(inspect.signature(source).parameters) | parameters
         for key in spec.keys() - {"_target_", "_partial_"}:
@@ -139,7 +143,7 @@ def test_every_model_fits_every_data_set(model: str, data: str) -> None:
     assert objective(trace, 0).total.isfinite()
 
 
-def test_data_bring_their_likelihood_and_the_command_line_wins() -> None:
+def test_data_choose_their_likelihood_and_the_command_line_wins() -> None:
     def likelihood(*overrides: str) -> str:
         return str(plain(*overrides)["model"]["likelihood"]["_target_"]).rpartition(".")[2]
 
@@ -151,7 +155,7 @@ def test_data_bring_their_likelihood_and_the_command_line_wins() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_models_bring_their_budget_and_smoke_and_the_command_line_win(model: str) -> None:
+def test_models_choose_their_budget_and_smoke_and_the_command_line_win(model: str) -> None:
     config = plain(f"model={model}")
     assert config["trainer"]["max_epochs"] is None and config["budget"]["epochs"] > 1
     assert config["optimizer"]["lr"] == config["budget"]["lr"]
@@ -162,7 +166,7 @@ def test_models_bring_their_budget_and_smoke_and_the_command_line_win(model: str
     assert (typed["trainer"]["max_epochs"], typed["optimizer"]["lr"], typed["data"]["batch_size"]) == (3, 0.1, 7)
 
 
-def test_natural_images_bring_their_latents_and_the_command_line_wins() -> None:
+def test_natural_images_choose_the_number_of_latents_and_the_command_line_wins() -> None:
     assert plain("data=mnist")["model"]["latent_dim"] == 8
     assert plain("data=cifar10")["model"]["latent_dim"] == plain("data=cifar100")["model"]["latent_dim"] == 512
     assert plain("data=cifar10", "model.latent_dim=3")["model"]["latent_dim"] == 3
@@ -183,7 +187,7 @@ def test_levels_follow_the_data() -> None:
         assert config["model"]["likelihood"]["levels"] == levels
 
 
-def test_the_keys_that_people_type_exist() -> None:
+def test_the_commonly_typed_keys_exist() -> None:
     config = plain()
     for key in TYPED_KEYS:
         parent, _, name = key.rpartition(".")
@@ -191,6 +195,6 @@ def test_the_keys_that_people_type_exist() -> None:
 
 
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "sweep"])
-def test_a_sweep_sets_nothing_but_what_is_swept(option: str) -> None:
-    """So that a cell's own overrides make it again without the sweep."""
+def test_a_sweep_sets_only_the_swept_values(option: str) -> None:
+    """So the overrides of a cell compose the same config without the sweep."""
     assert plain(f"sweep={option}") == plain()

@@ -74,6 +74,8 @@ def test_a_range_is_that_of_the_class(target: str) -> None:
         for bad in BAD:
             if bad == 2**33 and key not in ("seed", "order_seed"):  # would be built
                 continue
+            if key == "levels" and bad is None:  # the images say it, once they are read
+                continue
             of_class = message(make, key, bad, arguments)
             try:
                 check_ranges({"_target_": target, key: bad})

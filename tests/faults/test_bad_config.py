@@ -69,7 +69,7 @@ CASES = {
     "objective.beta={linear:{step:5}}": "objective.beta.linear.step=5: is not an option of linear, which has: steps, "
     "start, end",
     "experiment=warm_up data=digits objective.beta={cosine:{steps:9}}": "objective.beta={cosine:{steps:9}}: is merged "
-    "into what stands there, which has no cosine; to replace it: '~objective.beta' "
+    "into the current mapping, which has no cosine; to replace it: '~objective.beta' "
     "'+objective.beta={cosine:{steps:9}}'",
     "model=autoencoder objective.beta=4": "objective.beta=4: there is no such key; objective.beta is a key of "
     "objective=beta_tc, objective=dip, objective=elbo",
@@ -101,7 +101,7 @@ CASES = {
     "+trainer.max_epoch=3": "trainer.max_epoch=3: is not an option of Trainer",
     "trainer.fast_dev_run=true": "trainer.fast_dev_run=true: cannot be used, because it writes no checkpoint to test; ",
     "+trainer.barebones=true": "trainer.barebones=true: cannot be used, because it writes no checkpoints or metrics",
-    "+trainer.accumulate_grad_batches=2": "+trainer.accumulate_grad_batches=2: trainer.accumulate_grad_batches is",
+    "+trainer.accumulate_grad_batches=2": "+trainer.accumulate_grad_batches=2: trainer.accumulate_grad_batches exists",
     "trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches=0: must be a whole number of at least 1",
     "trainer.max_time=12h": "trainer.max_time=12h: must be 'DD:HH:MM:SS', or a mapping of days, hours,",
     "trainer.max_time={hours:-1}": "trainer.max_time={hours:-1}: must be 'DD:HH:MM:SS'",

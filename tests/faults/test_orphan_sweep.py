@@ -1,4 +1,4 @@
-"""The temporary files of killed processes are removed at the next start, with a log line."""
+"""Incomplete files of killed processes are removed by the next start, which logs it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_orphan_sweep(tmp_path: Path) -> None:
         file.write_bytes(events.read_bytes())
     done = run(tmp_path / "run", EPOCHS)
     assert done.returncode == 0, done.stderr
-    for removed in orphans:
-        assert f"removed {removed}, which a killed process left half written" in done.stderr
+    for swept in orphans:
+        assert f"removed {swept}, which a killed process left incomplete" in done.stderr
     assert not list(tmp_path.rglob(f"{PARTIAL}*"))
     assert_same_run(tmp_path / "whole", tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Which numbers of two runs stand side by side, and which are subtracted."""
+"""Which values of several runs are compared, and which are subtracted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def results(folder: Path, nelbo: list[float], **more: float) -> Results:
 
 
 def test_means_of_different_images_are_not_subtracted(tmp_path: Path) -> None:
-    """As many numbers must be there for each run; the values themselves are shown all the same."""
+    """The means are shown, but have no difference."""
     three = results(tmp_path / "three", [1.0, 2.0, 3.0])
     two = results(tmp_path / "two", [1.0, 3.0])
     other = results(tmp_path / "other", [2.0, 2.0, 5.0])
@@ -31,7 +31,7 @@ def test_means_of_different_images_are_not_subtracted(tmp_path: Path) -> None:
     assert [cell.difference for cell in row if cell] == [None, None, 1.0]
 
 
-def test_details_of_a_measure_are_no_rows(tmp_path: Path) -> None:
+def test_details_of_a_measure_have_no_rows(tmp_path: Path) -> None:
     details = {"nll_at_10": 4.0, "nll_se": 0.1, "nll_images": 3, "nll_gain": 0.2}
     pair = {name: results(tmp_path / name, [1.0, 2.0, 3.0], **details, ess=7.0) for name in ("a", "b")}
     assert list(compare(pair).rows) == ["test/nll", "test/ess"]

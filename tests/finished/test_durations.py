@@ -1,4 +1,4 @@
-"""`limit=` caps every measure, and each says beforehand how long it will take."""
+"""`limit=` caps every measure, and each long task is announced with an estimate of its duration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT = 60
 
 
 class Watched(TensorSplit):
-    """A split that notes which of its images were taken."""
+    """A split that records which of its images were taken."""
 
     def __init__(self, split: TensorSplit) -> None:
         super().__init__(split.images, split.labels, split.factors)
@@ -33,13 +33,13 @@ def test_the_global_limit_caps_every_measure(name: str) -> None:
     subject = make_digits()
     watched = Watched(subject.splits["test"])  # type: ignore[arg-type]
     measure = make_measures(f"limit={LIMIT}")[name]
-    # As validation too, for what looks at images that were held out.
+    # `images` is also the validation split, for measures that use held-out images.
     findings = run_measure(measure, replace(subject, splits={**subject.splits, "test": watched, "val": subject.images}))
     assert distinct(watched.positions) == LIMIT  # type: ignore[attr-defined]
     assert name != "ais" or findings.values["ais_simulated_images"] == LIMIT
 
 
-def test_what_is_slow_by_itself_keeps_a_limit_of_its_own_and_what_is_typed_wins() -> None:
+def test_slow_measures_have_limits_of_their_own_and_typed_limits_win() -> None:
     def limits(*overrides: str) -> dict[str, int | None]:
         made = make_measures(*overrides)
         return {name: made[name].limit for name in ("nll", "ais", "gaps", "silhouette", "udr")}  # type: ignore[union-attr]
@@ -51,8 +51,8 @@ def test_what_is_slow_by_itself_keeps_a_limit_of_its_own_and_what_is_typed_wins(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_measure_says_beforehand_how_long_it_will_take(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look at the clock is a minute after the one before; of what is tried, any time counts."""
+def test_every_measure_announces_its_duration(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that advances by a minute each time it is read, and no least duration."""
     monkeypatch.setattr("nelbo.finished.durations.LEAST", 0.0)
     lines: list[str] = []
     minutes = iter(range(10**6))
@@ -62,7 +62,7 @@ def test_every_measure_says_beforehand_how_long_it_will_take(name: str, monkeypa
     assert lines and all(line.startswith("takes      ") and ": about " in line for line in lines)
 
 
-def test_what_is_slow_after_the_last_image_is_tried_with_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_after_the_last_image_is_estimated_from_a_trial_with_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("representation", "sample_quality"):
         monkeypatch.setattr(f"nelbo.evaluation.{module}.TRIAL", 20)
     monkeypatch.setattr("nelbo.evaluation.sample_quality.FEW_FEATURES", 8)
@@ -79,24 +79,24 @@ def test_what_is_slow_after_the_last_image_is_tried_with_a_part_of_it(monkeypatc
     }
     for name, announced in expected.items():
         tasks.clear()
-        asked = run_measure(measures[name], make_digits(model, expect=lambda task, seconds: tasks.append(task)))
+        findings = run_measure(measures[name], make_digits(model, expect=lambda task, seconds: tasks.append(task)))
         assert tasks == announced
-        assert asked.values == run_measure(measures[name], make_digits(model)).values  # and that changes no number
+        assert findings.values == run_measure(measures[name], make_digits(model)).values  # a trial changes no value
 
 
-def test_a_trial_is_scaled_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_duration_of_a_trial_is_scaled_to_the_whole_task(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([5.0, 7.5])
     monkeypatch.setattr("nelbo.evaluation.measure.time.perf_counter", lambda: next(now))
-    told: list[tuple[str, float]] = []
-    subject: Subject = make_digits(expect=lambda task, seconds: told.append((task, seconds)))
-    subject.estimate_duration("all", 16, lambda: None)
-    subject.estimate_duration("no more than the trial", 1, lambda: pytest.fail("was tried"))
-    replace(subject, expect=None).estimate_duration("nobody asks", 16, lambda: pytest.fail("was tried"))
-    assert told == [("all", 40.0)]
+    announced: list[tuple[str, float]] = []
+    subject: Subject = make_digits(expect=lambda task, seconds: announced.append((task, seconds)))
+    subject.estimate_duration("whole task", 16, lambda: None)
+    subject.estimate_duration("not longer than the trial", 1, lambda: pytest.fail("was tried"))
+    replace(subject, expect=None).estimate_duration("estimates are off", 16, lambda: pytest.fail("was tried"))
+    assert announced == [("whole task", 40.0)]
 
 
-def test_durations_are_those_of_the_second_batch() -> None:
-    """The first may wait for what is done once."""
+def test_the_estimate_uses_the_second_batch() -> None:
+    """The first batch may include one-off work."""
     lines: list[str] = []
     now = [0.0]
     durations = Durations(lines.append, lambda: now[0])
@@ -112,14 +112,14 @@ def test_durations_are_those_of_the_second_batch() -> None:
     assert lines == ["takes      codes: about 3 min"]  # 99 batches of 2 seconds
     watch(500, "codes", 101, 101)
     assert len(lines) == 1
-    watch(30, "codes", 1, 3)  # of the next run
-    assert lines[1:] == ["takes      codes: about 60 s"]  # one batch takes longer than what is announced
+    watch(30, "codes", 1, 3)  # the same task of the next run
+    assert lines[1:] == ["takes      codes: about 60 s"]  # the first batch alone takes longer than `LEAST`
     watch(60, "codes", 3, 3)
     watch(LEAST / 3, "quick", 1, 3)
     watch(LEAST / 3, "quick", 2, 3)
     watch(LEAST / 3, "quick", 3, 3)
     assert len(lines) == 2
-    now[0] += 1000  # another measure begins: its tasks do not pay for what was before
+    now[0] += 1000  # time before the next measure does not count for its tasks
     durations.begin()
     watch(6, "pair", 1, 2)
     assert len(lines) == 2
@@ -131,8 +131,7 @@ def test_durations_in_words() -> None:
     assert [in_words(seconds) for seconds in (12.3, 89, 91, 3600, 9000)] == ["12 s", "89 s", "2 min", "60 min", "2.5 h"]
 
 
-def test_the_clock_is_the_only_thing_that_measures_depend_on() -> None:
-    """Announcing draws nothing: random states are those of the tasks."""
+def test_announcing_a_duration_draws_no_random_numbers() -> None:
     subject = make_digits()
     state = torch.get_rng_state()
     run_measure(make_measures("limit=20")["kid"], replace(subject, expect=lambda task, seconds: None))

@@ -1,4 +1,4 @@
-"""scripts/evaluate.py on real runs: what it writes, what it keeps, what it refuses."""
+"""scripts/evaluate.py on real runs: the results that it writes, keeps and compares."""
 
 from __future__ import annotations
 
@@ -20,58 +20,30 @@ from nelbo.evaluation import ActiveUnits
 from nelbo.finished.compare import compare
 from nelbo.finished.evaluate import evaluate
 from nelbo.finished.evaluation_file import Results
-from nelbo.finished.run import FinishedRun
+from tests.helpers.evaluations import SCRIPT, copy_run, facts_of, train_smoke
 from tests.helpers.forks import ROOT, Done, python, train_all
 
-SCRIPT = "scripts/evaluate.py"
 UNEVEN = ["num_samples=30", "batch_size=13", "metrics=[nll,elbo,active_units]"]
 DEFAULT = {"nll", "elbo", "active_units"}
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, smoke_run: Path) -> Path:
-    """Copies of the smoke run: `a`, `b,beta=2` under a cell's name, and a checkpoint alone; a run on binary pixels."""
+    """Copies of the smoke run, one of them named like a cell; a checkpoint alone; a run with binary pixels."""
     home = tmp_path_factory.mktemp("evaluate")
-    for (
-        name
-    ) in "a b,beta=2 torn interrupted damaged other csv config npz one sweep/0-beta=2 kept kept_before shut".split():
-        shutil.copytree(smoke_run, home / name)
-    (home / "sweep" / "multirun.yaml").write_text("{}\n")  # what else stands in a sweep's directory
-    (home / "text.txt").write_text("hello")
-    (home / "csv" / "kl_per_unit.csv").write_text("epoch,unit_0\n1,0.5\n")
-    (home / "config" / "config.yaml").write_text("a: [")
-    (home / "npz" / "evaluation.json").write_text(json.dumps(facts_of(home / "npz")))
-    (home / "npz" / "evaluation.npz").write_bytes(b"PK")
-    (home / "shut" / ".evaluation.lock").mkdir()  # as good as a directory that cannot be written to, for root too
+    copy_run(smoke_run, home, "a b,beta=2 interrupted other one sweep/0-beta=2 kept kept_before shut".split())
+    (home / "sweep" / "multirun.yaml").write_text("{}\n")  # another file in the directory of a sweep
+    (home / "shut" / ".evaluation.lock").mkdir()  # acts like a read-only directory, for root too
     (home / "alone").mkdir()
-    (home / "logs").mkdir()
     shutil.copy(smoke_run / "checkpoints" / "last.ckpt", home / "alone" / "model.ckpt")
-    file = home / "torn" / "checkpoints" / "best.ckpt"
-    file.write_bytes(file.read_bytes()[:2000])
-    (home / "damaged" / "evaluation.json").write_text("{")
-    runs = {
-        "binary": ["model=mlp_vae", "data=digits", "data.protocol=threshold", "likelihood=bernoulli", "trainer=smoke"],
-        "plain": ["model=autoencoder", "data=digits", "trainer=smoke"],
-        "changed": ["model=mlp_vae", "data=arrays", f"data.path={home / 'x.npy'}", "trainer=smoke"],
-    }
-    images = np.random.default_rng(0).integers(0, 256, (40, 6, 6), dtype=np.uint8)
-    np.save(home / "x.npy", images)
-    done = train_all({name: [*run, f"hydra.run.dir={home / name}"] for name, run in runs.items()}, home / "logs")
-    assert all(run.returncode == 0 for run in done.values()), done
-    np.save(home / "x.npy", images[::-1])
+    binary = ["model=mlp_vae", "data=digits", "data.protocol=threshold", "likelihood=bernoulli"]
+    train_smoke(home, {"binary": binary, "plain": ["model=autoencoder", "data=digits"]})
     return home
-
-
-def facts_of(run: Path) -> dict[str, object]:
-    """The identity of an evaluation of a run's test images."""
-    finished = FinishedRun.open(run)
-    facts = {key: finished.provenance[key] for key in ("data_sha256", "protocol")}
-    return {**facts, "checkpoint_sha256": finished.sha256, "split": "test", "evaluation_seed": 0}
 
 
 @pytest.fixture(scope="module")
 def done(home: Path) -> dict[str, Done]:
-    """All calls, one after another, in forks of one process."""
+    """The ends of all evaluations, which run one after another in forks of one process."""
     few = ["num_samples=20", "limit=50"]
     calls = {
         "whole": [f"run={home / 'a'}", "num_samples=20", "batch_size=64"],
@@ -80,7 +52,7 @@ def done(home: Path) -> dict[str, Done]:
         "pair": [f"run=[{home / 'a'},{home / 'b,beta=2'}]", *few, f"out={home / 'pair.json'}"],
         "pattern": [f"run={home}/sweep/*", *few, "metrics=[active_units]"],
         "single": [f"run={home / 'sweep' / '0-beta=2'}", "num_samples=2", "limit=1", "metrics=[nll,elbo]"],
-        "strangers": [f"run=[{home / 'a'},{home / 'binary'}]", *few, f"out={home / 'strangers.json'}"],
+        "different": [f"run=[{home / 'a'},{home / 'binary'}]", *few, f"out={home / 'different.json'}"],
         "plain": [f"run={home / 'plain'}", *few],
         "other_seed": [f"run={home / 'other'}", *few, "metrics=[nll]", "seed=1"],
         "other_seed_again": [f"run={home / 'other'}", *few, "metrics=[nll]", "seed=2"],
@@ -88,119 +60,54 @@ def done(home: Path) -> dict[str, Done]:
         "elsewhere": [f"run={home / 'kept'}", *few, "metrics=[elbo,collapse]", f"out={home / 'new' / 'results'}"],
         "apart": [f"run=[{home / 'kept'},{home / 'shut'}]", *few, "metrics=[elbo]", f"out={home / 'both'}"],
         "val": [f"run={home / 'other'}", *few, "metrics=[elbo]", "split=val"],
-        **{name: arguments for name, (arguments, _) in refused(home).items()},
     }
     return train_all(calls, home, SCRIPT)
-
-
-def refused(home: Path) -> dict[str, tuple[list[str], str]]:
-    """Arguments, and the line that answers them."""
-    run = f"run={home / 'a'}"
-    return {
-        "nothing": ([], "run: has no default; type run=..."),
-        "nowhere": (
-            [f"run={home}/x=1,y"],
-            f"run={home}/x=1,y: no such checkpoint; give a run directory or a .ckpt file",
-        ),
-        "torn": ([f"run={home / 'torn'}"], "not a readable checkpoint"),
-        "text": ([f"run={home / 'text.txt'}"], "text.txt: not a readable checkpoint"),
-        "yaml": ([f"run={home / 'a' / 'config.yaml'}"], "config.yaml: not a readable checkpoint"),
-        "csv": ([f"run={home / 'csv'}", "metrics=[elbo]"], "kl_per_unit.csv: has not 2 units in each row"),
-        "config": ([f"run={home / 'config'}", "metrics=[elbo]"], "config.yaml: cannot be read"),
-        "npz": ([f"run={home / 'npz'}", "metrics=[elbo]"], "evaluation.npz: cannot be read"),
-        "out": (
-            [f"run=[{home / 'a'},{home / 'other'}]", "out=/nowhere/x.json"],
-            "/nowhere/x.json: cannot be written",
-        ),
-        "out_folder": ([run, f"out={home / 'text.txt'}"], "text.txt: cannot be written: File exists"),
-        "shut": (
-            [f"run={home / 'shut'}", "metrics=[elbo]"],
-            "shut/.evaluation.lock'); out=DIRECTORY takes the results instead",
-        ),
-        "out_number": ([f"run=[{home / 'a'},{home / 'other'}]", "out=5"], "out=5: must be a path"),
-        "out_alone": (
-            [run, "out=x.json"],
-            "out=x.json: is for the comparison of several runs: run=[a,b]; results of one go into a directory: out=DIR",
-        ),
-        "list_without_brackets": (
-            [f"run={home / 'a'},{home / 'a'}"],
-            f"several values are a list: 'run=[{home / 'a'},{home / 'a'}]'",
-        ),
-        "changed": ([f"run={home / 'changed'}"], "is not the data that it was trained on: data_sha256 was"),
-        "damaged": ([f"run={home / 'damaged'}", "metrics=[elbo]"], "evaluation.json: cannot be read"),
-        "unknown": (
-            [run, "metrics=[fidd]"],
-            "metrics=[fidd]: there is no such option; did you mean fid? choose from active_units",
-        ),
-        "empty": ([run, "metrics=[]"], "metrics=[]: asks for nothing"),
-        "typo": ([run, "num_sample=3"], "did you mean num_samples? python scripts/evaluate.py --cfg job lists them"),
-        "zero": ([run, "num_samples=0"], "error: num_samples=0: must be a whole number of at least 1"),
-        "word": ([run, "limit=all"], "error: limit=all: must be a whole number of at least 1"),
-        "split": ([run, "split=tset"], "split=tset: must be one of test, val, train"),
-        "device": ([run, "device=tpu"], "device=tpu: must be auto, or as torch names it"),
-        "seed": ([run, "seed=-1"], "seed=-1: must be a whole number of at least 0"),
-        "list": (["run=[]"], "run=[]: must be a run's directory or checkpoint, or a list"),
-        "sweep": (["-m", run, "num_samples=1,2"], "-m: is for training; several runs are a list: run=[a,b]"),
-        "target": (
-            [run, "metrics.nll._target_=nelbo.evaluation.importance"],
-            "metrics.nll.limit=null: is not an option of importance",
-        ),
-        "hostile": ([run, "metrics.nll._target_=os.system"], "is not among the packages whose objects a config may"),
-        "code": ([f"run={home / 'plain'}", "metrics=[nll]"], "nothing was measured: nll: posterior=deterministic has"),
-    }
-
-
-@pytest.mark.parametrize("name", refused(Path()))
-def test_bad_input_is_one_line(done: dict[str, Done], home: Path, name: str) -> None:
-    lines = done[name].stderr.strip().splitlines()
-    assert done[name].returncode == 2 and len(lines) == 1, done[name].stderr
-    assert lines[0].startswith("error: ") and refused(home)[name][1] in lines[0]
 
 
 def read(home: Path, run: str) -> dict[str, object]:
     return json.loads((home / run / "evaluation.json").read_text())
 
 
-def test_the_default_measures_everything_that_papers_quote(done: dict[str, Done], home: Path) -> None:
+def test_the_default_measures_report_what_papers_quote(done: dict[str, Done], home: Path) -> None:
     assert done["whole"].returncode == 0, done["whole"].stderr
-    for told in ("nll", "rate", "distortion", "active_units", "ess", "written", "± "):
-        assert told in done["whole"].stdout
+    for text in ("nll", "rate", "distortion", "active_units", "ess", "written", "± "):
+        assert text in done["whole"].stdout
 
 
-def test_results_are_flat_and_say_what_they_are_of(done: dict[str, Done], home: Path) -> None:
-    found = read(home, "alone")
-    assert found["protocol"] == "raw" and found["data"] == "digits" and found["split"] == "test"
-    assert found["checkpoint"] == "model.ckpt" and len(str(found["checkpoint_sha256"])) == 64
-    assert found["test/nll_samples"] == 20 and found["test/nll_images"] == 50 and found["evaluation_seed"] == 0
-    assert isinstance(found["test/nll"], float) and math.isfinite(found["test/nll"])
+def test_results_are_flat_and_have_the_facts_they_belong_to(done: dict[str, Done], home: Path) -> None:
+    results = read(home, "alone")
+    assert results["protocol"] == "raw" and results["data"] == "digits" and results["split"] == "test"
+    assert results["checkpoint"] == "model.ckpt" and len(str(results["checkpoint_sha256"])) == 64
+    assert results["test/nll_samples"] == 20 and results["test/nll_images"] == 50 and results["evaluation_seed"] == 0
+    assert isinstance(results["test/nll"], float) and math.isfinite(results["test/nll"])
     arrays = np.load(home / "alone" / "evaluation.npz")
     assert arrays["test/nll"].shape == (50,) and arrays["test/log_weights"].shape == (50, 20)
-    assert math.isclose(arrays["test/nll"].mean(), found["test/nll"], rel_tol=1e-6)
+    assert math.isclose(arrays["test/nll"].mean(), results["test/nll"], rel_tol=1e-6)
     assert not (home / "alone" / "tensorboard").exists()
 
 
 def test_a_later_call_replaces_its_own_values_and_keeps_the_others(done: dict[str, Done], home: Path) -> None:
     assert done["more"].returncode == done["pair"].returncode == 0, done["more"].stderr
-    found = read(home, "a")
-    assert set(found["measures"]) == DEFAULT  # type: ignore[call-overload]
-    assert found["test/nll_images"] == 50  # the last call of three
+    results = read(home, "a")
+    assert set(results["measures"]) == DEFAULT  # type: ignore[call-overload]
+    assert results["test/nll_images"] == 50  # from the last of three calls
     assert done["whole"].stdout.count("297") and "10" in done["pair"].stdout
 
 
 def test_another_seed_or_split_sets_the_earlier_file_aside(done: dict[str, Done], home: Path) -> None:
     seeds = [json.loads((home / "other" / f"evaluation-{n}.json").read_text())["evaluation_seed"] for n in (1, 2)]
     assert seeds == [1, 2]
-    now = read(home, "other")
-    assert now["split"] == "val" and "val/nelbo" in now and "test/nll" not in now
+    current = read(home, "other")
+    assert current["split"] == "val" and "val/nelbo" in current and "test/nll" not in current
     assert sorted(np.load(home / "other" / "evaluation-1.npz").files) == ["test/ess", "test/nll"]
 
 
-def test_the_same_call_gives_the_same_numbers(done: dict[str, Done], home: Path) -> None:
-    """`a` and `b` hold the same checkpoint."""
+def test_the_same_checkpoint_gets_the_same_values(done: dict[str, Done], home: Path) -> None:
+    """The runs `a` and `b` have the same checkpoint."""
     compared = json.loads((home / "pair.json").read_text())
     assert compared["runs"] == ["a", "b,beta=2"] and not compared["notes"]
-    ours, theirs = (compared["values"]["test/nll"][run] for run in compared["runs"])
-    assert ours["value"] == theirs["value"] and theirs["difference"] == theirs["difference_error"] == 0
+    first, second = (compared["values"]["test/nll"][run] for run in compared["runs"])
+    assert first["value"] == second["value"] and second["difference"] == second["difference_error"] == 0
 
 
 def test_paired_differences_are_of_the_same_images(done: dict[str, Done], home: Path) -> None:
@@ -223,14 +130,14 @@ def test_paired_differences_are_of_the_same_images(done: dict[str, Done], home: 
 
 
 def test_different_protocols_are_named_and_not_subtracted(done: dict[str, Done], home: Path) -> None:
-    assert done["strangers"].returncode == 0, done["strangers"].stderr
-    compared = json.loads((home / "strangers.json").read_text())
+    assert done["different"].returncode == 0, done["different"].stderr
+    compared = json.loads((home / "different.json").read_text())
     assert compared["values"]["test/nelbo"]["binary"]["difference"] is None
     assert "different protocol" in compared["notes"][0] and "threshold" in compared["notes"][0]
-    assert "different protocol" in done["strangers"].stdout
+    assert "different protocol" in done["different"].stdout
 
 
-def test_a_pattern_finds_cells(done: dict[str, Done], home: Path) -> None:
+def test_a_pattern_matches_the_cells_of_a_sweep(done: dict[str, Done], home: Path) -> None:
     assert done["pattern"].returncode == 0, done["pattern"].stderr
     assert "active_units" in done["pattern"].stdout
 
@@ -242,21 +149,21 @@ def test_one_image_has_no_standard_error_and_the_file_is_json(done: dict[str, Do
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    found = json.loads(file.read_text(), parse_constant=refuse)
-    assert "test/nll" in found and "test/nll_se" not in found and "nan" not in done["single"].stdout
+    results = json.loads(file.read_text(), parse_constant=refuse)
+    assert "test/nll" in results and "test/nll_se" not in results and "nan" not in done["single"].stdout
 
 
-def test_what_has_no_meaning_is_left_out_and_said(done: dict[str, Done], home: Path) -> None:
+def test_a_measure_without_meaning_is_left_out_with_a_message(done: dict[str, Done], home: Path) -> None:
     assert done["plain"].returncode == 0, done["plain"].stderr
     assert "left out   nll: posterior=deterministic has no log q(z|x)" in done["plain"].stdout
     assert {"test/distortion", "test/active_units"} < read(home, "plain").keys()
     assert "test/nelbo" not in read(home, "plain")
 
 
-def test_tensorboard_shows_it_below_evaluation_and_leaves_the_runs_own_metrics_alone(
+def test_tensorboard_has_the_results_below_evaluation_and_the_runs_own_metrics_unchanged(
     done: dict[str, Done], home: Path
 ) -> None:
-    """The hparams tab takes the last `test/nelbo`; four evaluations of other images and samples have been written."""
+    """The hparams tab shows the last `test/nelbo`; four evaluations with other images and samples are written."""
     events = EventAccumulator(str(home / "a" / "tensorboard"))
     events.Reload()
     (first, *_) = events.Scalars("evaluation/test/nll")
@@ -270,7 +177,7 @@ def test_tensorboard_shows_it_below_evaluation_and_leaves_the_runs_own_metrics_a
     assert not {tag for tag in tags if tag.endswith(("_samples", "_images"))}
 
 
-def test_a_run_that_is_read_only_is_evaluated_into_another_directory(done: dict[str, Done], home: Path) -> None:
+def test_a_read_only_run_is_evaluated_into_another_directory(done: dict[str, Done], home: Path) -> None:
     assert done["elsewhere"].returncode == 0, done["elsewhere"].stderr
     results = home / "new" / "results"
     assert {"test/nelbo", "test/collapse_active_units"} < read(home, "new/results").keys()
@@ -287,8 +194,8 @@ def test_a_run_that_is_read_only_is_evaluated_into_another_directory(done: dict[
     assert content(home / "kept") == content(home / "kept_before")
 
 
-def test_two_processes_say_what_one_says(done: dict[str, Done], home: Path, smoke_run: Path) -> None:
-    """With a batch size that does not divide the 297 images, and the exchange through gloo."""
+def test_two_processes_give_the_results_of_one(done: dict[str, Done], home: Path, smoke_run: Path) -> None:
+    """With a batch size that does not divide the number of images, 297."""
     shutil.copytree(smoke_run, home / "two")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", SCRIPT]
     shared = python(*torchrun, f"run={home / 'two'}", *UNEVEN)
@@ -299,7 +206,7 @@ def test_two_processes_say_what_one_says(done: dict[str, Done], home: Path, smok
     assert shared.stdout.count("written") == 1
 
 
-def test_memory_does_not_grow_with_the_samples(smoke_run: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_samples(smoke_run: Path) -> None:
     code = (
         "import resource, torch, nelbo\n"
         "from nelbo.evaluation import importance\n"
@@ -312,10 +219,10 @@ def test_memory_does_not_grow_with_the_samples(smoke_run: Path) -> None:
     done = python("-c", code)
     assert done.returncode == 0, done.stderr
     few, many = map(float, done.stdout.split())
-    assert many - few < 20  # 100 x 4,800 x 64 more pixels are 117 MiB
+    assert many - few < 20  # MiB; 100 x 4,800 x 64 more pixels would take 117
 
 
-def test_interrupted_evaluations_keep_what_they_measured(
+def test_interrupted_evaluations_keep_their_results(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(self: ActiveUnits, subject: object) -> None:

@@ -1,4 +1,4 @@
-"""Data that were moved after training: said to evaluate.py, draw.py and replay.py, and compared with what they were."""
+"""Data that were moved after training: their new location is typed, and their content is compared with the recorded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nelbo.errors import ConfigError, DataError
-from nelbo.finished.moved import moved
+from nelbo.finished.data_location import relocated
 from nelbo.finished.run import FinishedRun
 from tests.helpers.forks import forked
 from tests.helpers.pictures import folder
@@ -17,7 +17,7 @@ from tests.helpers.pictures import folder
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run, and the pictures that it was trained on elsewhere than they were."""
+    """A folder with a run and its training pictures, which were moved after the training."""
     home = tmp_path_factory.mktemp("moved")
     folder(home / "photos", 60)
     done = forked(
@@ -31,15 +31,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("script", ["scripts/evaluate.py metrics=[elbo]", "scripts/draw.py reconstructions"])
-def test_where_data_lie_now_is_said_to_the_scripts(home: Path, script: str) -> None:
-    words = (*script.split(), f"run={home / 'run'}")
+def test_the_new_location_of_data_can_be_typed(home: Path, script: str) -> None:
+    command = (*script.split(), f"run={home / 'run'}")
 
-    def run(*more: str) -> tuple[int, str]:
-        done = forked(*words, *more, NELBO_DATA=str(home / "cache"))
+    def run(*arguments: str) -> tuple[int, str]:
+        done = forked(*command, *arguments, NELBO_DATA=str(home / "cache"))
         return done.returncode, done.stderr.strip().removeprefix("error: ")
 
-    asked = "is not a folder of pictures; if the data were moved, say where they are: data.root=..."
-    assert run() == (2, f"data.root={home / 'photos'}: {asked}")
+    hint = "is not a folder of pictures; if the data were moved, give their location: data.root=..."
+    assert run() == (2, f"data.root={home / 'photos'}: {hint}")
     assert run(f"data.root='{home / 'new place'}'") == (0, "")
     status, message = run("data.path=x.npy")
     assert status == 2 and message.startswith(
@@ -47,7 +47,9 @@ def test_where_data_lie_now_is_said_to_the_scripts(home: Path, script: str) -> N
     )
 
 
-def test_other_data_are_refused_wherever_they_lie(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_with_other_content_are_refused_at_any_location(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NELBO_DATA", str(tmp_path / "cache"))
     shutil.copytree(home / "new place", tmp_path / "photos")
     sound = FinishedRun.open(home / "run", moved={"root": str(tmp_path / "photos")})
@@ -57,12 +59,12 @@ def test_other_data_are_refused_wherever_they_lie(home: Path, tmp_path: Path, mo
         assert FinishedRun.open(home / "run", moved={"root": str(tmp_path / "photos")}).data, "never"
     for key, value in {"levels": 2, "protocol": "threshold", "seed": 1, "batch_size": 5, "_target_": "x"}.items():
         with pytest.raises(
-            ConfigError, match=f"^data.{key}={value}: is as it was in training: only where the data lie"
+            ConfigError, match=f"^data.{key}={value}: is fixed by training; only the location of the data"
         ):
             assert FinishedRun.open(home / "run", moved={key: value}).data, "never"
 
 
-def test_options_stand_where_the_source_takes_them() -> None:
+def test_options_are_set_where_the_source_reads_them() -> None:
     hub: dict[str, Any] = {
         "_target_": "nelbo.data.module.ImageData",
         "name": "old/pets",
@@ -70,18 +72,18 @@ def test_options_stand_where_the_source_takes_them() -> None:
         "split": None,
         "levels": 256,
     }
-    found = moved(hub, {"name": "/new/pets", "split": "train", "source": {"streaming": False}})
-    assert found["name"] == "old/pets"  # what results call it
-    assert found["source"] == {**hub["source"], "name": "/new/pets", "streaming": False} and found["split"] == "train"
+    plain = relocated(hub, {"name": "/new/pets", "split": "train", "source": {"streaming": False}})
+    assert plain["name"] == "old/pets"  # the name in results
+    assert plain["source"] == {**hub["source"], "name": "/new/pets", "streaming": False} and plain["split"] == "train"
     assert hub["split"] is None and hub["source"]["name"] == "old/pets"
-    assert found["max_megapixels"] == 90  # which checkpoints of earlier versions do not say
-    assert moved({**hub, "max_megapixels": 300}, None)["max_megapixels"] == 300
+    assert plain["max_megapixels"] == 90  # which checkpoints of earlier versions lack
+    assert relocated({**hub, "max_megapixels": 300}, None)["max_megapixels"] == 300
     with pytest.raises(ConfigError, match="data.root=x: is not an option of this data set, which has data.channels, "):
-        moved(hub, {"root": "x"})
+        relocated(hub, {"root": "x"})
 
 
-def test_an_argument_that_was_left_at_the_functions_default_can_be_said() -> None:
-    """Of a function of one's own, which has Python defaults; only once its package is allowed is it looked at."""
+def test_an_argument_that_was_left_at_the_functions_default_can_be_typed() -> None:
+    """For a user's own function, whose signature is inspected only if its package is allowed."""
     own: dict[str, Any] = {
         "_target_": "nelbo.data.module.ImageData",
         "name": "own",
@@ -89,17 +91,17 @@ def test_an_argument_that_was_left_at_the_functions_default_can_be_said() -> Non
         "levels": 17,
     }
     for typed in ({"count": 200}, {"source": {"count": 200}}):
-        assert moved(own, typed, ["tests."])["source"] == {**own["source"], "count": 200}
+        assert relocated(own, typed, ["tests."])["source"] == {**own["source"], "count": 200}
     for typed in ({"size": 1}, {"source": {"size": 1}}, {"source": {"_target_": 1}}):
         key = "data.source" if "source" in typed else "data"
         with pytest.raises(ConfigError, match=rf"^{key}\.\w+=1: is not an option of this .*, which has data.count$"):
-            moved(own, typed, ["tests."])
+            relocated(own, typed, ["tests."])
     with pytest.raises(ConfigError, match=r"^data.source._target_=tests.helpers.own_package.few_digits: is not among "):
-        moved(own, {"count": 200})
-    assert moved(own, None)["source"] == own["source"]
+        relocated(own, {"count": 200})
+    assert relocated(own, None)["source"] == own["source"]
 
 
-def test_another_value_of_a_default_is_compared_with_the_data_of_the_training(tmp_path: Path) -> None:
+def test_data_with_another_value_of_a_default_are_compared_with_the_training_data(tmp_path: Path) -> None:
     own = ("data=digits", "data.source._target_=tests.helpers.own_package.few_digits", "allow_targets=[tests.]")
     small = ("model=mlp_vae", "data.validation_size=50", "trainer=smoke", "callbacks=none", "logger=none")
     done = forked("train.py", *own, *small, f"hydra.run.dir={tmp_path}")

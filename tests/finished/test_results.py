@@ -1,4 +1,4 @@
-"""evaluation.json and .npz: nothing lost that is still true, nothing kept that is not."""
+"""evaluation.json and evaluation.npz: which values later evaluations keep, replace and set aside."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def keys(folder: Path, name: str = "evaluation") -> list[str]:
         return sorted(arrays.files)
 
 
-def test_a_measure_replaces_its_own_values_alone(tmp_path: Path) -> None:
+def test_a_measure_replaces_only_its_own_values(tmp_path: Path) -> None:
     results(tmp_path).add("nll", make_findings(nll=1.0, nll_at_10=2.0), {}, 0)
     results(tmp_path).add("elbo", make_findings(rate=3.0), {}, 0)
     results(tmp_path).add("nll", make_findings(nll=4.0), {}, 0)
-    now = read(tmp_path)
-    assert (now["test/nll"], now["test/rate"]) == (4.0, 3.0) and "test/nll_at_10" not in now
+    content = read(tmp_path)
+    assert (content["test/nll"], content["test/rate"]) == (4.0, 3.0) and "test/nll_at_10" not in content
     assert keys(tmp_path) == ["test/nll", "test/rate"]
 
 
-def test_two_that_began_together_keep_both(tmp_path: Path) -> None:
+def test_evaluations_at_the_same_time_keep_the_values_of_both(tmp_path: Path) -> None:
     first, second = results(tmp_path), results(tmp_path)
     first.add("nll", make_findings(nll=1.0), {}, 0)
     second.add("elbo", make_findings(rate=2.0), {}, 0)
@@ -44,25 +44,25 @@ def test_two_that_began_together_keep_both(tmp_path: Path) -> None:
     assert keys(tmp_path) == ["test/fid", "test/nll", "test/rate"]
 
 
-def test_two_checkpoints_of_one_folder_take_turns_and_lose_nothing(tmp_path: Path) -> None:
+def test_evaluations_of_two_checkpoints_in_one_folder_lose_no_values(tmp_path: Path) -> None:
     best, last = results(tmp_path, "best"), results(tmp_path, "last")
     best.add("nll", make_findings(nll=1.0), {}, 0)
     last.add("nll", make_findings(nll=2.0), {}, 0)
     assert (read(tmp_path)["test/nll"], read(tmp_path, "evaluation-1")["test/nll"]) == (2.0, 1.0)
-    best.add("elbo", make_findings(rate=3.0), {}, 0)  # its values come back to the front
+    best.add("elbo", make_findings(rate=3.0), {}, 0)  # its earlier values are read again
     assert read(tmp_path)["test/nll"] == 1.0 and read(tmp_path)["test/rate"] == 3.0
     others = [json.loads(file.read_text()) for file in tmp_path.glob("evaluation-*.json")]
     assert [other["test/nll"] for other in others] == [2.0]
     assert results(tmp_path, "last").values["test/nll"] == 2.0
 
 
-def test_values_of_images_go_with_their_numbers(tmp_path: Path) -> None:
+def test_the_values_of_each_image_are_set_aside_with_the_results(tmp_path: Path) -> None:
     results(tmp_path, "a").add("nll", make_findings(nll=1.0), {}, 0)
     results(tmp_path, "b").add("active_units", Findings({"active_units": 3}), {}, 0)
     assert not (tmp_path / "evaluation.npz").exists()
     assert keys(tmp_path, "evaluation-1") == ["test/nll"]
 
 
-def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_null(tmp_path: Path) -> None:
     results(tmp_path).add("nll", Findings({"nll": math.inf}), {"settings": [math.nan]}, 0)
     assert read(tmp_path)["test/nll"] is None

@@ -1,4 +1,4 @@
-"""A run cuts, removes and writes over its own files alone: what else is in its directory is left, or it refuses."""
+"""A run changes only its own files: those of other programs in its directory stay unchanged, or the run refuses."""
 
 from __future__ import annotations
 
@@ -30,51 +30,51 @@ from tests.helpers.interrupted import run
 from tests.helpers.run_directories import contents, start_run
 from tests.helpers.sweep_directories import scores, write_sweep
 
-STRANGERS = (
-    "events.out.tfevents.1.somebody.1.0",
-    "theirs/events.out.tfevents.1.somebody.1.0",
-    "theirs/history.csv",
-    "theirs/metrics.csv",
-    "theirs/.partial-last.ckpt.12",
+FOREIGN = (
+    "events.out.tfevents.1.foreign.1.0",
+    "other/events.out.tfevents.1.foreign.1.0",
+    "other/history.csv",
+    "other/metrics.csv",
+    "other/.partial-last.ckpt.12",
     ".partial-notes.txt.12",
     ".partial-config.yaml",
     "pictures/holiday.png",
 )
 LATER = (
-    "tensorboard/events.out.tfevents.9.somebody.1.0",
+    "tensorboard/events.out.tfevents.9.foreign.1.0",
     "checkpoints/.partial-mine",
     "history.csv",
     "kl_per_unit.csv",
 )
-"""What somebody puts into the directory of a run that writes no history."""
+"""Foreign files that appear later, in the directory of a run that writes no history."""
 
 
 def put(folder: Path, *names: str) -> dict[str, bytes]:
-    """Files of somebody else."""
+    """Write foreign files; return their contents by name."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f"somebody's {name}\n")
+        (folder / name).write_text(f"foreign {name}\n")
     return {name: (folder / name).read_bytes() for name in names}
 
 
-def test_a_run_leaves_files_of_somebody_else_in_its_directory(tmp_path: Path) -> None:
-    """When it starts, when it was killed and goes on, and when it goes on for more epochs."""
+def test_a_run_leaves_foreign_files_unchanged(tmp_path: Path) -> None:
+    """When it starts, when it resumes after SIGKILL, and when it resumes for more epochs."""
     unvalidated = ["trainer.max_epochs=2", "data.validation_size=0", "logger=tensorboard"]
-    theirs = put(tmp_path, *STRANGERS)
+    foreign = put(tmp_path, *FOREIGN)
     assert run(tmp_path, unvalidated, "train:9:SIGKILL").returncode == -9
-    assert theirs.items() <= contents(tmp_path).items()
-    theirs |= put(tmp_path, *LATER)
+    assert foreign.items() <= contents(tmp_path).items()
+    foreign |= put(tmp_path, *LATER)
     done = run(tmp_path, unvalidated)
-    assert done.returncode == 0 and theirs.items() <= contents(tmp_path).items(), done.stderr
+    assert done.returncode == 0 and foreign.items() <= contents(tmp_path).items(), done.stderr
     done = run(tmp_path, [*unvalidated, "trainer.max_epochs=3"])
-    assert done.returncode == 0 and theirs.items() <= contents(tmp_path).items(), done.stderr
+    assert done.returncode == 0 and foreign.items() <= contents(tmp_path).items(), done.stderr
 
 
 @pytest.mark.parametrize("name", [*WRITTEN, "checkpoints/best.ckpt"])
-def test_a_new_run_refuses_to_write_over_a_file_of_somebody_else(name: str, tmp_path: Path) -> None:
+def test_a_new_run_refuses_to_overwrite_a_foreign_file(name: str, tmp_path: Path) -> None:
     before = put(tmp_path, f"{name}/step-000001.pt" if name == "crash" else name)
-    told = "holds a run with checkpoints" if name.startswith("checkpoints") else f"holds {name} already; give another"
-    with pytest.raises(ConfigError, match=told):
+    message = "a run with checkpoints" if name.startswith("checkpoints") else f"{name} already; give another"
+    with pytest.raises(ConfigError, match=f"holds {message}"):
         find_resume_point(tmp_path, {"resume": None}, None)
     assert contents(tmp_path) == before
 
@@ -83,20 +83,20 @@ def test_a_new_run_refuses_to_write_over_a_file_of_somebody_else(name: str, tmp_
     ("name", "logger"),
     [
         ("csv/metrics.csv", "csv"),
-        ("tensorboard/events.out.tfevents.1.somebody.1.0", "tensorboard"),
+        ("tensorboard/events.out.tfevents.1.foreign.1.0", "tensorboard"),
         (".hydra/config.yaml", "none"),
         (".hydra/overrides.yaml", "none"),
     ],
 )
-def test_a_new_run_refuses_logs_and_records_of_somebody_else(name: str, logger: str, tmp_path: Path) -> None:
+def test_a_new_run_refuses_foreign_logs_and_records(name: str, logger: str, tmp_path: Path) -> None:
     put(tmp_path, name)
     done = start_run(tmp_path, f"logger={logger}")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     assert f"holds {name.partition('/')[0]}" in done.stderr and "give another directory" in done.stderr
-    assert (tmp_path / name).read_text() == f"somebody's {name}\n" and not (tmp_path / "checkpoints").exists()
+    assert (tmp_path / name).read_text() == f"foreign {name}\n" and not (tmp_path / "checkpoints").exists()
 
 
-def test_a_run_that_goes_on_refuses_a_history_that_it_did_not_write(tmp_path: Path) -> None:
+def test_a_resumed_run_refuses_a_history_that_it_did_not_write(tmp_path: Path) -> None:
     assert run(tmp_path, ["trainer.max_epochs=1", "trainer.limit_val_batches=0"]).returncode == 0
     put(tmp_path, "history.csv")
     before = contents(tmp_path)
@@ -105,10 +105,10 @@ def test_a_run_that_goes_on_refuses_a_history_that_it_did_not_write(tmp_path: Pa
     assert contents(tmp_path) == before
 
 
-def test_an_evaluation_is_set_aside_when_the_run_goes_on(tmp_path: Path) -> None:
-    """And counts again for the checkpoint that it was of."""
+def test_an_evaluation_is_set_aside_when_the_run_resumes(tmp_path: Path) -> None:
+    """It is still read for the checkpoint that it belongs to."""
     assert run(tmp_path, ["trainer.max_epochs=1"]).returncode == 0
-    facts = {**FACTS, "checkpoint_sha256": "of the first"}
+    facts = {**FACTS, "checkpoint_sha256": "first"}
     Results(tmp_path, facts).add("nll", make_findings(nll=1.0), {}, 0)
     before = [(tmp_path / f"evaluation.{suffix}").read_bytes() for suffix in ("json", "npz")]
     done = run(tmp_path, ["trainer.max_epochs=2"])
@@ -116,11 +116,11 @@ def test_an_evaluation_is_set_aside_when_the_run_goes_on(tmp_path: Path) -> None
     assert [(tmp_path / f"evaluation-1.{suffix}").read_bytes() for suffix in ("json", "npz")] == before
     assert not (tmp_path / "evaluation.json").exists() and not (tmp_path / "evaluation.npz").exists()
     assert Results(tmp_path, facts).values["test/nll"] == 1.0
-    assert "test/nll" not in Results(tmp_path, {**FACTS, "checkpoint_sha256": "of another"}).values
+    assert "test/nll" not in Results(tmp_path, {**FACTS, "checkpoint_sha256": "another"}).values
 
 
 def events(folder: Path, step: int, suffix: str = "") -> Path:
-    """A file of TensorBoard's with one value, as this process writes it."""
+    """Write an event file with one value; return its path."""
     before = set(folder.glob("*"))
     writer = SummaryWriter(folder, filename_suffix=suffix)
     writer.add_scalar("loss", step, step)
@@ -133,28 +133,28 @@ def steps(folder: Path) -> list[int]:
     return [event.step for event in EventAccumulator(str(folder)).Reload().Scalars("loss")]
 
 
-def test_events_go_back_to_a_checkpoint_twice_and_those_of_evaluations_stay(tmp_path: Path) -> None:
-    """A run that is killed again before it wrote another checkpoint finds its files under the names that it gave."""
+def test_event_files_are_cut_to_a_checkpoint_twice_and_those_of_evaluations_stay(tmp_path: Path) -> None:
+    """Twice, as for a run that is killed again before it writes another checkpoint."""
     board = tmp_path / "board"
     begin(tmp_path, {}, 1, {".run": ""}, boards=["board"])
     events(board, 1), events(board, 2)
-    were = lengths(tmp_path)
-    assert len(were) == 2 and all(name.startswith(f"board/{EVENTS}") for name in were)
+    at_checkpoint = lengths(tmp_path)
+    assert len(at_checkpoint) == 2 and all(name.startswith(f"board/{EVENTS}") for name in at_checkpoint)
     evaluation = events(board, 7, ".evaluation")
     for _ in range(2):
         events(board, 3)  # after the checkpoint
-        begin(tmp_path, were, 1, {".run": ""}, boards=["board"])
+        begin(tmp_path, at_checkpoint, 1, {".run": ""}, boards=["board"])
         assert evaluation.exists() and steps(board) == [1, 2, 7]
     assert sorted(file.name for file in board.iterdir())[:2] == [
         f"{EVENTS}{number:010d}.{socket.gethostname()}.{os.getpid()}.{file.rpartition('.')[2]}"
-        for number, file in enumerate(sorted(were))
+        for number, file in enumerate(sorted(at_checkpoint))
     ]
     later = lengths(tmp_path)
     assert rewind(tmp_path, later) == list(later) and steps(board) == [1, 2, 7]
 
 
-def test_a_run_without_its_hidden_files_goes_on(tmp_path: Path) -> None:
-    """As `cp run/*` leaves it."""
+def test_a_run_without_its_hidden_files_resumes(tmp_path: Path) -> None:
+    """As after `cp run/*`, which copies no hidden files."""
     chosen = ["trainer.max_epochs=2", "logger=csv"]
     assert run(tmp_path / "run", chosen, "train:9:SIGTERM").returncode == 143
     for name in (".run", LIST):
@@ -164,8 +164,8 @@ def test_a_run_without_its_hidden_files_goes_on(tmp_path: Path) -> None:
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
 
 
-def test_evaluating_a_run_leaves_its_logs_to_it(smoke_run: Path, tmp_path: Path) -> None:
-    """TensorBoard's files of an evaluation are none of those that a run takes back."""
+def test_evaluating_a_run_leaves_its_logs_unchanged(smoke_run: Path, tmp_path: Path) -> None:
+    """The event files of an evaluation are not among those that a run cuts when it resumes."""
     folder = Path(shutil.copytree(smoke_run, tmp_path / "run"))
     before = lengths(folder)
     done = forked("scripts/evaluate.py", f"run={folder}", "metrics=[active_units]", "limit=20")
@@ -174,7 +174,7 @@ def test_evaluating_a_run_leaves_its_logs_to_it(smoke_run: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", [*SWEEP_WRITTEN, CSV, JSON, HTML, FIGURES, FOLDER, "optuna.json"])
-def test_a_new_sweep_refuses_to_write_over_a_file_of_somebody_else(name: str, tmp_path: Path) -> None:
+def test_a_new_sweep_refuses_to_overwrite_a_foreign_file(name: str, tmp_path: Path) -> None:
     before = put(tmp_path, f"{name}/a.png" if name in (FIGURES, FOLDER) else name)
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
     with pytest.raises(ConfigError, match=f"^hydra.sweep.dir=.* holds {name} already; give another directory"):
@@ -182,10 +182,10 @@ def test_a_new_sweep_refuses_to_write_over_a_file_of_somebody_else(name: str, tm
     assert contents(tmp_path) == before
 
 
-def test_a_report_leaves_events_of_somebody_else(tmp_path: Path) -> None:
+def test_a_report_leaves_foreign_event_files_unchanged(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "sweep", [{"overrides": ["seed=1"], "metrics": scores(1, 2)}])
-    theirs = put(sweep, "tensorboard/events.out.tfevents.1.somebody.1.0", "tensorboard/a/events.out.tfevents.1.b.1.0")
+    foreign = put(sweep, "tensorboard/events.out.tfevents.1.foreign.1.0", "tensorboard/a/events.out.tfevents.1.b.1.0")
     for _ in range(2):
         write_report(sweep)
-        assert theirs.items() <= contents(sweep).items()
-    assert len(list((sweep / "tensorboard").glob(f"{EVENTS}*"))) == 2  # that of the second report alone
+        assert foreign.items() <= contents(sweep).items()
+    assert len(list((sweep / "tensorboard").glob(f"{EVENTS}*"))) == 2  # the foreign one and that of the second report

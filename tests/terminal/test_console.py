@@ -115,7 +115,7 @@ def test_an_evaluation_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tables, "make_console", lambda: console)
     tables.print_results(
         SimpleNamespace(  # type: ignore[arg-type]
-            found={"total_correlation": measured},
+            findings={"total_correlation": measured},
             subject=subject,
             results=SimpleNamespace(folder=tmp_path),
             left_out=[],

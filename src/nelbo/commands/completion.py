@@ -10,8 +10,8 @@ from typing import Any
 import argcomplete
 from argcomplete.shell_integration import shellcode
 
+from nelbo.composing.command import SPECIAL_KEYS, Command
 from nelbo.composing.places import PRIMARY, SHIPPED
-from nelbo.composing.script import SPECIAL, Script
 
 PRIMARIES = {"train": PRIMARY, "evaluate": "evaluate", "draw": "draw"}
 FLAGS = {"train": ["--multirun", "--cfg", "--config-dir", "--hydra-help", "--help"]}
@@ -62,7 +62,7 @@ def matching(command: str, prefix: str, before: Sequence[str]) -> list[str]:
     if sign and key.lstrip("+") in KEYS_OF_FILES:
         return [f"{key}={path}" for path in files(value)]
     if command in PRIMARIES:
-        return of_config(Script(f"nelbo {command}", SHIPPED, PRIMARIES[command]), command, prefix, before)
+        return of_config(Command(f"nelbo {command}", SHIPPED, PRIMARIES[command]), command, prefix, before)
     if command == "data":
         from nelbo.data.catalogue import CATALOGUE
 
@@ -71,29 +71,29 @@ def matching(command: str, prefix: str, before: Sequence[str]) -> list[str]:
     return [f"{name}=" for name in PLAIN_KEYS.get(command, ()) if name.startswith(prefix) and not sign]
 
 
-def of_config(script: Script, command: str, prefix: str, before: Sequence[str]) -> list[str]:
+def of_config(config: Command, command: str, prefix: str, before: Sequence[str]) -> list[str]:
     """Return the overrides and options of a command with a config that begin with a prefix."""
     if prefix.startswith("-"):
         return [flag for flag in FLAGS.get(command, ["--cfg", "--help"]) if flag.startswith(prefix)]
     key, sign, value = prefix.partition("=")
     if not sign:
-        kinds = script.options("picture") if command == "draw" else []
+        kinds = config.options("picture") if command == "draw" else []
         start = [kind for kind in kinds if kind.startswith(prefix) and not set(kinds) & set(before)]
-        groups = [f"{group}=" for group in (*script.defaults, "hydra/launcher", "hydra/sweeper") if group != "picture"]
+        groups = [f"{group}=" for group in (*config.defaults, "hydra/launcher", "hydra/sweeper") if group != "picture"]
         names = [group for group in groups if group.startswith(prefix)]
         if prefix and not names:
-            keys = [name for name, held in script.config.items() if not isinstance(held, dict)]
-            names = [f"{name}=" for name in keys if name.split(".")[-1] not in SPECIAL]
+            keys = [name for name, held in config.config.items() if not isinstance(held, dict)]
+            names = [f"{name}=" for name in keys if name.split(".")[-1] not in SPECIAL_KEYS]
         return start + [name for name in names if name.startswith(prefix)]
     first, comma, last = value.rpartition(",")
     bracket = "[" if not comma and last.startswith("[") else ""
-    options = script.options(key.lstrip("+")) or values(script, key)
+    options = config.options(key.lstrip("+")) or values(config, key)
     return [f"{key}={first}{comma}{bracket}{option}" for option in options if option.startswith(last[len(bracket) :])]
 
 
-def values(script: Script, key: str) -> list[str]:
+def values(config: Command, key: str) -> list[str]:
     """Return the values to choose from of a key that is true or false, and the value of any other."""
-    held = script.config.get(key)
+    held = config.config.get(key)
     if isinstance(held, bool):
         return ["true", "false"]
     return [] if held is None or isinstance(held, dict | list) or "${" in str(held) else [str(held)]

@@ -8,11 +8,11 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.commands.parser import Parser, fail, prepared
+from nelbo.composing.command import Command
 from nelbo.composing.places import PRIMARY, SHIPPED
-from nelbo.composing.script import Script
 from nelbo.errors import NelboError
+from nelbo.messages.arguments import usage_error
 from nelbo.messages.explain import explain
-from nelbo.messages.words import usage
 from nelbo.terminal.programs import program
 
 VERBS = ("list", "fetch", "show", "verify")
@@ -51,10 +51,10 @@ def main() -> None:
     try:
         values, _ = parser().read(arguments)
         if values.verb not in VERBS:
-            raise usage(values.verb, VERBS, f"{program('data')} {'|'.join(VERBS)} [set ...]", OTHER_VERBS)
+            raise usage_error(values.verb, VERBS, f"{program('data')} {'|'.join(VERBS)} [set ...]", OTHER_VERBS)
         run(values.verb, [name.removeprefix("data=") for name in values.sets])  # as it is typed behind `train`
     except (NelboError, HydraException, OmegaConfBaseException) as error:
-        fail(explain(error, Script(program("train"), SHIPPED, PRIMARY)))
+        fail(explain(error, Command(program("train"), SHIPPED, PRIMARY)))
 
 
 def run(verb: str, names: list[str]) -> None:

@@ -22,7 +22,7 @@ from nelbo.data.module import ImageData
 from nelbo.data.protocols import PROTOCOLS
 from nelbo.data.store import damage, stores
 from nelbo.errors import ConfigError, NelboError, first_line
-from nelbo.messages.names import options_meant, question
+from nelbo.messages.suggestions import did_you_mean, option_suggestions
 from nelbo.terminal.console import make_console, print_table
 from nelbo.terminal.programs import program
 
@@ -96,9 +96,9 @@ def verify_sets(names: list[str]) -> None:
 def arguments(name: str) -> list[str]:
     """What is typed for a set of the catalogue."""
     if "," in name:
-        raise NelboError(f"sets are separated by blanks: {name.replace(',', ' ')}")
+        raise NelboError(f"data sets are separated by spaces: {name.replace(',', ' ')}")
     if name not in CATALOGUE:
-        near = f"; {question(options_meant('data', name, list(CATALOGUE)))}".rstrip("; ")
+        near = f"; {did_you_mean(option_suggestions('data', name, list(CATALOGUE)))}".rstrip("; ")
         raise ConfigError("data", name, f"is not in the catalogue: {', '.join(CATALOGUE)}{near}", located=True)
     data, *rest = name.split()
     return [f"data={data}", *rest]

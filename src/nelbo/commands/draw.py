@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from nelbo.commands.hydra_command import hydra_command
 from nelbo.composing.places import SHIPPED
 from nelbo.errors import USAGE_ERROR, NelboError
-from nelbo.finished.arguments import open_data, quote_runs
-from nelbo.messages.names import OTHER_OPTIONS
-from nelbo.messages.words import usage
+from nelbo.finished.arguments import add_data_keys, quote_runs
+from nelbo.messages.aliases import OPTION_ALIASES
+from nelbo.messages.arguments import usage_error
 from nelbo.terminal.programs import program
 
 KINDS = sorted(file.stem for file in (SHIPPED / "picture").glob("*.yaml"))
@@ -36,15 +36,15 @@ def with_kind(arguments: list[str]) -> list[str]:
     kinds = [argument for argument in arguments if argument in KINDS]
     if len(kinds) == 1:
         others = [argument for argument in arguments if argument not in kinds]
-        return [f"picture={kinds[0]}", *quote_runs(open_data(others))]
+        return [f"picture={kinds[0]}", *quote_runs(add_data_keys(others))]
     how = f"{program('draw')} {'|'.join(KINDS)} run=... [out=FILE]"
     if kinds:
         raise NelboError(f"{' '.join(kinds)}: one kind of picture at a time; usage: {how}")
     if {"--help", "-h"} & set(arguments):
         return arguments
     first = next(iter(arguments), "")
-    other_names = {name: options[0] for name, options in OTHER_OPTIONS["picture"].items()}
-    raise usage("" if "=" in first else first, KINDS, how, other_names)
+    other_names = {name: options[0] for name, options in OPTION_ALIASES["picture"].items()}
+    raise usage_error("" if "=" in first else first, KINDS, how, other_names)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
-from nelbo.composing.script import Script
+from nelbo.composing.command import Command
 from nelbo.terminal.programs import program
 
 WIDEST = 120
@@ -16,25 +16,25 @@ WIDEST = 120
 INDENT = "  "
 
 
-def print_help(script: Script) -> None:
+def print_help(command: Command) -> None:
     """Print what a command does, wrapped at the terminal's width."""
-    print(help_text(script, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)))
+    print(help_text(command, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)))
 
 
-def help_text(script: Script, width: int) -> str:
+def help_text(command: Command, width: int) -> str:
     """Return the help of a command.
 
     Args:
-        script: the command.
+        command: the command.
         width: columns of the terminal.
     """
-    text = script.help_template
+    text = command.help_template
     for match in dict.fromkeys(re.findall(r"python (?:train|scripts/\w+)\.py", text)):
-        command = re.sub(r"python (?:scripts/)?|\.py", "", match)
-        text = text.replace(match, program(command))
+        name = re.sub(r"python (?:scripts/)?|\.py", "", match)
+        text = text.replace(match, program(name))
     lines = "\n".join(line for part in paragraphs(text.rstrip().split("\n")) for line in wrapped(part, width))
-    lines = lines.replace("$APP_CONFIG_GROUPS", groups(script, width))
-    return lines.replace("$CONFIG", script.yaml.rstrip())
+    lines = lines.replace("$APP_CONFIG_GROUPS", groups(command, width))
+    return lines.replace("$CONFIG", command.yaml.rstrip())
 
 
 def paragraphs(lines: Sequence[str]) -> list[str]:
@@ -49,14 +49,14 @@ def paragraphs(lines: Sequence[str]) -> list[str]:
     return joined
 
 
-def groups(script: Script, width: int) -> str:
+def groups(command: Command, width: int) -> str:
     """Return a table of the groups that a command takes and of their options; a star marks each default."""
-    chosen = script.defaults
+    chosen = command.defaults
     longest = max(map(len, chosen))
     lines = []
     for group in sorted(chosen):
         default = chosen[group] if isinstance(chosen[group], list) else [chosen[group]]
-        options = ", ".join(f"{option}*" if option in default else option for option in script.options(group))
+        options = ", ".join(f"{option}*" if option in default else option for option in command.options(group))
         first = f"{INDENT}{group:<{longest}}  "
         lines += textwrap.wrap(
             options,

@@ -25,17 +25,17 @@ from nelbo.commands.refusals import (
     refuse_sweep_without_multirun,
 )
 from nelbo.commands.resolvers import register_resolvers
-from nelbo.composing.compat import hydra_options
+from nelbo.composing.command import COMMANDS, Command
+from nelbo.composing.compat import main_options
 from nelbo.composing.places import SHIPPED
-from nelbo.composing.script import COMMANDS, Script
 from nelbo.errors import USAGE_ERROR, NelboError, Stopped
 from nelbo.files import DISK_ERRORS
+from nelbo.messages.arguments import check_arguments
 from nelbo.messages.explain import explain
-from nelbo.messages.unread import refuse_left_out, refuse_unread
-from nelbo.messages.words import check_words
+from nelbo.messages.unused import refuse_missing_keys, refuse_unused_keys
 from nelbo.numerics.threads import limit_spinning
 from nelbo.running.directory import how_to_write
-from nelbo.running.first_command import hint_for, with_first_words
+from nelbo.running.first_command import hint_for, with_first_arguments
 from nelbo.sweeps.job import run_cell
 from nelbo.terminal.programs import program
 from nelbo.terminal.streams import tolerate_closed_pipes
@@ -79,15 +79,15 @@ class _HydraCommand:
         is_script = task.__module__ == "__main__"
         self.python_arguments = [file] if is_script else ["-m", task.__module__]
         started = f"python {os.path.relpath(file)}" if is_script else program(COMMANDS[primary])
-        self.script = Script(started, config_path, primary)
+        self.command = Command(started, config_path, primary)
 
     def explain(self, error: Exception) -> str:
         """Return an error as one line."""
-        return explain(error, self.script)
+        return explain(error, self.command)
 
     def checked(self, config: DictConfig) -> Any:
         """Run the task, once nothing in the config is left unread."""
-        refuse_unread(config, self.script)
+        refuse_unused_keys(config, self.command)
         with disk_errors_explained():
             return self.task(config)
 
@@ -103,7 +103,7 @@ class _HydraCommand:
                 refuse_sweep_without_multirun()
                 refuse_scattered_processes()
             else:
-                refuse_left_out(config, self.script)
+                refuse_missing_keys(config, self.command)
             return self.checked(config)
         except (NelboError, OmegaConfBaseException) as error:
             log.error("error: %s", self.explain(error))
@@ -114,7 +114,7 @@ class _HydraCommand:
         tolerate_closed_pipes()
         limit_spinning()
         if {"--help", "-h"} & set(sys.argv[1:]):
-            print_help(self.script)
+            print_help(self.command)
             return
         register_resolvers()
         logging.captureWarnings(True)
@@ -137,16 +137,16 @@ class _HydraCommand:
     def _compose_and_run(self, typed: list[str]) -> None:
         if not self.trains and {"-m", "--multirun"} & set(typed):
             raise NelboError("-m: is for training; several runs are a list: run=[a,b]")
-        check_words(typed, self.script)
+        check_arguments(typed, self.command)
         if self.trains:
-            sys.argv[1:] = with_first_words(typed)
+            sys.argv[1:] = with_first_arguments(typed)
 
         @functools.wraps(self.task)  # Hydra asks a function, not a method, for the module that it is of
         def run(config: DictConfig) -> Any:
             return self.run(config)
 
-        folder, primary = str(self.script.home.resolve()), self.script.primary
-        hydra.main(config_path=folder, config_name=primary, **_main_options())(run)()
+        folder, primary = str(self.command.folder.resolve()), self.command.primary
+        hydra.main(config_path=folder, config_name=primary, **main_options(HYDRA_MAY_MAKE))(run)()
 
     def _message(self, error: Exception, typed: list[str]) -> str | None:
         """Return the line for what the user can put right; None for any other error."""
@@ -162,9 +162,3 @@ class _HydraCommand:
         if isinstance(error, ValueError) and not self.begun and str(error).startswith(HYDRA_REFUSES):
             return self.explain(error)
         return None
-
-
-def _main_options() -> dict[str, Any]:
-    """Return Hydra's options by version, and what it may instantiate: 1.4 asks for a list, 1.3 has none."""
-    options: dict[str, Any] = dict(hydra_options())
-    return options if "version_base" in options else {"execution_whitelist": HYDRA_MAY_MAKE}

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from nelbo.errors import USAGE_ERROR, NelboError
-from nelbo.messages.names import meant, question
 from nelbo.messages.shell import for_shell
+from nelbo.messages.suggestions import did_you_mean, suggestions
 from nelbo.terminal.programs import program
 from nelbo.terminal.streams import tolerate_closed_pipes
 
@@ -86,8 +86,8 @@ class Parser(argparse.ArgumentParser):
         key, sign, _ = argument.removeprefix(DASHES).partition("=")
         missing = [name for name in self.required if not any(other.startswith(f"{name}=") for other in self.typed)]
         if not sign and missing and not argument.startswith("-"):  # a path without its key
-            return f"{question([for_shell(f'{missing[0]}={argument}')])}usage: {self.usage}"
-        return f"{argument}: is not known here; {question(meant(key, self.keys))}usage: {self.usage}"
+            return f"{did_you_mean([for_shell(f'{missing[0]}={argument}')])}usage: {self.usage}"
+        return f"{argument}: unknown argument; {did_you_mean(suggestions(key, self.keys))}usage: {self.usage}"
 
 
 def boolean(text: str) -> bool:

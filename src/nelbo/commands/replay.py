@@ -33,7 +33,8 @@ def main() -> None:
         values, others = parser().read(arguments, others=DATA)
         moved = {key.removeprefix(DATA): value for key, value in others.items()}
         allow = packages(values.allow_targets)
-        from nelbo.finished.replay import print_replay, replay  # seconds to import, which --help does without
+        from nelbo.finished.replay import replay  # seconds to import, which --help does without
+        from nelbo.finished.replay_table import print_replay
 
         done = replay(Path(values.bundle), allow, moved)
     except NelboError as error:

@@ -6,9 +6,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-import omegaconf
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from nelbo.composing.compat import register_resolver
 from nelbo.running.directory import run_directory
 from nelbo.sweeps.cells.names import directory_name
 from nelbo.sweeps.job import plain_config
@@ -16,14 +16,11 @@ from nelbo.sweeps.job import plain_config
 
 def register_resolvers() -> None:
     """What the configs need to name run directories, and to cap one number by another."""
-    # OmegaConf 2.4 renamed it.
-    old = omegaconf.__version__.startswith("2.3.")
-    register = OmegaConf.register_new_resolver if old else OmegaConf.register_resolver
     # Runs that start in the same second must not share a directory.
-    register("token", lambda: secrets.token_hex(3), use_cache=True, replace=True)
-    register("directory_name", directory_name, replace=True)
-    register("at_most", _at_most, replace=True)
-    register("run_directory", _run_directory, replace=True)
+    register_resolver("token", lambda: secrets.token_hex(3), use_cache=True)
+    register_resolver("directory_name", directory_name)
+    register_resolver("at_most", _at_most)
+    register_resolver("run_directory", _run_directory)
 
 
 def _run_directory(outputs: str, resume: Any, fresh: str, *, _root_: DictConfig) -> str:

@@ -1,1 +1,1 @@
-"""Hydra's side of a config: where its files are, and which groups, options and keys they have."""
+"""Hydra's side of a config: where its files are, and which groups, options and keys a command has."""

@@ -43,7 +43,9 @@ def _not_negative(key: str, value: object) -> float:
 _SAMPLES: dict[str, Check] = {"num_samples": positive_integer}
 _ELBO = _SAMPLES | {"beta": _scheduled()}
 _MMD: dict[str, Check] = _SAMPLES | {"mmd_weight": _scheduled(), "kernel": _options("imq", "rbf")}
-_LEVELS: dict[str, Check] = {"levels": _at_least(2)}
+_LEVELS: dict[str, Check] = {"levels": lambda key, value: value is None or _at_least(2)(key, value)}
+"""Null until the images are read, for data of one's own."""
+
 _FLOW: dict[str, Check] = {"kind": _options("autoregressive", "coupling", "spline"), "layers": positive_integer}
 
 RANGES: dict[str, Mapping[str, Check]] = {

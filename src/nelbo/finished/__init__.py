@@ -1,1 +1,1 @@
-"""What is done with finished runs: evaluated, compared, drawn."""
+"""What is done with finished runs: evaluate, compare, draw and replay them."""

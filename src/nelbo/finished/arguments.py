@@ -1,4 +1,4 @@
-"""What is typed behind `run=` and `data.KEY=`: Hydra would read the one as its own signs and refuse the other."""
+"""The arguments `run=PATH` and `data.KEY=VALUE`, rewritten so that Hydra accepts them as they are typed."""
 
 from __future__ import annotations
 
@@ -8,42 +8,48 @@ from pathlib import Path
 
 from nelbo.config.quoting import quoted
 
-KEY, DATA = "run=", "data."
-PATTERN_SIGNS = frozenset("*?")
+RUN, DATA = "run=", "data."
+WILDCARDS = frozenset("*?")
 
 
 def quote_runs(arguments: Sequence[str]) -> list[str]:
-    """The arguments with every path behind `run=` in quotes; patterns become the paths that they match.
+    """Return the arguments with the paths of `run=` in quotes, and patterns replaced by the paths that they match.
 
-    The directories of a sweep's cells are named by what was swept, `0-latent_dim=2,beta=4`, so a list is split at those
-    commas only that end a path.
+    The directories of a sweep's cells have names such as `0-latent_dim=2,beta=4`, so a list is split only at commas
+    that end an existing path.
     """
     return [
-        KEY + _as_hydra_reads(argument[len(KEY) :]) if argument.startswith(KEY) else argument for argument in arguments
+        RUN + _quote_paths(argument[len(RUN) :]) if argument.startswith(RUN) else argument for argument in arguments
     ]
 
 
-def open_data(arguments: Sequence[str]) -> list[str]:
-    """The arguments with `data.KEY=` written as Hydra takes a key that no config file has: `+data.KEY=`."""
+def add_data_keys(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with `+data.KEY=` for `data.KEY=`, as Hydra requires for keys that no config file has."""
     return [f"+{argument}" if argument.startswith(DATA) else argument for argument in arguments]
 
 
 def packages(typed: str) -> list[str]:
-    """The packages in `[first.,second.]`, the brackets left out or not."""
+    """Return the packages of a list, with or without its brackets.
+
+    Examples:
+        >>> packages("[first.,second.]")
+        ['first.', 'second.']
+    """
     return [name.strip() for name in typed.strip("[]").split(",") if name.strip()]
 
 
-def _as_hydra_reads(typed: str) -> str:
+def _quote_paths(typed: str) -> str:
+    """Return a path, a list of paths or a pattern with its paths in quotes."""
     if not typed or typed[0] in "'\"" or _is_quoted_list(typed):
         return typed
     if typed.startswith("[") and typed.endswith("]"):
         return f"[{','.join(map(quoted, _paths(typed[1:-1])))}]"
     if Path(typed).exists():
         return quoted(typed)
-    if PATTERN_SIGNS & set(typed) and (found := matches(typed)):
-        return f"[{','.join(map(quoted, found))}]"
-    several = "," in typed and all(Path(piece).exists() for piece in typed.split(","))
-    return typed if several else quoted(typed)  # several without brackets: Hydra says how a list is written
+    if WILDCARDS & set(typed) and (paths := matches(typed)):
+        return f"[{','.join(map(quoted, paths))}]"
+    is_list = "," in typed and all(Path(part).exists() for part in typed.split(","))
+    return typed if is_list else quoted(typed)  # a list without brackets is left to Hydra's own error
 
 
 def _is_quoted_list(typed: str) -> bool:
@@ -51,20 +57,21 @@ def _is_quoted_list(typed: str) -> bool:
 
 
 def _paths(typed: str) -> list[str]:
-    """The paths of a list: pieces are joined again as long as only that makes a path."""
-    pieces, paths = [piece.strip() for piece in typed.split(",") if piece.strip()], []
-    while pieces:
-        longest = next((n for n in range(len(pieces), 0, -1) if Path(",".join(pieces[:n])).exists()), 1)
-        path = ",".join(pieces[:longest])
-        paths += (matches(path) or [path]) if PATTERN_SIGNS & set(path) else [path]
-        pieces = pieces[longest:]
+    """Return the paths of a comma-separated list; parts are joined again where they are one existing path together."""
+    parts, paths = [part.strip() for part in typed.split(",") if part.strip()], []
+    while parts:
+        count = next((n for n in range(len(parts), 0, -1) if Path(",".join(parts[:n])).exists()), 1)
+        path = ",".join(parts[:count])
+        paths += (matches(path) or [path]) if WILDCARDS & set(path) else [path]
+        parts = parts[count:]
     return paths
 
 
 def matches(pattern: str) -> list[str]:
-    """Run directories and checkpoints that a pattern matches: a sweep's directory holds other things too.
+    """Return the run directories and checkpoints that a pattern matches, sorted, without other files and directories.
 
-    Brackets are part of names.
+    Args:
+        pattern: with `*` and `?` as wildcards; brackets are part of names.
     """
-    found = sorted(glob.glob(pattern.replace("[", "[[]")))
-    return [path for path in found if path.endswith(".ckpt") or (Path(path) / "checkpoints" / "best.ckpt").is_file()]
+    paths = sorted(glob.glob(pattern.replace("[", "[[]")))
+    return [path for path in paths if path.endswith(".ckpt") or (Path(path) / "checkpoints" / "best.ckpt").is_file()]

@@ -1,4 +1,7 @@
-"""Runs side by side, with paired differences: on the same images they are known far better than either mean is."""
+"""Runs side by side, with paired differences.
+
+On the same images the mean of the differences has a much smaller standard error than the difference of the means.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from nelbo.evaluation.measure import SIZES, mean_and_error
 from nelbo.finished.evaluation_file import Results
 
 DETAILS = ("_se", *SIZES, "_gain")
-"""Endings of keys that say how something was measured."""
+"""Endings of keys that describe how a value was measured."""
 
-NO_MATTER = ("extractor", "log_weights")
-"""Settings that change no value, or of which the recipe says more."""
+IRRELEVANT_SETTINGS = ("extractor", "log_weights")
+"""Settings that change no value, or that the recipe describes in more detail."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,9 @@ class Cell:
     """One value of one run.
 
     Args:
-        value: itself.
-        error: its standard error over images, where there is one.
-        difference: to the first run, where both may be compared.
+        value: the value.
+        error: its standard error over images, if known.
+        difference: the value minus that of the first run, where the two are comparable.
         difference_error: the standard error of the mean of the differences on the same images.
     """
 
@@ -39,9 +42,9 @@ class Comparison:
     """A table of runs.
 
     Args:
-        runs: their names; differences are to the first.
-        rows: by key, a cell a run; None where a run has not got it.
-        notes: what is not compared, and why.
+        runs: the names of the runs; differences are to the first.
+        rows: a cell for each run, by key; None where a run lacks the value.
+        notes: which values are not compared, and why.
     """
 
     runs: list[str]
@@ -49,7 +52,7 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
-        """For a file."""
+        """Return the table as plain containers, for a JSON file."""
         rows = {
             key: {run: vars(cell) for run, cell in zip(self.runs, cells, strict=True) if cell}
             for key, cells in self.rows.items()
@@ -58,24 +61,30 @@ class Comparison:
 
 
 def compare(results: Mapping[str, Results]) -> Comparison:
-    """All numbers that at least two runs have, and the differences of those that were measured in the same way."""
+    """Compare runs by all numbers that at least two of them have.
+
+    Differences are computed where the data and the way of measuring are the same.
+
+    Args:
+        results: the results of the runs, by name.
+    """
     comparison = Comparison(list(results))
     problem = incomparable({name: result.values for name, result in results.items()})
     if problem:
         comparison.notes.append(f"no differences: {problem}")
     every = list(results.values())
     for measure in merged(result.measures for result in every):
-        having = {name: result for name, result in results.items() if measure in result.measures}
-        recipes = {name: how(result.measures[measure]) for name, result in having.items()}
+        measured = {name: result for name, result in results.items() if measure in result.measures}
+        recipes = {name: conditions(result.measures[measure]) for name, result in measured.items()}
         differing = [key for key in merged(recipes.values()) if len({str(r.get(key)) for r in recipes.values()}) > 1]
         if differing:
-            told = "; ".join(
+            settings = "; ".join(
                 f"{name} {', '.join(f'{key}={recipe.get(key)}' for key in differing)}"
                 for name, recipe in recipes.items()
             )
-            comparison.notes.append(f"no differences in {measure}: measured in different ways: {told}")
+            comparison.notes.append(f"no differences in {measure}: measured in different ways: {settings}")
         paired = not problem and not differing
-        keys = merged(result.measures[measure]["keys"] for result in having.values())
+        keys = merged(result.measures[measure]["keys"] for result in measured.values())
         for key in keys:
             if is_headline(key, recipes) and sum(is_number(result.values.get(key)) for result in every) > 1:
                 comparison.rows[key] = [cell(key, result, every[0], paired=paired) for result in every]
@@ -83,7 +92,17 @@ def compare(results: Mapping[str, Results]) -> Comparison:
 
 
 def cell(key: str, result: Results, first: Results, *, paired: bool) -> Cell | None:
-    """The value of `key` in one run, and its difference to the first if that is `paired`."""
+    """Return the value of a key in one run, with its difference to the first run.
+
+    Args:
+        key: the key.
+        result: the results of the run.
+        first: the results of the first run.
+        paired: whether the two are comparable; otherwise the cell has no difference.
+
+    Returns:
+        The cell; None if the run lacks the value.
+    """
     value = result.values.get(key)
     if not is_number(value):
         return None
@@ -91,31 +110,31 @@ def cell(key: str, result: Results, first: Results, *, paired: bool) -> Cell | N
     reference = first.values.get(key)
     if not paired or result is first or not is_number(reference):
         return Cell(value, error)
-    ours, theirs = result.arrays.get(key), first.arrays.get(key)
-    if ours is None or theirs is None:
+    per_image, reference_per_image = result.arrays.get(key), first.arrays.get(key)
+    if per_image is None or reference_per_image is None:
         return Cell(value, error, value - reference)
-    if ours.shape != theirs.shape:  # of different images: the differences would not be paired
+    if per_image.shape != reference_per_image.shape:  # different images, so the values are not paired
         return Cell(value, error)
-    return Cell(value, error, *mean_and_error(ours.double() - theirs.double()))
+    return Cell(value, error, *mean_and_error(per_image.double() - reference_per_image.double()))
 
 
-def how(measured: Mapping[str, Any]) -> dict[str, Any]:
-    """All that must be equal between values that are compared: settings, and what else a measure says."""
+def conditions(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must be equal for values to be comparable: the settings of a measure and its recipe."""
     settings, recipe = measured["settings"], measured["recipe"]
-    return {**{key: value for key, value in settings.items() if key not in NO_MATTER}, **recipe}
+    return {**{key: value for key, value in settings.items() if key not in IRRELEVANT_SETTINGS}, **recipe}
 
 
 def merged(parts: Iterable[Iterable[str]]) -> list[str]:
-    """All keys, each once, in order."""
+    """Return all keys of several collections, each once, in order."""
     return list(dict.fromkeys(key for part in parts for key in part))
 
 
 def is_headline(key: str, recipes: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a key is a result, not how it was measured."""
+    """Return whether a key holds a result, and not a detail of how one was measured."""
     name = key.partition("/")[2]
     return not (name.endswith(DETAILS) or "_at_" in name or any(name in recipe for recipe in recipes.values()))
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether it can be compared."""
+    """Return whether a value is a number, which can be compared."""
     return isinstance(value, int | float) and not isinstance(value, bool)

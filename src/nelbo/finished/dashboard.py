@@ -1,4 +1,4 @@
-"""An evaluation in the run's own TensorBoard and folder of pictures."""
+"""The results of an evaluation in the run's TensorBoard logs and folder of pictures."""
 
 from __future__ import annotations
 
@@ -11,16 +11,26 @@ from nelbo.views.grids import save_png
 
 BOARD, PICTURES = "tensorboard", "pictures"
 TAG = "evaluation"
-"""Above all tags: those of training, `test/nelbo` among them, are what the run itself measured (the hparams tab)."""
+"""The first part of every tag. Tags without it, such as `test/nelbo`, are of training and appear in the hparams tab."""
+
 SUFFIX = ".evaluation"
-"""Of the names of its files, which tells them from the logs of training: those are cut when a run goes on."""
+"""The suffix of the event files, which distinguishes them from those of training, which are cut when a run resumes."""
 
 
 def show(folder: Path, split: str, findings: Findings, step: int) -> list[Path]:
-    """Results and pictures as evaluation/SPLIT/NAME, at the step of the checkpoint; where the pictures lie.
+    """Write results and pictures as evaluation/SPLIT/NAME.
 
-    Settings and numbers of images are no scalars: evaluation.json has them.
-    A folder without TensorBoard's (a checkpoint alone, logger=none) gets the pictures only.
+    Settings and numbers of images are not written; evaluation.json has them. A folder without TensorBoard logs, as of
+    a checkpoint alone or of a run with logger=none, gets the picture files only.
+
+    Args:
+        folder: the folder of the results.
+        split: the split that was evaluated.
+        findings: the results of a measure.
+        step: the step of the checkpoint.
+
+    Returns:
+        The files of the pictures.
     """
     if (folder / BOARD).is_dir():
         writer = SummaryWriter(folder / BOARD, filename_suffix=SUFFIX)

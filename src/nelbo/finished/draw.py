@@ -1,4 +1,4 @@
-"""Pictures of a finished run."""
+"""Drawing a picture of a finished run."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from nelbo.pictures import Images, Picture, Scene
 from nelbo.pictures.files import check, save
 
 PICTURES = ("nelbo.pictures.",)
-"""The packages whose pictures can be drawn, beside those that `allow_targets` names."""
+"""The packages whose pictures can be drawn, in addition to those of `allow_targets`."""
 
 
 def draw(kind: str, plain: Mapping[str, Any]) -> Path:
     """Draw a picture of a run and write it to a file.
 
     Args:
-        kind: the option of the group `picture`, such as samples.
-        plain: conf/draw.yaml, composed, as plain containers.
+        kind: the option of the group `picture`, such as `samples`.
+        plain: the config composed from conf/draw.yaml, as plain containers.
 
     Returns:
         The file.
 
     Raises:
-        NelboError: for anything that the user can put right.
+        NelboError: if the config, the run or its data cannot be used.
     """
     if plain["threads"] is not None:
         torch.set_num_threads(positive_integer("threads", plain["threads"]))
     seed = integer("seed", plain["seed"], minimum=0, maximum=2**32 - 1)
     batch_size = positive_integer("batch_size", plain["batch_size"])
     if not isinstance(plain["run"], str):
-        raise ConfigError("run", plain["run"], "must be a run's directory or a checkpoint; pictures are of one run")
+        raise ConfigError("run", plain["run"], "must be one run's directory or checkpoint, not a list")
     allow = user_prefixes("allow_targets", plain["allow_targets"])
     picture: Picture = build(plain["picture"], "", (*PICTURES, *allow))
     run = FinishedRun.open(plain["run"], allow, plain["data"], key="run")

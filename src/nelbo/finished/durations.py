@@ -1,4 +1,4 @@
-"""How long an evaluation will take, said before it has taken it."""
+"""Estimates of how long the tasks of an evaluation will take, announced at their beginning."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import time
 from collections.abc import Callable
 
 LEAST = 10.0
-"""Seconds; what takes less is not announced."""
+"""The shortest duration, in seconds, that is announced."""
 
 MINUTE, HOUR = 60, 3600
 
 
 class Durations:
-    """Announces tasks that will take long, a line each, from how long their first batches took.
+    """Announces long tasks in one line each, with an estimate from the duration of their first batches.
 
-    The first batch of a task may wait for what is done once (memory, kernels), so the second one is believed where
-    there is one, unless the first alone takes as long as what is announced.
+    The first batch of a task may include one-off work (memory, kernels), so the estimate uses the second one, unless
+    there is none or the first alone takes as long as `LEAST`.
 
     Args:
         say: called with each line.
-        clock: seconds.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.perf_counter) -> None:
@@ -29,13 +29,19 @@ class Durations:
         self._announced = set[str]()
 
     def begin(self) -> None:
-        """A measure begins: what was done before is none of its time."""
+        """Begin a measure: time before this call does not count for its tasks."""
         self._last = self._clock()
         self._first.clear()
         self._announced.clear()
 
     def watch(self, task: str, done: int, total: int) -> None:
-        """So much of a task is done; a task begins when the one before it has ended."""
+        """Record the progress of a task, which begins when the previous one has ended.
+
+        Args:
+            task: the name of the task.
+            done: how many of its parts, such as batches, are done.
+            total: how many parts it has.
+        """
         now = self._clock()
         seconds, self._last = now - self._last, now
         if task not in self._announced:
@@ -46,19 +52,29 @@ class Durations:
                 self.expect(task, seconds / done * (total - done))
             else:
                 self._first[task] = done
-        if done >= total:  # the same task of another run begins anew
+        if done >= total:  # for the same task of another run
             self._announced.discard(task)
             self._first.pop(task, None)
 
     def expect(self, task: str, seconds: float) -> None:
-        """A task will take so many seconds from now on."""
+        """Announce a task that will take this many more seconds, if that is long.
+
+        Args:
+            task: the name of the task.
+            seconds: the estimate.
+        """
         self._announced.add(task)
         if seconds >= LEAST:
             self._say(f"takes      {task}: about {in_words(seconds)}")
 
 
 def in_words(seconds: float) -> str:
-    """A duration for people: 40 s, 3 min, 2.5 h."""
+    """Return a rounded duration as text.
+
+    Examples:
+        >>> in_words(40.2), in_words(185), in_words(9000)
+        ('40 s', '3 min', '2.5 h')
+    """
     if seconds < 1.5 * MINUTE:
         return f"{seconds:.0f} s"
     return f"{seconds / MINUTE:.0f} min" if seconds < 1.5 * HOUR else f"{seconds / HOUR:.1f} h"

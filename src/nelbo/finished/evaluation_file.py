@@ -1,4 +1,4 @@
-"""evaluation.json and evaluation.npz of a run: whole or not at all, and nothing lost that is still true."""
+"""The files evaluation.json and evaluation.npz of a run: read, updated measure by measure, and written atomically."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from nelbo.running.directory import set_aside
 JSON, ARRAYS = EVALUATION, EVALUATION_ARRAYS
 MEASURES = "measures"
 IDENTITY = ("checkpoint_sha256", "data_sha256", "protocol", "split", "evaluation_seed")
-"""Numbers that differ in one of these do not stand in one file."""
+"""Facts that are the same for all values of one file."""
 
 
 class Results:
-    """What is known of a run, from earlier evaluations too.
+    """The results of a run, including those of earlier evaluations.
 
-    Values are flat, as in metrics.json: `test/nll`. Beside them stands what they were measured on and, below
-    `measures`, by measure: its settings, which keys are its own, its recipe, warnings, seconds, and environment:
-    measures of one file may have been taken with different versions.
+    Values are flat, as in metrics.json: `test/nll`. The file also has the facts and, for each measure below `measures`,
+    its keys, settings, recipe, warnings, seconds and environment; the measures of one file may have been taken with
+    different versions.
 
     Args:
-        folder: the run's.
-        facts: what the numbers are of; among them those of `IDENTITY`.
+        folder: the folder of the files.
+        facts: the data, checkpoint, split and seed that the values belong to; among them those of `IDENTITY`.
 
     Raises:
         DataError: if an earlier file cannot be read.
-        ConfigError: if the folder cannot be written to.
+        ConfigError: if the folder cannot be written.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Scalar]) -> None:
@@ -51,8 +51,8 @@ class Results:
             with self._locked():
                 self._read()
         except OSError as error:
-            told = f"cannot be written to ({first_line(error)}); out=DIRECTORY takes the results instead"
-            raise ConfigError("run", folder, told, located=True) from error
+            hint = f"cannot be written ({first_line(error)}); out=DIRECTORY writes the results elsewhere"
+            raise ConfigError("run", folder, hint, located=True) from error
 
     def add(
         self,
@@ -62,19 +62,27 @@ class Results:
         seconds: float,
         environment: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take what a measure found, in place of what it found before, and write: whole, and with what others wrote."""
+        """Replace the values of a measure and write the files, with the values that other processes have written.
+
+        Args:
+            measure: the name of the measure.
+            findings: its results.
+            settings: its settings in the config.
+            seconds: how long it took.
+            environment: versions and hardware.
+        """
         split = self.facts["split"]
-        found = {f"{split}/{key}": value for key, value in findings.values.items()}
-        arrays = {f"{split}/{key}": values for key, values in findings.per_image.items()}
+        values = {f"{split}/{key}": value for key, value in findings.values.items()}
+        arrays = {f"{split}/{key}": per_image for key, per_image in findings.per_image.items()}
         with self._locked():
             self._read()
             for key in self.measures.get(measure, {}).get("keys", ()):
                 self.values.pop(key, None)
                 self.arrays.pop(key, None)
-            self.values |= found
+            self.values |= values
             self.arrays |= arrays
             self.measures[measure] = {
-                "keys": list(found | arrays),
+                "keys": list(values | arrays),
                 "settings": {key: value for key, value in settings.items() if key != "_target_"},
                 "recipe": findings.recipe,
                 "warnings": findings.warnings,
@@ -87,21 +95,21 @@ class Results:
         return FileLock(self.folder / EVALUATION_LOCK)
 
     def _read(self) -> None:
-        """Take over what the files say of the same numbers, those that were set aside too."""
-        if file := next(filter(self._is_ours, evaluations(self.folder)), None):
-            known = read_evaluation(file)
-            self.measures = known.pop(MEASURES, {})
-            self.values = known | self.facts
+        """Read the file with the same facts, which may have been set aside."""
+        if file := next(filter(self._has_same_facts, evaluations(self.folder)), None):
+            content = read_evaluation(file)
+            self.measures = content.pop(MEASURES, {})
+            self.values = content | self.facts
             self.arrays = read_arrays(file.with_suffix(".npz"))
 
-    def _is_ours(self, file: Path) -> bool:
-        known = read_evaluation(file)
-        return all(known.get(key) == self.facts[key] for key in IDENTITY)
+    def _has_same_facts(self, file: Path) -> bool:
+        content = read_evaluation(file)
+        return all(content.get(key) == self.facts[key] for key in IDENTITY)
 
     def _write(self) -> None:
-        """Both files; what is there of another checkpoint, split or seed is kept under a free name."""
+        """Write both files; those of another checkpoint, split or seed are renamed first."""
         sweep_partial(self.folder, (JSON, ARRAYS))
-        if (self.folder / JSON).exists() and not self._is_ours(self.folder / JSON):
+        if (self.folder / JSON).exists() and not self._has_same_facts(self.folder / JSON):
             set_aside(self.folder)
         if self.arrays:
             with atomic(self.folder / ARRAYS) as stream:
@@ -110,13 +118,13 @@ class Results:
             (self.folder / ARRAYS).unlink(missing_ok=True)
         write_json(self.folder / JSON, without_infinities({**self.values, MEASURES: self.measures}))
         for file in evaluations(self.folder)[1:]:
-            if self._is_ours(file):  # what had been set aside is in the first again
+            if self._has_same_facts(file):  # it had been set aside; its values are in evaluation.json again
                 file.with_suffix(".npz").unlink(missing_ok=True)
                 file.unlink()
 
 
 def without_infinities(content: Any) -> Any:
-    """The same with None for what is not finite, which JSON does not have."""
+    """Return nested containers with None for numbers that are not finite, which JSON does not have."""
     if isinstance(content, Mapping):
         return {key: without_infinities(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
@@ -125,12 +133,12 @@ def without_infinities(content: Any) -> Any:
 
 
 def evaluations(folder: Path) -> list[Path]:
-    """evaluation.json, and those that were set aside."""
+    """Return the path of evaluation.json and of those that were set aside, as far as they exist."""
     return [file for file in (folder / JSON, *sorted(folder.glob("evaluation-*.json"))) if file.is_file()]
 
 
 def read_evaluation(file: Path) -> dict[str, Any]:
-    """What an evaluation.json says; nothing if there is none.
+    """Return the content of an evaluation.json; empty if the file does not exist.
 
     Raises:
         DataError: if it is damaged.
@@ -138,16 +146,16 @@ def read_evaluation(file: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        found = json.loads(file.read_text())
+        content = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: cannot be read ({first_line(error)}); move it away") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise DataError(f"{file}: is not an evaluation; move it away")
-    return found
+    return content
 
 
 def read_arrays(file: Path) -> dict[str, Tensor]:
-    """The values of each image, by key; nothing if there is no file.
+    """Return the values of each image, (N,) or (N, ...), by key; empty if the file does not exist.
 
     Raises:
         DataError: if it is damaged.

@@ -1,4 +1,4 @@
-"""A run's directory, or a checkpoint alone, back to a model and the data that it was trained on."""
+"""A finished run: the model of a run's directory or checkpoint, and the data that it was trained on."""
 
 from __future__ import annotations
 
@@ -26,16 +26,21 @@ from nelbo.directories.names import METRICS
 from nelbo.errors import CheckpointError, ConfigError, DataError, choice, first_line
 from nelbo.evaluation.measure import Subject
 from nelbo.files import read_json
-from nelbo.finished.moved import DATA_PREFIXES, moved, with_hint
+from nelbo.finished.data_location import DATA_PREFIXES, relocated, with_hint
 from nelbo.models import VAE
 
 SPLITS = ("test", "val", "train")
 SAME_DATA = ("data", "protocol", "data_sha256", "split_seed", "train_images", "val_images", "test_images")
-"""What the data must have in common with that of the training; all of it is in a checkpoint's provenance."""
+"""The entries of a checkpoint's provenance that must be the same for its data."""
 
 
 class ImageSplit:
-    """A split of a data module, as the model sees it (`nelbo.evaluation.measure.Split`)."""
+    """A split of a data module, as the model sees it (`nelbo.evaluation.measure.Split`).
+
+    Args:
+        data: the data module, set up.
+        split: the name of the split.
+    """
 
     def __init__(self, data: ImageData, split: str) -> None:
         self._data, self._split, self._examples = data, split, data.splits[split]
@@ -49,29 +54,29 @@ class ImageSplit:
 
     @property
     def labels(self) -> Tensor:
-        """All labels, (N,); -1 where there are none."""
-        return self._chosen(self._examples.labels)
+        """The labels of all images, (N,); -1 where there are none."""
+        return self._of_split(self._examples.labels)
 
     @property
     def factors(self) -> Tensor | None:
-        """All known factors of variation, (N, F), where there are any."""
-        return None if self._examples.factors is None else self._chosen(self._examples.factors)
+        """The factors of variation of all images, (N, F); None if they are unknown."""
+        return None if self._examples.factors is None else self._of_split(self._examples.factors)
 
-    def _chosen(self, values: Tensor) -> Tensor:
+    def _of_split(self, values: Tensor) -> Tensor:
         return values if self._examples.indices is None else values[self._examples.indices]
 
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """A checkpoint that was read.
+    """A finished run, of which one checkpoint is read.
 
     Args:
-        file: where it lies.
-        record: what it says of itself: model, data, seed, provenance, in plain containers.
-        step: of training, at which it was written.
-        model: in eval mode, on the CPU.
-        allow: packages of one's own that its data may be made by.
-        moved: where its data lie now, as it is typed behind `data.`; None if they lie where they did.
+        file: the checkpoint's file.
+        record: the checkpoint's record: model, data, seed and provenance, in plain containers.
+        step: the training step at which the checkpoint was written.
+        model: the model, in eval mode, on the CPU.
+        allow: packages of the user's own that the data may be made of.
+        moved: new options of the data's source by name, if the data were moved; None if not.
     """
 
     file: Path
@@ -88,87 +93,95 @@ class FinishedRun:
         """Read a run directory (its best.ckpt) or a checkpoint.
 
         Args:
-            path: it.
-            allow: packages of one's own that model and data may be made of, as of `nelbo.load`.
-            moved: where its data lie now, if elsewhere.
-            key: behind which the path was typed, if it was.
+            path: the directory or the file.
+            allow: packages of the user's own that model and data may be made of, as in `nelbo.load`.
+            moved: new options of the data's source by name, if the data were moved.
+            key: the config key to name in errors, if the path was typed.
 
         Raises:
-            CheckpointError: if there is none, or it was not written by nelbo, or it is damaged.
+            CheckpointError: if there is no checkpoint, it was not written by nelbo, or it is damaged.
             ConfigError: if `allow` is not a list of packages.
         """
         file = checkpoint_file(path, key)
         checkpoint = read_checkpoint(file)
         record = checkpoint[RECORD]
         if not all(isinstance(record.get(key), dict) for key in ("data", "provenance")):
-            raise CheckpointError(f"{file}: does not say what data it was trained on; train it again")
+            raise CheckpointError(f"{file}: does not record its training data; train it again")
         model = build_model(checkpoint, file, allow)
         return cls(file, record, int(checkpoint.get("global_step", 0)), model, allow, moved)
 
     @property
     def folder(self) -> Path:
-        """The run's directory; of a checkpoint that lies elsewhere, the folder that it is in."""
+        """The run's directory; for a checkpoint elsewhere, the folder that contains it."""
         return self.file.parent.parent if self.file.parent.name == "checkpoints" else self.file.parent
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """Name, protocol, splits and SHA-256 of the data that it was trained on."""
+        """The name, protocol, splits and SHA-256 of the training data."""
         provenance: Mapping[str, Any] = self.record["provenance"]
         return provenance
 
     @cached_property
     def sha256(self) -> str:
-        """Of the checkpoint's file."""
+        """The SHA-256 digest of the checkpoint's file."""
         with self.file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     @property
     def steps(self) -> int | None:
-        """Optimiser steps of the whole run, as its metrics.json says; else those of the checkpoint, if it says any."""
+        """The optimiser steps of the whole run, from its metrics.json, or those of the checkpoint; None if unknown."""
         return read_json(self.folder / METRICS).get("steps") or self.step or None
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """The run's config, in plain containers; without a run's directory, what the checkpoint has of it."""
+        """The run's config, in plain containers; for a checkpoint alone, the parts that the checkpoint records.
+
+        Raises:
+            CheckpointError: if config.yaml is damaged.
+        """
         file = self.folder / "config.yaml"
         if not file.is_file():
             return {key: value for key, value in self.record.items() if key != "provenance"}
         try:
-            found = OmegaConf.to_container(OmegaConf.load(file))
+            config = OmegaConf.to_container(OmegaConf.load(file))
         except (OSError, ValueError, YAMLError) as error:
             raise CheckpointError(f"{file}: cannot be read: {first_line(error)}") from error
-        if not isinstance(found, dict):
+        if not isinstance(config, dict):
             raise CheckpointError(f"{file}: is not a run's config")
-        return {str(key): value for key, value in found.items()}
+        return {str(key): value for key, value in config.items()}
 
     @cached_property
     def data(self) -> ImageData:
-        """The data, set up.
+        """The data module, set up.
 
         Raises:
-            DataError: if it cannot be had, or is not what the model was trained on.
-            ConfigError: if the checkpoint asks for what this version does not have, or may not have.
+            DataError: if the data cannot be loaded, or are not those that the model was trained on.
+            ConfigError: if the checkpoint names objects that do not exist in this version, or are not allowed.
         """
         allowed = (*DATA_PREFIXES, *user_prefixes("allow_targets", self.allow))
-        data = build(moved(self.record["data"], self.moved, allowed), "data", allowed)
+        data = build(relocated(self.record["data"], self.moved, allowed), "data", allowed)
         if not isinstance(data, ImageData):
-            raise CheckpointError(f"{self.file}: what it calls its data is a {type(data).__name__}")
+            raise CheckpointError(f"{self.file}: its data are not an ImageData but a {type(data).__name__}")
         try:
             data.setup()
         except ConfigError as error:
             raise with_hint(error) from error.__cause__
         except DataError as error:
-            raise DataError(f"{self.file}: its data cannot be had: {error}") from error
-        found = data.provenance()
+            raise DataError(f"{self.file}: its data cannot be loaded: {error}") from error
+        current = data.provenance()
         for key in SAME_DATA:
-            if found[key] != self.provenance.get(key):
-                told = f"{key} was {self.provenance.get(key)} in training and is {found[key]} now"
-                raise DataError(f"{self.file}: {data.name} is not the data that it was trained on: {told}")
+            if current[key] != self.provenance.get(key):
+                fact = f"{key} was {self.provenance.get(key)} in training and is {current[key]} now"
+                raise DataError(f"{self.file}: {data.name} is not the data that it was trained on: {fact}")
         return data
 
     @cached_property
     def unit_kl_history(self) -> dict[int, list[float]]:
-        """KL of each unit on the validation set by epoch, where the run wrote it."""
+        """The KL of each latent unit on the validation set in nats, by epoch; empty if the run has no such file.
+
+        Raises:
+            CheckpointError: if the file is damaged.
+        """
         file = self.folder / UNIT_HISTORY
         if not file.is_file():
             return {}
@@ -179,15 +192,21 @@ class FinishedRun:
         except ValueError as error:
             raise CheckpointError(f"{file}: is damaged ({first_line(error)}); move it away") from error
         if any(len(values) != self.model.latent_dim for values in history.values()):
-            raise CheckpointError(f"{file}: has not {self.model.latent_dim} units in each row; move it away")
+            raise CheckpointError(f"{file}: does not have {self.model.latent_dim} units in each row; move it away")
         return history
 
     def subject(self, *, split: str, device: str, name: str = "", **rest: Any) -> Subject:
-        """The model and its data, to be measured; `rest` goes to `Subject`.
+        """Return the model and its data as the subject of measures.
+
+        Args:
+            split: the split to evaluate.
+            device: the device, as in `torch_device`.
+            name: the name of the run in tables; by default that of its folder.
+            **rest: further arguments of `Subject`.
 
         Raises:
-            ConfigError: for a split or device that there is not.
-            DataError: as `data` does.
+            ConfigError: for an unknown split or device, or a split without images.
+            DataError: if the data cannot be loaded, or are not those that the model was trained on.
         """
         if not len(self.data.splits[choice("split", split, SPLITS)]):
             raise ConfigError("split", split, "holds no images; the run was trained with data.validation_size=0")
@@ -211,15 +230,16 @@ class FinishedRun:
 
 
 def torch_device(device: str) -> torch.device:
-    """`auto` is the accelerator that torch can use, be it CUDA, MPS or another, and the CPU where there is none.
+    """Return a device by its name.
 
-    Processes that torchrun started take turns at several.
+    Where there are several accelerators, processes that torchrun started share them by their local rank.
 
     Args:
-        device: `auto`, or a device as torch names it: `cpu`, `cuda`, `cuda:1`, `mps`, `xpu`, ...
+        device: a device as torch names it, such as `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`; or `auto` for the
+            accelerator if there is one, else the CPU.
 
     Raises:
-        ConfigError: if torch knows no such device, or cannot use it here.
+        ConfigError: if torch does not know the device, or cannot use it here.
     """
     here = torch.accelerator.current_accelerator(check_available=True)
     if device == "auto":
@@ -237,6 +257,6 @@ def torch_device(device: str) -> torch.device:
         raise ConfigError("device", device, f"torch cannot use it here: device={'cpu' if here is None else here.type}")
     count = torch.accelerator.device_count()
     if place.index is not None and place.index >= count:
-        raise ConfigError("device", device, f"there are {count} here: device={here.type} takes one")
+        raise ConfigError("device", device, f"there are {count} devices: device={here.type} uses one of them")
     index = int(os.environ.get("LOCAL_RANK", "0")) % count if place.index is None else place.index
     return torch.device(here.type, index)

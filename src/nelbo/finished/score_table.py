@@ -1,4 +1,4 @@
-"""Evaluations for a person."""
+"""Tables of evaluations and of comparisons, printed to the terminal."""
 
 from __future__ import annotations
 
@@ -17,41 +17,46 @@ from nelbo.terminal.console import make_console, print_side_by_side, print_table
 if TYPE_CHECKING:
     from nelbo.finished.evaluate import Evaluation
 
-LONGEST = 40
+MAX_LENGTH = 40
+"""The largest number of characters of a text in a table."""
 
 
 def print_results(evaluation: Evaluation) -> None:
-    """What was found in this call; what was left out, and what a reader must know."""
+    """Print the results of an evaluation, its warnings, the measures that were left out, and the files written."""
     results, subject = evaluation.results, evaluation.subject
     console = make_console()
-    if evaluation.found:
+    if evaluation.findings:
         images = f"{len(subject.images):,} {subject.split} images"
-        title = f"{subject.name}: {subject.data['data']} ({subject.data['protocol']}), {images}; nats an image"
+        title = f"{subject.name}: {subject.data['data']} ({subject.data['protocol']}), {images}; nats per image"
         table = Table(title=title)
         for name, justify in (("measure", "left"), ("value", "right"), ("standard error", "left")):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
-        for measure, findings in evaluation.found.items():
+        for measure, findings in evaluation.findings.items():
             table.add_row(measure, style="bold")
             for key, value in findings.values.items():
                 if key.endswith("_se") and key.removesuffix("_se") in findings.values:
                     continue
                 error = findings.values.get(f"{key}_se")
-                told = "" if error is None else f"± {in_digits(error)}"
-                table.add_row(f"  {key}", in_digits(value), told)
+                table.add_row(f"  {key}", in_digits(value), "" if error is None else f"± {in_digits(error)}")
             table.add_section()
         print_table(table, console)
-    for warning in dict.fromkeys(line for findings in evaluation.found.values() for line in findings.warnings):
+    for warning in dict.fromkeys(line for findings in evaluation.findings.values() for line in findings.warnings):
         console.print(f"note       {warning}", highlight=False, markup=False)
     for reason in evaluation.left_out:
         console.print(f"left out   {reason}", highlight=False, markup=False)
-    if evaluation.found:
+    if evaluation.findings:
         console.print(f"written    {os.path.relpath(results.folder / JSON)}", highlight=False, markup=False)
     for picture in evaluation.pictures:
         console.print(f"see        {os.path.relpath(picture)}", highlight=False, markup=False)
 
 
 def print_comparison(comparison: Comparison, out: Path | None) -> None:
-    """Runs side by side; written to `out` too, if that is a path."""
+    """Print runs side by side.
+
+    Args:
+        comparison: the comparison.
+        out: a JSON file to write it to; None for no file.
+    """
     console = make_console()
     rows = [[key, *map(in_cell, cells)] for key, cells in comparison.rows.items()]
     title = f"values; differences to {comparison.runs[0]} on the same images"
@@ -64,7 +69,7 @@ def print_comparison(comparison: Comparison, out: Path | None) -> None:
 
 
 def in_cell(cell: Cell | None) -> str:
-    """A value with its error, and below it the difference with its own."""
+    """Return a value with its standard error and, on a second line, the difference with its own; `-` for no cell."""
     if cell is None:
         return "-"
     lines = [in_digits(cell.value) + (f" ± {in_digits(cell.error)}" if cell.error is not None else "")]
@@ -76,12 +81,17 @@ def in_cell(cell: Cell | None) -> str:
 
 
 def in_digits(value: object) -> str:
-    """A value for the eye: whole numbers as they are, others to at least three digits, texts cut."""
+    """Return a value as text: whole numbers in full, others rounded to at least three digits, long texts cut.
+
+    Examples:
+        >>> in_digits(297), in_digits(90.4567), in_digits(0.00151234)
+        ('297', '90.46', '0.00151')
+    """
     if isinstance(value, int):
         return f"{value:,}"
     if not isinstance(value, float):
         text = str(value)
-        return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+        return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 3]}..."
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
     return f"{value:,.{min(6, max(2, 2 - math.floor(math.log10(abs(value)))))}f}"

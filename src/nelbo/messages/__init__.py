@@ -1,1 +1,1 @@
-"""Messages for a person who typed something that cannot be used: one line, with a hint that works as it stands."""
+"""Errors of command lines and configs, each as one line with a hint that can be followed as it stands."""

@@ -1,4 +1,4 @@
-"""Words that choose an option of a group, or should: options that there are not, and several where one is taken."""
+"""Overrides that choose an option of a group: unknown options, and lists where one option is chosen."""
 
 from __future__ import annotations
 
@@ -6,93 +6,93 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nelbo.composing.script import AT_THE_TOP, Script, parsed
+from nelbo.composing.command import TOP_LEVEL_GROUPS, Command
+from nelbo.composing.compat import parse_override, sweep_values
 from nelbo.config.quoting import quoted
 from nelbo.config.slots import SLOTS
 from nelbo.errors import ConfigError, NelboError, as_hydra_takes
-from nelbo.messages.names import options_meant, question
 from nelbo.messages.shell import for_shell
+from nelbo.messages.suggestions import did_you_mean, option_suggestions
 
-LISTED = ("logger", "metrics")
-"""Groups of which several options at once are usual."""
+LIST_GROUPS = ("logger", "metrics")
+"""Groups of which a list of options is usually chosen."""
 
-SEVERAL = (*LISTED, "callbacks", *AT_THE_TOP)
-"""Groups of which several options may stand side by side: each adds keys of its own."""
+GROUPS_WITH_LISTS = (*LIST_GROUPS, "callbacks", *TOP_LEVEL_GROUPS)
+"""Groups of which a list of options may be chosen, because each option adds keys of its own."""
 
 ARRAY_FILES = (".npy", ".npz", ".safetensors")
-ON_THE_HUB = re.compile(r"[\w-]+/[\w.-]+", re.ASCII)
+HUB_NAME = re.compile(r"[\w-]+/[\w.-]+", re.ASCII)
 
 
-def check_choice(word: str, script: Script) -> None:
-    """Refuse a word that chooses an option of a group in a way that Hydra would take for something else, or at length.
+def check_choice(argument: str, command: Command) -> None:
+    """Refuse an override that chooses an option of a group in a way that Hydra misreads or explains at length.
 
     Raises:
-        NelboError: naming the word and what to type.
+        NelboError: with the argument and what to type instead.
     """
-    override = parsed(word)
+    override = parse_override(argument)
     if override is None:
         return
     group = override.key_or_group
-    if group not in script.own_groups and not (group.startswith("hydra/") and group in script.groups):
+    if group not in command.own_groups and not (group.startswith("hydra/") and group in command.groups):
         return
-    value = override.value()
-    if word.startswith("+") and not word.startswith("++") and not isinstance(value, dict):
-        for name in _names(value):
-            if name not in script.options(group):
-                raise NelboError(no_option(word.partition("=")[0], name, name, script.options(group)))
-        raise NelboError(f"{word}: {group} is chosen already; without the plus: {for_shell(word[1:])}")
-    if _lists(value) and group not in SEVERAL:
-        names = list(dict.fromkeys(_names(value)))
-        trains = script.primary == "config" and len(names) > 1
-        each = f"; -m {group}={','.join(names)} tries each" if trains else ""
-        one = names[0] if names else "NAME"
-        raise NelboError(f"{word}: one option of {group} is chosen, and no list: {group}={one}{each}")
+    value, options = override.value(), command.options(group)
+    if argument.startswith("+") and not argument.startswith("++") and not isinstance(value, dict):
+        for name in _texts(value):
+            if name not in options:
+                raise NelboError(unknown_option(argument.partition("=")[0], name, name, options))
+        raise NelboError(f"{argument}: {group} is chosen already; without the plus: {for_shell(argument[1:])}")
+    if _contains_list(value) and group not in GROUPS_WITH_LISTS:
+        names = list(dict.fromkeys(_texts(value)))
+        can_sweep = command.primary == "config" and len(names) > 1
+        sweep = f"; -m {group}={','.join(names)} runs each" if can_sweep else ""
+        first = names[0] if names else "NAME"
+        raise NelboError(f"{argument}: {group} takes one option, not a list: {group}={first}{sweep}")
 
 
-def no_option(group: str, value: str, option: str, options: Sequence[str]) -> str:
-    """What to say of an option that there is not.
+def unknown_option(group: str, value: str, option: str, options: Sequence[str]) -> str:
+    """Return the message for an option that does not exist.
 
     Args:
-        group: as it was typed.
-        value: as it was typed.
-        option: its name, where the value is more.
-        options: those that there are.
+        group: the group, as it was typed.
+        value: the value, as it was typed.
+        option: the name of the option, where the value contains more.
+        options: the options of the group.
     """
     bare = group.lstrip("+")
-    asked = question((bare == "data" and _data_at(option)) or options_meant(bare, option, options))
-    return f"{group}={value}: there is no such option; {asked}choose from {', '.join(options)}"
+    question = did_you_mean((bare == "data" and _data_choices(option)) or option_suggestions(bare, option, options))
+    return f"{group}={value}: there is no such option; {question}choose from {', '.join(options)}"
 
 
-def of_a_slot(error: ConfigError, script: Script) -> str:
-    """The line for a model's slot that was given a word, with the option that was meant; empty for other errors."""
+def explain_slot(error: ConfigError, command: Command) -> str:
+    """Return the error of a model's slot that was set to a name, with the option that was meant; empty for others."""
     slot = error.key.removeprefix("model.")
     if slot not in SLOTS or not error.key.startswith("model.") or not isinstance(error.value, str):
         return ""
     group = SLOTS[slot]
-    named = [name for name in options_meant(group, error.value, script.options(group)) if "=" not in name]
-    return str(error).replace(f"{group}=...", f"{group}={named[0]}") if named else ""
+    names = [name for name in option_suggestions(group, error.value, command.options(group)) if "=" not in name]
+    return str(error).replace(f"{group}=...", f"{group}={names[0]}") if names else ""
 
 
-def _data_at(place: str) -> list[str]:
-    """How data are chosen that lie at a path, or that are a set of the hub; empty if it is neither."""
-    if Path(place).suffix in ARRAY_FILES:
-        return [f"data=arrays {for_shell(f'data.path={quoted(place)}')}"]
-    if place.startswith(("/", ".", "~")) or Path(place).is_dir():
-        return [f"data=image_folder {for_shell(f'data.root={quoted(place)}')}"]
-    return [f"data=huggingface data.name={place}"] if ON_THE_HUB.fullmatch(place) else []
+def _data_choices(name: str) -> list[str]:
+    """Return the overrides that choose data at a path or a data set of the Hugging Face hub; none for other names."""
+    if Path(name).suffix in ARRAY_FILES:
+        return [f"data=arrays {for_shell(f'data.path={quoted(name)}')}"]
+    if name.startswith(("/", ".", "~")) or Path(name).is_dir():
+        return [f"data=image_folder {for_shell(f'data.root={quoted(name)}')}"]
+    return [f"data=huggingface data.name={name}"] if HUB_NAME.fullmatch(name) else []
 
 
-def _lists(value: object) -> bool:
-    """Whether a value is a list, or a sweep over values of which one is."""
-    several = getattr(value, "list", [])
-    return isinstance(value, list) or any(isinstance(one, list) for one in several)
+def _contains_list(value: object) -> bool:
+    """Return whether a value is a list, or a sweep over values of which one is a list."""
+    return isinstance(value, list) or any(isinstance(one, list) for one in sweep_values(value) or ())
 
 
-def _names(value: object) -> Iterator[str]:
-    """Every text of a value, of its lists and of what it sweeps over."""
-    several = value if isinstance(value, list) else getattr(value, "list", None)
-    if several is None:
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text of a value, of its lists and of what it sweeps over."""
+    values = value if isinstance(value, list) else sweep_values(value)
+    if values is None:
         yield as_hydra_takes(value)
     else:
-        for one in several:
-            yield from _names(one)
+        for one in values:
+            yield from _texts(one)

@@ -1,4 +1,4 @@
-"""Refusals of Hydra to make an object of its own section of the config, as ours."""
+"""Hydra's errors about `_target_`s in its own part of the config, as errors of nelbo."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from nelbo.config.build import RefusedTarget, import_failed
 from nelbo.errors import ConfigError
 
 REFUSED = re.compile(r"Target '([^']+)' is not in the Hydra execution whitelist.*full_key: (\S+)", re.DOTALL)
-NOT_THERE = re.compile(r"Error locating target '([^']+)'.*full_key: (\S+).*No module named '([^']+)'", re.DOTALL)
-"""How Hydra says that it may not, or cannot, make an object of its own section of the config."""
+"""Hydra's message for a target that it may not instantiate."""
+
+NOT_IMPORTABLE = re.compile(r"Error locating target '([^']+)'.*full_key: (\S+).*No module named '([^']+)'", re.DOTALL)
+"""Hydra's message for a target whose module does not exist."""
 
 
-def of_a_target(message: str) -> str:
-    """Hydra's message about a target in its section of the config as one of ours; empty for any other message."""
+def explain_target(message: str) -> str:
+    """Return Hydra's message about a target as one line of nelbo; empty for any other message."""
     if refused := REFUSED.search(message):
         return str(RefusedTarget(f"{refused[2]}._target_", refused[1]))
-    if missing := NOT_THERE.search(message):
+    if missing := NOT_IMPORTABLE.search(message):
         name, key, module = missing.groups()
         hint = import_failed(name, ModuleNotFoundError(f"No module named '{module}'", name=module))
         return str(ConfigError(f"{key}._target_", name, hint))

@@ -1,4 +1,4 @@
-"""Keys below a key whose value is no mapping, or may be another than the one that stands there."""
+"""Hints for keys below a key whose value is not a mapping, such as `objective.beta.linear.steps`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from nelbo.composing.script import Script, parsed
+from nelbo.composing.command import Command
+from nelbo.composing.compat import parse_override
 from nelbo.config.build import RUN_PREFIXES, build
 from nelbo.config.checks import CHECKS
 from nelbo.errors import ConfigError, as_hydra_takes
@@ -14,47 +15,46 @@ from nelbo.messages.shell import for_shell
 from nelbo.schedules import EXAMPLE, SCHEDULES
 
 
-def below_a_value(key: str, value: str, script: Script) -> str:
-    """What to say of a key below one that holds a number, a text, a list or null; empty for any other key.
+def hint_below_value(key: str, value: str, command: Command) -> str:
+    """Return the hint for a key below one that holds a number, a text, a list or null; empty for any other key.
 
     Args:
-        key: as it was typed, with its parents.
-        value: as it was typed.
-        script: whose command line it is of.
+        key: the whole dotted key, as it was typed.
+        value: the value, as it was typed.
+        command: the command.
     """
-    parents = list(_parents(key))
-    place = next((parent for parent in parents if parent in script.config), "")
-    if not place or isinstance(script.config[place], Mapping):
+    parent = next((parent for parent in _parents(key) if parent in command.config), "")
+    if not parent or isinstance(command.config[parent], Mapping):
         return ""
-    rest = key.removeprefix(f"{place}.").split(".")
+    rest = key.removeprefix(f"{parent}.").split(".")
     mapping = "".join(f"{{{part}:" for part in rest) + value + "}" * len(rest)
-    instead = f"its value may be a mapping: {for_shell(f'{place}={mapping}')}"
-    if place in CHECKS and (override := parsed(f"{place}={mapping}")):
+    instead = f"its value may be a mapping: {for_shell(f'{parent}={mapping}')}"
+    if parent in CHECKS and (override := parse_override(f"{parent}={mapping}")):
         try:
-            CHECKS[place](place, override.value())
+            CHECKS[parent](parent, override.value())
         except ConfigError as error:
-            return f"{place} {error.hint}"
+            return f"{parent} {error.hint}"
         return instead
-    if "Schedule" in _annotation(place, script):
+    if "Schedule" in _annotation(parent, command):
         names = ", ".join(SCHEDULES)
-        return instead if rest[0] in SCHEDULES else f"{place} is a number, or a schedule such as {EXAMPLE}, of {names}"
-    return f"{place} is {as_hydra_takes(script.config[place])}, and nothing stands below it"
+        return instead if rest[0] in SCHEDULES else f"{parent} is a number or a schedule ({names}), such as {EXAMPLE}"
+    return f"{parent} is {as_hydra_takes(command.config[parent])}, which has no keys"
 
 
 def _parents(key: str) -> list[str]:
-    """The keys that a key stands below, the nearest first."""
+    """Return the keys above a dotted key, the nearest first."""
     parts = key.split(".")
     return [".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1)]
 
 
-def _annotation(key: str, script: Script) -> str:
-    """How the class that is built from a key's parent declares it; empty if it cannot be asked."""
+def _annotation(key: str, command: Command) -> str:
+    """Return the annotation of a key in the class that is built from its parent; empty if that is unknown."""
     parent, _, last = key.rpartition(".")
     try:
         factory: Any = build(
-            {"_target_": script.config.get(f"{parent}._target_"), "_partial_": True}, parent, RUN_PREFIXES
+            {"_target_": command.config.get(f"{parent}._target_"), "_partial_": True}, parent, RUN_PREFIXES
         )
     except ConfigError:
         return ""
-    declared = inspect.signature(factory.target).parameters.get(last)
-    return "" if declared is None else str(declared.annotation)
+    parameter = inspect.signature(factory.target).parameters.get(last)
+    return "" if parameter is None else str(parameter.annotation)

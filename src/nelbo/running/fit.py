@@ -61,7 +61,7 @@ def begin_directory(parts: Parts, folder: Path, resume_point: ResumePoint | None
     """
     texts = {
         CONFIG: OmegaConf.to_yaml(OmegaConf.create(dict(parts.plain))),
-        OVERRIDES: OmegaConf.to_yaml(OmegaConf.create(first_command.began_with(overrides))),
+        OVERRIDES: OmegaConf.to_yaml(OmegaConf.create(first_command.arguments_to_record(overrides))),
         MARK: directory.mark(parts.identifying),
     }
     tables, boards = log_names(parts.trainer.loggers, folder, validated=parts.validated)

@@ -18,12 +18,12 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from nelbo.composing.script import Script
+from nelbo.composing.command import Command
 from nelbo.config.identity import identity
 from nelbo.config.quoting import quoted
 from nelbo.directories.owner import DirectoryInUse, Ownership, is_held, living_owner
 from nelbo.errors import ConfigError, Stopped, first_line
-from nelbo.messages.unread import refuse_unread
+from nelbo.messages.unused import refuse_unused_keys
 from nelbo.running.directory import refuse_files
 from nelbo.sweeps.cells.names import cell_name
 from nelbo.sweeps.cells.record import (
@@ -125,7 +125,7 @@ class Sweep:
         """
         self.ownership.touch()
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
-        refuse_unread(composed, Script.running(self.config))
+        refuse_unused_keys(composed, Command.running(self.config))
         return composed
 
     def run(self, jobs: Sequence[Sequence[str]], max_batch_size: int | None) -> None:

@@ -1,23 +1,12 @@
-"""Names that exist, for names that were typed and do not."""
+"""Names of options and keys in other programs and in papers, with the names that nelbo has for them."""
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable, Sequence
-
-MOST = 4
-"""Suggestions in one line."""
-
-LEAST_ALIKE = 0.76
-"""Of `difflib.SequenceMatcher.ratio`, for two spellings of one name."""
-
-SHORTEST_PART = 3
-"""Letters that a part of a longer name has at least; shorter ones are in too many."""
+from collections.abc import Sequence
 
 TORCH_OPTIMIZERS = ("SGD", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam")
 
-OTHER_OPTIONS: dict[str, dict[str, Sequence[str]]] = {
+OPTION_ALIASES: dict[str, dict[str, Sequence[str]]] = {
     "data": {
         "fmnist": ["fashion_mnist"],
         "bmnist": ["binarized_mnist"],
@@ -125,9 +114,9 @@ OTHER_OPTIONS: dict[str, dict[str, Sequence[str]]] = {
         "codes": ["posterior"],
     },
 }
-"""What other programs and papers call an option of a group, squeezed, and what is typed here instead."""
+"""By group and by the normalised name of an option in other programs and papers: the options or overrides here."""
 
-OTHER_KEYS: dict[str, Sequence[str]] = {
+KEY_ALIASES: dict[str, Sequence[str]] = {
     **dict.fromkeys(("learningrate", "lrate"), ["optimizer.lr"]),
     **dict.fromkeys(("bs", "batch", "minibatch"), ["data.batch_size", "batch_size"]),
     **dict.fromkeys(("klweight", "kldweight", "klbeta", "betakl", "klcoeff"), ["objective.beta"]),
@@ -165,49 +154,4 @@ OTHER_KEYS: dict[str, Sequence[str]] = {
     **dict.fromkeys(("metric", "measure", "measures"), ["metrics"]),
     **dict.fromkeys(("temp", "tau"), ["temperature"]),
 }
-"""What other programs call a key, squeezed, and where it may stand here: the first is meant that a script has."""
-
-
-def squeezed(name: str) -> str:
-    """A name without what spellings differ in: case, `_`, `-`, blanks and dots."""
-    return re.sub(r"[\W_]+", "", name).casefold()
-
-
-def meant(typed: str, known: Iterable[str], most: int = MOST) -> list[str]:
-    """Those of `known` that somebody may have meant who typed a name that is not among them, the likeliest first.
-
-    The same name in another spelling; else names of which it is a part, or which are a part of it; else similar ones.
-    """
-    word = squeezed(typed)
-    by_name = {name: squeezed(name) for name in known}
-    if same := [name for name, other in by_name.items() if other == word]:
-        return same[:most]
-    if len(word) >= SHORTEST_PART:
-        longer = [name for name, other in by_name.items() if word in other]
-        if longer:
-            return sorted(longer, key=lambda name: (not by_name[name].startswith(word), name))[:most]
-        shorter = [name for name, other in by_name.items() if len(other) >= SHORTEST_PART and other in word]
-        if shorter:
-            return sorted(shorter, key=lambda name: -len(by_name[name]))[:1]
-    return alike(typed, by_name)[: min(2, most)]
-
-
-def alike(typed: str, known: Iterable[str], least: float = LEAST_ALIKE) -> list[str]:
-    """Those of `known` that are spelt like a name, the most similar first; `least` is 1 for the same spelling."""
-    word = squeezed(typed)
-    likeness = {name: difflib.SequenceMatcher(None, word, squeezed(name)).ratio() for name in known}
-    return sorted((name for name in likeness if likeness[name] >= least), key=lambda name: -likeness[name])
-
-
-def options_meant(group: str, typed: str, options: Sequence[str]) -> list[str]:
-    """Options of a group, or whole overrides, that somebody may have meant who typed `GROUP=TYPED`."""
-    others = OTHER_OPTIONS.get(group.partition("@")[0], {}).get(squeezed(typed), ())
-    return [other for other in others if "=" in other or other in options] or meant(typed, options)
-
-
-def question(names: Sequence[str]) -> str:
-    """`did you mean a, b or c? `, with the blank behind it; empty for no names."""
-    if not names:
-        return ""
-    *others, last = names
-    return f"did you mean {', '.join(others)} or {last}? " if others else f"did you mean {last}? "
+"""By the normalised name of a key in other programs: the keys here; the first that the command has is suggested."""

@@ -1,4 +1,4 @@
-"""scripts/draw.py on a finished run: files that can be opened, equal bytes for equal seeds, errors of one line."""
+"""scripts/draw.py on a finished run: files that open, the same bytes for the same seed, and errors in one line."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Draw = Callable[..., str]
 
 @pytest.fixture
 def draw(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Draw:
-    """`draw(*arguments)` runs the script in this process and returns what it printed, or its error of one line."""
-    # The script redirects warnings to the log, which would affect other tests.
+    """`draw(*arguments)` runs the script in this process and returns its output, or the line of its error."""
+    # The script captures warnings, which other tests must still see.
     monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
@@ -49,7 +49,7 @@ def draw(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ca
 
 @pytest.fixture
 def copied(smoke_run: Path, tmp_path: Path) -> Path:
-    """A copy of a run, so that no test sees the pictures of another."""
+    """A copy of the run for each test, which has no pictures of other tests."""
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     shutil.copy(smoke_run / "checkpoints" / "best.ckpt", tmp_path / "run" / "checkpoints")
     return tmp_path / "run"
@@ -98,7 +98,7 @@ def test_arrays_of_the_posterior(draw: Draw, copied: Path) -> None:
         assert len(set(arrays["labels"].tolist())) == 10
 
 
-def test_temperature_is_a_key_at_the_root(draw: Draw, copied: Path) -> None:
+def test_temperature_is_a_top_level_key(draw: Draw, copied: Path) -> None:
     codes = []
     for temperature in (1.0, 0.5):
         draw("samples", f"run={copied}", f"temperature={temperature}", f"out={copied}/x.npz")
@@ -107,7 +107,7 @@ def test_temperature_is_a_key_at_the_root(draw: Draw, copied: Path) -> None:
     np.testing.assert_allclose(codes[1], 0.5 * codes[0], rtol=1e-5)
 
 
-def test_moving_pictures(draw: Draw, copied: Path) -> None:
+def test_pictures_that_move(draw: Draw, copied: Path) -> None:
     draw("traversal", f"run={copied}", "columns=3", f"out={copied}/x.gif")
     with Image.open(copied / "x.gif") as movie:
         assert movie.format == "GIF" and movie.n_frames > 1
@@ -132,10 +132,10 @@ def test_errors_are_one_line(draw: Draw, copied: Path) -> None:
     for arguments, message in (
         ([], kinds),
         ([run], kinds),
-        (["sample", run], f"sample: is not known here; did you mean samples? {kinds}"),
+        (["sample", run], f"sample: unknown argument; did you mean samples? {kinds}"),
         (["samples"], "run: has no default; type run=..."),
         (["samples", "run=/nowhere"], "run=/nowhere: no such checkpoint"),
-        (["samples", "run=[a,b]"], "pictures are of one run"),
+        (["samples", "run=[a,b]"], "must be one run's directory or checkpoint, not a list"),
         (["samples", run, "rows=0"], "rows=0: must be a whole number of at least 1"),
         (["samples", run, "temperature=-1"], "temperature=-1: must be a finite number above 0"),
         (["samples", run, "image=3"], "image=3: there is no such key; image is a key of manifold or traversal"),
@@ -158,20 +158,20 @@ def test_errors_are_one_line(draw: Draw, copied: Path) -> None:
 
 
 def test_pictures_are_drawn_in_ieee_float32(draw: Draw, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This includes the frames, which are drawn while they are written."""
-    seen, decode = [], VAE.decode
+    """Frames too, which are drawn when the file is written."""
+    precisions, decode = [], VAE.decode
 
     def spy(self: VAE, z: torch.Tensor) -> Any:
-        seen.append(torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
+        precisions.append(torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
         return decode(self, z)
 
     monkeypatch.setattr(VAE, "decode", spy)
     draw("traversal", f"run={copied}", "columns=3", f"out={copied}/x.gif")
-    assert len(seen) > 1 and set(seen) == {"ieee"}
+    assert len(precisions) > 1 and set(precisions) == {"ieee"}
     assert torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
 
 
-def test_from_a_shell(copied: Path) -> None:
+def test_the_script_in_a_process_of_its_own(copied: Path) -> None:
     done = python("scripts/draw.py", "samples", f"run={copied}", "temperature=0.7")
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.strip() == f"{copied}/pictures/samples.png"
 
