@@ -1,1 +1,1 @@
-"""What is done with finished runs: evaluated, compared, drawn."""
+"""Work on finished runs: evaluation, comparison, pictures, and replay of the last step of a diverged run."""

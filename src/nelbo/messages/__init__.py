@@ -1,1 +1,1 @@
-"""Messages for a person who typed something that cannot be used: one line, with a hint that works as it stands."""
+"""One-line error messages for wrong command lines and configs, with hints that can be typed as they are."""
