@@ -1,1 +1,1 @@
-"""The commands: train, evaluate, draw, data, report and replay."""
+"""The command line: train, evaluate, draw, data, report, replay, and completion in shells."""

@@ -1,1 +1,1 @@
-"""What is done with finished runs: evaluate, compare, draw and replay them."""
+"""Work on finished runs: evaluation, comparison, pictures, and replay of the last step of a diverged run."""

@@ -1,1 +1,1 @@
-"""Errors of command lines and configs, each as one line with a hint that can be followed as it stands."""
+"""One-line error messages for wrong command lines and configs, with hints that can be typed as they are."""

@@ -1,1 +1,1 @@
-"""The life of one run: its directory, its parts, training and testing, and going on after a stop."""
+"""The life of one run: its directory, the construction of its parts, training, testing and resuming."""

@@ -1,1 +1,1 @@
-"""Sweeps: launching, resuming, searching, reporting."""
+"""Sweeps: planning, launching and resuming their cells, searches, and the live table."""
