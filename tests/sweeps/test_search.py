@@ -35,10 +35,10 @@ def quiet_optuna() -> None:
 def trials(folder: Path) -> list[FrozenTrial]:
     if not Plan.read(folder).cells:  # the database is being made: who looks now would make it too
         return []
-    study = optuna.load_study(study_name="nelbo", storage=f"sqlite:///{folder}/optuna.db")
-    found = study.get_trials()
-    study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
-    return found
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder}/optuna.db")
+    trials = optuna.load_study(study_name="nelbo", storage=storage).get_trials()
+    storage.engine.dispose()
+    return trials
 
 
 def finished(folder: Path) -> list[FrozenTrial]:
@@ -221,9 +221,7 @@ def test_the_same_command_runs_in_a_directory_whose_search_was_killed_before_its
 
 
 def test_a_value_of_the_command_line_takes_the_place_of_what_a_file_searches() -> None:
-    sweeper: Any = SimpleNamespace(
-        _process_searchspace_config=lambda: None,
-        _parse_sweeper_params_config=lambda: ["model.latent_dim=range(2,9)", "seed=1", "optimizer.lr=interval(1,2)"],
-    )
+    in_file = ["model.latent_dim=range(2,9)", "seed=1", "optimizer.lr=interval(1,2)"]
+    sweeper: Any = SimpleNamespace(parameters=lambda: in_file)
     space, fixed, _ = read_space(sweeper, ["model.latent_dim=3", "seed=2", "seed=range(1,9)"])
     assert sorted(space) == ["optimizer.lr", "seed"] and fixed == {"model.latent_dim": "3"}

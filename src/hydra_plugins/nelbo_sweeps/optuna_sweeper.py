@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-if importlib.util.find_spec("optuna") and importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper"):
-    from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
+from nelbo.sweeps import compat
 
-    class SearchSweeper(OptunaSweeper):
+if compat.HAS_OPTUNA:
+
+    class SearchSweeper(compat.StudySweeper):
         """Trials of an Optuna study.
 
         Args:
@@ -55,9 +55,8 @@ if importlib.util.find_spec("optuna") and importlib.util.find_spec("hydra_plugin
             from nelbo.sweeps.storage import hide
             from nelbo.sweeps.sweep import Sweep
 
-            made = self.sweeper
-            assert made.config is not None and made.hydra_context is not None and made.launcher is not None
+            config, context, launcher = self.setting()
             pruner = instantiate(self.pruner, _execution_whitelist_=("optuna.pruners.*",)) if self.pruner else None
-            words = hide(made.storage, made.config)
-            with Sweep(made.config, made.hydra_context, made.launcher, [], words) as sweep:
-                Search(made, sweep, self.metrics, pruner, self.pruner).run(arguments)
+            words = hide(self.storage, config)
+            with Sweep(config, context, launcher, [], words) as sweep:
+                Search(self, sweep, self.metrics, pruner, self.pruner).run(arguments)

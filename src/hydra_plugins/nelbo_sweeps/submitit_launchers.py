@@ -6,15 +6,15 @@ one starts as many as there is room for, instead of all at once.
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
+
+from nelbo.sweeps import compat
 
 SECONDS_BETWEEN_LOOKS = 0.5
 STARTING = ("max_num_timeout", "python")
@@ -22,22 +22,19 @@ STARTING = ("max_num_timeout", "python")
 
 OURS = ("submitit_folder", "at_once")
 
-if importlib.util.find_spec("submitit") and importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
-    from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
-    from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
+if compat.HAS_SUBMITIT:
 
-    class _Patient(BaseSubmititLauncher):
+    class _Patient(compat.SubmititLauncher):
         """Waits for every job, whatever becomes of it."""
+
+        ENGINE: str
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
             """Run the jobs; a `JobReturn` each, in order."""
             assert self.config is not None
             Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-            state = Singleton.get_state()
-            calls = [
-                (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", state)
-                for number, overrides in enumerate(job_overrides, start=initial_job_idx)
-            ]
+            numbered = enumerate(job_overrides, start=initial_job_idx)
+            calls = [self.job_arguments(overrides, number) for number, overrides in numbered]
             jobs: list[Any] = []
             try:
                 self._submit(self._executor(), calls, jobs)
@@ -67,10 +64,10 @@ if importlib.util.find_spec("submitit") and importlib.util.find_spec("hydra_plug
             import submitit
 
             given = {key: value for key, value in self.params.items() if value is not None and key not in OURS}
-            shared = BaseQueueConf.__dataclass_fields__.keys()
-            named = {key if key in shared else f"{self._EXECUTOR}_{key}": value for key, value in given.items()}
-            first = {key: named.pop(key) for key in (f"{self._EXECUTOR}_{key}" for key in STARTING) if key in named}
-            executor = submitit.AutoExecutor(self.params["submitit_folder"], cluster=self._EXECUTOR, **first)
+            shared = self.shared_options()
+            named = {key if key in shared else f"{self.ENGINE}_{key}": value for key, value in given.items()}
+            first = {key: named.pop(key) for key in (f"{self.ENGINE}_{key}" for key in STARTING) if key in named}
+            executor = submitit.AutoExecutor(self.params["submitit_folder"], cluster=self.ENGINE, **first)
             executor.update_parameters(**named)
             return executor
 
@@ -81,7 +78,7 @@ if importlib.util.find_spec("submitit") and importlib.util.find_spec("hydra_plug
     class PatientSlurmLauncher(_Patient):
         """One array of jobs for Slurm."""
 
-        _EXECUTOR = "slurm"
+        ENGINE = "slurm"
 
         def _submit(self, executor: Any, calls: Sequence[tuple[Any, ...]], jobs: list[Any]) -> None:
             submitted = executor.map_array(self, *zip(*calls, strict=True))
@@ -90,7 +87,7 @@ if importlib.util.find_spec("submitit") and importlib.util.find_spec("hydra_plug
     class PatientLocalLauncher(_Patient):
         """Processes on this machine, `at_once` of them."""
 
-        _EXECUTOR = "local"
+        ENGINE = "local"
 
         def _submit(self, executor: Any, calls: Sequence[tuple[Any, ...]], jobs: list[Any]) -> None:
             from nelbo.sweeps.machine import cores

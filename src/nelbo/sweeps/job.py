@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -25,6 +24,7 @@ from nelbo.directories.owner import Owned
 from nelbo.errors import NelboError, Pruned, Stopped, first_line
 from nelbo.files import read_json, write_json
 from nelbo.running.scores import headline
+from nelbo.sweeps import compat
 from nelbo.sweeps.cells.command import plain_command
 from nelbo.sweeps.cells.record import RECORD, SweepError, cell_lock, update_record
 from nelbo.sweeps.machine import visible_gpus
@@ -40,15 +40,15 @@ Explain = Callable[[Exception], str]
 def plain_config(config: DictConfig) -> dict[str, Any]:
     """The config as plain containers; unresolved if it cannot be resolved, which is for the run itself to say."""
     names = [name for name in config if name != "hydra"]
-    for resolve in (True, False):
-        with contextlib.suppress(OmegaConfBaseException):
-            nodes = {name: config[name] if resolve else config._get_node(name) for name in names}
-            return {str(name): _plain(node, resolve) for name, node in nodes.items()}
-    raise AssertionError("an unresolved config has nothing that can fail")
+    try:
+        return {str(name): _plain(config[name]) for name in names}
+    except OmegaConfBaseException:
+        unresolved: Any = OmegaConf.to_container(config, resolve=False)
+        return {str(name): unresolved[name] for name in names}
 
 
-def _plain(node: Any, resolve: bool) -> Any:
-    return OmegaConf.to_container(node, resolve=resolve) if OmegaConf.is_config(node) else node
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def run_cell(task: Task, config: DictConfig, start: Sequence[str], explain: Explain) -> float:
@@ -126,11 +126,11 @@ def run_beside_the_first(task: Task, config: DictConfig, explain: Explain) -> fl
 
 def pin_worker_to_gpu() -> None:
     """Joblib hands out no GPUs and uses its workers again: each takes one by its own number, before CUDA is used."""
-    kind, _, number = multiprocessing.current_process().name.partition("-")
-    if kind != "LokyProcess" or PINNED in os.environ:
+    worker = compat.loky_worker()
+    if worker is None or PINNED in os.environ:
         return
     if gpus := visible_gpus():
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[(int(number) - 1) % len(gpus)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[(worker - 1) % len(gpus)]
         os.environ[PINNED] = "1"
 
 

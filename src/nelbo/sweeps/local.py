@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nelbo.errors import at_most, first_line
 from nelbo.files import read_json
+from nelbo.sweeps import compat
 from nelbo.sweeps.cells.record import RECORD, SweepError, update_record
 from nelbo.sweeps.job import needs_processes
 from nelbo.sweeps.machine import FORK, cores, visible_gpus
@@ -200,7 +201,7 @@ def _cell(
         job_subdir_key="hydra.sweep.subdir",
     )
     failed = returned.status != JobStatus.COMPLETED
-    value = returned._return_value
+    value = compat.outcome(returned)
     sender.send((failed, first_line(value) if isinstance(value, Exception) else value))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hydra.utils
 from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
 from nelbo.config.build import user_prefixes
+from nelbo.sweeps import compat
 
 
 class AllowTargets(Callback):
@@ -25,6 +25,5 @@ class AllowTargets(Callback):
     def __init__(self, packages: object) -> None:
         plain = OmegaConf.to_container(packages) if OmegaConf.is_config(packages) else packages
         allowed = [f"{prefix}*" for prefix in user_prefixes("allow_targets", plain)]
-        if allowed and hasattr(hydra.utils, "execution_whitelist"):
-            # Until the end of `hydra.main`, which puts back the list that was there before it.
-            hydra.utils.execution_whitelist(allowed).__enter__()
+        if allowed:
+            compat.allow_instantiation(allowed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from omegaconf import OmegaConf
@@ -15,13 +15,11 @@ from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 
 from nelbo.errors import ConfigError, NelboError, choice, first_line, positive_integer
 from nelbo.files import write_json
+from nelbo.sweeps import compat
 from nelbo.sweeps.cells.record import Cell, read_cells
 from nelbo.sweeps.measured import refuse_unknown
 from nelbo.sweeps.storage import without_secrets
 from nelbo.sweeps.sweep import Sweep
-
-if TYPE_CHECKING:
-    from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 
 log = logging.getLogger(__name__)
 WAYS = ("minimize", "maximize")
@@ -52,7 +50,7 @@ class Search:
 
     def __init__(
         self,
-        sweeper: OptunaSweeperImpl,
+        sweeper: compat.StudySweeper,
         sweep: Sweep,
         metrics: Sequence[str],
         pruner: optuna.pruners.BasePruner | None,
@@ -61,7 +59,7 @@ class Search:
         self.sweeper, self.sweep, self.metrics, self.pruner_config = sweeper, sweep, list(metrics), pruner_config
         self.n_trials = positive_integer("hydra.sweeper.n_trials", sweeper.n_trials)
         self.n_jobs = positive_integer("hydra.sweeper.n_jobs", sweeper.n_jobs)
-        self.directions = [choice("hydra.sweeper.direction", name, WAYS) for name in sweeper._get_directions()]
+        self.directions = [choice("hydra.sweeper.direction", name, WAYS) for name in sweeper.directions()]
         if len(self.directions) != len(self.metrics):
             hint = f"needs one direction for each of {len(self.metrics)} metrics"
             raise ConfigError("hydra.sweeper.direction", self.directions, hint)
@@ -108,8 +106,8 @@ class Search:
         """
         space, fixed, more = read_space(self.sweeper, arguments)
         for values in examples(space):
-            trial: Any = FixedTrial(values)  # of no study
-            (job,) = self.sweeper._configure_trials([trial], space, fixed, more)
+            trial = FixedTrial(values)  # of no study
+            (job,) = self.sweeper.suggest([trial], space, fixed, more)
             self.sweep.compose(job)
         self.study = self.open_study()
         self.sweep.swept = list(space)
@@ -117,7 +115,7 @@ class Search:
         log.info("study %s: %d of %d trials are finished", self.study.study_name, self.finished(), self.n_trials)
         while (left := self.n_trials - self.finished()) > 0:
             trials = [self.ask() for _ in range(min(left, self.n_jobs))]
-            self.run_trials(trials, self.sweeper._configure_trials(trials, space, fixed, more))
+            self.run_trials(trials, self.sweeper.suggest(trials, space, fixed, more))
         self.write_best()
         self.sweep.account()
 
@@ -135,13 +133,13 @@ class Search:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.user_attrs.get(SWEEP, self.sweep.plan.token) != self.sweep.plan.token:
                 continue
-            self.give_up(trial._trial_id, trial.number)
+            self.give_up(trial)
             self.study.enqueue_trial(trial.params)
 
-    def give_up(self, trial_id: int, number: int) -> None:
+    def give_up(self, trial: Trial | FrozenTrial) -> None:
         """Fail a trial that came to nothing of its own; it does not count."""
-        self.study._storage.set_trial_user_attr(trial_id, INTERRUPTED, True)
-        self.study.tell(number, state=TrialState.FAIL)
+        compat.set_trial_attribute(self.study, trial, INTERRUPTED, True)
+        self.study.tell(trial.number, state=TrialState.FAIL)
 
     def finished(self) -> int:
         """Trials that came to an end of their own."""
@@ -159,7 +157,7 @@ class Search:
                 key, overrides = self.sweep.ask(job)
             except Exception:  # values that go one by one, but not together: no trial is left to be taken up
                 for one in trials:
-                    self.give_up(one._trial_id, one.number)
+                    self.give_up(one)
                 raise
             asked.setdefault(key, [*overrides, f"trial={self.handover(trial)}"])
             keys.append(key)
@@ -210,7 +208,7 @@ class Search:
         write_json(self.sweep.folder / BEST, {"metrics": self.metrics, "trials": states, "best": found})
 
 
-def read_space(sweeper: OptunaSweeperImpl, arguments: Sequence[str]) -> tuple[Space, dict[str, Any], list[str]]:
+def read_space(sweeper: compat.StudySweeper, arguments: Sequence[str]) -> tuple[Space, dict[str, Any], list[str]]:
     """What is searched, by key; the values that are fixed; and what is left out (`~key`).
 
     Args:
@@ -220,11 +218,8 @@ def read_space(sweeper: OptunaSweeperImpl, arguments: Sequence[str]) -> tuple[Sp
     Raises:
         ConfigError: if nothing is searched.
     """
-    from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
-
-    sweeper._process_searchspace_config()
-    words = {_key(word): word for word in (*sweeper._parse_sweeper_params_config(), *arguments)}  # the last of each
-    space, fixed, more = create_params_from_overrides(list(words.values()))
+    words = {_key(word): word for word in (*sweeper.parameters(), *arguments)}  # the last of each
+    space, fixed, more = compat.read_space(list(words.values()))
     if not space:
         raise ConfigError("hydra/sweeper", "optuna", "has nothing to search: model.latent_dim=range(2,33) for instance")
     return space, fixed, more

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
@@ -25,6 +24,7 @@ from nelbo.directories.owner import Owned, Ownership, is_held, living_owner
 from nelbo.errors import ConfigError, Stopped, first_line
 from nelbo.messages.unread import refuse_unread
 from nelbo.running.directory import refuse_files
+from nelbo.sweeps import compat
 from nelbo.sweeps.cells.names import cell_name
 from nelbo.sweeps.cells.record import (
     CELL,
@@ -260,7 +260,7 @@ def watched(launcher: Launcher, look: Callable[[], None], touch: Callable[[], No
     def watch() -> None:
         while not ended.wait(SECONDS_BETWEEN_LOOKS):
             touch()
-            if not isinstance(launcher, BasicLauncher):
+            if not compat.is_basic_launcher(launcher):
                 look()
 
     thread = threading.Thread(target=watch, daemon=True)
