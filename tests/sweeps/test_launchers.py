@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.forks import python
 from tests.helpers.slurm import install
 from tests.helpers.sweeps import SMALL, processes_in, records, results, sweep, sweep_apart
 
@@ -150,17 +151,8 @@ def test_ray_on_two_nodes(tmp_path: Path) -> None:
 
 
 def test_one_model_on_processes_that_torchrun_started(tmp_path: Path) -> None:
-    from tests.conftest import python
-
-    run = (
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--master-port=29713",
-        "train.py",
-        *DDP,
-        "model=mlp_vae",
-    )
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
+    run = (*torchrun, "train.py", *DDP, "model=mlp_vae")
     lost = python(*run, "trainer.max_epochs=1")
     assert lost.returncode != 0 and "hydra.run.dir: every process must write to the same directory" in lost.stderr
     done = python(*run, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}")
