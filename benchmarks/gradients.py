@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from nelbo.config.build import MODEL_PREFIXES, build
-from nelbo.evaluation.measure import spread
 from nelbo.finished.run import FinishedRun
 from nelbo.models import VAE
 from nelbo.objectives import IWAE, PIWAE, STL, DReG, NegativeELBO, Objective
+from nelbo.views.images import evenly_spaced
 
 PAIRS: list[tuple[Objective, Objective]] = [
     (NegativeELBO(beta=1.0, num_samples=1), STL(beta=1.0, num_samples=1)),
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
     given = {"images": "16", "draws": "100"} | dict(argument.partition("=")[::2] for argument in arguments)
     run = FinishedRun.open(given["run"])
     images = run.subject(split="test", device="cpu").images
-    x = images[spread(len(images), int(given["images"]))]
+    x = images[evenly_spaced(len(images), int(given["images"]))]
     torch.manual_seed(0)
     start: VAE = build(run.record["model"], "model", MODEL_PREFIXES)
     start.initialize(x)

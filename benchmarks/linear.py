@@ -25,7 +25,8 @@ from torch import Tensor
 import nelbo
 from nelbo.data import digits
 from nelbo.models import VAE
-from nelbo.theory.water_filling import Spectrum, optimum
+from nelbo.theory.spectrum import Spectrum
+from nelbo.theory.water_filling import optimum
 
 ROOT = Path(__file__).parents[1]
 SIGMA = 0.225

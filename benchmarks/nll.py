@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nelbo.evaluation import NLL
-from nelbo.evaluation.measure import spread
 from nelbo.finished.run import FinishedRun
 from nelbo.models import VAE
+from nelbo.views.images import evenly_spaced
 
 BATCH, CHUNK = 100, 10
 
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> None:
     subject = run.subject(split="test", device="cpu", batch_size=BATCH)
     model = subject.model
     measure = NLL(num_samples=num_samples, limit=images, log_weights=False)
-    x = subject.images[spread(len(subject.images), images)]
+    x = subject.images[evenly_spaced(len(subject.images), images)]
     ratios, ours, theirs = [], [], []
     for _ in range(int(given["rounds"]) + 1):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def seeded() -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """The address of a server that misbehaves on purpose."""
+    """Address of a local server that misbehaves on purpose."""
     with running_server() as address:
         yield address
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of data sets."""
+    """Path of an empty cache of data sets."""
     monkeypatch.setenv("NELBO_DATA", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def train(tmp_path: Path) -> Train:
-    """`train(*overrides)` runs train.py in a fork, into tmp_path/run."""
+    """Function `train(*overrides)` that runs train.py in a fork, into tmp_path/run."""
 
     def run(*overrides: str, **environment: str) -> Done:
         return forked("train.py", *overrides, f"hydra.run.dir={tmp_path / 'run'}", **environment)
@@ -48,7 +48,7 @@ def train(tmp_path: Path) -> Train:
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a one-epoch run on the digits, with two latents so that every picture is drawn."""
+    """Directory of a run of one epoch on the digits, with two latents so that every picture is drawn."""
     folder = tmp_path_factory.mktemp("smoke") / "run"
     done = forked(
         "train.py", "model=mlp_vae", "data=digits", "model.latent_dim=2", "trainer=smoke", f"hydra.run.dir={folder}"

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: what `atomic` asks of the system, in which order."""
+"""Atomic writing: which system calls `atomic` makes, and in which order."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import pytest
 from nelbo.files import atomic
 
 
-def test_a_file_is_on_the_disk_before_its_name_is_and_its_directory_after(
+def test_atomic_syncs_the_file_then_renames_it_then_syncs_the_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
     fsync, replace = os.fsync, os.replace
 
-    def noted_fsync(descriptor: int) -> None:
+    def recorded_fsync(descriptor: int) -> None:
         mode = os.fstat(descriptor)
         size = f" of {mode.st_size} bytes" if stat.S_ISREG(mode.st_mode) else ""
         calls.append(f"fsync {'directory' if stat.S_ISDIR(mode.st_mode) else 'file'}{size}")
         fsync(descriptor)
 
-    def noted_replace(source: Path, target: Path) -> None:
+    def recorded_replace(source: Path, target: Path) -> None:
         calls.append("rename")
         replace(source, target)
 
-    monkeypatch.setattr(os, "fsync", noted_fsync)
-    monkeypatch.setattr(os, "replace", noted_replace)
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", recorded_replace)
     with atomic(tmp_path / "file") as stream:
         stream.write(b"content")
     assert calls == ["fsync file of 7 bytes", "rename", "fsync directory"]

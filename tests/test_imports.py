@@ -33,7 +33,7 @@ ROOMS = {
     "distributions": set[str](),
     "nets": set[str](),
     "data": set[str](),
-    "config": {"directories"},
+    "config": {"directories", "schedules"},
     "trace": {"distributions"},
     "heads": {"nets", "distributions", "schedules"},
     "priors": {"nets", "distributions"},

@@ -1,4 +1,4 @@
-"""Estimators against numbers known otherwise."""
+"""Log-probabilities, KLs and gradients of traces against independent computations."""
 
 import math
 
@@ -12,8 +12,8 @@ from nelbo.trace import Latent, Trace
 from tests.helpers.factors import LATENT_DIM, images, make_vae
 
 
-def test_the_elbo_estimators_mean_is_the_integral_in_one_dimension() -> None:
-    """A nonlinear decoder and one latent: E_q[log p(x|z)] by quadrature, the KL by Kingma & Welling's formula."""
+def test_elbo_estimator_agrees_with_quadrature_in_one_dimension() -> None:
+    """One latent and a nonlinear decoder: E_q[log p(x|z)] by quadrature, the KL by the formula of Kingma & Welling."""
     model = make_vae("mlp", likelihood="bernoulli", latent_dim=1).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -37,8 +37,8 @@ def test_the_elbo_estimators_mean_is_the_integral_in_one_dimension() -> None:
     assert error < 0.01 * abs(exact)
 
 
-def test_the_elbo_bounds_log_p_and_log_weights_average_to_it() -> None:
-    """One latent, by quadrature: log p(x) >= ELBO, and the mean importance weight is p(x)."""
+def test_elbo_is_a_lower_bound_and_importance_weights_average_to_p_x() -> None:
+    """With log p(x) of one latent by quadrature: ELBO <= log p(x), and the mean importance weight is p(x)."""
     model = make_vae("mlp", likelihood="bernoulli", latent_dim=1).double().eval()
     x = images("bernoulli", 3).double()
     grid = torch.linspace(-9, 9, 4001).double()
@@ -47,11 +47,11 @@ def test_the_elbo_bounds_log_p_and_log_weights_average_to_it() -> None:
     with torch.no_grad():
         trace = model.trace(x, 50_000)
     assert ((trace.log_px - trace.kl).mean(0) <= log_p + 1e-3).all()
-    weight = trace.log_weight.sub(log_p).exp()  # its mean is 1
+    weight = trace.log_weight.sub(log_p).exp()  # relative to p(x): the mean is 1
     assert ((weight.mean(0) - 1).abs() < 4 * weight.std(0) / math.sqrt(50_000)).all()
 
 
-def test_kl_is_monte_carlo_only_where_no_closed_form_is_registered() -> None:
+def test_kl_is_a_monte_carlo_estimate_only_without_a_closed_form() -> None:
     z = torch.randn(4, 5, 2)
     q, p = Independent(StudentT(5.0, torch.zeros(5, 2), 1.0), 1), DiagonalNormal(torch.zeros(2), torch.ones(2))
     latent = Latent(q, p, z)
@@ -61,13 +61,13 @@ def test_kl_is_monte_carlo_only_where_no_closed_form_is_registered() -> None:
     assert "log_q" not in vars(closed) and "log_p" not in vars(closed)
 
 
-def test_a_sampled_log_q_is_used_as_given() -> None:
+def test_sampled_log_q_is_used_unchanged() -> None:
     q = DiagonalNormal(torch.zeros(5, 2), torch.ones(5, 2))
     given = torch.randn(4, 5)
     assert Latent(q, q, torch.randn(4, 5, 2), sampled_log_q=given).log_q is given
 
 
-def test_the_score_is_the_gradient_in_z_alone() -> None:
+def test_score_is_the_gradient_with_respect_to_z_only() -> None:
     loc, scale = torch.randn(5, 2, requires_grad=True), torch.rand(5, 2) + 0.5
     z = DiagonalNormal(loc, scale).rsample((3,))
     score = Latent(DiagonalNormal(loc, scale), DiagonalNormal(loc, scale), z).score()
@@ -75,7 +75,7 @@ def test_the_score_is_the_gradient_in_z_alone() -> None:
     assert not score.requires_grad and loc.grad is None
 
 
-def test_several_levels_add_up() -> None:
+def test_kl_and_log_weights_sum_over_levels() -> None:
     q, p = DiagonalNormal(torch.ones(5, 2), torch.ones(5, 2)), DiagonalNormal(torch.zeros(2), torch.ones(2))
     latent = Latent(q, p, torch.randn(4, 5, 2))
     px = Independent(Normal(torch.zeros(4, 5, 1, 2, 2), 1.0), 3)
@@ -84,7 +84,7 @@ def test_several_levels_add_up() -> None:
     torch.testing.assert_close(two.log_weight - two.log_px, 2 * (one.log_weight - one.log_px))
 
 
-def test_more_samples_change_the_variance_and_not_the_mean() -> None:
+def test_more_samples_reduce_the_variance_and_keep_the_mean() -> None:
     model: VAE = make_vae()
     x = images(count=1)
     with torch.no_grad():

@@ -1,6 +1,7 @@
-"""Mistakes that the person at the keyboard can put right: each is one line and exit status 2.
+"""Exceptions that a user can resolve, and checks of config values that raise them.
 
-This module imports nothing of ours, so every other may import it.
+A command prints such an exception as one line and exits with status 2. This module imports no other module of nelbo,
+so that every module can import it.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from numbers import Integral, Real
 from pathlib import Path
 
 USAGE_ERROR = 2
-"""The exit status of a command that a user can put right."""
+"""Exit status of a command that failed for a reason that the user can resolve."""
 
-QUOTES = "quotes within quotes, as in \"KEY='2024'\""
-"""What makes a text of a word that Hydra's grammar reads as something else."""
+QUOTING_HINT = "quotes within quotes, as in \"KEY='2024'\""
+"""How to write a string that Hydra's grammar would parse as a number, a list or another type."""
 
 
 class NelboError(Exception):
-    """Anything that a user can put right. `train.py` prints it as one line and exits with status 2."""
+    """Base class of errors that a user can resolve; `train.py` prints one line and exits with status 2."""
 
 
 class DataError(NelboError):
-    """A data set that cannot be had or cannot be believed."""
+    """A data set that is unavailable or invalid."""
 
 
 class CheckpointError(NelboError):
@@ -31,19 +32,28 @@ class CheckpointError(NelboError):
 
 
 class Diverged(NelboError):
-    """Training met a number that is not finite, and stopped before it could spread."""
+    """Training that was stopped because a value was not finite."""
 
 
 class DamagedCheckpoint(CheckpointError):
-    """A checkpoint of which another one may take the place; not one that only cannot be read now."""
+    """A checkpoint with invalid content, so that an older one may be used instead.
+
+    A file that cannot be read at the moment (permissions, I/O errors) raises a plain `CheckpointError`.
+    """
 
 
 class Pruned(NelboError):
-    """A search gave this run up: it is over, but nothing is wrong."""
+    """A run that a hyperparameter search ended early (pruning); not a failure."""
 
 
 class Stopped(BaseException):
-    """A run or a sweep was told to stop, by this signal. No error: nothing may catch it and go on."""
+    """A run or a sweep that received a signal to stop.
+
+    It derives from `BaseException`, so that `except Exception` does not catch it.
+
+    Args:
+        signum: the number of the signal.
+    """
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -51,10 +61,20 @@ class Stopped(BaseException):
 
 
 class ConfigError(NelboError):
-    """A config value that cannot be used: names the key, the value and the hint.
+    """An invalid config value; the message is "key=value: hint".
 
-    Constructors raise it with the bare name of their parameter; `nelbo.config.build` knows where in the config they
-    stand and puts that in front, once.
+    Constructors raise it with the bare name of their parameter. `nelbo.config.build`, which knows the path of the
+    object in the config, prepends that path once.
+
+    Example:
+        >>> print(ConfigError("beta", -1, "must be a finite number of at least 0").within("objective"))
+        objective.beta=-1: must be a finite number of at least 0
+
+    Args:
+        key: the config key, or the name of a constructor's parameter.
+        value: the invalid value.
+        hint: what is wrong with it and what to do about it.
+        located: whether `key` is already a full config key.
     """
 
     def __init__(self, key: str, value: object, hint: str, *, located: bool = False) -> None:
@@ -62,14 +82,14 @@ class ConfigError(NelboError):
         super().__init__(f"{key}={as_hydra_takes(value)}: {hint}")
 
     def within(self, path: str) -> ConfigError:
-        """The same error, told from where its object stands in the config."""
+        """Return this error with `path`, the config key of the object that raised it, before the key."""
         if self.located or not path:
             return self
         return ConfigError(f"{path}.{self.key}", self.value, self.hint, located=True)
 
 
 def as_hydra_takes(value: object) -> str:
-    """A value of a config as it is typed: `null` and `true`, `{hours:2}`, `[3, 8, 8]`; text as it stands."""
+    """Format a config value in Hydra's syntax: `null`, `true`, `{hours:2}`, `[3, 8, 8]`; strings stay unquoted."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if isinstance(value, Mapping):
@@ -79,13 +99,16 @@ def as_hydra_takes(value: object) -> str:
     return str(value)
 
 
-def as_no_number(value: object) -> object:
-    """A value that should have been a number or a truth, to be shown: quoted where it is text that looks like one."""
-    return f"'{value}'" if isinstance(value, str) and is_number_or_word(value) else value
+def quoted_if_literal(value: object) -> object:
+    """Return `value`, in quotes if it is a string that looks like a number, a boolean or null.
+
+    For error messages: a string "3" where a number is expected would otherwise look valid.
+    """
+    return f"'{value}'" if isinstance(value, str) and is_scalar_literal(value) else value
 
 
-def is_number_or_word(text: str) -> bool:
-    """Whether Hydra's grammar reads a text without quotes as a number, true, false or null."""
+def is_scalar_literal(text: str) -> bool:
+    """Return whether Hydra's grammar parses the unquoted text as a number, true, false or null."""
     try:
         float(text)
     except ValueError:
@@ -94,33 +117,33 @@ def is_number_or_word(text: str) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """What another library's error says, in one line."""
+    """Return the first line of another library's error message, or the name of its class if it has no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def positive_integer(key: str, value: object) -> int:
-    """`value`, if it is a whole number of at least 1.
+    """Return `value`, an integer of at least 1.
 
     Raises:
-        ConfigError: if it is not.
+        ConfigError: if `value` is anything else.
     """
     return integer(key, value, minimum=1)
 
 
 def at_most(key: str, value: object) -> int | None:
-    """`value`, if it is a whole number of at least 1, or None for no limit.
+    """Return `value`, an integer of at least 1, or None for no limit.
 
     Raises:
-        ConfigError: if it is neither.
+        ConfigError: if `value` is anything else.
     """
     return None if value is None else positive_integer(key, value)
 
 
 def choice(key: str, value: object, options: Sequence[str]) -> str:
-    """`value`, if it is one of `options`.
+    """Return `value`, one of `options`.
 
     Raises:
-        ConfigError: listing the options, if it is not.
+        ConfigError: if `value` is not among the options; the message lists them.
     """
     if value not in options:
         raise ConfigError(key, value, f"must be one of {', '.join(options)}")
@@ -128,38 +151,40 @@ def choice(key: str, value: object, options: Sequence[str]) -> str:
 
 
 def boolean(key: str, value: object) -> bool:
-    """`value`, if it is true or false.
+    """Return `value`, True or False.
 
     Raises:
-        ConfigError: if it is not.
+        ConfigError: if `value` is anything else.
     """
     if not isinstance(value, bool):
-        raise ConfigError(key, as_no_number(value), "must be true or false")
+        raise ConfigError(key, quoted_if_literal(value), "must be true or false")
     return value
 
 
 def path(key: str, value: object) -> Path:
-    """`value` as a path, the user's home spelt out.
+    """Return `value` as a path, with `~` expanded.
 
     Raises:
-        ConfigError: if it is not a text.
+        ConfigError: if `value` is not a string, or is empty, or contains a null byte.
     """
     if not isinstance(value, str) or not value:
-        raise ConfigError(key, value, f"must be a path; one that Hydra reads as a number or a list needs {QUOTES}")
+        raise ConfigError(
+            key, value, f"must be a path; one that Hydra reads as a number or a list needs {QUOTING_HINT}"
+        )
     if "\0" in value:
-        raise ConfigError(key, repr(value), "must be a path, which holds no null byte")
+        raise ConfigError(key, repr(value), "must be a path without null bytes")
     return Path(os.path.expanduser(value))
 
 
 def integer(key: str, value: object, *, minimum: int, maximum: int | None = None) -> int:
-    """`value`, if it is a whole number of at least `minimum` and at most `maximum`.
+    """Return `value`, an integer of at least `minimum` and, if given, at most `maximum`.
 
     Raises:
-        ConfigError: if it is not.
+        ConfigError: if `value` is anything else.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
-        written = f", written {int(value)}" if isinstance(value, float) and value.is_integer() else ""
-        raise ConfigError(key, as_no_number(value), f"must be a whole number of at least {minimum}{written}")
+        correction = f"; write {int(value)}" if isinstance(value, float) and value.is_integer() else ""
+        raise ConfigError(key, quoted_if_literal(value), f"must be a whole number of at least {minimum}{correction}")
     if maximum is not None and int(value) > maximum:
         raise ConfigError(key, value, f"must be at most {maximum}")
     return int(value)
@@ -168,15 +193,15 @@ def integer(key: str, value: object, *, minimum: int, maximum: int | None = None
 def _is_finite(value: Real) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds
+    except OverflowError:  # an integer too large for a float
         return False
 
 
 def number(key: str, value: object, *, minimum: float = -math.inf, positive: bool = False) -> float:
-    """`value`, if it is a finite number of at least `minimum`, or above 0 where `positive`.
+    """Return `value` as a float: a finite number of at least `minimum`, and above 0 if `positive`.
 
     Raises:
-        ConfigError: if it is not.
+        ConfigError: if `value` is anything else.
     """
     bound = " above 0" if positive else f" of at least {minimum:g}" if minimum > -math.inf else ""
     if (
@@ -186,5 +211,5 @@ def number(key: str, value: object, *, minimum: float = -math.inf, positive: boo
         or value < minimum
         or (positive and value <= 0)
     ):
-        raise ConfigError(key, as_no_number(value), f"must be a finite number{bound}")
+        raise ConfigError(key, quoted_if_literal(value), f"must be a finite number{bound}")
     return float(value)

@@ -1,6 +1,6 @@
-"""Files that are whole or absent, whenever a process or its machine goes down.
+"""Atomic and durable writing of files: after a crash a file has its old or its new content, never a part of it.
 
-This module imports nothing of ours, so every other may import it.
+This module imports no other module of nelbo, so that every module can import it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import IO, Any
 
 PARTIAL = ".partial-"
-"""How names of files begin that are being written; what is left of them belongs to dead processes."""
+"""Prefix of the names of temporary files while they are written; killed processes leave them behind."""
 
 NAME_BYTES = 120
-"""Of a name that users choose: with what is put before and after it, it fits into the 255 that file systems take."""
+"""Maximum length in bytes of a name chosen by a user.
+
+Names of files have a prefix and a suffix in addition; file systems allow 255 bytes together.
+"""
 
 DISK_ERRORS = (
     errno.ENOSPC,
@@ -30,23 +33,31 @@ DISK_ERRORS = (
     errno.EPERM,
     errno.ENOTDIR,
 )
-"""What a full, read-only, forbidden or broken disk says, or a path below a file."""
+"""Error numbers of a disk that is full, read-only or broken, of missing permissions, and of a path below a file."""
 
 
 def short_name(name: str) -> str:
-    """The beginning of a name, as much as fits into `NAME_BYTES` of UTF-8 without a character cut in two."""
+    """Return `name` truncated to at most `NAME_BYTES` bytes of UTF-8, without splitting a character."""
     return name.encode(errors="surrogateescape")[:NAME_BYTES].decode(errors="ignore")
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file to write; `path` becomes it when the block ends without an exception, and is untouched otherwise.
+    """Open a binary file that replaces `path` when the block ends without an exception.
 
-    Written beside `path` (a rename across file systems is a copy, which can tear), fsynced, renamed; then its
-    directory is fsynced, or the rename could be lost.
+    If the block raises, `path` keeps its content. The temporary file is in the directory of `path`, because a rename
+    across file systems is a copy, which can be interrupted. The file is synced before the rename and its directory
+    after it, because a power failure could undo a rename that is not synced.
+
+    Example:
+        >>> with atomic(Path("notes.txt")) as stream:
+        ...     _ = stream.write(b"content")
+
+    Args:
+        path: the file to write; its directory must exist.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if the file cannot be written.
     """
     partial = path.with_name(f"{PARTIAL}{path.name}.{os.getpid()}")
     try:
@@ -62,27 +73,27 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text, whole or not at all, also for readers in other processes."""
+    """Write `text` to `path` atomically, in UTF-8."""
     with atomic(path) as stream:
         stream.write(text.encode())
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """An object as JSON, whole or not at all."""
+    """Write `content` to `path` atomically, as a JSON object."""
     write_text(path, json.dumps(content, indent=1, default=str) + "\n")
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """What a file holds; empty if it is absent, torn or no object."""
+    """Return the JSON object in `file`; empty if the file is missing, unreadable or not a JSON object."""
     try:
-        found = json.loads(file.read_text())
+        content = json.loads(file.read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def sync_directory(folder: Path) -> None:
-    """Have the system keep the names in `folder`."""
+    """Sync `folder`, so that files created or renamed in it survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -91,27 +102,33 @@ def sync_directory(folder: Path) -> None:
 
 
 def sweep_partial(folder: Path, names: Iterable[str]) -> list[Path]:
-    """Remove what killed processes left half written in `folder`; the caller holds the lock that says nobody writes.
+    """Remove the temporary files that killed processes left in `folder`.
+
+    The caller must hold the lock of the directory, so that no other process is writing one of them.
 
     Args:
-        folder: where.
-        names: patterns of the names that the files would have got; others are somebody else's.
+        folder: the directory to clean.
+        names: patterns of the final names of the files; temporary files of other names are kept.
 
     Returns:
-        What was removed.
+        The files that were removed.
     """
-    parts = (part for name in names for part in folder.glob(f"{PARTIAL}{name}.*"))
-    orphans = sorted(part for part in parts if part.name.rpartition(".")[2].isdigit())
+    partial = (file for name in names for file in folder.glob(f"{PARTIAL}{name}.*"))
+    orphans = sorted(file for file in partial if file.name.rpartition(".")[2].isdigit())
     for orphan in orphans:
         orphan.unlink()
     return orphans
 
 
 def reserve(folder: Path, num_bytes: int) -> None:
-    """Find out now whether `num_bytes` can be written into `folder`: a file of that size is allocated and removed.
+    """Check that `num_bytes` can be written into `folder`, by allocating a file of that size and removing it.
+
+    Args:
+        folder: the directory; it is created if it is missing.
+        num_bytes: the size to reserve.
 
     Raises:
-        OSError: if they cannot, for want of room, quota or permission.
+        OSError: if space, quota or permission is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not hasattr(os, "posix_fallocate"):  # macOS

@@ -1,7 +1,7 @@
-"""Schedules: functions `step -> float`, without hidden counters, so that resuming is exact.
+"""Schedules: functions from the training step to a number, without internal state, so that resuming is exact.
 
-Wherever a config takes a scheduled scalar, it takes a number or the name of a schedule with its options:
-`objective.beta={linear:{steps:2000}}`. `schedule(math.inf)` is the final value; checkpoints are compared at it.
+Every scheduled scalar of a config takes a number, or the name of a schedule with its options:
+`objective.beta={linear:{steps:2000}}`. `schedule(math.inf)` is the final value, which is used to compare checkpoints.
 """
 
 from __future__ import annotations
@@ -25,16 +25,18 @@ class Constant:
     value: float
 
     def __call__(self, step: float) -> float:
-        """The value at `step`."""
+        """Return the value at `step`."""
         return self.value
 
 
 @dataclass(frozen=True)
 class Ramp:
-    """From `start` at step 0 to `end` at step `steps`, and `end` from then on; subclasses say along which line.
+    """The base of schedules from `start` at step 0 to `end` at step `steps`, which stay at `end` from then on.
+
+    The value at a step t < steps is start + (end - start) * fraction(t / steps); subclasses define `fraction`.
 
     Raises:
-        ConfigError: if an end is not finite, or `steps` is not a positive whole number.
+        ConfigError: if `start` or `end` is not finite, or `steps` is not a positive whole number.
     """
 
     _: dataclasses.KW_ONLY
@@ -47,41 +49,47 @@ class Ramp:
         number("end", self.end)
         positive_integer("steps", self.steps)
 
-    def share(self, progress: float) -> float:
-        """How much of the way from `start` to `end` is done at a progress below 1."""
+    def fraction(self, progress: float) -> float:
+        """Return the completed fraction of the way from `start` to `end`, for a progress in [0, 1)."""
         raise NotImplementedError
 
     def __call__(self, step: float) -> float:
-        """The value at `step`."""
+        """Return the value at `step`."""
         if step >= self.steps:
             return float(self.end)
-        return self.start + (self.end - self.start) * self.share(step / self.steps)
+        return self.start + (self.end - self.start) * self.fraction(step / self.steps)
 
 
 @dataclass(frozen=True)
 class Linear(Ramp):
-    """A straight line. As a weight on the KL, the warm-up of Bowman et al. 2016 and Sønderby et al. 2016."""
+    """A straight line; as a weight on the KL, the warm-up of Bowman et al. 2016 and Sønderby et al. 2016.
 
-    def share(self, progress: float) -> float:
-        """The progress itself."""
+    Example:
+        >>> beta = Linear(steps=2000)
+        >>> beta(0), beta(500), beta(2000), beta(math.inf)
+        (0.0, 0.25, 1.0, 1.0)
+    """
+
+    def fraction(self, progress: float) -> float:
+        """Return the progress itself."""
         return progress
 
 
 @dataclass(frozen=True)
 class Cosine(Ramp):
-    """Half a cosine: slow at both ends (Loshchilov & Hutter 2017, eq. 5)."""
+    """Half a period of a cosine: slow at both ends (Loshchilov & Hutter 2017, eq. 5)."""
 
-    def share(self, progress: float) -> float:
-        """(1 - cos(pi progress)) / 2."""
+    def fraction(self, progress: float) -> float:
+        """Return (1 - cos(pi progress)) / 2."""
         return 0.5 * (1 - math.cos(math.pi * progress))
 
 
 @dataclass(frozen=True)
 class Cyclical(Ramp):
-    """`cycles` times from `start` to `end`: a line over the first `ramp` of each, then flat (Fu et al. 2019, eq. 6).
+    """`cycles` ramps from `start` to `end`, each linear over its first `ramp`, then constant (Fu et al. 2019, eq. 6).
 
     Raises:
-        ConfigError: also if `cycles` is not a positive whole number, or `ramp` not above 0 and at most 1.
+        ConfigError: also if `cycles` is not a positive whole number, or `ramp` is not in (0, 1].
     """
 
     cycles: int = 4
@@ -91,72 +99,78 @@ class Cyclical(Ramp):
         super().__post_init__()
         positive_integer("cycles", self.cycles)
         if number("ramp", self.ramp, positive=True) > 1:
-            raise ConfigError("ramp", self.ramp, "must be at most 1, the whole of a cycle")
+            raise ConfigError("ramp", self.ramp, "must be at most 1, the length of a cycle")
 
-    def share(self, progress: float) -> float:
-        """The line within the cycle."""
+    def fraction(self, progress: float) -> float:
+        """Return the completed fraction of the ramp of the current cycle, at most 1."""
         return min(progress * self.cycles % 1 / self.ramp, 1.0)
 
 
 SCHEDULES = {"linear": Linear, "cosine": Cosine, "cyclical": Cyclical}
 
 EXAMPLE = "{linear:{steps:2000}}"
-ABOVE_ZERO = "{linear:{steps:2000,start:1,end:0.1}}"
-"""What may not be 0 needs other ends than the defaults."""
+EXAMPLE_ABOVE_ZERO = "{linear:{steps:2000,start:1,end:0.1}}"
+"""The example for scalars that must not be 0, where the default `start` is invalid."""
 
 
 def as_schedule(key: str, value: object, *, minimum: float) -> Schedule:
-    """A scalar from the config: a number, the name of a schedule with its options, or a schedule as it is.
+    """Return the schedule that a config value describes.
 
     Args:
-        key: the scalar's name.
-        value: such as 4, or {"linear": {"steps": 2000}}.
-        minimum: what it may not go below.
+        key: the name of the scalar in the config, for error messages.
+        value: a number such as 4, a mapping such as {"linear": {"steps": 2000}}, or a schedule.
+        minimum: the least value allowed at the first step and at the end.
 
     Raises:
-        ConfigError: if it is none of them, or starts or ends below `minimum`.
+        ConfigError: if the value is none of these, or starts or ends below `minimum`.
+
+    Example:
+        >>> as_schedule("beta", 4, minimum=0)
+        Constant(value=4.0)
+        >>> as_schedule("beta", {"linear": {"steps": 2000, "end": 4}}, minimum=0)(1000)
+        2.0
     """
     if isinstance(value, Mapping):
-        schedule = _named(key, value)
+        schedule = _from_mapping(key, value)
     elif callable(value):
         schedule = value
     else:
-        return Constant(_number(key, value, minimum))
+        return Constant(_checked_number(key, value, minimum))
     for step in (0, math.inf):
         if not schedule(step) >= minimum:
-            raise ConfigError(
-                key, schedule(step), f"is where its schedule starts or ends; must be at least {minimum:g}"
-            )
+            hint = f"is the first or last value of its schedule; must be at least {minimum:g}"
+            raise ConfigError(key, schedule(step), hint)
     return schedule
 
 
-def _number(key: str, value: object, minimum: float) -> float:
+def _checked_number(key: str, value: object, minimum: float) -> float:
     try:
         return number(key, value, minimum=minimum)
     except ConfigError as error:
-        hint = f"{error.hint}, or a schedule such as {EXAMPLE if minimum <= 0 else ABOVE_ZERO}"
+        hint = f"{error.hint}, or a schedule such as {EXAMPLE if minimum <= 0 else EXAMPLE_ABOVE_ZERO}"
         raise ConfigError(key, error.value, hint) from None
 
 
-def _named(key: str, value: Mapping[str, object]) -> Schedule:
-    """The schedule that a mapping {name: options} names."""
+def _from_mapping(key: str, value: Mapping[str, object]) -> Schedule:
+    """Return the schedule of a mapping {name: options}."""
     name = next(iter(value), "")
     options = value.get(name)
     if len(value) != 1 or name not in SCHEDULES or not isinstance(options, Mapping):
         names = ", ".join(SCHEDULES)
-        hint = f"must be one schedule with its options, such as {EXAMPLE}; there are {names}"
+        hint = f"must be one schedule with its options, such as {EXAMPLE}; the schedules are {names}"
         raise ConfigError(key, dict(value), hint)
     schedule = SCHEDULES[name]
-    known = {field.name: field for field in dataclasses.fields(schedule)}
+    fields = {field.name: field for field in dataclasses.fields(schedule)}
     for option in options:
-        if option not in known:
-            hint = f"is not an option of {name}, which has: {', '.join(known)}"
+        if option not in fields:
+            hint = f"is not an option of {name}, which has: {', '.join(fields)}"
             raise ConfigError(f"{key}.{name}.{option}", options[option], hint)
-    for option, field in known.items():
+    for option, field in fields.items():
         if field.default is dataclasses.MISSING and option not in options:
-            raise ConfigError(f"{key}.{name}.{option}", "", f"has no default; such as {{{name}:{{{option}:2000}}}}")
+            hint = f"has no default; give a value, such as {{{name}:{{{option}:2000}}}}"
+            raise ConfigError(f"{key}.{name}.{option}", "", hint)
     try:
-        made: Schedule = schedule(**options)
+        result: Schedule = schedule(**options)
     except ConfigError as error:
         raise ConfigError(f"{key}.{name}.{error.key}", error.value, error.hint) from None
-    return made
+    return result

@@ -1,7 +1,7 @@
-"""What one pass of a model produced, computed when asked.
+"""The result of one pass of a model, with log-probabilities and KLs computed on demand.
 
-Shapes: S Monte Carlo samples, B batch, D latent dimensions, C H W image. Leading dimensions come as (S, B, event...);
-x stays (B, event...), and `log_prob` broadcasts it. All log-probabilities and KLs are in nats, summed over the event.
+Shapes: S Monte Carlo samples, B batch, D latent dimensions, C H W image. Samples of z have shape (S, B, *event); x has
+shape (B, C, H, W), and `log_prob` broadcasts it over S. Log-probabilities and KLs are sums over the event, in nats.
 """
 
 from __future__ import annotations
@@ -18,27 +18,33 @@ from nelbo.numerics.collectives import Shares
 
 
 def unit_kl(q: Distribution, p: Distribution) -> Tensor:
-    """KL(q_i || p_i) of each unit, (*batch, D), in nats; D counts all elements of an event, or its N variables.
+    """Return KL(q_i || p_i) of each latent unit i in closed form, (*batch, D), in nats.
+
+    D is the number of elements of an event. For N one-hot codes of K classes it is N.
+
+    Args:
+        q: the approximate posterior.
+        p: the prior. The batch shapes of q and p broadcast to `batch`.
 
     Raises:
-        NotImplementedError: where the units depend on each other, or there is no closed form.
+        NotImplementedError: if the units are dependent, or no closed form is registered.
     """
     if not (isinstance(q, Independent) and isinstance(p, Independent)):
-        raise NotImplementedError("units that depend on each other have only a KL together")
+        raise NotImplementedError("the KL of each unit needs independent units: q and p must both be `Independent`")
     batch = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
     return kl_divergence(q.base_dist, p.base_dist).flatten(len(batch))
 
 
 @dataclass(frozen=True, eq=False)
 class Latent:
-    """One level of latent variables: q(z|x), p(z), and the samples z ~ q.
+    """One level of latent variables: q(z|x), p(z), and samples z ~ q.
 
     Args:
-        q: the approximate posterior. Its batch shape is (B,), or () where it does not depend on x, or (S, B) where it
-            depends on samples of another level. Its event is (D,), (C, H, W), or of N one-hot codes among K (N, K).
-        p: the prior, batch shape () or those of q.
+        q: the approximate posterior. Its batch shape is (B,), or () if it does not depend on x, or (S, B) if it depends
+            on samples of another level. Its event shape is (D,), (C, H, W), or (N, K) for N one-hot codes of K classes.
+        p: the prior. Its batch shape is (), (B,) or (S, B).
         z: samples of q, (S, B, *event).
-        sampled_log_q: log q(z) where sampling gives it at no cost (a flow), (S, B).
+        sampled_log_q: log q(z|x) of the samples, (S, B), in nats, if it was computed with them (by a flow).
     """
 
     q: Distribution
@@ -48,21 +54,27 @@ class Latent:
 
     @property
     def has_kl(self) -> bool:
-        """Whether KL(q(z|x) || p(z)) exists, and so an ELBO: not for a deterministic code among vectors."""
+        """Whether KL(q(z|x) || p(z)) is defined: false for a deterministic code of real numbers."""
         return not isinstance(self.q, Delta)
 
     @property
     def has_density(self) -> bool:
-        """Whether log q(z|x) of the samples exists: not for a deterministic code, nor for relaxed classes."""
+        """Whether log q(z|x) of the samples is defined: false for a deterministic code and for relaxed classes."""
         return not isinstance(self.q, Delta | RelaxedOneHot)
 
     @property
     def is_continuous(self) -> bool:
-        """Whether z are real numbers and no one-hot codes."""
+        """Whether z consists of real numbers, as opposed to one-hot codes."""
         return not is_discrete(self.q)
 
     def over_examples(self, value: Tensor, event_dimensions: int = 1) -> Tensor:
-        """What is of q or p, (*batch, *event), as (B, *event): the mean over S where it differs between samples."""
+        """Return a statistic of q or p with one value per example, (B, *event).
+
+        Args:
+            value: the statistic, (*batch, *event) with batch (), (B,) or (S, B). It is averaged over S, or repeated
+                over B, as needed.
+            event_dimensions: number of dimensions of the event.
+        """
         if value.ndim - event_dimensions == 2:
             value = value.mean(dim=0)
         return value.expand(self.z.shape[1], *value.shape[value.ndim - event_dimensions :])
@@ -79,7 +91,7 @@ class Latent:
 
     @cached_property
     def kl(self) -> Tensor:
-        """KL(q(z|x) || p(z)), (S, B), in nats: the closed form where one is registered, else log q(z|x) - log p(z)."""
+        """KL(q(z|x) || p(z)), (S, B), in nats: the closed form if one is registered, else log q(z|x) - log p(z)."""
         try:
             return kl_divergence(self.q, self.p).expand(self.z.shape[:2])
         except NotImplementedError:
@@ -87,43 +99,48 @@ class Latent:
 
     @cached_property
     def unit_kl(self) -> Tensor:
-        """The KL of each unit, (B, D), in nats, for q and p of independent units with a closed form.
-
-        They sum to the mean of `kl` over S.
+        """The KL of each unit, (B, D), in nats; its sum over D is the mean of `kl` over S.
 
         Raises:
-            NotImplementedError: where the units depend on each other, or there is no closed form.
+            NotImplementedError: if the units are dependent, or no closed form is registered.
         """
         return self.over_examples(unit_kl(self.q, self.p))
 
     def score(self) -> Tensor:
-        """The gradient of log q(z|x) with respect to z, q's parameters held fixed, (S, B, *event)."""
+        """Return the gradient of log q(z|x) with respect to z at fixed parameters of q, (S, B, *event)."""
         with torch.enable_grad():
             z = self.z.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.q.log_prob(z).sum(), z)
         return gradient
 
     def path_log_q(self) -> Tensor:
-        """Log q(z|x), (S, B), with the gradient of the path alone: `score()` to z, none to q's own parameters.
+        """Return log q(z|x), (S, B), in nats, with the path derivative only.
 
-        What is left out is the score function, whose expectation is 0 (Roeder et al. 2017).
+        The gradient with respect to z is `score()`. The direct gradient with respect to q's parameters, the score
+        function, is omitted: its expectation is 0 (Roeder et al. 2017).
         """
-        if not self.z.requires_grad:  # in evaluation: no flow is inverted for a gradient that nobody takes
+        if not self.z.requires_grad:  # in evaluation: no need to invert a flow for an unused gradient
             return self.log_q.detach()
         path = (self.score() * self.z).flatten(2).sum(-1)
         return self.log_q.detach() + (path - path.detach())
 
     def own_log_q(self) -> Tensor:
-        """Log q(z|x), (S, B), with the rest of the gradient: that to q's own parameters at fixed z, none to z."""
+        """Return log q(z|x), (S, B), in nats, with the direct derivative only.
+
+        The gradient flows to q's parameters at fixed z, and none flows to z.
+        """
         if not self.z.requires_grad:
             return self.log_q.detach()
         log_q: Tensor = self.q.log_prob(self.z.detach())
         return log_q
 
     def scale_gradient(self, factor: Tensor) -> None:
-        """Multiply what comes back to each sample of z by `factor`, (S, B), before it goes on to q's parameters.
+        """Multiply the gradient that arrives at each sample of z by `factor` before it reaches q's parameters.
 
-        For good, so once a trace.
+        The effect is permanent: call this at most once per trace.
+
+        Args:
+            factor: one number per sample and example, (S, B).
         """
         if self.z.requires_grad:  # not in evaluation
             self.z.register_hook(lambda gradient: gradient * factor.reshape(*factor.shape, *[1] * (gradient.ndim - 2)))
@@ -131,12 +148,24 @@ class Latent:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """A batch, p(x|z) at the samples of z, and the latents, top first.
+    """A batch x, p(x|z) at the samples of z, and the latent variables, top level first.
 
     Args:
         x: the batch, (B, C, H, W), in [0, 1].
         px: p(x|z), batch shape (S, B), event shape (C, H, W).
-        latents: one `Latent` a level.
+        latents: one `Latent` per level.
+
+    Example:
+        The negative ELBO of 16 pixels with probability 1/2 each, where q equals p:
+
+        >>> from nelbo.distributions import BernoulliPixels, DiagonalNormal, StandardNormal
+        >>> q = DiagonalNormal(torch.zeros(5, 2), torch.ones(5, 2))
+        >>> latent = Latent(q, StandardNormal(torch.zeros(2)), q.rsample((3,)))
+        >>> trace = Trace(torch.zeros(5, 1, 4, 4), BernoulliPixels(torch.zeros(3, 5, 1, 4, 4)), (latent,))
+        >>> trace.log_px.shape, trace.kl.shape
+        (torch.Size([3, 5]), torch.Size([3, 5]))
+        >>> round((trace.kl - trace.log_px).mean().item(), 2)  # 16 log 2 nats
+        11.09
     """
 
     x: Tensor
@@ -145,7 +174,7 @@ class Trace:
 
     @cached_property
     def shares(self) -> Shares:
-        """How many images of the batch each process has; all that train together must ask."""
+        """The number of examples of the batch in each training process; all processes must access it together."""
         return Shares.of(self.x)
 
     @cached_property
@@ -160,15 +189,15 @@ class Trace:
 
     @cached_property
     def log_weight(self) -> Tensor:
-        """Log p(x, z) - log q(z|x), (S, B), in nats: the importance weights of Burda et al. 2016, eq. 8."""
+        """Log p(x, z) - log q(z|x), (S, B), in nats: the log importance weights of Burda et al. 2016, eq. 8."""
         return self.log_px + sum((latent.log_p - latent.log_q for latent in self.latents), start=torch.zeros(()))
 
     @property
     def has_kl(self) -> bool:
-        """Whether every level has a KL, and so the trace an ELBO."""
+        """Whether every level has a KL, so that the ELBO is defined."""
         return all(latent.has_kl for latent in self.latents)
 
     @property
     def has_density(self) -> bool:
-        """Whether every level has log q(z|x) of its samples, and so the trace importance weights."""
+        """Whether every level has log q(z|x) of its samples, so that importance weights are defined."""
         return all(latent.has_density for latent in self.latents)

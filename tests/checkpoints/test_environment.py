@@ -1,4 +1,4 @@
-"""What a number was made with stands beside it: versions, commit, processor, processor time."""
+"""What results record about their computation: versions, commit, processor, processor time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.helpers.forks import ROOT, forked
 from tests.helpers.sweep_directories import scores, write_sweep
 
 
-def test_metrics_checkpoints_and_evaluations_say_what_they_were_made_with(smoke_run: Path) -> None:
+def test_metrics_checkpoints_and_evaluations_store_their_environment(smoke_run: Path) -> None:
     expected = environment(torch.device("cpu"))
     assert expected["nelbo"] == nelbo.__version__ and expected["torch"] == torch.__version__
     assert expected["lightning"] == pl.__version__ and expected["processor"] == processor() != ""
@@ -45,19 +45,21 @@ def test_metrics_checkpoints_and_evaluations_say_what_they_were_made_with(smoke_
 
 
 def git(folder: Path, *arguments: str) -> str:
-    named = {f"GIT_{who}_{what}": "n@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    quiet = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    identity = {
+        f"GIT_{role}_{field}": "n@example.org" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")
+    }
+    no_config = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     done = subprocess.run(
         ["git", "-C", str(folder), *arguments],
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, **named, **quiet},
+        env={**os.environ, **identity, **no_config},
     )
     return done.stdout.strip()
 
 
-def test_the_table_of_a_sweep_has_single_values_and_its_json_all(tmp_path: Path) -> None:
+def test_results_csv_of_a_sweep_has_scalars_only_and_results_json_all_values(tmp_path: Path) -> None:
     metrics = scores(1, 2, environment={"torch": "2.13.0"}, resumed=[{"step": 3}])
     sweep = write_sweep(tmp_path, [{"overrides": ["seed=1"], "metrics": metrics}])
     write_results(read_table(sweep), None)
@@ -68,19 +70,19 @@ def test_the_table_of_a_sweep_has_single_values_and_its_json_all(tmp_path: Path)
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_a_checkout_says_its_commit_and_whether_its_code_is_changed(
+def test_the_commit_of_a_checkout_is_marked_if_its_code_has_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert commit(tmp_path) is None
     git(tmp_path, "init", "-q")
-    assert commit(tmp_path) is None  # nothing is committed
+    assert commit(tmp_path) is None  # no commit yet
     code = tmp_path / CODE[0]
     code.mkdir()
     (code / "module.py").write_text("one = 1\n")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "first")
     head = git(tmp_path, "rev-parse", "HEAD")
-    (tmp_path / "notes.txt").write_text("no code")
+    (tmp_path / "notes.txt").write_text("not code")
     monkeypatch.setenv("GIT_DIR", str(ROOT / ".git"))  # as in a hook of another repository
     assert commit(tmp_path) == head
     (code / "other.py").touch()
@@ -92,35 +94,35 @@ def test_a_checkout_says_its_commit_and_whether_its_code_is_changed(
     assert commit(tmp_path) is None
 
 
-def burn(seconds: float, begun: Any, end: Any) -> None:
+def compute(seconds: float, computed: Any, may_end: Any) -> None:
     while time.process_time() < seconds:
         pass
-    begun.set()
-    end.wait()
+    computed.set()
+    may_end.wait()
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells of living processes")
-def test_processor_seconds_count_workers_that_live_and_those_that_ended() -> None:
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux reports the times of running processes")
+def test_processor_seconds_include_running_and_ended_workers() -> None:
     context = multiprocessing.get_context("fork")
-    begun, end = context.Event(), context.Event()
+    computed, may_end = context.Event(), context.Event()
     before = processor_seconds()
-    worker = context.Process(target=burn, args=(0.3, begun, end))
+    worker = context.Process(target=compute, args=(0.3, computed, may_end))
     worker.start()
-    begun.wait()
-    living = processor_seconds() - before
-    end.set()
+    computed.wait()
+    while_running = processor_seconds() - before
+    may_end.set()
     worker.join()
-    ended = processor_seconds() - before
-    assert 0.28 < living < 2 and 0.28 < ended < 2  # a tick is 0.01 s
-    started = Clock()
-    started.start()
+    after_its_end = processor_seconds() - before
+    assert 0.28 < while_running < 2 and 0.28 < after_its_end < 2  # a tick is 0.01 s
+    timer = Clock()
+    timer.start()
     time.sleep(0.2)
-    started.stop(torch.device("cpu"))
-    assert started.seconds > 0.19 > 10 * started.cpu_seconds  # sleep takes none
+    timer.stop(torch.device("cpu"))
+    assert timer.seconds > 0.19 > 10 * timer.cpu_seconds  # sleeping takes no processor time
 
 
 class FakeTime:
-    """Seconds that pass only when somebody says so."""
+    """A clock that stands still except where a test advances it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -128,20 +130,20 @@ class FakeTime:
         monkeypatch.setattr(clock.time, "perf_counter", lambda: self.now)
 
     def passes_in(self, monkeypatch: pytest.MonkeyPatch, step: str, seconds: float) -> None:
-        """Let a step of the module take so long."""
+        """Make a step of the module take this many seconds."""
         original = getattr(VAEModule, step)
 
-        def slow(*given: Any) -> Any:
+        def slow(*arguments: Any) -> Any:
             self.now += seconds
-            return original(*given)
+            return original(*arguments)
 
         monkeypatch.setattr(VAEModule, step, slow)
 
 
-def test_seconds_of_training_leave_out_validations_within_an_epoch(
+def test_seconds_of_training_exclude_validations_within_an_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step takes 1 s of the wall and 3 of the processors, and a batch of validation 100."""
+    """A training step takes 1 s of wall time and 3 s of processor time, and a validation batch 100 s."""
     fake = FakeTime(monkeypatch)
     fake.passes_in(monkeypatch, "training_step", 1)
     fake.passes_in(monkeypatch, "validation_step", 100)
@@ -159,13 +161,13 @@ def test_processor_seconds_survive_a_resume(monkeypatch: pytest.MonkeyPatch) -> 
     fake.now += 5
     second = Throughput()
     second.load_state_dict(first.state_dict())  # in the middle of an epoch
-    fake.now += 100  # between the two
+    fake.now += 100  # between the interruption and the resumption
     second.clock.start()
     fake.now += 2
     second.clock.stop(torch.device("cpu"))
     assert second.clock.read() == (7, 21)
-    of_an_earlier_version = Throughput()
-    of_an_earlier_version.load_state_dict({"seconds": 7.0, "images": 10})
-    of_an_earlier_version.clock.start()
+    from_earlier_version = Throughput()
+    from_earlier_version.load_state_dict({"seconds": 7.0, "images": 10})
+    from_earlier_version.clock.start()
     fake.now += 1
-    assert of_an_earlier_version.clock.read() == (8, None)
+    assert from_earlier_version.clock.read() == (8, None)

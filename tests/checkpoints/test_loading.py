@@ -1,4 +1,4 @@
-"""The library face: a run directory back to a model."""
+"""`nelbo.load`: models from run directories and checkpoints, and what it refuses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_run_loads_without_hydra_trainer_or_data(smoke_run: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env={"NELBO_DATA": "/nowhere"})
 
 
-def test_the_loaded_model_speaks_in_distributions(smoke_run: Path) -> None:
+def test_the_loaded_model_returns_distributions(smoke_run: Path) -> None:
     vae = nelbo.load(smoke_run)
     x = torch.rand(3, 1, 8, 8)
     assert isinstance(vae.encode(x), Distribution) and vae.encode(x).batch_shape == (3,)
@@ -52,8 +52,8 @@ def test_the_loaded_model_speaks_in_distributions(smoke_run: Path) -> None:
     assert all(parameter.device.type == "cpu" for parameter in vae.parameters())
 
 
-def test_the_loaded_model_scores_what_the_run_reported(smoke_run: Path) -> None:
-    """metrics.json is of best.ckpt: three test batches of 256, as trainer=smoke has it."""
+def test_the_loaded_model_reproduces_the_metrics_of_the_run(smoke_run: Path) -> None:
+    """metrics.json holds the metrics of best.ckpt on the test images."""
     vae = nelbo.load(smoke_run)
     x = digits().test.images.float() / 255
     with torch.no_grad():
@@ -78,74 +78,98 @@ class Payload:
         return Path.touch, (self.marker,)
 
 
-def test_what_is_no_checkpoint_of_ours_is_one_line(smoke_run: Path, tmp_path: Path) -> None:
-    whole = (smoke_run / "checkpoints" / "best.ckpt").read_bytes()
-    record = torch.load(smoke_run / "checkpoints" / "best.ckpt", weights_only=True)
-    marker = tmp_path / "marker"
+class ChangedCheckpoint:
+    """Writes changed copies of a run's best checkpoint."""
 
-    def saved(content: Any) -> Path:
-        torch.save(content, tmp_path / "changed.ckpt")
-        return tmp_path / "changed.ckpt"
+    def __init__(self, run: Path, folder: Path) -> None:
+        self.file = run / "checkpoints" / "best.ckpt"
+        self.content = torch.load(self.file, weights_only=True)
+        self.record = self.content["nelbo"]
+        self.folder = folder
 
-    def changed(**model: Any) -> Path:
-        return saved({**record, "nelbo": {**record["nelbo"], "model": {**record["nelbo"]["model"], **model}}})
+    def save(self, content: Any) -> Path:
+        torch.save(content, self.folder / "changed.ckpt")
+        return self.folder / "changed.ckpt"
 
-    def written(content: bytes) -> Path:
-        (tmp_path / "written.ckpt").write_bytes(content)
-        return tmp_path / "written.ckpt"
+    def write(self, content: bytes) -> Path:
+        (self.folder / "written.ckpt").write_bytes(content)
+        return self.folder / "written.ckpt"
 
-    def model(**slots: Any) -> Path:
-        return saved({**record, "nelbo": {**record["nelbo"], "model": {**slots}}})
+    def with_parts(self, **parts: Any) -> Path:
+        return self.save({**self.content, **parts})
 
-    itself: dict[str, Any] = {}
-    itself["again"] = itself
-    deep: Any = []
-    for _ in range(400):
-        deep = [deep]
-    cases = [
+    def with_model(self, **config: Any) -> Path:
+        return self.with_parts(nelbo={**self.record, "model": config})
+
+    def with_options(self, **options: Any) -> Path:
+        return self.with_model(**{**self.record["model"], **options})
+
+
+@pytest.fixture
+def changed(smoke_run: Path, tmp_path: Path) -> ChangedCheckpoint:
+    return ChangedCheckpoint(smoke_run, tmp_path)
+
+
+def assert_refused(message: str, make: Callable[[], Path | str]) -> None:
+    with pytest.raises(CheckpointError, match=message) as caught:
+        nelbo.load(make())
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_not_checkpoints_of_nelbo_are_refused_in_one_line(
+    changed: ChangedCheckpoint, tmp_path: Path
+) -> None:
+    whole, content, marker = changed.file.read_bytes(), changed.content, tmp_path / "marker"
+    for message, make in (
         ("no such checkpoint", lambda: tmp_path / "nothing"),
         ("no such checkpoint", lambda: tmp_path / ("x" * 300)),
         ("local files only", lambda: "http://127.0.0.1:9/best.ckpt"),
-        ("not a readable checkpoint", lambda: written(whole[: len(whole) // 2])),
-        ("not a readable checkpoint", lambda: written(b"")),
-        ("not a readable checkpoint", lambda: written(pickle.dumps(Payload(marker), protocol=2))),
-        ("not a readable checkpoint", lambda: saved({"state_dict": Payload(marker)})),
-        ("not written by nelbo", lambda: saved({"state_dict": {}})),
-        ("not written by nelbo", lambda: saved([record])),
-        ("not written by nelbo", lambda: saved(torch.zeros(3))),
-        ("not written by nelbo", lambda: saved({**record, "nelbo": OrderedDict(record["nelbo"])})),
-        ("state_dict is not names", lambda: saved({**record, "state_dict": [1]})),
-        ("state_dict is not names", lambda: saved({**record, "state_dict": {3: torch.zeros(1)}})),
-        ("state_dict is not names", lambda: saved({**record, "state_dict": {"model.x": 3}})),
-        ("holds a set, not only plain", lambda: saved({**record, "more": [{"a": {1, 2}}]})),
-        ("holds a bytearray, not only", lambda: saved({**record, "more": bytearray(3)})),
-        ("holds a Tensor, not only", lambda: saved({**record, "more": torch.zeros(3, device="meta")})),
-        ("holds a Tensor, not only", lambda: saved({**record, "more": torch.eye(3).to_sparse()})),
-        ("not a model but a NoneType", lambda: saved({**record, "nelbo": {"format": 2}})),
-        ("not a model but a dict", lambda: model()),
-        (
-            "not a model but a MLP",
-            lambda: model(_target_="nelbo.nets.MLP", in_shape=[3], hidden=[2], activation="ReLU"),
-        ),
-        ("not a model but a Factory", lambda: model(**record["nelbo"]["model"], _partial_=True)),
-        ("levels deep", lambda: model(**record["nelbo"]["model"], more=itself)),
-        ("levels deep", lambda: model(**record["nelbo"]["model"], more=deep)),
-        ("needs more memory than there is", lambda: changed(latent_dim=10**13)),
-        ("cannot be built: model.shape=3", lambda: changed(shape=3)),
-        ("has format 99", lambda: saved({**record, "nelbo": {**record["nelbo"], "format": 99}})),
-        ("its model cannot be built: model._target_=os.system", lambda: changed(_target_="os.system")),
-        ("cannot be built: model.latent_dim=0", lambda: changed(latent_dim=0)),
-        ("its tensors do not fit", lambda: changed(latent_dim=3)),
-    ]
-    for message, make in cases:
-        with pytest.raises(CheckpointError, match=message) as caught:
-            nelbo.load(make())
-        assert "\n" not in str(caught.value)
+        ("not a readable checkpoint", lambda: changed.write(whole[: len(whole) // 2])),
+        ("not a readable checkpoint", lambda: changed.write(b"")),
+        ("not a readable checkpoint", lambda: changed.write(pickle.dumps(Payload(marker), protocol=2))),
+        ("not a readable checkpoint", lambda: changed.save({"state_dict": Payload(marker)})),
+        ("not written by nelbo", lambda: changed.save({"state_dict": {}})),
+        ("not written by nelbo", lambda: changed.save([content])),
+        ("not written by nelbo", lambda: changed.save(torch.zeros(3))),
+        ("not written by nelbo", lambda: changed.with_parts(nelbo=OrderedDict(changed.record))),
+        ("state_dict is not names", lambda: changed.with_parts(state_dict=[1])),
+        ("state_dict is not names", lambda: changed.with_parts(state_dict={3: torch.zeros(1)})),
+        ("state_dict is not names", lambda: changed.with_parts(state_dict={"model.x": 3})),
+        ("holds a set, not only plain", lambda: changed.with_parts(more=[{"a": {1, 2}}])),
+        ("holds a bytearray, not only", lambda: changed.with_parts(more=bytearray(3))),
+        ("holds a Tensor, not only", lambda: changed.with_parts(more=torch.zeros(3, device="meta"))),
+        ("holds a Tensor, not only", lambda: changed.with_parts(more=torch.eye(3).to_sparse())),
+        ("has format 99", lambda: changed.with_parts(nelbo={**changed.record, "format": 99})),
+    ):
+        assert_refused(message, make)
     assert not marker.exists()
 
 
+def test_checkpoints_whose_model_cannot_be_built_are_refused_in_one_line(changed: ChangedCheckpoint) -> None:
+    recursive: dict[str, Any] = {}
+    recursive["again"] = recursive
+    deep: Any = []
+    for _ in range(400):
+        deep = [deep]
+    net = {"_target_": "nelbo.nets.MLP", "in_shape": [3], "hidden": [2], "activation": "ReLU"}
+    for message, make in (
+        ("describes a NoneType, not a model", lambda: changed.with_parts(nelbo={"format": 2})),
+        ("describes a dict, not a model", lambda: changed.with_model()),
+        ("describes a MLP, not a model", lambda: changed.with_model(**net)),
+        ("describes a Factory, not a model", lambda: changed.with_options(_partial_=True)),
+        ("levels deep", lambda: changed.with_options(more=recursive)),
+        ("levels deep", lambda: changed.with_options(more=deep)),
+        ("needs more memory than there is", lambda: changed.with_options(latent_dim=10**13)),
+        ("cannot be built: model.shape=3", lambda: changed.with_options(shape=3)),
+        ("its model cannot be built: model._target_=os.system", lambda: changed.with_options(_target_="os.system")),
+        ("cannot be built: model.latent_dim=0", lambda: changed.with_options(latent_dim=0)),
+        ("its tensors do not fit", lambda: changed.with_options(latent_dim=3)),
+    ):
+        assert_refused(message, make)
+
+
 def test_only_whole_archives_are_read(tmp_path: Path) -> None:
-    """As torch writes them: torch itself compares no checksum and unpacks what is packed."""
+    """Only archives as torch writes them are read; torch verifies no checksums and decompresses entries."""
     file = tmp_path / "other.ckpt"
     with zipfile.ZipFile(CHECKPOINT) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
@@ -164,14 +188,14 @@ def test_only_whole_archives_are_read(tmp_path: Path) -> None:
         return file.read_bytes()
 
     def flipped() -> bytes:
-        """One bit of a weight."""
+        """An archive with one bit of a weight changed."""
         content = bytearray(CHECKPOINT.read_bytes())
         weights = max((entry for name, entry in entries.items() if "/data/" in name), key=len)
         content[content.index(weights) + len(weights) // 2] ^= 1
         return bytes(content)
 
     def overlapping() -> bytes:
-        """An entry within another one."""
+        """An archive with one entry inside another."""
         inner = zipped()
         with zipfile.ZipFile(file) as archive:
             first = archive.infolist()[0]
@@ -183,13 +207,13 @@ def test_only_whole_archives_are_read(tmp_path: Path) -> None:
 
     assert torch.load(CHECKPOINT, weights_only=True).keys() == read_plain(CHECKPOINT).keys()
     file.write_bytes(zipped())
-    nelbo.load(file)  # what the others are changes of
+    nelbo.load(file)  # the unchanged archive, which those below change
     bad: list[tuple[str, Callable[[], bytes]]] = [
         ("it is damaged: the checksum of archive/data/", flipped),
-        ("it has packed entries", lambda: zipped(zipfile.ZIP_DEFLATED)),
-        ("it has packed entries", lambda: zipped(zipfile.ZIP_LZMA)),
-        ("it has packed entries", lambda: zipped(comment=b"PK")),
-        ("it holds two entries of one name", twice),
+        ("it has compressed entries", lambda: zipped(zipfile.ZIP_DEFLATED)),
+        ("it has compressed entries", lambda: zipped(zipfile.ZIP_LZMA)),
+        ("it has compressed entries", lambda: zipped(comment=b"PK")),
+        ("it has two entries of the same name", twice),
         ("its entries overlap", overlapping),
         ("it is not an archive", lambda: b"x" + zipped()),
         ("TorchScript", lambda: zipped(**{"archive/constants.pkl": b""})),
@@ -200,7 +224,9 @@ def test_only_whole_archives_are_read(tmp_path: Path) -> None:
             nelbo.load(file)
 
 
-def test_classes_of_ones_own_load_by_ones_own_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_of_other_packages_load_only_if_the_user_allows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mypackage.py").write_text("from nelbo.models import VAE\nclass Mine(VAE):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     checkpoint = read_plain(CHECKPOINT)
@@ -214,7 +240,7 @@ def test_classes_of_ones_own_load_by_ones_own_word(tmp_path: Path, monkeypatch: 
             nelbo.load(tmp_path / "mine.ckpt", allow=bad)  # type: ignore[arg-type]
 
 
-def test_generated_pictures_need_no_gradient_and_decoded_ones_have_one(smoke_run: Path) -> None:
+def test_generated_images_have_no_gradient_and_decoded_ones_have(smoke_run: Path) -> None:
     vae = nelbo.load(smoke_run)
     px = vae.generate(6)
     assert px.mean.numpy().shape == px.sample().numpy().shape == (6, 1, 8, 8)
@@ -231,29 +257,32 @@ WRONG = {
     "bool": (UNIT > 0.5, r"images as floats in \[0, 1\], got torch.bool: x.float\(\), divided by the largest"),
     "levels": ((UNIT * 16).round().long(), r"images as floats in \[0, 1\], got torch.int64: x.float\(\), divided by"),
     "to_255": ((UNIT * 255).round(), r"pixels in \[0, 1\], got 0 to 255: x / 255"),
-    "to_16": (UNIT / UNIT.max() * 16, r"pixels in \[0, 1\], got .* to 16: divide them by the largest value"),
+    "to_16": (UNIT / UNIT.max() * 16, r"pixels in \[0, 1\], got .* to 16: divide them by the largest possible value"),
     "centred": (UNIT * 2 - 1, r"pixels in \[0, 1\], got -.* to .*: \(x \+ 1\) / 2"),
     "resized": (UNIT * 1.1, r"pixels in \[0, 1\], got .* to 1.1: x.clamp\(0, 1\)"),
-    "nan": (UNIT.log().sqrt(), r"pixels in \[0, 1\], got nan to nan: they are not numbers"),
-    "double": (UNIT.double(), r"images of torch.float32, as the model is, got torch.float64: x.to\(torch.float32\)"),
+    "nan": (UNIT.log().sqrt(), r"pixels in \[0, 1\], got nan to nan: the images contain NaN"),
+    "double": (
+        UNIT.double(),
+        r"images of torch.float32, the dtype of the model, got torch.float64: x.to\(torch.float32\)",
+    ),
     "numpy": (UNIT.numpy(), r"images as a torch.Tensor, got ndarray: torch.as_tensor\(x\)"),
     "one": (UNIT[0], r"images of shape \(B, 1, 8, 8\), got \(1, 8, 8\)"),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_images_that_the_model_was_not_made_for_are_refused_in_one_line(name: str, smoke_run: Path) -> None:
+def test_images_of_the_wrong_type_range_or_shape_are_refused_in_one_line(name: str, smoke_run: Path) -> None:
     x, message = WRONG[name]
     vae = nelbo.load(smoke_run)
     for function in (vae.encode, vae.trace):
         with pytest.raises(ValueError, match=f"^expected {message}[^\n]*$"):
             function(x)  # type: ignore[arg-type]
-    for right in (UNIT, UNIT.round(), UNIT[:0]):
-        assert vae.encode(right).batch_shape == (len(right),)
+    for valid in (UNIT, UNIT.round(), UNIT[:0]):
+        assert vae.encode(valid).batch_shape == (len(valid),)
 
 
-def test_pixels_are_looked_at_in_eval_mode_of_loaded_models_alone() -> None:
-    """Not in every step of training, nor in validation, whose data have been looked at before."""
+def test_pixels_are_checked_only_in_eval_mode_of_loaded_models() -> None:
+    """Training and validation check the data once beforehand, not in every step."""
     loaded, made = nelbo.load(CHECKPOINT), make_vae(shape=(1, 8, 8))
     for model, training, expected in (
         (loaded, False, True),
@@ -261,11 +290,11 @@ def test_pixels_are_looked_at_in_eval_mode_of_loaded_models_alone() -> None:
         (made, True, False),
         (made, False, False),
     ):
-        looked = mock.Mock()
-        with mock.patch("nelbo.models.vae.check_pixels", looked):
+        check = mock.Mock()
+        with mock.patch("nelbo.models.vae.check_pixels", check):
             model.train(training).trace(UNIT)
-        assert looked.called == expected
+        assert check.called == expected
         with pytest.raises(ValueError, match="got torch.uint8"):
             model.encode(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
     loaded.eval().checks_pixels = False
-    assert loaded.encode(3 * UNIT - 1).batch_shape == (3,)  # such as samples of a Gaussian
+    assert loaded.encode(3 * UNIT - 1).batch_shape == (3,)  # samples of a Gaussian leave [0, 1] too

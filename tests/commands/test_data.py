@@ -75,7 +75,7 @@ def test_fetch_and_verify(tmp_path: Path, script: Script) -> None:
     )
     assert "binarized_mnist data.protocol=static: error: " in said and "binarized_mnist_train.amat" in said
     status, said, errors = script("fetch", "mnist", NELBO_DATA=str(tmp_path), **NOWHERE)
-    assert status == 2 and "not in the cache and not to be had" in said and len(errors.splitlines()) == 1
+    assert status == 2 and "not in the cache and cannot be fetched" in said and len(errors.splitlines()) == 1
     script("fetch", "mnist")
     (tmp_path / "mnist").mkdir(exist_ok=True)
     for file in CATALOGUE["mnist"].files:

@@ -1,4 +1,4 @@
-"""The builder builds what is allowed, and nothing else."""
+"""Construction of objects from configs: nested targets, errors, and targets that are refused."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from nelbo.nets import MLP
 from nelbo.schedules import Linear
 
 
-def test_nested_targets_partials_and_lists() -> None:
+def test_nested_targets_factories_and_lists_are_built() -> None:
     spec = {
         "beta": {"_target_": "nelbo.schedules.Linear", "start": 0, "end": 1, "steps": 3},
         "net": {"_target_": "nelbo.nets.MLP", "_partial_": True, "hidden": [3], "activation": "Tanh"},
@@ -29,7 +29,7 @@ def test_nested_targets_partials_and_lists() -> None:
     assert isinstance(built["net"], Factory) and isinstance(built["net"]((4,)), MLP)
 
 
-def test_errors_name_where_the_value_stands() -> None:
+def test_errors_give_the_config_path_of_the_value() -> None:
     net = {"_target_": "nelbo.nets.MLP", "_partial_": True, "hidden": [3, -1], "activation": "Tanh"}
     with pytest.raises(ConfigError, match=r"^model\.encoder\.hidden\[1\]=-1: must be"):
         build({"model": {"encoder": net}})["model"]["encoder"]((4,))
@@ -77,13 +77,13 @@ def test_errors_name_where_the_value_stands() -> None:
         None,
     ],
 )
-def test_hostile_and_missing_targets_are_refused(target: object) -> None:
+def test_harmful_and_missing_targets_are_refused(target: object) -> None:
     for allowed in ({}, {"allowed": MODEL_PREFIXES}):
         with pytest.raises(ConfigError, match="_target_="):
             build({"outer": [{"_target_": target, "_partial_": True}]}, "model", **allowed)
 
 
-def test_a_checkpoint_may_build_less_than_a_run() -> None:
+def test_checkpoints_may_build_fewer_classes_than_runs() -> None:
     with pytest.raises(ConfigError, match="_target_=torch.optim.Adam"):
         build({"_target_": "torch.optim.Adam", "_partial_": True}, "model", MODEL_PREFIXES)
 
@@ -103,13 +103,13 @@ def test_a_checkpoint_may_build_less_than_a_run() -> None:
         "zuko.distributions.DiagNormal",
     ],
 )
-def test_classes_of_other_packages(target: str) -> None:
+def test_classes_of_supported_packages_are_built(target: str) -> None:
     check_targets({"a": {"_target_": target}})
-    made = build({"_target_": target, "_partial_": True})
-    assert made.target.__name__ == target.rpartition(".")[2]
+    factory = build({"_target_": target, "_partial_": True})
+    assert factory.target.__name__ == target.rpartition(".")[2]
 
 
-def test_packages_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_that_the_user_allows_are_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text("from os import getcwd\ndef count(steps):\n    return steps + 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     spec = {"_target_": "mine.count", "steps": 3}
@@ -117,8 +117,8 @@ def test_packages_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         build(spec)
     allowed = (*RUN_PREFIXES, *user_prefixes("allow_targets", ["mine."]))
     assert build({"a": spec, "b": {"_target_": "nelbo.schedules.Linear", "steps": 3}}, "", allowed)["a"] == 4
-    for name, told in (("mine.getcwd", "is not a class or a function of mine"), ("mine.nothing", "does not exist")):
-        with pytest.raises(ConfigError, match=f"_target_={name}: {told}"):
+    for name, message in (("mine.getcwd", "is not a class or a function of mine"), ("mine.nothing", "does not exist")):
+        with pytest.raises(ConfigError, match=f"_target_={name}: {message}"):
             build({"_target_": name}, "", allowed)
     for prefix in ("mine", "", ".", "..", " mine.", "mine..", "m/.", "_mine.", 7, None):
         with pytest.raises(ConfigError, match="^allow_targets=.*must be a package's name with a dot"):
@@ -128,13 +128,13 @@ def test_packages_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             user_prefixes("allow_targets", value)
 
 
-def test_a_config_that_is_no_tree_of_plain_values() -> None:
+def test_a_config_with_values_that_are_not_plain_is_refused() -> None:
     for spec in ({"a": object()}, {7: 1}, {"_args_": [1]}, {"_partial_": True}):
         with pytest.raises(ConfigError, match=r"^model\..*: "):
             build(spec, "model")
 
 
-def test_an_argument_that_another_library_uses_unchecked_is_named_with_its_value() -> None:
+def test_errors_of_other_libraries_are_reported_with_the_arguments() -> None:
     spec = {"_target_": "pytorch_lightning.callbacks.GradientAccumulationScheduler", "scheduling": 2}
     with pytest.raises(ConfigError) as raised:
         build(spec, "callbacks.sums")
@@ -144,7 +144,7 @@ def test_an_argument_that_another_library_uses_unchecked_is_named_with_its_value
     )
 
 
-def test_an_argument_that_is_missing_is_set_with_a_plus() -> None:
+def test_the_hint_for_a_missing_argument_says_how_to_set_it() -> None:
     factory = build({"_target_": "torch.optim.lr_scheduler.StepLR", "_partial_": True}, "scheduler")
     with pytest.raises(ConfigError, match=r"'step_size'; set \+scheduler\.step_size=\.\.\.$"):
         factory(None)

@@ -1,4 +1,4 @@
-"""What the README says of the shipped defaults, by training them: minutes each."""
+"""Results of the default configs that the README states; these tests train for minutes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_mlp_vae_on_binarized_mnist_is_below_100_nats(train: Train, tmp_path: Pa
 @pytest.mark.slow
 @needs("mnist")
 def test_conv_vae_on_mnist_is_below_minus_450_nats(train: Train, tmp_path: Path) -> None:
-    """A density over grey pixels: lower is better, and negative."""
+    """The likelihood is a density of grey pixels, so the negative ELBO can be below 0."""
     done = train("model=conv_vae", "data=mnist")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

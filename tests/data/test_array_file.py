@@ -1,4 +1,4 @@
-"""data=arrays: arrays that people bring."""
+"""The data set `data=arrays`: files of arrays in the forms that users have."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write(path: Path, **arrays: np.ndarray) -> Path:
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 @pytest.mark.parametrize("form", ["first", "last", "split", "keras", "float", "bool"])
-def test_array_files(tmp_path: Path, suffix: str, form: str) -> None:
+def test_files_of_arrays_in_every_layout_are_read(tmp_path: Path, suffix: str, form: str) -> None:
     path, expected, test = tmp_path / f"x{suffix}", PIXELS, 0.25
     match form:
         case "first":
@@ -57,13 +57,13 @@ def test_array_files(tmp_path: Path, suffix: str, form: str) -> None:
     arrays = array_file(str(path), test, 0)
     assert arrays.shape == (3, 6, 5) and (len(arrays.train), len(arrays.test)) == (30, 10)
     for examples, start in ((arrays.train, 0), (arrays.test, 30)):
-        images, labels, where = examples.__getitems__(torch.arange(len(examples)))
-        rows = where if examples.indices is not None else where + start
+        images, labels, positions = examples.__getitems__(torch.arange(len(examples)))
+        rows = positions if examples.indices is not None else positions + start
         assert np.array_equal(images, expected[rows]) and np.array_equal(labels, LABELS[rows])
 
 
 @pytest.mark.parametrize("form", ["first", "last", "none", "fortran", "float"])
-def test_npy_files_are_mapped_where_they_can_be(tmp_path: Path, form: str) -> None:
+def test_npy_files_of_bytes_in_c_order_are_memory_mapped(tmp_path: Path, form: str) -> None:
     path, array, expected = tmp_path / "x.npy", PIXELS, PIXELS
     match form:
         case "last":
@@ -78,8 +78,8 @@ def test_npy_files_are_mapped_where_they_can_be(tmp_path: Path, form: str) -> No
     np.save(tmp_path / "x_labels.npy", LABELS)
     arrays = array_file(str(path), 10, 0)
     assert isinstance(arrays.train.images, MemoryMap) == (form in ("first", "last", "none"))
-    images, labels, where = arrays.test.__getitems__(torch.arange(10))
-    assert np.array_equal(images, expected[where]) and np.array_equal(labels, LABELS[where])
+    images, labels, positions = arrays.test.__getitems__(torch.arange(10))
+    assert np.array_equal(images, expected[positions]) and np.array_equal(labels, LABELS[positions])
     assert images.is_contiguous()
 
 
@@ -94,8 +94,8 @@ def test_npy_files_are_mapped_where_they_can_be(tmp_path: Path, form: str) -> No
         ({"images": np.full((4, 6, 5), 0.3)}, "images holds values between the 256 levels"),
         ({"images": np.full((4, 6, 5), np.nan)}, "images holds NaN or infinity in every image"),
         ({"images": np.zeros((4, 6, 5), complex)}, "images holds complex128; save uint8 pixels from 0 to 255"),
-        ({"images": PIXELS, "labels": LABELS[:5]}, r"labels of shape \(5,\) for 40 images; needs one for each"),
-        ({"images": PIXELS, "labels": np.array(3)}, r"labels of shape \(\) for 40 images; needs one for each"),
+        ({"images": PIXELS, "labels": LABELS[:5]}, r"labels of shape \(5,\) for 40 images; needs one per image"),
+        ({"images": PIXELS, "labels": np.array(3)}, r"labels of shape \(\) for 40 images; needs one per image"),
         ({"images": PIXELS[:0]}, "the data set is empty"),
         ({"images": PIXELS, "test_images": PIXELS}, "holds images, test_images; needs train_images and test_images"),
         ({"x_test": PIXELS, "x_val": PIXELS}, "holds x_test, x_val; needs train_images and test_images"),
@@ -109,18 +109,20 @@ def test_npy_files_are_mapped_where_they_can_be(tmp_path: Path, form: str) -> No
         ),
     ],
 )
-def test_unusable_arrays_are_named(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+def test_invalid_arrays_are_refused_with_their_name(
+    tmp_path: Path, arrays: dict[str, np.ndarray], message: str
+) -> None:
     with pytest.raises(DataError, match=message):
         array_file(str(write(tmp_path / "x.npz", **arrays)), 0.1, 0)
 
 
-TRAINED, HELD, TESTED = slice(0, 24), slice(24, 30), slice(30, 40)
+TRAINING, VALIDATION, TESTING = slice(0, 24), slice(24, 30), slice(30, 40)
 
 
 @pytest.mark.parametrize(
     "names",
     [
-        "train_images train_labels val_images val_labels test_images test_labels",  # MedMNIST's
+        "train_images train_labels val_images val_labels test_images test_labels",  # as in MedMNIST
         "x_train y_train x_val y_val x_test y_test",
         "X_train Y_train X_valid Y_valid X_test Y_test",
         "trainImages trainLabels validationImages validationLabels testImages testLabels",
@@ -130,52 +132,52 @@ TRAINED, HELD, TESTED = slice(0, 24), slice(24, 30), slice(30, 40)
     ],
 )
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_the_usual_names_of_splits_are_understood_and_the_sets_own_validation_is_used(
+def test_the_usual_names_of_splits_are_recognised_and_a_validation_split_is_used(
     tmp_path: Path, suffix: str, names: str
 ) -> None:
-    contents = [array[part] for part in (TRAINED, HELD, TESTED) for array in (PIXELS, LABELS)]
+    contents = [array[part] for part in (TRAINING, VALIDATION, TESTING) for array in (PIXELS, LABELS)]
     path = write(tmp_path / f"x{suffix}", **dict(zip(names.split(), contents, strict=True)))
-    for held in (0.1, 6):  # a share asks for some, and these are they: no training image is held out
-        data = make(source=lambda: array_file(str(path), 0.1, 0), shape=None, validation_size=held)
+    for size in (0.1, 6):  # any share selects the published validation images, so no training images are held out
+        data = make(source=lambda: array_file(str(path), 0.1, 0), shape=None, validation_size=size)
         data.setup()
-        for split, part in (("train", TRAINED), ("val", HELD), ("test", TESTED)):
+        for split, part in (("train", TRAINING), ("val", VALIDATION), ("test", TESTING)):
             examples = data.splits[split]
             images, labels, _ = examples.__getitems__(torch.arange(len(examples)))
             assert np.array_equal(images, PIXELS[part]) and np.array_equal(labels, LABELS[part]), split
 
 
-def test_a_set_without_test_images_keeps_its_own_validation(tmp_path: Path) -> None:
-    arrays = array_file(str(write(tmp_path / "x.npz", x_train=PIXELS[TRAINED], x_val=PIXELS[HELD])), 4, 0)
+def test_test_images_are_not_drawn_from_a_published_validation_set(tmp_path: Path) -> None:
+    arrays = array_file(str(write(tmp_path / "x.npz", x_train=PIXELS[TRAINING], x_val=PIXELS[VALIDATION])), 4, 0)
     assert (len(arrays.train), arrays.validation, len(arrays.test)) == (26, 6, 4)
-    images, _, where = arrays.train.__getitems__(torch.arange(26))
-    assert np.array_equal(images[20:], PIXELS[HELD])
-    assert sorted([*where[:20].tolist(), *arrays.test.indices.tolist()]) == list(range(24))  # type: ignore[union-attr]
+    images, _, rows = arrays.train.__getitems__(torch.arange(26))
+    assert np.array_equal(images[20:], PIXELS[VALIDATION])
+    assert sorted([*rows[:20].tolist(), *arrays.test.indices.tolist()]) == list(range(24))  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_empty_parts_are_said_by_name(tmp_path: Path, dtype: type, caplog: pytest.LogCaptureFixture) -> None:
+def test_empty_arrays_are_named_in_the_message(tmp_path: Path, dtype: type, caplog: pytest.LogCaptureFixture) -> None:
     path, empty = tmp_path / "x.npz", PIXELS[:0].astype(dtype)
     write(path, train_images=PIXELS, train_labels=LABELS, val_images=empty, val_labels=LABELS[:0])
     arrays = array_file(str(path), 0.25, 0)
     assert (len(arrays.train), arrays.validation, len(arrays.test)) == (30, 0, 10)
-    assert caplog.messages == [f"{path}: val_images holds no images, so it is no validation set"]
+    assert caplog.messages == [f"{path}: val_images holds no images, so it is not used"]
     write(path, train_images=PIXELS, test_images=empty)
-    with pytest.raises(DataError, match=f"^{path}: test_images holds no images to test on; put some there, or leave"):
+    with pytest.raises(DataError, match=f"^{path}: test_images holds no images to test on; add some, or remove"):
         array_file(str(path), 0.25, 0)
     write(path, train_images=empty, test_images=PIXELS)
     with pytest.raises(DataError, match=f"^{path}: the data set is empty: train_images holds no images"):
         array_file(str(path), 0.25, 0)
 
 
-def test_what_is_not_used_is_said_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unused_arrays_are_named_in_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     more = {"targets": LABELS, "y_val": LABELS, "latents_values": LABELS, "étiquettes": LABELS, "x_train_old": PIXELS}
     path = write(tmp_path / "x.npz", images=PIXELS, labels=LABELS, **more)
     array_file(str(path), 0.1, 0)
-    assert caplog.messages == [f"{path}: not used: {', '.join(more)}"]
+    assert caplog.messages == [f"{path}: arrays that are not used: {', '.join(more)}"]
 
 
 BYTES = PIXELS.astype(float)
-BROKEN = np.concatenate([BYTES, BYTES[:2] * np.nan])
+WITH_NAN = np.concatenate([BYTES, BYTES[:2] * np.nan])
 ADVISED: dict[str, tuple[np.ndarray, np.ndarray]] = {
     "0 to 255": (BYTES.astype(np.float32), PIXELS),
     "0 to 255, not whole": (np.clip(BYTES + 0.3, 0, 255), PIXELS),
@@ -193,30 +195,29 @@ ADVISED: dict[str, tuple[np.ndarray, np.ndarray]] = {
     "16 bits, floats": (BYTES * 257, PIXELS),
     "12 bits": (PIXELS.astype(np.uint16) * 16 + 3, PIXELS),
     "NaN": (np.concatenate([BYTES / 255, BYTES[:2] * np.nan]), PIXELS),
-    "NaN, 0 to 255": (BROKEN, PIXELS),
+    "NaN, 0 to 255": (WITH_NAN, PIXELS),
     "infinity, -1 to 1": (np.concatenate([BYTES / 127.5 - 1, BYTES[:1] + np.inf]), PIXELS),
     "standardised": ((BYTES - 128) / 30, PIXELS),
     "large and negative": ((PIXELS.astype(np.int16) - 128) * 250, PIXELS),
 }
-"""What people have, and which pixels that is."""
+"""Arrays that are refused with advice, and the pixels that following the advice gives."""
 
 
 @pytest.mark.parametrize("case", ADVISED)
-def test_following_the_advice_gives_the_right_pictures(tmp_path: Path, case: str) -> None:
+def test_the_advised_expression_gives_the_right_pixels(tmp_path: Path, case: str) -> None:
     x, expected = ADVISED[case]
     with pytest.raises(DataError) as caught:
         array_file(str(write(tmp_path / "x.npz", images=x)), 1, 0)
     code = re.search(r"; save (.*), where x is images", str(caught.value))
     assert code and "\n" not in str(caught.value), caught.value
-    followed = eval(code[1], {"np": np, "x": x})
-    data = make(
-        source=lambda: array_file(str(write(tmp_path / "y.npz", images=followed)), 1, 0), shape=None, levels=None
-    )
+    converted = eval(code[1], {"np": np, "x": x})
+    file = write(tmp_path / "y.npz", images=converted)
+    data = make(source=lambda: array_file(str(file), 1, 0), shape=None, levels=None)
     data.setup()
-    assert np.array_equal(data.splits["test"].images, expected)  # all of them, of which it takes some
+    assert np.array_equal(data.splits["test"].images, expected)  # the whole array, which the splits index
 
 
-def test_whole_numbers_of_any_type_and_halves_of_exact_levels_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_whole_numbers_of_any_type_and_float16_levels_are_converted_exactly(tmp_path: Path) -> None:
     for x in (PIXELS.astype(np.int64), PIXELS.astype(np.uint16), (BYTES / 255).astype(np.float16), BYTES / 255):
         arrays = array_file(str(write(tmp_path / "x.npz", images=x)), 1, 0)
         assert np.array_equal(arrays.train.images, PIXELS), x.dtype
@@ -236,18 +237,21 @@ LABELLED: dict[str, tuple[np.ndarray, np.ndarray, tuple[str, ...]]] = {
     "bytes": (WORDS[LABELS % 3].astype("S3"), LABELS % 3, ("cat", "dog", "emu")),
 }
 NOT_CLASSES: dict[str, tuple[np.ndarray, str]] = {
-    "several": (RANDOM.integers(0, 2, (40, 14)), r"labels of shape (40, 14) are not one class an image"),
-    "real": (LABELS / 2, "labels of shape (40,) are no whole numbers"),
-    "missing": (np.where(LABELS > 2, np.nan, LABELS), "labels of shape (40,) are no whole numbers"),
+    "several per image": (RANDOM.integers(0, 2, (40, 14)), r"labels of shape (40, 14) are not one class per image"),
+    "real numbers": (LABELS / 2, "labels of shape (40,) are not whole numbers"),
+    "missing": (np.where(LABELS > 2, np.nan, LABELS), "labels of shape (40,) are not whole numbers"),
     "captions": (np.array([f"picture {index}" for index in range(40)]), "are 40 different texts for 40 images"),
-    "objects": (WORDS[LABELS % 3].astype(object), "labels are pickled objects, which are not opened; save them as"),
-    "dates": (LABELS.astype("M8[s]"), "labels of shape (40,) and type datetime64[s] are no numbers"),
-    "hashes": (np.full(40, 2**64 - 1, np.uint64), "labels of shape (40,) are too large"),
+    "pickled objects": (
+        WORDS[LABELS % 3].astype(object),
+        "labels are pickled objects, which are not read; save them as",
+    ),
+    "dates": (LABELS.astype("M8[s]"), "labels of shape (40,) and type datetime64[s] are not numbers"),
+    "too large": (np.full(40, 2**64 - 1, np.uint64), "labels of shape (40,) are too large"),
 }
 
 
 @pytest.mark.parametrize("case", LABELLED)
-def test_labels_in_the_forms_that_people_have_are_classes(tmp_path: Path, case: str) -> None:
+def test_labels_in_common_forms_become_classes(tmp_path: Path, case: str) -> None:
     stored, expected, names = LABELLED[case]
     x = write(tmp_path / "x.npz", x_train=PIXELS[:30], y_train=stored[:30], x_test=PIXELS[30:], y_test=stored[30:])
     arrays = array_file(str(x), 0.1, 0)
@@ -255,12 +259,12 @@ def test_labels_in_the_forms_that_people_have_are_classes(tmp_path: Path, case: 
     assert np.array_equal(torch.cat([arrays.train.labels, arrays.test.labels]), expected)
     np.save(tmp_path / "x.npy", PIXELS)
     np.save(tmp_path / "x_labels.npy", stored)
-    beside = array_file(str(tmp_path / "x.npy"), 0.1, 0)
-    assert np.array_equal(beside.train.labels, expected) and beside.classes == names
+    arrays = array_file(str(tmp_path / "x.npy"), 0.1, 0)
+    assert np.array_equal(arrays.train.labels, expected) and arrays.classes == names
 
 
 @pytest.mark.parametrize("case", NOT_CLASSES)
-def test_images_train_without_labels_that_are_no_classes_and_one_line_says_so(
+def test_labels_that_are_not_classes_are_dropped_with_one_warning(
     tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     stored, message = NOT_CLASSES[case]
@@ -272,10 +276,11 @@ def test_images_train_without_labels_that_are_no_classes_and_one_line_says_so(
         arrays = array_file(str(tmp_path / name), 0.1, 0)
         assert len(arrays.train) == 36 and (arrays.train.labels == -1).all() and arrays.classes == ()
         (line,) = caplog.messages
-        assert message in line and "the images train without labels; left out are probe, knn, silhouette" in line
+        without_labels = "the images are used without labels; what needs labels is left out: probe, knn, silhouette"
+        assert message in line and without_labels in line
 
 
-def test_a_test_set_may_lack_classes_and_labels(tmp_path: Path) -> None:
+def test_test_images_may_lack_some_classes_or_all_labels(tmp_path: Path) -> None:
     x = write(tmp_path / "x.npz", x_train=PIXELS[:30], y_train=LABELS[:30], x_test=PIXELS[30:], y_test=LABELS[30:] * 0)
     assert set(array_file(str(x), 0.1, 0).test.labels.tolist()) == {0}
     x = write(tmp_path / "x.npz", x_train=PIXELS[:30], y_train=LABELS[:30], x_test=PIXELS[30:])
@@ -283,11 +288,11 @@ def test_a_test_set_may_lack_classes_and_labels(tmp_path: Path) -> None:
     assert np.array_equal(arrays.train.labels, LABELS[:30]) and set(arrays.test.labels.tolist()) == {-1}
 
 
-def test_files_that_are_not_what_they_are_called(tmp_path: Path) -> None:
+def test_files_that_are_not_in_the_format_of_their_suffix_are_refused(tmp_path: Path) -> None:
     for name in ("x.npy", "x.npz", "x.safetensors"):
         for content in (b"", b"<html>", bytes(100)):
             (tmp_path / name).write_bytes(content)
-            with pytest.raises(DataError, match=f"{tmp_path / name}: not a readable .*; write it anew") as caught:
+            with pytest.raises(DataError, match=f"{tmp_path / name}: not a readable .*; save it again") as caught:
                 array_file(str(tmp_path / name), 0.1, 0)
             assert "\n" not in str(caught.value)
     np.save(tmp_path / "x.npy", np.array([{"pickled": 1}]))
@@ -307,7 +312,7 @@ def test_files_that_are_not_what_they_are_called(tmp_path: Path) -> None:
             array_file(str(tmp_path / name), 0.1, 0)
 
 
-def test_the_digest_of_a_large_file_is_remembered_until_it_changes(
+def test_the_digest_of_a_large_file_is_stored_until_the_file_changes(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from nelbo.data.sets import files
@@ -315,32 +320,32 @@ def test_the_digest_of_a_large_file_is_remembered_until_it_changes(
     monkeypatch.setattr(files, "SLOW_TO_HASH", 100)
     np.save(tmp_path / "x.npy", PIXELS)
     first = array_file(str(tmp_path / "x.npy"), 10, 0).sha256()
-    (known,) = (path for path in (cache / "arrays").iterdir() if path.name != ".lock")
+    (stored,) = (path for path in (cache / "arrays").iterdir() if path.name != ".lock")
     assert array_file(str(tmp_path / "x.npy"), 10, 0).sha256() == first
-    known.write_text("what was remembered")
+    stored.write_text("another digest, to see that it is used")
     assert array_file(str(tmp_path / "x.npy"), 10, 0).sha256() != first
     np.save(tmp_path / "x.npy", PIXELS)
     os.utime(tmp_path / "x.npy", (1, 1))
     assert array_file(str(tmp_path / "x.npy"), 10, 0).sha256() == first
     np.save(tmp_path / "x.npy", 255 - PIXELS)
-    os.utime(tmp_path / "x.npy", (1, 1))  # as what unpacks archives does: same size, same time, another content
+    os.utime(tmp_path / "x.npy", (1, 1))  # as programs that unpack archives do: same size and time, other content
     assert array_file(str(tmp_path / "x.npy"), 10, 0).sha256() != first
     np.save(tmp_path / "x.npy", PIXELS)
     shutil.rmtree(cache)
-    cache.write_text("where nothing can be remembered")
+    cache.write_text("a file, so that nothing can be stored")
     with caplog.at_level("WARNING"):
         assert array_file(str(tmp_path / "x.npy"), 10, 0).sha256() == first
     assert "will be hashed again" in caplog.text
 
 
-def test_arrays_train_without_being_told_their_shape(tmp_path: Path, train: Train) -> None:
+def test_a_run_takes_the_shape_of_images_from_the_file(tmp_path: Path, train: Train) -> None:
     np.save(tmp_path / "x.npy", RANDOM.integers(0, 256, (1500, 12, 10, 3), dtype=np.uint8))
     done = train("model=mlp_vae", "data=arrays", f"data.path={tmp_path / 'x.npy'}", "trainer=smoke")
     assert done.returncode == 0, done.stderr
     assert "shape:\n  - 3\n  - 12\n  - 10" in (tmp_path / "run" / "config.yaml").read_text()
 
 
-def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_in_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "x.safetensors", images=PIXELS)
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
     with pytest.raises(ConfigError, match="x.safetensors: needs a package: pip install safetensors"):

@@ -1,4 +1,4 @@
-"""data=image_folder: pictures that people bring."""
+"""The data set `data=image_folder`: folders of pictures in the forms that users have."""
 
 from __future__ import annotations
 
@@ -24,43 +24,43 @@ from tests.helpers.pictures import RANDOM, folder, picture
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-def read(where: Path, **changes: object) -> Arrays:
-    options = {"root": str(where), "image_size": 16, "channels": 3, "max_megapixels": 90, "test_size": 0.25, "seed": 0}
+def read(home: Path, **changes: object) -> Arrays:
+    options = {"root": str(home), "image_size": 16, "channels": 3, "max_megapixels": 90, "test_size": 0.25, "seed": 0}
     return image_folder(**{**options, **changes})  # type: ignore[arg-type]
 
 
-def test_pictures_of_any_size_become_one_memory_map(tmp_path: Path, cache: Path) -> None:
+def test_pictures_of_any_size_are_converted_to_one_memory_map(tmp_path: Path, cache: Path) -> None:
     arrays = read(folder(tmp_path / "pets"))
     assert arrays.shape == (3, 16, 16) and arrays.classes == ("cat", "dog")
     assert len(arrays.train) == 9 and len(arrays.test) == 3
     assert isinstance(arrays.train.images, MemoryMap)
-    images, labels, where = arrays.train.__getitems__(torch.arange(9))
+    images, labels, rows = arrays.train.__getitems__(torch.arange(9))
     assert images.shape == (9, 3, 16, 16) and images.dtype == torch.uint8
-    # Files come in the order of their names, folders first: six cats, then six dogs.
-    assert torch.equal(labels, (where >= 6).long())
-    assert sorted([*where.tolist(), *arrays.test.indices.tolist()]) == list(range(12))
+    # Files are in the order of their paths: six cats, then six dogs.
+    assert torch.equal(labels, (rows >= 6).long())
+    assert sorted([*rows.tolist(), *arrays.test.indices.tolist()]) == list(range(12))
     other = read(tmp_path / "pets", seed=1)
     assert not torch.equal(other.test.indices, arrays.test.indices) and other.sha256() != arrays.sha256()
     assert len(list((cache / "image_folder").glob("pets-*"))) == 1
 
 
-def test_a_folder_may_have_the_longest_name_there_is(tmp_path: Path) -> None:
-    """254 bytes of umlauts, to which the cache adds its own."""
+def test_the_name_of_a_folder_may_have_the_maximum_length(tmp_path: Path) -> None:
+    """The name takes 254 bytes; the name of the store in the cache has a fingerprint besides."""
     assert len(read(folder(tmp_path / ("ä" * 127))).train) == 9
 
 
 def test_pixels_are_those_of_the_picture(tmp_path: Path) -> None:
-    """A picture of the right size is kept; a wide one is cropped about its centre; a turned one is set upright."""
+    """A picture of the right size is unchanged, a wide one is cropped about its centre, a rotated one is upright."""
     exact = RANDOM.integers(0, 256, (16, 16, 3), dtype=np.uint8)
     wide = np.zeros((16, 48, 3), dtype=np.uint8)
     wide[:, 16:32] = exact
     (tmp_path / "p").mkdir()
     for name, array in (("a.png", exact), ("b.png", wide), ("d.bmp", exact)):
         Image.fromarray(array).save(tmp_path / "p" / name)
-    turned = Image.fromarray(np.rot90(exact, 1).copy())
+    rotated = Image.fromarray(np.rot90(exact, 1).copy())
     exif = Image.Exif()
-    exif[274] = 6  # the camera was turned: show it a quarter clockwise
-    turned.save(tmp_path / "p" / "c.png", exif=exif)
+    exif[274] = 6  # orientation: must be rotated by 90 degrees clockwise
+    rotated.save(tmp_path / "p" / "c.png", exif=exif)
     Image.fromarray(np.dstack([exact, np.full((16, 16), 255, np.uint8)])).save(tmp_path / "p" / "e.png")
     images, labels, _ = read(tmp_path / "p", test_size=1).train.__getitems__(torch.arange(4))
     for image in images:
@@ -68,7 +68,7 @@ def test_pixels_are_those_of_the_picture(tmp_path: Path) -> None:
     assert labels.tolist() == [-1] * 4
 
 
-def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
+def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path: Path) -> None:
     grey = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     (tmp_path / "p").mkdir()
     for name in "ab":
@@ -90,7 +90,7 @@ def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_train_and_test_folders_are_the_split(tmp_path: Path, names: str) -> None:
+def test_folders_with_usual_names_are_splits(tmp_path: Path, names: str) -> None:
     train, test = names.split()
     folder(tmp_path / "p" / train, 6)
     folder(tmp_path / "p" / test, 4)
@@ -107,14 +107,11 @@ def test_train_and_test_folders_are_the_split(tmp_path: Path, names: str) -> Non
         ("train test train_images", {TRAIN: "train", TEST: "test"}),
         ("train_images train_masks test_images test_masks", {TRAIN: "train_images", TEST: "test_images"}),
         ("train_images", {TRAIN: "train_images"}),
-        ("test_set cat dog", {TEST: "test_set"}),  # and refused, for nothing is there to train on
-        (
-            "trainA trainB testA testB",
-            "has trainA, trainB, testA, testB, which do not tell what to train and to test on",
-        ),
+        ("test_set cat dog", {TEST: "test_set"}),  # image_folder refuses it, because there are no training images
+        ("trainA trainB testA testB", "it is ambiguous which of trainA, trainB, testA, testB is for training"),
         ("trainA trainB testA testB notes", "; rename them to train and test"),
-        ("seg_train seg_test seg_train_2", "has seg_train, seg_test, seg_train_2, which do not tell"),
-        ("train_a test_b", "has train_a, test_b, which do not tell"),
+        ("seg_train seg_test seg_train_2", "it is ambiguous which of seg_train, seg_test, seg_train_2 is"),
+        ("train_a test_b", "it is ambiguous which of train_a, test_b is"),
         ("train_set train_images test_set", "train_set and train_images are both train; remove or rename"),
         ("beaker test_tube", {}),
         ("test_strip test_tube", {}),
@@ -127,7 +124,7 @@ def test_train_and_test_folders_are_the_split(tmp_path: Path, names: str) -> Non
         ("train_test_split", {}),
     ],
 )
-def test_folders_are_splits_where_they_surely_are_and_classes_may_hold_such_a_word(
+def test_folders_are_recognised_as_splits_and_not_confused_with_classes(
     names: str, expected: dict[str, str] | str
 ) -> None:
     if isinstance(expected, dict):
@@ -137,24 +134,26 @@ def test_folders_are_splits_where_they_surely_are_and_classes_may_hold_such_a_wo
             split_folders(names.split(), "home")
 
 
-def test_a_class_whose_name_holds_a_splits_word_is_a_class(tmp_path: Path) -> None:
+def test_a_class_may_have_the_word_of_a_split_in_its_name(tmp_path: Path) -> None:
     for name in ("beaker", "test_tube"):
         picture(tmp_path / "p" / name / "a.png")
     assert read(tmp_path / "p").classes == ("beaker", "test_tube")
 
 
-def test_splits_below_the_root_are_not_taken_for_pictures_of_a_class(tmp_path: Path) -> None:
+def test_splits_in_a_folder_below_the_root_are_refused(tmp_path: Path) -> None:
     for split in ("train", "test"):
         folder(tmp_path / "p" / "data" / split, 4)
     (tmp_path / "p" / "notes").mkdir()  # without pictures
     home = tmp_path / "p" / "data"
-    with pytest.raises(ConfigError, match=f"its folder data holds the splits train, test: data.root={home}$") as caught:
+    message = f"its folder data holds the splits train, test; set data.root={home}$"
+    with pytest.raises(ConfigError, match=message) as caught:
         read(tmp_path / "p")
     assert caught.value.key == "root"
     shutil.rmtree(tmp_path / "p" / "notes")
     (tmp_path / "q").mkdir()
     shutil.move(tmp_path / "p", tmp_path / "q" / "p")
-    with pytest.raises(ConfigError, match=f"p/data holds the splits train, test: data.root={tmp_path / 'q/p/data'}$"):
+    message = f"p/data holds the splits train, test; set data.root={tmp_path / 'q/p/data'}$"
+    with pytest.raises(ConfigError, match=message):
         read(tmp_path / "q")
     assert len(read(tmp_path / "q" / "p" / "data").train) == 4
     for name in ("cat", "dog"):
@@ -164,8 +163,8 @@ def test_splits_below_the_root_are_not_taken_for_pictures_of_a_class(tmp_path: P
         read(tmp_path / "r")
 
 
-def test_a_test_set_may_lack_a_class_and_have_one_of_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Images train without their labels; those of both splits are numbered alike."""
+def test_splits_may_have_different_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A class has the same label in both splits; a class without training images is allowed with a warning."""
     folder(tmp_path / "p" / "train", 6)
     picture(tmp_path / "p" / "test" / "dog" / "x.png")
     arrays = read(tmp_path / "p")
@@ -177,26 +176,26 @@ def test_a_test_set_may_lack_a_class_and_have_one_of_its_own(tmp_path: Path, cap
     assert caplog.messages == [f"{tmp_path / 'p'}: no training pictures of cow"]
 
 
-def test_the_map_is_made_once_and_anew_when_the_folder_changes(tmp_path: Path, cache: Path) -> None:
+def test_the_store_is_created_once_and_again_when_the_folder_changes(tmp_path: Path, cache: Path) -> None:
     root = folder(tmp_path / "pets")
     before = read(root).sha256()
     (store,) = cache.glob("image_folder/pets-*")
     written = store.stat().st_mtime_ns
-    kept = read(root)
-    assert kept.sha256() == before and store.stat().st_mtime_ns == written
+    opened = read(root)
+    assert opened.sha256() == before and store.stat().st_mtime_ns == written
     picture(root / "cat" / "new.png")
     assert len(read(root).train) == 10 and not store.exists()
     assert len(list((cache / "image_folder").iterdir())) == 2  # the new store and the lock
-    assert kept.train.__getitems__(torch.arange(9))[0].any()  # who has the old one open keeps it
+    assert opened.train.__getitems__(torch.arange(9))[0].any()  # a removed store that is open can still be read
     read(root, image_size=8)
     assert len(list((cache / "image_folder").glob("pets-*"))) == 2
 
 
-def test_times_of_files_have_no_say(tmp_path: Path) -> None:
-    """Nor does a clock that was wrong: other times give the same set, the same time does not hide another picture."""
+def test_modification_times_do_not_identify_pictures(tmp_path: Path) -> None:
+    """Other times give the same data set, and a picture that is replaced under the same time and size is noticed."""
     root = folder(tmp_path / "pets", mode="L")
     for file in root.rglob("*.png"):
-        Image.fromarray(RANDOM.integers(0, 256, (9, 9), dtype=np.uint8)).save(file.with_suffix(".bmp"))  # of one size
+        Image.fromarray(RANDOM.integers(0, 256, (9, 9), dtype=np.uint8)).save(file.with_suffix(".bmp"))  # equal sizes
         file.unlink()
     first = read(root).sha256()
     for seconds in (0, 10**10):
@@ -208,7 +207,7 @@ def test_times_of_files_have_no_say(tmp_path: Path) -> None:
     assert read(root).sha256() != first
 
 
-def test_a_truncated_picture_is_named_and_nothing_is_kept(tmp_path: Path, cache: Path) -> None:
+def test_a_truncated_picture_is_named_and_no_store_is_created(tmp_path: Path, cache: Path) -> None:
     root = folder(tmp_path / "pets", 20)
     damaged = root / "dog" / "007.png"
     damaged.write_bytes(damaged.read_bytes()[:-40])
@@ -228,7 +227,7 @@ def test_a_truncated_picture_is_named_and_nothing_is_kept(tmp_path: Path, cache:
     ("changes", "message"),
     [
         ({"root": "/nowhere"}, "root=/nowhere: is not a folder of pictures"),
-        ({"root": "~nobody-of-that-name/x"}, "root=~nobody-of-that-name/x: is not a folder"),
+        ({"root": "~unknown-user/x"}, "root=~unknown-user/x: is not a folder"),
         ({"root": None}, "root=null: must be a path"),
         ({"root": 2024}, "root=2024: must be a path"),
         ({"test_size": 0}, "test_size=0: must leave at least one of the 12 images to test on"),
@@ -239,34 +238,34 @@ def test_a_truncated_picture_is_named_and_nothing_is_kept(tmp_path: Path, cache:
         ({"test_size": -1}, "test_size=-1"),
     ],
 )
-def test_bad_settings_are_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_invalid_options_are_refused_with_their_key(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read(folder(tmp_path / "pets"), **changes)
 
 
 @pytest.mark.parametrize("name", ["val", "test"])
-def test_an_empty_folder_of_a_split_is_named_with_a_way_out(tmp_path: Path, name: str) -> None:
+def test_an_empty_folder_of_a_split_is_refused_with_a_hint(tmp_path: Path, name: str) -> None:
     folder(tmp_path / "p" / "train", 4)
     (tmp_path / "p" / name).mkdir()
-    with pytest.raises(DataError, match=rf"p/{name}: holds no pictures \(.*\); remove it, or put pictures there$"):
+    with pytest.raises(DataError, match=rf"p/{name}: holds no pictures \(.*\); remove it, or add pictures$"):
         read(tmp_path / "p")
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "Validation", "dev"])
-def test_a_published_validation_folder_is_the_validation_set(tmp_path: Path, name: str) -> None:
+def test_a_folder_for_validation_is_the_validation_set(tmp_path: Path, name: str) -> None:
     for split, count in (("train", 6), (name, 4), ("test", 2)):
         folder(tmp_path / "p" / split, count)
     arrays = read(tmp_path / "p")
     assert (len(arrays.train), arrays.validation, len(arrays.test)) == (10, 4, 2) and arrays.classes == ("cat", "dog")
     _, labels, _ = arrays.train.__getitems__(torch.arange(10))
     assert labels.tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 1, 1]
-    shutil.rmtree(tmp_path / "p" / "test")  # then some of the others are tested on
+    shutil.rmtree(tmp_path / "p" / "test")  # now test images are drawn from the training images
     arrays = read(tmp_path / "p", test_size=2)
     assert (len(arrays.train), arrays.validation, len(arrays.test)) == (8, 4, 2)
     assert arrays.train.indices is not None and arrays.train.indices[4:].tolist() == [6, 7, 8, 9]
 
 
-def test_folders_that_are_no_split_are_said_or_asked_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_folders_beside_splits_are_named_or_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("Train", "Test", "extra"):
         folder(tmp_path / "p" / name, 4)
     picture(tmp_path / "p" / "cover.png")
@@ -275,7 +274,7 @@ def test_folders_that_are_no_split_are_said_or_asked_about(tmp_path: Path, caplo
     assert caplog.messages == [f"{tmp_path / 'p'}: pictures that are not used: cover.png (1), extra (4)"]
     shutil.rmtree(tmp_path / "p" / "Test")
     with pytest.raises(DataError, match=r"has Train, cover.png, extra; needs train and test \(val is optional\), or"):
-        read(tmp_path / "p")  # classes, one of which is called so?
+        read(tmp_path / "p")  # it is ambiguous whether Train is a split or a class
     folder(tmp_path / "q" / "valid", 4)
     with pytest.raises(DataError, match="has valid; needs train and test"):
         read(tmp_path / "q")
@@ -285,7 +284,7 @@ def test_folders_that_are_no_split_are_said_or_asked_about(tmp_path: Path, caplo
         read(tmp_path / "q")
 
 
-def test_the_limit_of_large_photos_is_a_key(tmp_path: Path) -> None:
+def test_max_megapixels_limits_the_size_of_a_picture(tmp_path: Path) -> None:
     picture(tmp_path / "p" / "a.png", (40, 30))
     picture(tmp_path / "p" / "large.png", (1500, 1000))
     before = Image.MAX_IMAGE_PIXELS
@@ -297,14 +296,14 @@ def test_the_limit_of_large_photos_is_a_key(tmp_path: Path) -> None:
             read(tmp_path / "p", max_megapixels=limit)
     assert len(read(tmp_path / "p", max_megapixels=1.5).train) == 1
     picture(tmp_path / "huge" / "b.png")
-    Image.new("1", (9600, 9400)).save(tmp_path / "huge" / "a.png")  # more than Pillow itself lets through
+    Image.new("1", (9600, 9400)).save(tmp_path / "huge" / "a.png")  # above Pillow's own limit
     with pytest.raises(DataError, match="90 megapixels, more than data.max_megapixels=90"):
         read(tmp_path / "huge", channels=1)
     assert len(read(tmp_path / "huge", channels=1, max_megapixels=100).train) == 1
-    assert before == Image.MAX_IMAGE_PIXELS  # other users of Pillow keep theirs
+    assert before == Image.MAX_IMAGE_PIXELS  # the limit is restored for other users of Pillow
 
 
-def test_links_are_followed_and_broken_ones_named(tmp_path: Path) -> None:
+def test_links_are_followed_and_broken_links_are_named(tmp_path: Path) -> None:
     root = folder(tmp_path / "pets")
     (root / "loop").symlink_to(root / "loop")
     (root / "cat").rename(tmp_path / "elsewhere")
@@ -316,8 +315,8 @@ def test_links_are_followed_and_broken_ones_named(tmp_path: Path) -> None:
         read(root)
 
 
-def test_only_pictures_are_pictures(tmp_path: Path) -> None:
-    """Pillow also opens data files and, for PostScript, runs another program."""
+def test_only_the_formats_of_pictures_are_opened(tmp_path: Path) -> None:
+    """Pillow also opens data files and, for PostScript, starts another program."""
     root = folder(tmp_path / "pets")
     for name in ("x.h5", "x.mpg", "x.eps", "x.ps", "x.pdf"):
         (root / name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
@@ -326,19 +325,19 @@ def test_only_pictures_are_pictures(tmp_path: Path) -> None:
         read(root)
 
 
-def test_what_is_transparent_is_white() -> None:
+def test_transparent_pixels_become_white() -> None:
     pixels = np.zeros((16, 16, 4), np.uint8)
     pixels[..., 0], pixels[:8, :, 3] = 200, 255
     palette = Image.new("P", (16, 16), 0)
     palette.putpalette([0, 200, 0, 9, 9, 9])
     palette.paste(1, (0, 0, 16, 8))
     palette.info["transparency"] = 0
-    for picture_of, top in ((Image.fromarray(pixels), [200, 0, 0]), (palette, [9, 9, 9])):
-        image = to_picture(picture_of, 16, 3).pixels
+    for source, top in ((Image.fromarray(pixels), [200, 0, 0]), (palette, [9, 9, 9])):
+        image = to_picture(source, 16, 3).pixels
         assert image[:, 0, 0].tolist() == top and image[:, 15, 15].tolist() == [255, 255, 255]
 
 
-def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p" / ".hidden").mkdir(parents=True)
     picture(tmp_path / "p" / ".hidden" / "x.png")
     (tmp_path / "p" / "readme.txt").write_text("none")
@@ -346,7 +345,7 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
         read(tmp_path / "p")
 
 
-def test_a_damaged_store_is_named(tmp_path: Path, cache: Path) -> None:
+def test_a_damaged_store_is_refused(tmp_path: Path, cache: Path) -> None:
     root = folder(tmp_path / "pets")
     read(root)
     (store,) = (path.parent for path in cache.glob("image_folder/*/manifest.json"))
@@ -371,15 +370,16 @@ def test_a_damaged_store_is_named(tmp_path: Path, cache: Path) -> None:
     read(root)
 
 
-def test_too_little_disk_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_space_is_reported_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = folder(tmp_path / "pets")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 100))  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match="needs 9,216 bytes of disk, 100 are free"):
+    with pytest.raises(DataError, match="needs 9,216 bytes of disk space, but only 100 are free"):
         read(root)
 
 
-def test_five_hundred_pictures_one_of_them_truncated(tmp_path: Path, train: Train) -> None:
-    """The command, from the folder to the model; then the same folder with one damaged file."""
+def test_a_run_trains_on_a_folder_and_refuses_a_truncated_picture(tmp_path: Path, train: Train) -> None:
     root = folder(tmp_path / "pets", 500)
     command = ["model=conv_vae", "data=image_folder", f"data.root={root}", "data.image_size=32", "trainer=smoke"]
     done = train(*command, NELBO_DATA=str(tmp_path / "cache"))

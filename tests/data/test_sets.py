@@ -1,4 +1,4 @@
-"""Data sets: those at hand by their published checksums, the others by small files of their formats."""
+"""Data sets: downloaded ones are compared with published checksums, the formats of others read from small files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_mnist_is_the_original() -> None:
     arrays = mnist()
     assert arrays.train.images.shape == (60_000, 1, 28, 28) and arrays.test.images.shape == (10_000, 1, 28, 28)
     assert arrays.train.images.dtype == torch.uint8
-    # The MD5 sums under which the four files have been published since 1998, headers put back.
+    # MD5 sums of the four published files, which consist of a header and the data.
     digests = {
         "6bbc9ace898e44ae57da46a324031adb": (arrays.train.images.squeeze(1), 3),
         "2646ac647ad5339dbf082846283269ea": (arrays.test.images.squeeze(1), 3),
@@ -45,18 +45,18 @@ def test_mnist_is_the_original() -> None:
     assert arrays.train.labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 
 
-def test_digits_are_scikit_learns_in_their_order() -> None:
+def test_digits_are_those_of_scikit_learn_in_their_order() -> None:
     from sklearn.datasets import load_digits
 
     arrays, bunch = digits(), load_digits()
     assert arrays.train.images.shape == (1500, 1, 8, 8) and arrays.test.images.shape == (297, 1, 8, 8)
     assert arrays.train.images.max() == 255 and arrays.train.images[0, 0, 0, 3] == round(13 * 255 / 16)
-    back = torch.cat([arrays.train.images, arrays.test.images]).float() * 16 / 255
-    assert torch.equal(back.round().squeeze(1).double(), torch.from_numpy(bunch.images))
+    original = torch.cat([arrays.train.images, arrays.test.images]).float() * 16 / 255
+    assert torch.equal(original.round().squeeze(1).double(), torch.from_numpy(bunch.images))
     assert torch.equal(arrays.test.labels, torch.from_numpy(bunch.target[1500:]))
 
 
-def test_larochelles_format(tmp_path: Path) -> None:
+def test_the_format_of_larochelle_is_read(tmp_path: Path) -> None:
     rows = torch.randint(0, 2, (3, 784))
     text = "".join(" ".join(map(str, row.tolist())) + " \n" for row in rows)
     path = tmp_path / "x.amat"
@@ -65,7 +65,7 @@ def test_larochelles_format(tmp_path: Path) -> None:
     assert torch.equal(images.flatten(1) / 255, rows)
 
 
-def test_broken_idx_files_are_named(tmp_path: Path) -> None:
+def test_damaged_idx_files_are_refused_with_their_path(tmp_path: Path) -> None:
     good = struct.pack(">4B2I", 0, 0, 8, 2, 2, 3) + bytes(range(6))
     path = tmp_path / "file"
     path.write_bytes(good)
@@ -112,8 +112,8 @@ def tar(members: dict[str, bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("label_bytes", [1, 2])
-def test_cifars_binary_records(tmp_path: Path, label_bytes: int) -> None:
-    """Labels, then the red, the green and the blue plane, row by row; of two labels the fine one comes last."""
+def test_the_binary_records_of_cifar_are_read(tmp_path: Path, label_bytes: int) -> None:
+    """A record has its labels, then the red, green and blue planes; of two labels the last is the fine one."""
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
     labels = np.arange(10, dtype=np.uint8).reshape(2, 5)[:label_bytes].T
     records = [bytes(label) + image.tobytes() for label, image in zip(labels, images, strict=True)]
@@ -146,16 +146,16 @@ def omniglot_file(path: Path, train: int = 6, test: int = 4) -> dict[str, np.nda
     return content
 
 
-def test_omniglots_format(tmp_path: Path) -> None:
+def test_the_format_of_omniglot_is_read(tmp_path: Path) -> None:
     content = omniglot_file(tmp_path / "chardata.mat")
     arrays = published.read_omniglot(tmp_path / "chardata.mat")
     assert arrays.train.images.shape == (6, 1, 28, 28) and arrays.test.images.shape == (4, 1, 28, 28)
-    # Column order: the pixel below comes next in the file.
+    # Images are stored in column-major order.
     assert arrays.test.images[2, 0, 5, 3] == round(content["testdata"][3 * 28 + 5, 2] * 255)  # type: ignore[index]
     assert arrays.train.labels.tolist() == content["target"].argmax(0).tolist()
 
 
-def test_svhns_format(tmp_path: Path) -> None:
+def test_the_format_of_svhn_is_read(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 5), dtype=np.uint8)
     savemat(tmp_path / "x.mat", {"X": images, "y": np.array([[1], [9], [10], [2], [10]], dtype=np.uint8)})
     examples = published.read_svhn(tmp_path / "x.mat")
@@ -164,7 +164,7 @@ def test_svhns_format(tmp_path: Path) -> None:
 
 
 class Marker:
-    """Unpickling it leaves a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -177,30 +177,30 @@ def dsprites_file(path: Path, count: int = 40) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     images = random.integers(0, 2, (count, 64, 64), dtype=np.uint8)
     factors = np.stack([np.zeros(count, int), *(random.integers(0, size, count) for size in (3, 6, 40, 32, 32))], 1)
-    metadata = np.array(Marker(path.with_suffix(".opened")), dtype=object)  # as published, an object
+    metadata = np.array(Marker(path.with_suffix(".opened")), dtype=object)  # the published file has an object here too
     np.savez_compressed(path, imgs=images, latents_classes=factors, metadata=metadata)
     return images, factors
 
 
-def test_dsprites_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_format_of_dsprites_is_read_without_its_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NELBO_DATA", str(tmp_path / "cache"))
     images, factors = dsprites_file(tmp_path / "x.npz")
-    for _ in range(2):  # made, then read again
+    for _ in range(2):  # the store is created, then read
         arrays = published.read_dsprites(tmp_path / "x.npz")
         assert len(arrays.train) == 36 and len(arrays.test) == 4
-        pixels, labels, where = arrays.test.__getitems__(torch.arange(4))
-        assert np.array_equal(pixels.squeeze(1) // 255, images[where])
-        assert labels.tolist() == factors[where, 1].tolist()
-        assert arrays.test.factors is not None and torch.equal(arrays.test.factors[where], torch.tensor(factors[where]))
+        pixels, labels, rows = arrays.test.__getitems__(torch.arange(4))
+        assert np.array_equal(pixels.squeeze(1) // 255, images[rows])
+        assert labels.tolist() == factors[rows, 1].tolist()
+        assert arrays.test.factors is not None and torch.equal(arrays.test.factors[rows], torch.tensor(factors[rows]))
     assert not (tmp_path / "x.opened").exists()
     with np.load(tmp_path / "x.npz", allow_pickle=True) as content:
         _ = content["metadata"]
-    assert (tmp_path / "x.opened").exists()  # it would have told
+    assert (tmp_path / "x.opened").exists()  # unpickling would have created it
     both = torch.cat([arrays.train.indices, arrays.test.indices])  # type: ignore[list-item]
     assert sorted(both.tolist()) == list(range(40))
 
 
-def test_digits_lie_on_their_seventeen_levels() -> None:
-    """As stored in 8 bits, rounded; they are what discretized_logistic is trained on with data.levels=17."""
+def test_pixels_of_digits_are_in_the_support_of_a_likelihood_with_17_levels() -> None:
+    """Although they are rounded to 8 bits."""
     support = DiscretizedLogistic(torch.zeros(1, 8, 8), torch.ones(1, 1, 1), 17).support
     assert support.check(PROTOCOLS["raw"].present(digits().train.images, Draws(0, 0, torch.arange(1500)))).all()

@@ -1,6 +1,6 @@
-"""Every size may be one: latents, categorical variables, pixels, channels, images, batch, samples, classes.
+"""Sizes of 1: latents, categorical variables, pixels, channels, images, batch, samples, classes.
 
-Libraries drop or broadcast a dimension of one without a word, and sweeps begin there.
+Libraries drop or broadcast dimensions of size 1 silently, and sweeps often begin with them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from nelbo import evaluation, pictures
 from nelbo.distributions import DiagonalNormal
 from nelbo.errors import ConfigError
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning
+from nelbo.evaluation.measure import Findings, Measure, NotApplicable
 from nelbo.heads import Beta, Categorical, CategoricalPosterior, DiscretizedLogistic
 from nelbo.metrics import ActiveUnits, KLPerUnit, MutualInformation, standard_metrics
 from nelbo.objectives import DIP, BetaTC, FactorVAE, FreeBits, Objective
@@ -42,7 +42,7 @@ from tests.helpers.factors import (
 from tests.helpers.forks import forked, train_all
 from tests.helpers.subjects import TensorSplit, make_subject
 
-# Shape of the images, images in a batch, latent dimensions or variables, samples.
+# Shape of the images, batch size, number of latent dimensions or variables, number of samples.
 SIZES: dict[str, tuple[tuple[int, int, int], int, int, int]] = {
     "latent": ((1, 6, 5), 4, 1, 2),
     "pixel": ((3, 1, 1), 4, 2, 2),
@@ -58,27 +58,28 @@ FEW = [
     *[("flow_spline", "flow_coupling"), ("categorical", "categorical"), ("vector_quantized", "uniform")],
     ("deterministic", "standard_normal"),
 ]
-"""Pairs that every objective is tried with; those of objectives that take none of the others are here too."""
+"""Pairs of posterior and prior that every objective is tested with; each objective accepts at least one of them."""
 
 
-def made(name: str, units: int, samples: int) -> Objective:
-    """An objective for so many units and samples."""
+def make_objective(name: str, units: int, samples: int) -> Objective:
+    """Return an objective for this number of latent units and samples."""
     if name == "factor":
         betas, options = [0.5, 0.9], {"hidden": [4], "discriminator_lr": 1e-3}
         return FactorVAE(gamma=10.0, latent_dim=units, discriminator_betas=betas, num_samples=samples, **options)
     options = {"groups": 1} if name in ("miwae", "piwae") else {}
-    maker = OBJECTIVES[name]
-    return maker(num_samples=samples, **options) if isinstance(maker, partial) else maker()
+    constructor = OBJECTIVES[name]
+    return constructor(num_samples=samples, **options) if isinstance(constructor, partial) else constructor()
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_every_objective_takes_every_size_of_one(name: str, size: str) -> None:
+def test_every_objective_accepts_sizes_of_1(name: str, size: str) -> None:
     shape, batch, units, samples = SIZES[size]
     for posterior, prior in FEW:
         if refusal(posterior, prior, name):
             continue
-        model, objective = make_vae("mlp", posterior, prior, shape=shape, latent_dim=units), made(name, units, samples)
+        model = make_vae("mlp", posterior, prior, shape=shape, latent_dim=units)
+        objective = make_objective(name, units, samples)
         x = images(count=batch, shape=shape)
         objective.check(model.eval().trace(x, objective.num_samples))
         if batch >= objective.least_batch:
@@ -90,8 +91,8 @@ def test_every_objective_takes_every_size_of_one(name: str, size: str) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_pair_and_likelihood_takes_every_size_of_one(size: str) -> None:
-    """Also in metrics, which libraries reduce."""
+def test_every_pair_of_posterior_and_prior_and_every_likelihood_accepts_sizes_of_1(size: str) -> None:
+    """Their metrics, which torchmetrics reduces, keep their shapes too."""
     shape, batch, units, samples = SIZES[size]
     for (posterior, prior), likelihood in zip(PAIRS, itertools.cycle(LIKELIHOODS), strict=False):
         model = make_vae("mlp", posterior, prior, likelihood, shape, units).eval()
@@ -119,14 +120,14 @@ def assert_shapes(trace: Trace, samples: int, batch: int) -> None:
 
 
 def one_unit(count: int = 200) -> Trace:
-    """Means of deviation 1/2 about 3, and a KL that is known."""
+    """Return a trace with one latent unit: q has means with standard deviation 1/2 about 3, and scale 0.3."""
     q = DiagonalNormal(3 + 0.5 * torch.randn(count, 1), torch.full((count, 1), 0.3))
     latent = Latent(q, DiagonalNormal(torch.zeros(1), torch.ones(1)), q.rsample(torch.Size((2,))))
     return Trace(torch.zeros(count, 1, 1, 1), make_vae(shape=(1, 1, 1)).generate(1).expand((2, count)), (latent,))
 
 
-def test_a_single_unit_has_the_values_of_its_definitions() -> None:
-    """No total correlation, nothing off the diagonal, and a KL that is that of its level."""
+def test_terms_and_metrics_of_a_single_unit_have_their_exact_values() -> None:
+    """The total correlation and off-diagonal terms are 0, and the KL of the unit is that of its level."""
     trace = one_unit()
     (latent,) = trace.latents
     mean, kl = latent.q.mean, latent.kl[0].mean()
@@ -167,42 +168,43 @@ MEASURES: dict[str, Measure] = {
     "silhouette": evaluation.Silhouette(limit=None),
     "total_correlation": evaluation.TotalCorrelation(num_samples=1, limit=None),
 }
-JUDGED = [
+MODELS = [
     *itertools.product([("diagonal_normal", "standard_normal")], [1, 2, 12]),
     *itertools.product([("flow_spline", "flow_coupling"), ("categorical", "uniform")], [1, 3]),
 ]
-NOT_FOR_ONE = {"disentanglement", "information", "knn", "probe", "silhouette", "total_correlation"}
-"""Measures that compare images."""
+COMPARE_IMAGES = {"disentanglement", "information", "knn", "probe", "silhouette", "total_correlation"}
+"""Measures that compare images, and need several."""
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_every_measure_takes_one_latent_one_image_and_one_sample(name: str) -> None:
-    for (posterior, prior), count in JUDGED:
+def test_every_measure_accepts_one_latent_one_image_and_one_sample(name: str) -> None:
+    for (posterior, prior), count in MODELS:
         for shape in ((1, 1, 1), (3, 4, 1)):
             model = make_vae("mlp", posterior, prior, shape=shape, latent_dim=1)
             with torch.no_grad():
                 for parameter in model.posterior.parameters():
-                    parameter.mul_(4)  # an active unit
+                    parameter.mul_(4)  # makes the unit active
             x, train = torch.rand(count, *shape), torch.rand(12, *shape)
             labels, factors = torch.arange(12) % 2, torch.stack([torch.arange(12) % 2, torch.arange(12) // 6], dim=1)
             options = {"labels": labels[:count], "train_labels": labels, "factors": factors[:count]}
             try:
-                found = MEASURES[name](make_subject(model, x, train, **options))
-            except NoMeaning as error:
+                findings = MEASURES[name](make_subject(model, x, train, **options))
+            except NotApplicable as error:
                 assert "\n" not in str(error)
-                assert (count == 1 and name in NOT_FOR_ONE) or (posterior, prior) != JUDGED[0][0] or count < 12, error
+                needs_more = count == 1 and name in COMPARE_IMAGES
+                assert needs_more or (posterior, prior) != MODELS[0][0] or count < 12, error
                 continue
-            assert_whole(found, count)
+            assert_valid(findings, count)
 
 
-def assert_whole(found: Findings, count: int) -> None:
-    """Numbers that JSON has, a value for each image, and no comparison with a standard error that one image has not."""
-    json.dumps(found.values, allow_nan=False)
-    assert all(len(values) == count for values in found.per_image.values())
+def assert_valid(findings: Findings, count: int) -> None:
+    """Check that values are finite, that there is one per image, and that one image has no standard error."""
+    json.dumps(findings.values, allow_nan=False)
+    assert all(len(values) == count for values in findings.per_image.values())
     if count == 1:
-        assert not [key for key in found.values if key.endswith("_se") and key != "nll_sampling_se"]
-        assert not [line for line in found.warnings if "standard error of 0.00" in line]
-    assert not [line for line in found.warnings if "model.latent_dim=1 would do" in line]
+        assert not [key for key in findings.values if key.endswith("_se") and key != "nll_sampling_se"]
+        assert not [line for line in findings.warnings if "standard error of 0.00" in line]
+    assert not [line for line in findings.warnings if "model.latent_dim=1 is enough" in line]
 
 
 PICTURES: dict[str, Picture] = {
@@ -215,7 +217,7 @@ PICTURES: dict[str, Picture] = {
     "traversal_of_the_prior": pictures.Traversal(rows=None, columns=3, image=None, units=None),
 }
 REFUSALS = {
-    "interpolation": "split=test: holds one image; an interpolation needs two",
+    "interpolation": "split=test: has one image; an interpolation needs two",
     "manifold": "run=tiny: has one latent, and a manifold needs two",
     "posterior": "run=tiny: has one latent, and this picture needs two",
 }
@@ -223,7 +225,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("posterior", ["diagonal_normal", "categorical"])
 @pytest.mark.parametrize("name", PICTURES)
-def test_every_picture_takes_one_latent_one_image_and_one_pixel_or_says_why_not(name: str, posterior: str) -> None:
+def test_every_picture_accepts_one_latent_one_image_and_one_pixel_or_refuses_them(name: str, posterior: str) -> None:
     prior = "uniform" if posterior == "categorical" else "standard_normal"
     for shape in ((1, 1, 1), (3, 4, 1)):
         model = make_vae("mlp", posterior, prior, shape=shape, latent_dim=1).eval()
@@ -231,28 +233,28 @@ def test_every_picture_takes_one_latent_one_image_and_one_pixel_or_says_why_not(
         scene = Scene("tiny", model, torch.device("cpu"), "test", lambda split=split: (split, ("one",)), 1)
         try:
             with torch.no_grad():
-                drawn = PICTURES[name](scene)
-                first = next(drawn.frames()) if drawn.frames else drawn.still
+                drawing = PICTURES[name](scene)
+                first = next(drawing.frames()) if drawing.frames else drawing.still
         except ConfigError as error:
             assert str(error).startswith(REFUSALS[name]) or posterior == "categorical", error
             continue
-        assert name not in REFUSALS and min(*drawn.still.size, *first.size) > 0
+        assert name not in REFUSALS and min(*drawing.still.size, *first.size) > 0
 
 
-def test_a_codebook_of_which_one_entry_is_in_use_is_drawn_as_a_point() -> None:
+def test_codes_that_all_use_the_same_entry_are_drawn_as_one_point() -> None:
     model = make_vae("mlp", "vector_quantized", "uniform", shape=(1, 1, 1)).eval()
     split = TensorSplit(torch.full((5, 1, 1, 1), 0.5), torch.zeros(5, dtype=torch.long))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("error")
         scene = Scene("tiny", model, torch.device("cpu"), "test", lambda: (split, ()), 5)
         points = PICTURES["posterior"](scene).arrays["points"]
-        found = pca(torch.zeros(5, 3), torch.randn(9, 3), 0)
+        projection = pca(torch.zeros(5, 3), torch.randn(9, 3), 0)
     assert points.isfinite().all() and torch.allclose(points, points[0], atol=1e-6)
-    assert found.told == "PCA, 0% of the variance explained"
+    assert projection.subtitle == "PCA, 0% of the variance explained"
 
 
 @pytest.mark.parametrize("make", [Beta, Categorical, DiscretizedLogistic])
-def test_one_level_and_one_class_are_refused_by_name(make: type) -> None:
+def test_a_single_level_or_class_is_refused(make: type) -> None:
     with pytest.raises(ConfigError, match="^levels=1: must be a whole number of at least 2$"):
         make((3,), (1, 2, 2), levels=1)
     with pytest.raises(ConfigError, match="^classes=1: must be a whole number of at least 2$"):
@@ -267,13 +269,13 @@ RUNS = {
 
 
 def test_runs_with_one_latent_and_one_image_train_evaluate_and_draw(tmp_path: Path) -> None:
-    """The first with all pictures; the last tests, validates and takes one image at a time, of one class."""
+    """The first run draws all pictures; the last has one image per batch, for validation and for testing."""
     pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 2, 2), dtype=np.uint8)
     file = tmp_path / "images.npz"
     labels = {"train_labels": np.zeros(3, int), "test_labels": np.zeros(1, int)}
     np.savez(file, train_images=pixels[:3], test_images=pixels[3:], **labels)
     small = ["model=mlp_vae", "model.latent_dim=1", "trainer.max_epochs=1", "threads=1"]
-    runs = {name: [*small, *parts, f"hydra.run.dir={tmp_path / name}"] for name, parts in RUNS.items()}
+    runs = {name: [*small, *overrides, f"hydra.run.dir={tmp_path / name}"] for name, overrides in RUNS.items()}
     runs["image"].append(f"data.path={file}")
     for name, done in train_all(runs, tmp_path).items():
         assert done.returncode == 0, (name, done.stderr)

@@ -1,7 +1,7 @@
-"""Latents of every batch and event shape, against closed forms.
+"""Latent variables of every batch and event shape, against closed forms.
 
-q(z|x) has batch shape (), where it does not depend on x, (B,), or (S, B), where it depends on samples of another level.
-Shapes: S samples, B images, D units, of events (D,), (C, H, W), or (N, K): N one-hot codes of K classes.
+q(z|x) has batch shape () if it does not depend on x, (B,), or (S, B) if it depends on samples of another level.
+Shapes: S samples, B images, D units. Events are (D,), (C, H, W), or (N, K) for N one-hot codes of K classes.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ EVENTS = [(6,), (1,), (2, 3, 2), (1, 1, 1), (3, 2)]
 
 
 def normal(loc: Tensor, scale: Tensor, event: tuple[int, ...]) -> Distribution:
-    """Independent units; the vectors of the library where the event is one."""
+    """Return a Gaussian with independent units: a `DiagonalNormal` if the event is a vector."""
     if len(event) == 1:
         return DiagonalNormal(loc, scale)
     return Independent(Normal(loc, scale, validate_args=False), len(event), validate_args=False)
 
 
 def latent_of(batch: tuple[int, ...], event: tuple[int, ...], prior: tuple[int, ...] = ()) -> Latent:
-    """A Gaussian q and p, with samples that have the gradient of their path."""
+    """Return a latent with Gaussian q and p, and reparameterised samples."""
     loc = torch.randn(*batch, *event).double().requires_grad_()
     q = normal(loc, 0.3 + torch.rand(*batch, *event).double(), event)
     p = normal(torch.randn(*prior, *event).double(), 0.5 + torch.rand(*prior, *event).double(), event)
@@ -53,7 +53,7 @@ def trace_of(*latents: Latent) -> Trace:
 
 
 def kls_of(latent: Latent) -> Tensor:
-    """Of each element, (S, B, *event)."""
+    """Return the KL of each element, (S, B, *event)."""
     (loc, scale), (p_loc, p_scale) = parameters(latent.q), parameters(latent.p)
     kls = ((scale / p_scale) ** 2 + ((loc - p_loc) / p_scale) ** 2 - 1) / 2 - (scale / p_scale).log()
     return kls.expand(S, B, *latent.q.event_shape)
@@ -64,7 +64,7 @@ PRIORS = [(), (B,), (S, B)]
 
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize(("batch", "event"), list(product(BATCHES, EVENTS)))
-def test_densities_and_kls_of_every_batch_and_event(
+def test_densities_and_kls_are_closed_forms(
     batch: tuple[int, ...], event: tuple[int, ...], prior: tuple[int, ...]
 ) -> None:
     latent = latent_of(batch, event, prior)
@@ -81,27 +81,27 @@ def test_densities_and_kls_of_every_batch_and_event(
 
 
 @pytest.mark.parametrize(("batch", "event"), list(product(BATCHES, EVENTS)))
-def test_gradients_along_the_path_and_apart_from_it(batch: tuple[int, ...], event: tuple[int, ...]) -> None:
-    """log q has d/dz of the score, and d/dloc of minus that; together nothing, for z moves with loc."""
+def test_path_derivative_and_direct_derivative_of_log_q(batch: tuple[int, ...], event: tuple[int, ...]) -> None:
+    """The derivative by z is the score, and the direct one by loc its negative; z = loc + noise, so they cancel."""
     latent = latent_of(batch, event)
     (loc, _), score = parameters(latent.q), latent.score()
-    along = latent.path_log_q()
-    torch.testing.assert_close(along, latent.log_q)
-    over = tuple(range(2 - len(batch)))  # the dimensions that q lacks
-    (found,) = torch.autograd.grad(along.sum(), loc, retain_graph=True)
-    torch.testing.assert_close(found, score.sum(over) if over else score)
-    (apart,) = torch.autograd.grad(latent.own_log_q().sum(), loc, retain_graph=True)
-    torch.testing.assert_close(apart, -found)
+    path_log_q = latent.path_log_q()
+    torch.testing.assert_close(path_log_q, latent.log_q)
+    missing = tuple(range(2 - len(batch)))  # the batch dimensions that q does not have
+    (path,) = torch.autograd.grad(path_log_q.sum(), loc, retain_graph=True)
+    torch.testing.assert_close(path, score.sum(missing) if missing else score)
+    (direct,) = torch.autograd.grad(latent.own_log_q().sum(), loc, retain_graph=True)
+    torch.testing.assert_close(direct, -path)
     factor = torch.rand(S, B).double()
     latent.scale_gradient(factor)
     weights = torch.randn(latent.z.shape).double()
     (scaled,) = torch.autograd.grad((weights * latent.z).sum(), loc)
     expected = weights * factor.reshape(S, B, *[1] * len(event))
-    torch.testing.assert_close(scaled, expected.sum(over) if over else expected)
+    torch.testing.assert_close(scaled, expected.sum(missing) if missing else expected)
 
 
 @pytest.mark.parametrize(("batch", "event"), list(product(BATCHES, EVENTS)))
-def test_metrics_and_thresholds_are_means_over_samples_and_images(
+def test_metrics_and_objectives_average_the_kl_over_samples_and_images(
     batch: tuple[int, ...], event: tuple[int, ...]
 ) -> None:
     latent, other = latent_of(batch, event), latent_of((B,), (2,))
@@ -122,10 +122,10 @@ def test_metrics_and_thresholds_are_means_over_samples_and_images(
 
 
 @pytest.mark.parametrize(("batch", "event"), list(product(BATCHES, EVENTS)))
-def test_units_are_active_by_the_variance_of_their_means(batch: tuple[int, ...], event: tuple[int, ...]) -> None:
-    """Where q depends on samples, those of one half are judged by those of the other: noise is no activity."""
+def test_activity_of_units_is_the_variance_of_their_means(batch: tuple[int, ...], event: tuple[int, ...]) -> None:
+    """If q depends on samples, the estimate uses two halves of them, so that their noise does not count as activity."""
     count = 2000
-    spread = torch.linspace(0, 1, math.prod(event)).reshape(event)  # the deviation of each unit's mean over images
+    spread = torch.linspace(0, 1, math.prod(event)).reshape(event)  # standard deviations of means over images
     means = spread * torch.randn(count, *event)
     loc = means.mean(0) if batch == () else means
     if batch == (S, B):
@@ -137,14 +137,14 @@ def test_units_are_active_by_the_variance_of_their_means(batch: tuple[int, ...],
     metric.update(trace)
     expected = spread.flatten() ** 2 if batch else torch.zeros(spread.numel())
     assert (metric.variances() - expected).abs().max() < (5e-5 if batch == () else 0.2)
-    if batch == (S, B):  # a standard error of half the noise's variance over the root of the images
+    if batch == (S, B):  # the standard error is half the variance of the noise, divided by sqrt(count)
         assert metric.variances()[0].abs() < 4 * 0.5 / math.sqrt(count)
         single = Latent(q, latent.p, latent.z[:1])
         assert not ActiveUnits.applies(Trace(trace.x, q, (single,)))
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-def test_classes_of_every_batch(batch: tuple[int, ...]) -> None:
+def test_densities_kls_and_metrics_of_one_hot_codes(batch: tuple[int, ...]) -> None:
     logits, prior = torch.randn(*batch, 3, 4).double(), torch.randn(3, 4).double()
     q, p = OneHots(logits), OneHots(prior)
     z = q.expand((S, B)).sample()
@@ -168,7 +168,7 @@ COMPARED = {name: make for name, make in OBJECTIVES.items() if name not in ("vq_
 
 
 def total_of(objective: Objective, latent: Latent) -> tuple[Tensor, Tensor]:
-    """The loss, and its gradient with respect to q's location."""
+    """Return the loss and its gradient with respect to the location of q."""
     torch.manual_seed(3)
     total = objective(trace_of(latent), 0).total
     loc, _ = parameters(latent.q)
@@ -178,17 +178,17 @@ def total_of(objective: Objective, latent: Latent) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("event", [(2, 3, 2), (1, 1, 1)])
 @pytest.mark.parametrize("name", [*COMPARED, "factor", "dip_i", "beta_tc_stratified"])
-def test_an_event_that_is_an_image_costs_what_its_elements_cost_as_a_vector(name: str, event: tuple[int, ...]) -> None:
+def test_objectives_are_equal_for_an_image_event_and_its_flattened_vector(name: str, event: tuple[int, ...]) -> None:
     units = math.prod(event)
-    made = {
+    objectives = {
         **COMPARED,
         "factor": lambda: factor(units),
         "dip_i": lambda: DIP(beta=1.0, variant="i", lambda_off_diagonal=10.0, lambda_diagonal=5.0, num_samples=S),
         "beta_tc_stratified": lambda: prepared(
             BetaTC(alpha=2.0, beta=6.0, gamma=2.0, estimator="stratified", num_samples=S)
         ),
-    }[name]()
-    objective = made.double()
+    }
+    objective = objectives[name]().double()
     noise, loc = torch.randn(S, B, *event).double(), torch.randn(B, *event).double()
     scale = 0.3 + torch.rand(B, *event).double()
     results = []
@@ -220,7 +220,7 @@ def factor(units: int) -> FactorVAE:
 
 
 @pytest.mark.parametrize("name", COMPARED)
-def test_a_posterior_that_is_the_same_for_all_samples_costs_the_same_with_and_without_them(name: str) -> None:
+def test_objectives_are_equal_with_and_without_a_sample_dimension_of_q(name: str) -> None:
     objective = COMPARED[name]().double()
     loc, scale = torch.randn(B, 3).double(), 0.3 + torch.rand(B, 3).double()
     noise = torch.randn(S, B, 3).double()
@@ -235,7 +235,7 @@ def test_a_posterior_that_is_the_same_for_all_samples_costs_the_same_with_and_wi
     torch.testing.assert_close(*results)
 
 
-def test_information_of_a_posterior_that_does_not_depend_on_the_image_is_none() -> None:
+def test_mutual_information_is_zero_if_q_does_not_depend_on_the_image() -> None:
     latent = latent_of((), (3,))
     metric = MutualInformation()
     metric.update(trace_of(latent))

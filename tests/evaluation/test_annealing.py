@@ -19,7 +19,7 @@ from nelbo.evaluation.annealing import (
     simulate,
     upper_bound,
 )
-from nelbo.evaluation.measure import Findings, NoMeaning
+from nelbo.evaluation.measure import Findings, NotApplicable
 from nelbo.evaluation.processes import Processes
 from nelbo.models import VAE
 from nelbo.priors import StandardNormal
@@ -39,7 +39,7 @@ def linear(prior: str = "standard_normal", sigma: float = 1.0) -> VAE:
 
 
 def weights(model: VAE, x: Tensor, num_temperatures: int, z: Tensor | None = None, chains: int = 16) -> Tensor:
-    """Log w, (S, B), with 5 leapfrog steps."""
+    """Return log w, (S, B), with 5 leapfrog steps."""
     betas = sigmoid_schedule(num_temperatures)
     steps = adapt_step_sizes(model, x, betas, num_chains=4, num_leapfrog_steps=5)
     return anneal(model, x, betas, steps, num_chains=chains, num_leapfrog_steps=5, exact=z).log_weights
@@ -57,38 +57,38 @@ def test_the_schedule_is_a_sigmoid_from_0_to_1() -> None:
 
 
 def test_chains_that_accept_nothing_still_have_unbiased_weights() -> None:
-    """Steps that leave the support of every density: plain importance sampling from the prior is left."""
+    """Huge steps leave the support of every density, so what remains is importance sampling from the prior."""
     model, x = linear(), images(count=1).double().expand(50, -1, -1, -1)
     betas = sigmoid_schedule(10)
-    found = anneal(
+    chains = anneal(
         model, x, betas, torch.full((9, 50), 1e200, dtype=torch.float64), num_chains=200, num_leapfrog_steps=2
     )
-    assert found.acceptance.eq(0).all()
-    ratio = (found.log_weights - exact(model, x)).exp()
+    assert chains.acceptance.eq(0).all()
+    ratio = (chains.log_weights - exact(model, x)).exp()
     assert abs(ratio.mean() - 1) < 3 * standard_error(ratio)
 
 
 def test_tiny_steps_are_all_accepted() -> None:
-    """The share is that of the 9 transitions between 10 temperatures, not of the 10 weights."""
+    """The acceptance is averaged over the 9 transitions between 10 temperatures, not over the 10 weights."""
     steps = torch.full((9, 3), 1e-9, dtype=torch.float64)
     betas = sigmoid_schedule(10)
-    result = anneal(linear(), images(count=3).double(), betas, steps, num_chains=2, num_leapfrog_steps=1)
-    torch.testing.assert_close(result.acceptance, torch.ones_like(result.acceptance))
+    chains = anneal(linear(), images(count=3).double(), betas, steps, num_chains=2, num_leapfrog_steps=1)
+    torch.testing.assert_close(chains.acceptance, torch.ones_like(chains.acceptance))
 
 
 def test_one_temperature_is_importance_sampling_from_the_prior() -> None:
     model, x = linear(), images(count=6).double()
     torch.manual_seed(1)
-    found = weights(model, x, 1)
+    log_weights = weights(model, x, 1)
     torch.manual_seed(1)
-    model.prior(model.encode).sample(torch.Size((4, 6)))  # of the chains that look for step sizes
+    model.prior(model.encode).sample(torch.Size((4, 6)))  # the pilot chains
     z = model.prior(model.encode).sample(torch.Size((16, 6)))
-    torch.testing.assert_close(found, model.decode(z).log_prob(x))
+    torch.testing.assert_close(log_weights, model.decode(z).log_prob(x))
 
 
 @pytest.mark.parametrize("prior", ["standard_normal", "diagonal_normal"])
 def test_weights_average_to_the_likelihood(prior: str) -> None:
-    """exp(log w - log p(x)) has mean 1: of 10 models, within its standard error; the bound is below and close."""
+    """The mean of w / p(x) is 1 within its standard error, for 10 models; the bound is below log p(x) and close."""
     scores = []
     for seed in range(10):
         torch.manual_seed(seed)
@@ -104,8 +104,8 @@ def test_weights_average_to_the_likelihood(prior: str) -> None:
     assert max(map(abs, scores)) < 3 and abs(sum(scores)) / math.sqrt(10) < 3
 
 
-def test_the_bracket_holds_the_likelihood_of_simulated_images() -> None:
-    """For 10 models, and it narrows with more temperatures."""
+def test_both_bounds_enclose_the_likelihood_of_simulated_images() -> None:
+    """For 10 models; and the bounds get closer with more temperatures."""
     gaps: dict[int, list[float]] = {2: [], 20: []}
     for seed in range(10):
         for count in gaps:
@@ -120,7 +120,7 @@ def test_the_bracket_holds_the_likelihood_of_simulated_images() -> None:
     assert all(many < few / 4 for few, many in zip(gaps[2], gaps[20], strict=True)) and max(gaps[20]) < 1
 
 
-def test_reciprocal_weights_of_chains_that_go_back_average_to_the_reciprocal_likelihood() -> None:
+def test_reciprocal_weights_of_backward_chains_average_to_the_reciprocal_likelihood() -> None:
     model = linear()
     z, x = simulate(model, 400)
     ratio = (exact(model, x) - weights(model, x, 20, z)).exp().mean(dim=0)
@@ -129,15 +129,15 @@ def test_reciprocal_weights_of_chains_that_go_back_average_to_the_reciprocal_lik
 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_with_every_prior_it_agrees_with_many_samples_of_the_prior(prior: str) -> None:
-    """With a weak likelihood, where 50,000 samples of the prior are enough."""
+    """With a weak likelihood, for which 50,000 samples of the prior are enough."""
     model = make_vae("mlp", prior=prior, likelihood="gaussian_fixed").double().eval()
     with torch.no_grad():
         model.likelihood.sigma.fill_(1.0)
         x = images(count=1).double()
         z = model.prior(model.encode).sample(torch.Size((50_000, 1)))
         truth = lower_bound(model.decode(z).log_prob(x))
-    found = weights(model, x.expand(60, -1, -1, -1), 20).exp() / truth.exp()
-    assert abs(found.mean() - 1) < 3 * standard_error(found) + 0.002 and standard_error(found) < 0.02
+    ratio = weights(model, x.expand(60, -1, -1, -1), 20).exp() / truth.exp()
+    assert abs(ratio.mean() - 1) < 3 * standard_error(ratio) + 0.002 and standard_error(ratio) < 0.02
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -173,7 +173,7 @@ def test_the_measure_of_a_linear_model() -> None:
     assert measure(model, x).values == values  # the same noise
 
 
-def test_too_few_temperatures_are_said() -> None:
+def test_too_few_temperatures_give_a_warning() -> None:
     model = linear(sigma=0.1)
     _, x = simulate(model, 10)
     findings = measure(model, x, num_temperatures=5)
@@ -183,7 +183,7 @@ def test_too_few_temperatures_are_said() -> None:
 
 
 def test_processes_share_the_simulated_images() -> None:
-    """Each has every other chunk, and what they find does not depend on how many they are."""
+    """Each of two processes has every other chunk, and the bounds do not depend on the number of processes."""
 
     class Alone(Processes):
         def join(self, mine: list[Tensor], total: int) -> list[Tensor]:
@@ -199,25 +199,25 @@ def test_processes_share_the_simulated_images() -> None:
     torch.testing.assert_close(torch.cat([first[:4], second, first[4:]]), everything)
 
 
-def test_simulated_pixels_without_a_density_are_left_out_and_said() -> None:
-    """A density without bound at 0 and 1 has samples that are 0 or 1 in floats."""
+def test_simulated_pixels_without_a_density_are_dropped_with_a_warning() -> None:
+    """A density that diverges at 0 and 1 has samples that are exactly 0 or 1 in floating point."""
     model = make_vae(likelihood="beta").eval()
     with torch.no_grad():
         model.likelihood.raw_concentration.fill_(-100.0)
     findings = measure(model, images(), num_simulated=20)
     assert findings.values["ais_simulated_images"] < 20  # type: ignore[operator]
-    assert any("left out" in warning for warning in findings.warnings)
+    assert any("are not part of ais_gap" in warning for warning in findings.warnings)
 
 
-def test_few_accepted_proposals_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where step sizes start far too large and have no time to shrink."""
+def test_few_accepted_proposals_give_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step sizes start far too large, and there are too few temperatures to adapt them."""
     monkeypatch.setattr(annealing, "STARTING_STEP", 50.0)
     findings = measure(linear(), simulate(linear(), 5)[1], num_temperatures=3)
     assert findings.values["ais_acceptance"] < 0.1  # type: ignore[operator]
     assert any("proposals were accepted" in warning for warning in findings.warnings)
 
 
-def test_what_has_no_meaning() -> None:
+def test_models_for_which_ais_is_not_defined() -> None:
     class Constant(torch.nn.Module):
         def forward(self, z: Tensor) -> Tensor:
             return torch.zeros(*z.shape[:-1], 8)
@@ -232,11 +232,11 @@ def test_what_has_no_meaning() -> None:
 
     model = make_vae()
     model.prior = NoDensity((3,), model.shape)
-    with pytest.raises(NoMeaning, match="p.z. has no density"):
+    with pytest.raises(NotApplicable, match="p.z. has no density"):
         measure(model, images())
     model = make_vae()
     model.decoder, model.likelihood = Constant(), model.likelihood.requires_grad_(False)  # type: ignore[assignment]
-    with pytest.raises(NoMeaning, match="no gradient"):
+    with pytest.raises(NotApplicable, match="no gradient"):
         measure(model, images())
     for key in ("num_chains", "num_temperatures", "num_leapfrog_steps", "limit"):
         with pytest.raises(ConfigError, match=f"{key}=0"):

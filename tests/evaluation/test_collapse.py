@@ -1,4 +1,4 @@
-"""Collapsed units: which, since when, and what probabilistic PCA says of them."""
+"""Collapsed units: which ones, the epoch of their collapse, and the prediction of probabilistic PCA."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from torch import Tensor, nn
 from nelbo.errors import ConfigError
 from nelbo.evaluation import Collapse
 from nelbo.evaluation.collapse import ranges, since
-from nelbo.evaluation.linear_theory import final_beta, linear_theory
-from nelbo.evaluation.measure import Findings, NoMeaning
+from nelbo.evaluation.measure import Findings, NotApplicable
 from nelbo.heads.posterior import LOG_SCALE_BOUND
-from nelbo.metrics.collapse import collapse_warning
+from nelbo.metrics.collapse import collapse_warning, final_beta
 from nelbo.models import VAE
 from nelbo.schedules import as_schedule
 from nelbo.training.callbacks import History
-from tests.helpers.factors import LIKELIHOODS, PRIORS, SHAPE, images, make_vae
+from tests.helpers.factors import PRIORS, SHAPE, images, make_vae
 from tests.helpers.forks import Train
 from tests.helpers.subjects import make_subject
 
 UNITS = 6
 SPECTRUM = torch.tensor([2.0, 0.8, 0.4, 0.05, 0.02], dtype=torch.float64)
 SIGMA2 = 0.3**2
-"""Of gaussian_fixed: three of the eigenvalues are above."""
+"""Variance of gaussian_fixed; three of the eigenvalues are above it."""
 
 
 def with_spectrum(count: int = 400) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, 6, 5) whose covariance has SPECTRUM and zeros for eigenvalues, and its eigenvectors (30, 5)."""
+    """Return images (N, 1, 6, 5) whose covariance has the eigenvalues SPECTRUM, and its eigenvectors (30, 5)."""
     codes = torch.randn(count, len(SPECTRUM), dtype=torch.float64)
     codes = torch.linalg.qr(codes - codes.mean(dim=0)).Q * math.sqrt(count)
     vectors = torch.linalg.qr(torch.randn(math.prod(SHAPE), len(SPECTRUM), dtype=torch.float64)).Q
@@ -44,9 +43,9 @@ def last(net: nn.Module) -> nn.Linear:
 
 
 def best_linear(vectors: Tensor, units: list[int]) -> VAE:
-    """Probabilistic PCA with sigma^2 given: w^2 = lambda - sigma^2, q(z|x) = N(w t / lambda, sigma^2 / lambda).
+    """Return probabilistic PCA for a given sigma^2: w^2 = lambda - sigma^2, q(z|x) = N(w t / lambda, sigma^2 / lambda).
 
-    Component i lies in unit units[i]; the other units are left as the prior has them.
+    Component i is in unit units[i]; the other units are equal to the prior.
     """
     model = make_vae("linear", likelihood="gaussian_fixed", latent_dim=UNITS).double()
     encoder, decoder = last(model.posterior), last(model.likelihood)
@@ -71,35 +70,35 @@ def measure(model: VAE, x: Tensor, beta: object = 1.0, **rest: Any) -> Findings:
     return Collapse(limit=None, kl_threshold=0.01)(subject)
 
 
-def test_probabilistic_pca_leaves_units_off_and_is_right_to() -> None:
+def test_inactive_units_of_probabilistic_pca_are_optimal() -> None:
     x, vectors = with_spectrum()
     findings = measure(best_linear(vectors, [4, 0, 2]), x)
     assert findings.values["collapse_active_units"] == findings.values["collapse_predicted_units"] == 3
     assert findings.values["collapse_units"] == UNITS and findings.values["collapse_inactive"] == "1, 3, 5"
     assert findings.values["collapse_water_level"] == pytest.approx(SIGMA2, rel=1e-6)
     kl = [float(value) for value in str(findings.values["kl_per_unit"]).split()]
-    first, second, third = (0.5 * (SPECTRUM[:3] / SIGMA2).log()).tolist()  # the rate of each, in nats
+    first, second, third = (0.5 * (SPECTRUM[:3] / SIGMA2).log()).tolist()  # KL of each unit, in nats
     assert kl == pytest.approx([second, 0, third, 0, first, 0], abs=6e-4)
     no_history, verdict = findings.warnings
-    assert "no KL per unit" in no_history
-    assert "(1, 3, 5); the linear theory expects 3 units, so collapse of the rest is the optimum" in verdict
-    assert "model.latent_dim=3 would do" in verdict and "prior=vamp" not in verdict
+    assert "the run did not record the KL of each unit" in no_history
+    assert "(1, 3, 5); the linear theory predicts 3 active units, so the collapse of the others is optimal" in verdict
+    assert "model.latent_dim=3 is enough" in verdict and "prior=vamp" not in verdict
 
 
 @pytest.mark.parametrize("beta", [0.5, {"linear": {"steps": 10, "end": 0.5}}])
-def test_fewer_units_than_theory_expects_are_a_fault(beta: object) -> None:
-    """A lower beta has a lower water level: the fourth component, and of two taken away one more."""
+def test_fewer_units_than_theory_predicts_are_a_fault(beta: object) -> None:
+    """At a lower beta the fourth component is above the water level too, and the model has two of the four."""
     x, vectors = with_spectrum()
     findings = measure(best_linear(vectors, [4, 0]), x, beta)
     assert findings.values["collapse_predicted_units"] == 4
     assert findings.values["collapse_water_level"] == pytest.approx(SIGMA2 / 2, rel=1e-6)
     verdict = findings.warnings[-1]
-    assert "expects 4 units, 2 more than are active" in verdict
+    assert "predicts 4 active units, 2 more than there are" in verdict
     assert "'objective.beta={linear:{steps:2000,end:0.5}}'" in verdict and "prior=vamp or prior=flow" in verdict
     assert "lower objective.beta than 0.5" in verdict
 
 
-def test_theory_expects_no_more_units_than_there_are() -> None:
+def test_theory_predicts_no_more_units_than_there_are() -> None:
     x, vectors = with_spectrum()
     findings = measure(best_linear(vectors, [0, 1, 2]), x, beta=1e-6)  # all five components
     assert findings.values["collapse_predicted_units"] == 5
@@ -107,8 +106,8 @@ def test_theory_expects_no_more_units_than_there_are() -> None:
     assert measure(model, x, beta=1e-6).values["collapse_predicted_units"] == 2
 
 
-def test_active_above_the_variance_of_burda() -> None:
-    """Means w t / lambda have the variance w^2 / lambda: 0.0121 and 0.0081."""
+def test_units_are_active_above_a_variance_of_one_hundredth() -> None:
+    """The means w t / lambda have a variance of w^2 / lambda: 0.0121 and 0.0081."""
     x, vectors = with_spectrum()
     model = best_linear(vectors, [0, 1])
     weight = last(model.posterior).weight
@@ -118,14 +117,13 @@ def test_active_above_the_variance_of_burda() -> None:
     assert measure(model, x).values["collapse_inactive"] == "1-5"
 
 
-def test_since_when_units_have_been_below_the_threshold() -> None:
+def test_the_epoch_from_which_units_stay_below_the_threshold() -> None:
     history = {
         2: [1.0, 0.001, 0.5, 0.001, 0.0],
         4: [1.0, 0.020, 0.0, 0.001, 0.0],
         6: [1.0, 0.001, 0.0, 0.001, 0.2],
     }
-    told = since(history, [1, 2, 3, 4], 0.01)
-    assert told == "epoch 2: 3; epoch 4: 2; epoch 6: 1; 0.01 nats or more at the end: 4"
+    assert since(history, [1, 2, 3, 4], 0.01) == "epoch 2: 3; epoch 4: 2; epoch 6: 1; 0.01 nats or more at the end: 4"
     assert since({1: [0.0] * 5}, [0, 1, 2, 4], 0.01) == "epoch 1: 0-2, 4"
     x, vectors = with_spectrum()
     histories = {1: [0.1] * UNITS, 2: [0.1, 0, 0.1, 0, 0.1, 0.1], 3: [0.1, 0, 0.1, 0, 0.1, 0]}
@@ -147,13 +145,13 @@ def test_the_final_beta_is_where_its_schedule_ends(beta: object) -> None:
     assert final_beta({"objective": {"beta": beta}}) == as_schedule("beta", beta, minimum=0)(math.inf)
 
 
-def test_where_steps_were_few_longer_training_is_advised_first() -> None:
+def test_after_few_steps_longer_training_is_the_first_remedy() -> None:
     x, vectors = with_spectrum()
-    longer = "if they should be in use: longer training, trainer.max_steps=2000 (the run made 132 steps); a lower"
+    longer = "if they should be active, try: longer training, trainer.max_steps=2000 (the run made 132 steps); a lower"
     assert longer in measure(best_linear(vectors, [4, 0]), x, 0.5, steps=132).warnings[-1]
     for steps in (2000, None):
         assert (
-            "if they should be in use: a lower"
+            "if they should be active, try: a lower"
             in measure(best_linear(vectors, [4, 0]), x, 0.5, steps=steps).warnings[-1]
         )
 
@@ -171,21 +169,21 @@ ELBO = "nelbo.objectives.NegativeELBO"
         (2002, {"_target_": "nelbo.objectives.BetaTC", "beta": 6}, "a lower learning rate than optimizer.lr=0.05"),
     ],
 )
-def test_a_run_that_ends_collapsed_says_what_to_try_first(steps: int, objective: dict[str, Any], remedy: str) -> None:
+def test_the_warning_about_collapse_names_the_first_remedy(steps: int, objective: dict[str, Any], remedy: str) -> None:
     config = {"objective": objective, "optimizer": {"lr": 0.05}, "trainer": {"limit_train_batches": 1.0}}
     collapsed = {"test/kl": 0.012, "test/active_units": 0.0, "steps": steps}
     line = collapse_warning(collapsed, config)
-    assert line.startswith("the latents have collapsed (KL 0.012 nats an image, 0 active units); try first: ")
+    assert line.startswith("the latents have collapsed (KL 0.012 nats per image, 0 active units); try first: ")
     assert remedy in line
     assert collapse_warning({**collapsed, "test/active_units": 1.0}, config)  # by its KL
-    assert collapse_warning({**collapsed, "test/kl": 0.8}, config)  # by its units, as under free bits
+    assert collapse_warning({**collapsed, "test/kl": 0.8}, config)  # by its units, as with free bits
     for healthy in ({**collapsed, "test/kl": 0.8, "test/active_units": 1.0}, {"test/active_units": 0.0}):
         assert collapse_warning(healthy, config) == ""
     for share in (5, 1, 0.5):
         assert collapse_warning(collapsed, {**config, "trainer": {"limit_train_batches": share}}) == ""
 
 
-def test_a_collapsed_run_says_so_in_its_log(train: Train, tmp_path: Path) -> None:
+def test_a_collapsed_run_logs_a_warning(train: Train, tmp_path: Path) -> None:
     done = train("model=conv_vae", "data=digits", "trainer.max_epochs=1", "callbacks=none", "logger=none")
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "have collapsed" in line]
@@ -193,28 +191,8 @@ def test_a_collapsed_run_says_so_in_its_log(train: Train, tmp_path: Path) -> Non
     assert line in (tmp_path / "run" / "train.log").read_text()
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_theory_is_for_one_sigma(likelihood: str) -> None:
-    shape = (2, 6, 5)
-    model = make_vae(likelihood=likelihood, shape=shape)
-    subject = make_subject(model, images(likelihood, 60, shape), config={"objective": {"beta": 3}})
-    with torch.no_grad():
-        if likelihood not in {"gaussian", "gaussian_fixed", "gaussian_scheduled", "gaussian_optimal"}:
-            with pytest.raises(NoMeaning, match="one sigma"):
-                linear_theory(subject)
-        else:
-            variance = model.decode(torch.zeros(1, model.latent_dim)).variance
-            assert linear_theory(subject).level == pytest.approx(3 * variance.mean().item(), rel=1e-5)
-
-
-def test_without_a_beta_there_is_no_water_level() -> None:
-    for config, reason in (({}, "not known"), ({"objective": {"beta": 0}}, "no weight on the KL")):
-        with pytest.raises(NoMeaning, match=reason), torch.no_grad():
-            linear_theory(make_subject(make_vae(), images(), config=config))
-
-
 @pytest.mark.parametrize("prior", PRIORS)
-def test_what_a_prior_leaves_out_is_said(prior: str) -> None:
+def test_values_that_a_prior_does_not_have_give_a_warning(prior: str) -> None:
     findings = measure(make_vae(prior=prior), images(count=60))
     factorised = prior in {"standard_normal", "diagonal_normal"}
     for key, reason in (("kl_per_unit", "depend on each other"), ("collapse_predicted_units", "Gaussian prior")):
@@ -225,15 +203,14 @@ def test_what_a_prior_leaves_out_is_said(prior: str) -> None:
     assert picture.shape[1] > 600 if factorised else picture.shape[1] < 400  # three panels, or one
 
 
-def test_what_cannot_collapse() -> None:
-    with pytest.raises(NoMeaning, match="no log q"):
+def test_models_that_cannot_collapse() -> None:
+    with pytest.raises(NotApplicable, match="no log q"):
         measure(make_vae(posterior="deterministic"), images())
     with pytest.raises(ConfigError, match="kl_threshold=0"):
         Collapse(limit=None, kl_threshold=0)
 
 
-def test_history_of_each_unit(tmp_path: Path) -> None:
-    """A row after each validation."""
+def test_the_history_of_each_unit_has_a_row_per_validation(tmp_path: Path) -> None:
     trainer: Any = SimpleNamespace(
         is_global_zero=True, sanity_checking=False, current_epoch=0, global_step=5, callback_metrics={}
     )
@@ -252,7 +229,7 @@ def test_history_of_each_unit(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "other").iterdir()] == ["history.csv"]
 
 
-def test_every_run_writes_it(smoke_run: Path) -> None:
+def test_every_run_writes_the_history_of_each_unit(smoke_run: Path) -> None:
     header, row = (smoke_run / "kl_per_unit.csv").read_text().splitlines()
     epoch, *nats = map(float, row.split(","))
     names, values = ((smoke_run / "history.csv").read_text().splitlines()[line].split(",") for line in (0, 1))

@@ -14,8 +14,8 @@ from torch import Tensor
 from nelbo.errors import ConfigError, DataError
 from nelbo.evaluation import Classifier, Inception
 from nelbo.evaluation.classifier import SmallClassifier, train
-from nelbo.evaluation.classifier_cache import trained
-from nelbo.evaluation.measure import NoMeaning, Subject
+from nelbo.evaluation.classifier_cache import load_or_train
+from nelbo.evaluation.measure import NotApplicable, Subject
 from tests.helpers.factors import make_vae
 from tests.helpers.gallery import digit_images
 from tests.helpers.subjects import make_subject
@@ -37,14 +37,14 @@ def only_file(subject: Subject) -> Path:
     return file
 
 
-def test_it_is_trained_once_and_knows_the_digits(subject: Subject) -> None:
+def test_the_classifier_is_trained_once_and_recognises_the_digits(subject: Subject) -> None:
     state = torch.get_rng_state()
     steps: list[int] = []
-    first = trained(replace(subject, watch=lambda task, done, total: steps.append(done)))
+    first = load_or_train(replace(subject, watch=lambda task, done, total: steps.append(done)))
     assert steps and torch.equal(torch.get_rng_state(), state)
     assert first.accuracy is not None and first.accuracy > 0.9 and not first.warnings
     steps.clear()
-    again = trained(replace(subject, watch=lambda task, done, total: steps.append(done)))
+    again = load_or_train(replace(subject, watch=lambda task, done, total: steps.append(done)))
     assert not steps and (again.sha256, again.accuracy) == (first.sha256, first.accuracy)
     assert again.net.body[0].weight.equal(first.net.body[0].weight)  # type: ignore[operator]
     assert subject.cache is not None
@@ -52,7 +52,7 @@ def test_it_is_trained_once_and_knows_the_digits(subject: Subject) -> None:
 
 
 def test_training_twice_gives_the_same_weights_whatever_the_threads(subject: Subject) -> None:
-    first = trained(subject)
+    first = load_or_train(subject)
     torch.manual_seed(7)
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
@@ -65,15 +65,15 @@ def test_training_twice_gives_the_same_weights_whatever_the_threads(subject: Sub
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "weights", "other data"])
-def test_a_file_that_is_not_right_is_made_again_and_that_is_said(
+def test_an_invalid_cache_file_is_replaced_with_a_warning(
     subject: Subject, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = trained(subject)
+    expected = load_or_train(subject)
     monkeypatch.setattr("nelbo.evaluation.classifier_cache.train", lambda subject: expected)
     file = only_file(subject)
     whole = file.read_bytes()
     if damage in ("cut", "garbage"):
-        file.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"nothing of the kind")
+        file.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"not a checkpoint")
     else:
         record = torch.load(file, weights_only=True)
         if damage == "weights":
@@ -81,36 +81,36 @@ def test_a_file_that_is_not_right_is_made_again_and_that_is_said(
         else:
             record["facts"]["protocol"] = "threshold"
         torch.save(record, file)
-    found = trained(subject)
-    assert found.sha256 == expected.sha256
-    (warning,) = found.warnings
-    assert str(file) in warning and "trained again" in warning and "\n" not in warning
-    assert not trained(subject).warnings
+    classifier = load_or_train(subject)
+    assert classifier.sha256 == expected.sha256
+    (warning,) = classifier.warnings
+    assert str(file) in warning and "retrained" in warning and "\n" not in warning
+    assert not load_or_train(subject).warnings
 
 
-def test_other_data_have_a_classifier_of_their_own(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = trained(subject)
+def test_other_data_have_another_classifier(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = load_or_train(subject)
     monkeypatch.setattr("nelbo.evaluation.classifier_cache.train", lambda subject: expected)
     assert subject.cache is not None
     for key, value in {"protocol": "threshold", "data_sha256": "1" * 64, "split_seed": 1, "train_images": 9}.items():
         before = set(subject.cache.glob("*.pt"))
-        trained(replace(subject, data=DATA | {key: value}))
-        (made,) = set(subject.cache.glob("*.pt")) - before
-        made.unlink()
+        load_or_train(replace(subject, data=DATA | {key: value}))
+        (added,) = set(subject.cache.glob("*.pt")) - before
+        added.unlink()
 
 
-def test_the_recipe_names_the_weights(subject: Subject) -> None:
+def test_the_recipe_identifies_the_weights(subject: Subject) -> None:
     extraction = Classifier().prepare(subject)
-    found = trained(subject)
+    classifier = load_or_train(subject)
     assert extraction.recipe == {
         "extractor": "classifier",
-        "extractor_sha256": found.sha256,
-        "extractor_accuracy": found.accuracy,
+        "extractor_sha256": classifier.sha256,
+        "extractor_accuracy": classifier.accuracy,
     }
     x = subject.images[torch.arange(5)]
     features = extraction.function(x)
     assert features.shape == (5, 64) and not features.requires_grad
-    torch.testing.assert_close(found.net.head(features), found.net(x))
+    torch.testing.assert_close(classifier.net.head(features), classifier.net(x))
     train_features = extraction.function(subject.splits["train"][torch.arange(1500)])
     assert (train_features.mean(dim=0).abs() < 0.3).all() and (train_features.std(dim=0) - 1).abs().max() < 0.3
 
@@ -121,15 +121,15 @@ def test_images_of_any_size(shape: tuple[int, ...]) -> None:
     assert net.features(torch.rand(2, *shape)).shape == (2, 64)
 
 
-def test_what_has_no_labels_is_sent_to_inception() -> None:
+def test_without_labels_the_hint_is_inception() -> None:
     images = torch.rand(6, 1, 8, 8)
-    with pytest.raises(NoMeaning, match="extractor=inception"):
-        trained(make_subject(make_vae(shape=(1, 8, 8)), images))
-    with pytest.raises(NoMeaning, match="8x8"):
-        trained(make_subject(make_vae(), torch.rand(6, 1, 6, 5), train_labels=torch.arange(6) % 2))
+    with pytest.raises(NotApplicable, match="extractor=inception"):
+        load_or_train(make_subject(make_vae(shape=(1, 8, 8)), images))
+    with pytest.raises(NotApplicable, match="8x8"):
+        load_or_train(make_subject(make_vae(), torch.rand(6, 1, 6, 5), train_labels=torch.arange(6) % 2))
 
 
-def test_unlabelled_images_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unlabelled_images_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nelbo.evaluation.classifier.STEPS", 4)
     seen: list[Tensor] = []
     train_images, train_labels, test, labels = digit_images()
@@ -145,10 +145,10 @@ def test_unlabelled_images_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_cache_that_cannot_be_written(subject: Subject, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="NELBO_DATA"):
-        trained(replace(subject, cache=tmp_path / "file" / "extractors"))
+        load_or_train(replace(subject, cache=tmp_path / "file" / "extractors"))
 
 
-def test_inception_without_weights_or_packages_is_refused_in_one_line(
+def test_inception_without_weights_or_packages_is_an_error_of_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match="extractor.weights=.*no such file") as missing:
@@ -161,8 +161,8 @@ def test_inception_without_weights_or_packages_is_refused_in_one_line(
     assert "\n" not in str(uninstalled.value)
 
 
-def test_weights_of_another_network_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything is unpickled that is no tensor."""
+def test_weights_of_another_network_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised before any object other than a tensor is unpickled."""
     monkeypatch.setitem(sys.modules, "torch_fidelity", ModuleType("torch_fidelity"))
     file = tmp_path / "weights.pth"
     torch.save(torch.nn.Linear(2, 2), file)
@@ -186,5 +186,5 @@ def test_inception_features(tmp_path: Path) -> None:
     assert features.shape == (2, 2048) and len(str(extraction.recipe["extractor_sha256"])) == 64
     expected = net((grey * 255).round().byte().repeat(1, 3, 1, 1))[0]
     torch.testing.assert_close(features, expected)
-    with pytest.raises(NoMeaning, match="4 channels"):
+    with pytest.raises(NotApplicable, match="4 channels"):
         Inception(weights=str(file)).prepare(make_subject(make_vae(shape=(4, 8, 8)), torch.rand(2, 4, 8, 8)))

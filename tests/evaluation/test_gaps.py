@@ -14,7 +14,7 @@ from nelbo.errors import ConfigError
 from nelbo.evaluation import Gaps, gaps, importance
 from nelbo.evaluation.gaps import elbo
 from nelbo.evaluation.importance import Importance
-from nelbo.evaluation.measure import NoMeaning
+from nelbo.evaluation.measure import NotApplicable
 from nelbo.evaluation.refinement import fit, free_parameters
 from nelbo.models import VAE
 from tests.helpers.exact import DENSITIES, exact
@@ -30,12 +30,12 @@ def linear(posterior: str) -> VAE:
     model = make_vae("linear", posterior, likelihood="gaussian_fixed").double().eval().requires_grad_(False)
     model.likelihood.sigma.fill_(SIGMA)
     project = model.likelihood.project.layers[0]
-    project.weight[:, 0] += 0.3 * project.weight[:, 1]  # little enough for weights of finite variance
+    project.weight[:, 0] += 0.3 * project.weight[:, 1]  # small enough that weights have a finite variance
     return model
 
 
 def true_posterior(model: VAE, x: Tensor) -> MultivariateNormal:
-    """N(S W^T (x - b) / sigma^2, S), S = (I + W^T W / sigma^2)^-1."""
+    """Return N(S W^T (x - b) / sigma^2, S) with S = (I + W^T W / sigma^2)^-1."""
     unit = torch.eye(3).double()
     offset = model.decode(torch.zeros(3).double()).mean.flatten()
     weights = torch.stack([model.decode(row).mean.flatten() - offset for row in unit], dim=1)
@@ -45,7 +45,7 @@ def true_posterior(model: VAE, x: Tensor) -> MultivariateNormal:
 
 
 def best_diagonal(posterior: MultivariateNormal) -> MultivariateNormal:
-    """N(m, diag(1 / (S^-1)_ii)): of all with a diagonal covariance, the smallest KL(q || N(m, S))."""
+    """Return N(m, diag(1 / (S^-1)_ii)), which has the smallest KL(q || N(m, S)) of all with a diagonal covariance."""
     variance = 1 / posterior.precision_matrix.diagonal(dim1=-2, dim2=-1)
     return MultivariateNormal(posterior.mean, torch.diag_embed(variance.expand_as(posterior.mean)))
 
@@ -58,14 +58,14 @@ def as_full(q: Distribution) -> MultivariateNormal:
 
 
 def sampling_error(model: VAE, q: Distribution, x: Tensor) -> Tensor:
-    """The standard error, (B,), of an ELBO from 2000 samples, whose KL is exact."""
+    """Return the standard error, (B,), of an ELBO from 2000 samples with an exact KL."""
     log_px = model.decode(q.sample(torch.Size((2000,)))).log_prob(x)
     return log_px.std(dim=0) / math.sqrt(2000)
 
 
 @pytest.mark.parametrize("posterior", ["diagonal_normal", "full_normal"])
 def test_the_gaps_of_linear_models(posterior: str) -> None:
-    """They are KLs to the true posterior: of the best member of the family, and of the encoder's q."""
+    """The gaps are KLs to the true posterior, of the best member of the family and of the encoder's q."""
     model, x = linear(posterior), images(count=20).double()
     truth = true_posterior(model, x)
     best = truth if posterior == "full_normal" else best_diagonal(truth)
@@ -73,18 +73,18 @@ def test_the_gaps_of_linear_models(posterior: str) -> None:
     assert posterior == "full_normal" or approximation.min() > 0.03
     inference = kl_divergence(as_full(model.encode(x)), truth)
     findings = Gaps(**SETTINGS)(make_subject(model, x))  # type: ignore[arg-type]
-    found = findings.per_image
+    per_image = findings.per_image
     optimal, amortised = (sampling_error(model, q, x) for q in (best, model.encode(x)))
     for name, expected, error in (
         ("approximation_gap", approximation, optimal),
         ("amortisation_gap", inference - approximation, amortised + optimal),
         ("inference_gap", inference, amortised),
     ):
-        assert ((found[name] - expected).abs() < 4 * error + 0.02).all()  # 0.02: what Adam leaves
-        assert abs((found[name] - expected).mean()) < 4 * error.mean() / math.sqrt(len(x)) + 0.02
-    torch.testing.assert_close(-found["gaps_nll"], exact(model, x), atol=0.05, rtol=0)
-    total = found["approximation_gap"] + found["amortisation_gap"]
-    torch.testing.assert_close(total, found["inference_gap"])
+        assert ((per_image[name] - expected).abs() < 4 * error + 0.02).all()  # 0.02: error of the optimisation
+        assert abs((per_image[name] - expected).mean()) < 4 * error.mean() / math.sqrt(len(x)) + 0.02
+    torch.testing.assert_close(-per_image["gaps_nll"], exact(model, x), atol=0.05, rtol=0)
+    total = per_image["approximation_gap"] + per_image["amortisation_gap"]
+    torch.testing.assert_close(total, per_image["inference_gap"])
     assert not findings.warnings
     assert {key: findings.values[f"gaps_{key}"] for key in ("steps", "samples", "images")} == {
         "steps": 300,
@@ -94,13 +94,12 @@ def test_the_gaps_of_linear_models(posterior: str) -> None:
 
 
 @pytest.mark.parametrize("posterior", ["diagonal_normal", "full_normal"])
-def test_the_best_q_is_found(posterior: str) -> None:
+def test_the_optimised_q_is_the_best_one(posterior: str) -> None:
     model, x = linear(posterior), images(count=5).double()
     truth = true_posterior(model, x)
     best = truth if posterior == "full_normal" else best_diagonal(truth)
     _, q = fit(model, x, num_steps=300, lr=0.1, gradient_samples=20)
-    found = as_full(q)
-    assert kl_divergence(found, best).max() < 0.02 < kl_divergence(as_full(model.encode(x)), best).min()
+    assert kl_divergence(as_full(q), best).max() < 0.02 < kl_divergence(as_full(model.encode(x)), best).min()
 
 
 def test_with_the_true_posterior_both_bounds_are_exact() -> None:
@@ -108,22 +107,22 @@ def test_with_the_true_posterior_both_bounds_are_exact() -> None:
     truth = true_posterior(model, x)
     q = FullNormal(truth.mean, truth.scale_tril.expand(5, 3, 3))
     torch.testing.assert_close(importance(model, x, 300, q=q).log_likelihood, exact(model, x))
-    found = elbo(model, q, x, 300)
-    torch.testing.assert_close(found, exact(model, x), atol=0.5, rtol=0)  # its KL is exact, log p(x|z) sampled
+    # The KL of the ELBO is exact, log p(x|z) is sampled.
+    torch.testing.assert_close(elbo(model, q, x, 300), exact(model, x), atol=0.5, rtol=0)
 
 
 @pytest.mark.parametrize("posterior", DENSITIES)
 def test_the_elbo_is_that_of_traces(posterior: str) -> None:
     model, x = make_vae(posterior=posterior).double().eval().requires_grad_(False), images(count=5).double()
     torch.manual_seed(1)
-    found = elbo(model, model.encode(x), x, 400)
+    sampled = elbo(model, model.encode(x), x, 400)
     torch.manual_seed(1)
     trace = model.trace(x, 400)
-    torch.testing.assert_close(found, (trace.log_px - trace.kl).mean(dim=0))
+    torch.testing.assert_close(sampled, (trace.log_px - trace.kl).mean(dim=0))
 
 
 @pytest.mark.parametrize("posterior", DENSITIES)
-def test_free_parameters_start_at_the_encoder_and_are_each_image_s_own(posterior: str) -> None:
+def test_free_parameters_start_at_the_encoder_and_differ_by_image(posterior: str) -> None:
     model, x = make_vae(posterior=posterior).double().eval().requires_grad_(False), images(count=5).double()
     with torch.no_grad():
         for parameter in model.posterior.parameters():
@@ -135,12 +134,12 @@ def test_free_parameters_start_at_the_encoder_and_are_each_image_s_own(posterior
     changed = [parameter.clone() for parameter in parameters]
     for parameter in changed:
         parameter[0] += 0.5
-    moved = (make(*changed).log_prob(z) - q.log_prob(z)).abs().amax(dim=0)
-    assert moved[0] > 1e-3 and moved[1:].max() < 1e-12
+    change = (make(*changed).log_prob(z) - q.log_prob(z)).abs().amax(dim=0)
+    assert change[0] > 1e-3 and change[1:].max() < 1e-12
 
 
-def test_families_with_parameters_of_their_own_leave_what_an_encoder_can_reach() -> None:
-    """A tiny encoder has fewer features than q has parameters."""
+def test_free_parameters_are_those_of_q_or_else_the_features_of_the_encoder() -> None:
+    """The tiny encoder has 8 features."""
     x = images(count=2)
     sizes = {
         posterior: [parameter.shape[1:] for parameter in free_parameters(model.encode(x), model, x)[0]]
@@ -156,7 +155,7 @@ def test_families_with_parameters_of_their_own_leave_what_an_encoder_can_reach()
 
 
 @pytest.mark.parametrize("posterior", [name for name in DENSITIES if name not in ("diagonal_normal", "full_normal")])
-def test_other_families_come_closer_too(posterior: str) -> None:
+def test_other_families_improve_too(posterior: str) -> None:
     model, x = linear(posterior), images(count=5).double()
     before = elbo(model, model.encode(x), x, 1000)
     _, q = fit(model, x, num_steps=100, lr=0.1, gradient_samples=10)
@@ -166,8 +165,8 @@ def test_other_families_come_closer_too(posterior: str) -> None:
     torch.testing.assert_close(importance(model, x, 1000, q=q).log_likelihood, exact(model, x), atol=0.3, rtol=0)
 
 
-def test_an_image_s_q_does_not_depend_on_the_others() -> None:
-    """Given the same noise: here the ELBO has none, for the decoder is constant and the KL in closed form."""
+def test_the_q_of_an_image_does_not_depend_on_the_others() -> None:
+    """The ELBO has no noise here, because the decoder is constant and the KL in closed form."""
     model, x = linear("diagonal_normal"), images(count=4).double()
     model.likelihood.project.layers[0].weight.zero_()
     settings = {"num_steps": 30, "lr": 0.1, "gradient_samples": 2}
@@ -194,7 +193,7 @@ def test_every_likelihood(likelihood: str) -> None:
     assert findings.per_image["inference_gap"].shape == (3,)
 
 
-def test_what_is_not_found_is_said() -> None:
+def test_a_failed_optimisation_gives_a_warning() -> None:
     model, x = linear("diagonal_normal"), images(count=20).double()
     short = Gaps(**(SETTINGS | {"num_steps": 20, "lr": 0.05}))(make_subject(model, x))  # type: ignore[arg-type]
     assert any("metrics.gaps.num_steps=80" in warning for warning in short.warnings)
@@ -206,27 +205,27 @@ def test_what_is_not_found_is_said() -> None:
     assert any("worse than q(z|x)" in warning and "metrics.gaps.lr=0.1" in warning for warning in far.warnings)
 
 
-@pytest.mark.parametrize(("gains", "said"), [([0.3, 0.5], True), ([0.05, 0.25], False)])
+@pytest.mark.parametrize(("gains", "warns"), [([0.3, 0.5], True), ([0.05, 0.25], False)])
 def test_a_gain_of_the_second_half_counts_from_twice_its_error(
-    monkeypatch: pytest.MonkeyPatch, gains: list[float], said: bool
+    monkeypatch: pytest.MonkeyPatch, gains: list[float], warns: bool
 ) -> None:
     """0.4 +- 0.1 and 0.15 +- 0.1 nats, both above the standard error of the amortisation gap, which is 0."""
     early, best = torch.tensor(gains), torch.zeros(2)
     model = make_vae("linear").eval()
 
-    def pretended(model: VAE, q: object, x: Tensor, num_samples: int) -> Tensor:
+    def given_elbo(model: VAE, q: object, x: Tensor, num_samples: int) -> Tensor:
         return -early if q == "early" else best if q == "best" else best - 1
 
     monkeypatch.setattr(gaps, "fit", lambda *_, **__: ("early", "best"))
-    monkeypatch.setattr(gaps, "elbo", pretended)
+    monkeypatch.setattr(gaps, "elbo", given_elbo)
     monkeypatch.setattr(gaps, "importance", lambda *_, **__: Importance(best, best, None, {}, None))
     findings = Gaps(**SETTINGS)(make_subject(model, images(count=2)))  # type: ignore[arg-type]
     assert findings.values["gaps_second_half"] == pytest.approx(sum(gains) / 2)
-    assert any("q* has not converged" in warning for warning in findings.warnings) == said
+    assert any("q* has not converged" in warning for warning in findings.warnings) == warns
 
 
-def test_bad_numbers_and_models_without_a_density() -> None:
-    with pytest.raises(NoMeaning, match="no log q"):
+def test_invalid_options_and_models_without_a_density() -> None:
+    with pytest.raises(NotApplicable, match="no log q"):
         Gaps(**SETTINGS)(make_subject(make_vae(posterior="deterministic"), images()))  # type: ignore[arg-type]
     for key in SETTINGS:
         with pytest.raises(ConfigError, match=f"{key}=0"):

@@ -14,7 +14,7 @@ from tests.helpers.factors import images, make_vae
 
 
 def gaussian(scale: Tensor) -> Evaluate:
-    """N(0, diag(scale^2)), as half a prior and half a likelihood to the power of one."""
+    """Return N(0, diag(scale^2)), half of which is prior and half is likelihood, at beta = 1."""
 
     def evaluate(z: Tensor) -> State:
         log_p, gradient = Normal(0, scale).log_prob(z).sum(-1) / 2, -z / scale.square() / 2
@@ -23,7 +23,7 @@ def gaussian(scale: Tensor) -> Evaluate:
     return evaluate
 
 
-def test_leapfrog_steps_lead_back() -> None:
+def test_leapfrog_steps_are_reversible() -> None:
     evaluate = evaluator(make_vae().double().eval(), images(count=4).double())
     start, momentum = evaluate(torch.randn(5, 4, 3).double()), torch.randn(5, 4, 3).double()
     step_sizes = torch.tensor([0.01, 0.02, 0.05, 0.1]).double()
@@ -34,7 +34,7 @@ def test_leapfrog_steps_lead_back() -> None:
     torch.testing.assert_close(-reversed_momentum, momentum)
 
 
-def test_the_evaluator_gives_both_parts_of_log_joint_and_their_gradients() -> None:
+def test_the_evaluator_returns_both_parts_of_log_joint_and_their_gradients() -> None:
     model, x = make_vae(prior="mixture").double().eval(), images(count=4).double()
     z = torch.randn(5, 4, 3).double().requires_grad_()
     state = evaluator(model, x)(z)
@@ -46,8 +46,8 @@ def test_the_evaluator_gives_both_parts_of_log_joint_and_their_gradients() -> No
 
 
 @pytest.mark.parametrize("step", [0.3, 1.2])
-def test_transitions_leave_a_gaussian_as_it_is(step: float) -> None:
-    """Chains that start in the target have its moments afterwards, also where many proposals are rejected."""
+def test_transitions_leave_a_gaussian_invariant(step: float) -> None:
+    """Chains that start from the target keep its moments, even if many proposals are rejected."""
     scale = torch.tensor([0.5, 1.0, 2.0]).double()
     evaluate = gaussian(scale)
     state = evaluate(scale * torch.randn(20_000, 2, 3).double())
@@ -61,7 +61,7 @@ def test_transitions_leave_a_gaussian_as_it_is(step: float) -> None:
     assert (z.square().mean(dim=0) - 1).abs().max() < 4 * math.sqrt(2) * error
 
 
-def test_transitions_reach_a_gaussian_from_elsewhere() -> None:
+def test_transitions_converge_to_a_gaussian() -> None:
     scale = torch.tensor([0.5, 1.0, 2.0]).double()
     evaluate = gaussian(scale)
     state = evaluate(torch.full((20_000, 1, 3), 3.0).double())
@@ -73,7 +73,7 @@ def test_transitions_reach_a_gaussian_from_elsewhere() -> None:
 
 
 def test_impossible_proposals_are_rejected() -> None:
-    """Beyond 1 the density is nan, and beyond 2 it is 0: chains stay where it is finite, and none is lost."""
+    """The density is nan beyond 1 and 0 beyond 2: all chains stay where it is finite."""
 
     def evaluate(z: Tensor) -> State:
         distance = z.abs().amax(-1)
@@ -89,7 +89,7 @@ def test_impossible_proposals_are_rejected() -> None:
 
 
 def test_a_proposal_whose_density_is_infinite_is_rejected() -> None:
-    """Its acceptance would be certain, and the chain could never leave it."""
+    """It would be accepted with certainty, and the chain could never leave it."""
 
     def evaluate(z: Tensor) -> State:
         log_p = torch.where((z == 0).all(-1), 0.0, math.inf)

@@ -1,4 +1,4 @@
-"""The importance-weighted likelihood against exact ones."""
+"""The importance-weighted likelihood against exact likelihoods."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers.factors import images, make_vae
 @pytest.mark.parametrize("posterior", DENSITIES)
 @pytest.mark.parametrize("prior", ["standard_normal", "diagonal_normal"])
 def test_weights_average_to_the_likelihood_of_linear_models(posterior: str, prior: str) -> None:
-    """exp(log p^ - log p) has mean 1 whatever q is: over many repetitions, within its standard error."""
+    """The mean of estimate / p(x) over many repetitions is 1 within its standard error, for every q."""
     model = make_vae("linear", posterior, prior, "gaussian_scheduled").double().eval()
     with torch.no_grad():
         for parameter in model.prior.parameters():
@@ -27,7 +27,7 @@ def test_weights_average_to_the_likelihood_of_linear_models(posterior: str, prio
     assert ratio.std() / math.sqrt(len(ratio)) < 0.05
 
 
-def test_more_samples_come_closer_from_below() -> None:
+def test_more_samples_approach_the_likelihood_from_below() -> None:
     model = make_vae("linear", likelihood="gaussian_scheduled").double().eval()
     x = images(count=1).double().expand(500, -1, -1, -1)
     with torch.no_grad():
@@ -35,7 +35,7 @@ def test_more_samples_come_closer_from_below() -> None:
     assert gaps[0] > gaps[1] > gaps[2] > -0.01 and gaps[2] < 0.1 * gaps[0]
 
 
-def test_bad_numbers_and_models_without_a_density() -> None:
+def test_invalid_options_and_models_without_a_density() -> None:
     with pytest.raises(ConfigError, match="num_samples=0"):
         log_likelihood(make_vae(), images(), 0)
     with pytest.raises(NotImplementedError, match="no log q"):

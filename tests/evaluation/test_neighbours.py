@@ -1,4 +1,4 @@
-"""Copies of training images are found, and what is none is not."""
+"""Copies of training images are recognised, and other images are not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nelbo.errors import ConfigError
 from nelbo.evaluation import Neighbours
-from nelbo.evaluation.measure import Findings, NoMeaning, Subject
+from nelbo.evaluation.measure import Findings, NotApplicable, Subject
 from nelbo.evaluation.neighbours import nearest
 from nelbo.evaluation.processes import Processes
 from tests.helpers.gallery import Gallery, digit_images
@@ -19,39 +19,39 @@ from tests.helpers.subjects import make_subject
 TRAIN, _, TEST, _ = digit_images()
 
 
-def measured(images: Tensor, test: Tensor = TEST, train: Tensor = TRAIN) -> Findings:
-    measure = Neighbours(num_generated=len(images), temperature=1.0, pixels="sample", limit=None)
-    return measure(make_subject(Gallery(images), test, train))
+def measure(images: Tensor, test: Tensor = TEST, train: Tensor = TRAIN) -> Findings:
+    neighbours = Neighbours(num_generated=len(images), temperature=1.0, pixels="sample", limit=None)
+    return neighbours(make_subject(Gallery(images), test, train))
 
 
 def test_training_images_are_copies() -> None:
-    values = measured(TRAIN[:100]).values
+    values = measure(TRAIN[:100]).values
     assert (values["neighbour_distance_ratio"], values["copies"]) == (0, 1)
 
 
 def test_some_copies_are_counted() -> None:
-    values = measured(torch.cat([TRAIN[:30], torch.rand(70, 1, 8, 8)])).values
+    values = measure(torch.cat([TRAIN[:30], torch.rand(70, 1, 8, 8)])).values
     assert values["copies"] == pytest.approx(0.3)
 
 
-def test_copies_but_for_a_little_noise_are_copies() -> None:
-    values = measured((TRAIN[:100] + 0.01 * torch.randn(100, 1, 8, 8)).clamp(0, 1)).values
+def test_copies_with_a_little_noise_are_copies() -> None:
+    values = measure((TRAIN[:100] + 0.01 * torch.randn(100, 1, 8, 8)).clamp(0, 1)).values
     assert values["neighbour_distance_ratio"] < 0.1 and values["copies"] == 1  # type: ignore[operator]
 
 
-def test_unseen_images_are_none() -> None:
-    values = measured(TEST).values
+def test_unseen_images_are_not_copies() -> None:
+    values = measure(TEST).values
     assert values["neighbour_distance_ratio"] == 1
-    assert values["copies"] == pytest.approx(0.01, abs=1 / len(TEST))  # those that the quantile is made of
-    # Two halves of the training images are of one distribution, which those of the test set are not quite.
-    values = measured(TRAIN[::2], TRAIN[1::4], TRAIN[3::4]).values
+    assert values["copies"] == pytest.approx(0.01, abs=1 / len(TEST))  # the images that define the quantile
+    # Two halves of the training images have the same distribution; that of the test set is slightly different.
+    values = measure(TRAIN[::2], TRAIN[1::4], TRAIN[3::4]).values
     assert values["neighbour_distance_ratio"] == pytest.approx(1, abs=0.05)
     assert values["copies"] < 0.04  # type: ignore[operator]
 
 
-def test_the_picture_shows_samples_and_what_is_nearest() -> None:
+def test_the_picture_shows_samples_and_their_neighbours() -> None:
     flipped = TRAIN[:12].flip(-1)
-    picture = measured(flipped).pictures["neighbours"]
+    picture = measure(flipped).pictures["neighbours"]
     cell, gap = 56, 2
     assert picture.shape == (1, gap + 10 * (cell + gap), gap + 6 * (cell + gap))
     distances = torch.cdist(flipped.flatten(1).double(), TRAIN.flatten(1).double())
@@ -64,7 +64,7 @@ def test_the_picture_shows_samples_and_what_is_nearest() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_neighbours_are_those_of_all_training_images(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many processes share them; and small distances are exact."""
+    """For any number of processes that share them; and small distances are exact."""
     monkeypatch.setattr("nelbo.evaluation.neighbours.BLOCK", 128)
     queries = torch.cat([TEST[:20], TRAIN[40:44]]).flatten(1)
     exact, where = torch.cdist(queries.double(), TRAIN.flatten(1).double()).topk(5, largest=False)
@@ -88,12 +88,12 @@ def test_neighbours_are_those_of_all_training_images(count: int, monkeypatch: py
     assert (distances[20:, 0] == 0).all()
 
 
-def test_what_has_no_meaning() -> None:
+def test_splits_for_which_neighbours_are_not_defined() -> None:
     subject: Subject = make_subject(Gallery(TEST), TEST, TRAIN)
-    measure = Neighbours(num_generated=5, temperature=1.0, pixels="sample", limit=None)
-    with pytest.raises(NoMeaning, match="split=train"):
-        measure(replace(subject, split="train"))
-    with pytest.raises(NoMeaning, match="training images themselves"):
-        measure(make_subject(Gallery(TEST), TRAIN, TRAIN))
+    neighbours = Neighbours(num_generated=5, temperature=1.0, pixels="sample", limit=None)
+    with pytest.raises(NotApplicable, match="use split=test or val"):
+        neighbours(replace(subject, split="train"))
+    with pytest.raises(NotApplicable, match="training images themselves"):
+        neighbours(make_subject(Gallery(TEST), TRAIN, TRAIN))
     with pytest.raises(ConfigError, match="pixels=median"):
         Neighbours(num_generated=5, temperature=1.0, pixels="median", limit=None)

@@ -1,4 +1,4 @@
-"""The NLL with its error bars: exact cases, convergence, processes, memory."""
+"""The NLL and its errors: exact cases, convergence, heavy tails, processes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from torch import Tensor
 
 from nelbo.distributions import DiagonalNormal
 from nelbo.evaluation import ELBO, NLL, ActiveUnits, importance
-from nelbo.evaluation.measure import Findings, NoMeaning, Subject, spread
+from nelbo.evaluation.measure import Findings, NotApplicable, Subject
 from nelbo.evaluation.pareto import pareto_shape, tail_size, trusted_below
 from nelbo.evaluation.processes import Processes
 from nelbo.metrics import ActiveUnits as ActiveUnitsMetric
 from nelbo.models import VAE
+from nelbo.views.images import evenly_spaced
 from tests.helpers.exact import exact
 from tests.helpers.factors import SHAPE, images, make_vae
 from tests.helpers.subjects import make_subject
 
-SIX_SIGMAS, POINTS = 8.0, 401
+EXTENT, POINTS = 8.0, 401
+"""The grid of numerical integration: from -8 to 8 standard deviations of the prior, 401 points."""
 
 
 def nll(num_samples: int, *, limit: int | None = None, log_weights: bool = False) -> NLL:
@@ -29,8 +31,8 @@ def nll(num_samples: int, *, limit: int | None = None, log_weights: bool = False
 
 
 def on_a_grid(model: VAE, x: Tensor) -> Tensor:
-    """log of the integral of p(z) p(x|z) over a square, by the trapezoidal rule, (B,)."""
-    axis = torch.linspace(-SIX_SIGMAS, SIX_SIGMAS, POINTS, dtype=torch.float64)
+    """Return the log of the integral of p(z) p(x|z) over a square, by the trapezoidal rule, (B,)."""
+    axis = torch.linspace(-EXTENT, EXTENT, POINTS, dtype=torch.float64)
     dimensions = [axis] * model.latent_dim
     z = torch.cartesian_prod(*dimensions).reshape(-1, 1, model.latent_dim)
     step = axis[1] - axis[0]
@@ -47,8 +49,8 @@ def test_a_nonlinear_decoder_matches_numerical_integration(latent_dim: int, like
             parameter *= 3  # far from linear
         x = images(likelihood, 5, (1, 3, 3)).double()
         integral = on_a_grid(model, x)
-        found = importance(model.eval(), x, 200_000)
-    assert (found.log_likelihood - integral).abs().max() < 0.01
+        estimate = importance(model.eval(), x, 200_000)
+    assert (estimate.log_likelihood - integral).abs().max() < 0.01
 
 
 def test_ten_seeds_lie_around_the_exact_likelihood_of_a_linear_model() -> None:
@@ -56,35 +58,35 @@ def test_ten_seeds_lie_around_the_exact_likelihood_of_a_linear_model() -> None:
     x = images(count=20).double()
     with torch.no_grad():
         truth = -exact(model, x).mean().item()
-    found = [nll(5000)(make_subject(model, x, seed=seed)).values["nll"] for seed in range(10)]
-    values = torch.tensor(found)
+    values = torch.tensor([nll(5000)(make_subject(model, x, seed=seed)).values["nll"] for seed in range(10)])
     assert abs(values.mean() - truth) < 3 * values.std() / math.sqrt(10)
 
 
-def test_the_sampling_error_is_the_spread_between_seeds() -> None:
+def test_the_sampling_error_is_the_standard_deviation_between_seeds() -> None:
     model = make_vae("linear", likelihood="gaussian_scheduled").double()
     x = images(count=10).double()
-    found = [nll(500)(make_subject(model, x, seed=seed)).values for seed in range(40)]
-    spread_of = torch.tensor([values["nll"] for values in found]).std()
-    told = torch.tensor([values["nll_sampling_se"] for values in found]).mean()
-    assert 0.7 < told / spread_of < 1.4  # a standard deviation of 40 values is known to 11%
+    runs = [nll(500)(make_subject(model, x, seed=seed)).values for seed in range(40)]
+    deviation = torch.tensor([values["nll"] for values in runs]).std()
+    estimated = torch.tensor([values["nll_sampling_se"] for values in runs]).mean()
+    assert 0.7 < estimated / deviation < 1.4  # the standard error of a deviation of 40 values is 11%
 
 
-def test_the_curve_and_the_warning_where_it_has_not_converged() -> None:
+def test_the_curve_falls_and_a_nll_that_has_not_converged_gives_a_warning() -> None:
     model = make_vae("linear", likelihood="gaussian_scheduled").double()
     x = images(count=200).double()
-    found = nll(1000)(make_subject(model, x))
-    curve = [found.values[f"nll_at_{count}"] for count in (1, 10, 100)] + [found.values["nll"]]
+    many = nll(1000)(make_subject(model, x))
+    curve = [many.values[f"nll_at_{count}"] for count in (1, 10, 100)] + [many.values["nll"]]
     assert curve == sorted(curve, reverse=True)
-    assert not any("converged" in warning for warning in found.warnings)
-    few = nll(2)(make_subject(model, torch.cat([x[:1] + 0.001 * i for i in range(50)])))  # alike, so a small error
+    assert not any("converged" in warning for warning in many.warnings)
+    # Similar images, so the standard error is small.
+    few = nll(2)(make_subject(model, torch.cat([x[:1] + 0.001 * i for i in range(50)])))
     assert any("nll has not converged" in warning and "num_samples=20" in warning for warning in few.warnings)
     assert "nll_gain" not in nll(1)(make_subject(model, x)).values
-    assert any("too few to judge the tail" in warning for warning in few.warnings)
+    assert any("too few to judge the weights' tail" in warning for warning in few.warnings)
 
 
 def narrow_posterior(scale: float) -> VAE:
-    """A decoder that ignores z, so that the posterior is N(0, 1), and q = N(0, scale^2)."""
+    """Return a model whose decoder ignores z, so that the posterior is N(0, 1), with q = N(0, scale^2)."""
     model = make_vae("linear", likelihood="gaussian_fixed", latent_dim=1).double()
     with torch.no_grad():
         for parameter in [*model.decoder.parameters(), *model.likelihood.parameters()]:
@@ -95,13 +97,13 @@ def narrow_posterior(scale: float) -> VAE:
 
 
 def test_the_sampling_error_of_equal_weights_is_zero() -> None:
-    """q is the posterior, so every weight is p(x): 1 / ESS is 1 / S and nothing is left of the variance."""
+    """q is the posterior, so every weight is p(x), 1 / ESS is 1 / S, and the variance is 0."""
     result = nll(50)(make_subject(narrow_posterior(1.0), images(count=100).double()))
     assert result.values["ess_min"] == pytest.approx(50)
-    assert result.values["nll_sampling_se"] < 1e-6  # without 1 / S it is 0.014
+    assert result.values["nll_sampling_se"] < 1e-6  # without the term 1 / S it would be 0.014
 
 
-def test_a_gain_is_too_large_above_the_standard_error_and_above_twice_its_own() -> None:
+def test_a_gain_above_the_standard_error_and_above_twice_its_own_error_gives_a_warning() -> None:
     def warns(gains: list[float], nll_se: float) -> bool:
         findings = Findings({"nll_se": nll_se})
         nll(100).add_gain(findings, torch.tensor(gains))
@@ -112,7 +114,7 @@ def test_a_gain_is_too_large_above_the_standard_error_and_above_twice_its_own() 
     assert not warns([0.05, 0.25], nll_se=0.1)  # 0.15 +- 0.1: above the first bound, below the second
 
 
-def test_the_size_of_the_tail_and_the_shape_that_is_trusted_are_the_papers() -> None:
+def test_the_size_of_the_tail_and_the_trusted_shape_are_those_of_the_paper() -> None:
     """Vehtari et al. 2024, sections 3.1 and 3.2."""
     assert [tail_size(samples) for samples in (100, 225, 10_000)] == [20, 45, 300]
     assert trusted_below(100) == pytest.approx(1 / 2) and trusted_below(1000) == pytest.approx(2 / 3)
@@ -120,19 +122,19 @@ def test_the_size_of_the_tail_and_the_shape_that_is_trusted_are_the_papers() -> 
 
 
 @pytest.mark.parametrize(("scale", "trusted"), [(0.3, False), (0.9, True)])
-def test_heavy_tails_are_found_where_the_gain_sees_nothing(scale: float, trusted: bool) -> None:
-    """Weights of N(0, 1) under N(0, s^2) have a tail of shape 1 - s^2, up to logarithms that still count."""
+def test_heavy_tails_give_a_warning_even_if_the_gain_is_small(scale: float, trusted: bool) -> None:
+    """Weights of N(0, 1) under N(0, s^2) have a tail of shape 1 - s^2, up to logarithmic terms."""
     model, x = narrow_posterior(scale), images(count=100).double()
-    found = nll(5000)(make_subject(model, x))
-    shape = found.values["nll_pareto_k"]
+    findings = nll(5000)(make_subject(model, x))
+    shape = findings.values["nll_pareto_k"]
     assert isinstance(shape, float) and abs(shape - (1 - scale**2)) < 0.12
-    assert any("Pareto" in warning for warning in found.warnings) != trusted
-    assert found.values["nll_untrusted"] < 0.05 if trusted else found.values["nll_untrusted"] > 0.7
+    assert any("Pareto" in warning for warning in findings.warnings) != trusted
+    assert findings.values["nll_untrusted"] < 0.05 if trusted else findings.values["nll_untrusted"] > 0.7
 
 
 @pytest.mark.parametrize("shape", [0.1, 0.5, 0.9])
 def test_the_shape_of_pareto_samples(shape: float) -> None:
-    """Of scipy's generalised Pareto distribution, the prior of the estimate undone."""
+    """Samples are of scipy's generalised Pareto distribution; the prior of the estimate is removed."""
     drawn = genpareto.rvs(shape, size=(200, 400), random_state=0)
     log_weights = torch.from_numpy(np.log(np.vstack([np.sort(drawn, axis=0)[::-1], np.full(400, 1e-12)])))
     estimate = (210 * pareto_shape(log_weights) - 5) / 200
@@ -140,15 +142,15 @@ def test_the_shape_of_pareto_samples(shape: float) -> None:
     assert pareto_shape(torch.zeros(30, 2)).tolist() == [0, 0]
 
 
-def test_the_tail_is_that_of_all_weights_however_they_are_streamed() -> None:
+def test_the_tail_is_that_of_all_weights_although_they_are_streamed() -> None:
     model, x = make_vae().double().eval(), images(count=4).double()
-    found = importance(model, x, 3000, keep_log_weights=True)
-    assert found.log_weights is not None and found.shape is not None
-    largest = found.log_weights.sort(dim=0, descending=True).values[: tail_size(3000) + 1]
-    torch.testing.assert_close(found.shape, pareto_shape(largest), atol=1e-3, rtol=0)
+    estimate = importance(model, x, 3000, keep_log_weights=True)
+    assert estimate.log_weights is not None and estimate.shape is not None
+    largest = estimate.log_weights.sort(dim=0, descending=True).values[: tail_size(3000) + 1]
+    torch.testing.assert_close(estimate.shape, pareto_shape(largest), atol=1e-3, rtol=0)
 
 
-def test_what_is_not_finite_is_said() -> None:
+def test_values_that_are_not_finite_give_a_warning() -> None:
     findings = Findings()
     findings.add_mean("nll", torch.tensor([1.0, math.inf, math.nan]))
     assert findings.warnings == ["nll is not finite for 2 of 3 images"]
@@ -158,32 +160,32 @@ def test_what_is_not_finite_is_said() -> None:
 
 
 def test_impossible_images_have_no_effective_samples() -> None:
-    """All weights are 0: half of a binary image's pixels are certain, and wrong."""
+    """All weights are 0: the model is certain about pixels, and wrong about half of them."""
     model = make_vae(likelihood="bernoulli")
     with torch.no_grad():
         model.likelihood.project.set_bias(torch.full(SHAPE, math.inf))
-    found = nll(200)(make_subject(model, torch.zeros(3, *SHAPE)))
-    assert found.values["nll"] == math.inf and found.values["ess"] == 0
-    assert "nll is not finite for 3 of 3 images" in found.warnings
+    findings = nll(200)(make_subject(model, torch.zeros(3, *SHAPE)))
+    assert findings.values["nll"] == math.inf and findings.values["ess"] == 0
+    assert "nll is not finite for 3 of 3 images" in findings.warnings
 
 
 def test_effective_samples_by_hand() -> None:
     model, x = make_vae().double().eval(), images(count=4).double()
-    found = importance(model, x, 30, keep_log_weights=True)
-    assert found.log_weights is not None and found.log_weights.shape == (30, 4)
-    weights = found.log_weights.double().softmax(dim=0)
-    torch.testing.assert_close(found.effective_samples, 1 / weights.square().sum(dim=0), rtol=1e-4, atol=1e-4)
-    likelihood = found.log_weights.double().logsumexp(dim=0) - math.log(30)
-    torch.testing.assert_close(found.log_likelihood, likelihood, rtol=1e-6, atol=1e-4)
+    estimate = importance(model, x, 30, keep_log_weights=True)
+    assert estimate.log_weights is not None and estimate.log_weights.shape == (30, 4)
+    weights = estimate.log_weights.double().softmax(dim=0)
+    torch.testing.assert_close(estimate.effective_samples, 1 / weights.square().sum(dim=0), rtol=1e-4, atol=1e-4)
+    likelihood = estimate.log_weights.double().logsumexp(dim=0) - math.log(30)
+    torch.testing.assert_close(estimate.log_likelihood, likelihood, rtol=1e-6, atol=1e-4)
 
 
-def test_log_weights_on_request() -> None:
-    found = nll(6, log_weights=True)(make_subject(make_vae(), images(count=7), batch_size=3))
-    assert found.per_image["log_weights"].shape == (7, 6)
+def test_log_weights_are_returned_on_request() -> None:
+    findings = nll(6, log_weights=True)(make_subject(make_vae(), images(count=7), batch_size=3))
+    assert findings.per_image["log_weights"].shape == (7, 6)
     assert "log_weights" not in nll(6)(make_subject(make_vae(), images(count=7))).per_image
 
 
-def test_bits_per_dim_only_where_there_are_such() -> None:
+def test_bits_per_dim_are_reported_for_discrete_or_dequantised_pixels_only() -> None:
     discrete = nll(20)(make_subject(make_vae(likelihood="categorical"), images("categorical")))
     assert math.isclose(discrete.values["nll_bits_per_dim"], discrete.values["nll"] / (30 * math.log(2)), rel_tol=1e-6)
     assert "nll_bits_per_dim" not in nll(20)(make_subject(make_vae(), images())).values
@@ -192,44 +194,43 @@ def test_bits_per_dim_only_where_there_are_such() -> None:
     assert math.isclose(dequantized.values["nll_bits_per_dim"], expected, rel_tol=1e-6)
 
 
-def test_a_plain_code_has_no_nll_but_a_distortion() -> None:
+def test_a_deterministic_code_has_a_reconstruction_but_no_nll() -> None:
     subject = make_subject(make_vae(posterior="deterministic"), images())
-    with pytest.raises(NoMeaning, match="posterior=deterministic has no log q"):
+    with pytest.raises(NotApplicable, match="posterior=deterministic has no log q"):
         nll(5)(subject)
     assert set(ELBO(num_samples=1, limit=None)(subject).values) == {"distortion", "distortion_se", "elbo_samples"}
 
 
-def test_rate_and_distortion_are_those_of_traces() -> None:
+def test_kl_and_reconstruction_are_those_of_traces() -> None:
     model, x = make_vae().double(), images(count=9).double()
-    found = ELBO(num_samples=4000, limit=None)(make_subject(model, x, batch_size=4))
+    values = ELBO(num_samples=4000, limit=None)(make_subject(model, x, batch_size=4)).values
     with torch.no_grad():
         trace = model.trace(x, 4000)
-    assert math.isclose(found.values["rate"], trace.kl.mean(), rel_tol=1e-9)
-    assert abs(found.values["distortion"] + trace.log_px.mean()) < 0.1
-    assert math.isclose(found.values["nelbo"], found.values["rate"] + found.values["distortion"], rel_tol=1e-12)
-    errors = trace.kl[0].std() / 3
-    assert math.isclose(found.values["rate_se"], errors, rel_tol=1e-9)
+    assert math.isclose(values["rate"], trace.kl.mean(), rel_tol=1e-9)
+    assert abs(values["distortion"] + trace.log_px.mean()) < 0.1
+    assert math.isclose(values["nelbo"], values["rate"] + values["distortion"], rel_tol=1e-12)
+    error = trace.kl[0].std() / 3
+    assert math.isclose(values["rate_se"], error, rel_tol=1e-9)
 
 
 def test_active_units_are_those_of_the_metric() -> None:
     model, x = make_vae(), images(count=50)
     metric = ActiveUnitsMetric(model.trace(x))
     metric.update(model.trace(x))
-    found = ActiveUnits(limit=None)(make_subject(model, x, batch_size=16))
-    assert found.values == {"active_units": int(metric.compute()), "units": 3}
+    values = ActiveUnits(limit=None)(make_subject(model, x, batch_size=16)).values
+    assert values == {"active_units": int(metric.compute()), "units": 3}
 
 
-def test_limits_are_spread_evenly_and_every_image_counts_once() -> None:
-    assert spread(10, 4).tolist() == [0, 2, 5, 7] and spread(3, 5).tolist() == [0, 1, 2]
+def test_a_map_visits_every_image_once_or_evenly_spaced_ones() -> None:
     x = images(count=23)
     subject = make_subject(make_vae(), x, batch_size=5)
-    seen = subject.map("", lambda batch: {"sum": batch.sum((1, 2, 3))})["sum"]
-    torch.testing.assert_close(seen, x.sum((1, 2, 3)))
+    sums = subject.map("", lambda batch: {"sum": batch.sum((1, 2, 3))})["sum"]
+    torch.testing.assert_close(sums, x.sum((1, 2, 3)))
     some = subject.map("", lambda batch: {"sum": batch.sum((1, 2, 3))}, limit=7)["sum"]
-    torch.testing.assert_close(some, x[spread(23, 7)].sum((1, 2, 3)))
+    torch.testing.assert_close(some, x[evenly_spaced(23, 7)].sum((1, 2, 3)))
 
 
-def test_a_measure_leaves_the_random_state_alone() -> None:
+def test_a_measure_does_not_change_the_random_state() -> None:
     subject = make_subject(make_vae(), images())
     before = torch.get_rng_state()
     nll(10)(subject)
@@ -237,7 +238,7 @@ def test_a_measure_leaves_the_random_state_alone() -> None:
 
 
 class Shared(Processes):
-    """Both processes in one, as a test can have them: each is asked in turn for its parts."""
+    """One of two processes, which records its parts instead of exchanging them."""
 
     def __init__(self, rank: int, parts: list[list[Tensor]]) -> None:
         super().__init__(rank, 2)
@@ -252,7 +253,7 @@ class Shared(Processes):
 
 
 def test_two_processes_share_the_batches() -> None:
-    """What each computes is exactly its half of what one alone does; the exchange itself is tested with torchrun."""
+    """Each computes exactly its half of what a single process does; the exchange itself is tested with torchrun."""
     x = images(count=23)
     alone = make_subject(make_vae(), x, batch_size=5)
 

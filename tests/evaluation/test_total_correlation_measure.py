@@ -1,4 +1,4 @@
-"""The rate as mutual information, total correlation and dimension-wise KL, against closed forms."""
+"""The KL as mutual information, total correlation and dimension-wise KL, against closed forms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from nelbo.errors import ConfigError
 from nelbo.evaluation import Information, TotalCorrelation
-from nelbo.evaluation.measure import Findings, NoMeaning
+from nelbo.evaluation.measure import Findings, NotApplicable
 from nelbo.models import VAE
 from nelbo.trace import Latent
 from tests.helpers.codes import as_images, coded
@@ -25,7 +25,7 @@ CODES = torch.tensor([[1.0, 0.8], [0.8, 1.0]])
 """Covariance of the means of q(z|x)."""
 AGGREGATE = CODES + SCALE**2 * torch.eye(2)
 TRUTH = -0.5 * math.log(1 - (AGGREGATE[0, 1] / AGGREGATE[0, 0]).item() ** 2)
-"""Of a Gaussian with that covariance: -1/2 log(1 - rho^2)."""
+"""Total correlation of a Gaussian with that covariance: -1/2 log(1 - rho^2)."""
 
 
 def measure(model: VAE, x: Tensor, *, num_samples: int = 1, **rest: object) -> Findings:
@@ -39,7 +39,7 @@ def number(findings: Findings, key: str) -> float:
 
 
 def gaussian(count: int) -> Findings:
-    """Of `count` codes whose q(z) is N(0, AGGREGATE) over all images there could be."""
+    """Measure `count` images of a distribution for which q(z) is N(0, AGGREGATE)."""
     x = MultivariateNormal(torch.zeros(2), CODES).sample((count,))
     return measure(coded(2, lambda x: x, SCALE), as_images(x))
 
@@ -58,8 +58,8 @@ def test_codes_of_a_correlated_gaussian() -> None:
     assert not findings.warnings
 
 
-def test_the_bounds_hold_what_few_images_cannot_show() -> None:
-    """In expectation, with the standard error of many independent sets of 20 images."""
+def test_the_bounds_enclose_the_total_correlation_of_unseen_images() -> None:
+    """In expectation, by the standard error over independent sets of 20 images."""
     runs = [gaussian(20) for _ in range(50)]
     mean, error = {}, {}
     for key in ("total_correlation_lower", "total_correlation_upper"):
@@ -75,13 +75,14 @@ GRID = torch.cartesian_prod(torch.arange(6.0), torch.arange(4.0))
 @pytest.mark.parametrize(
     ("function", "truth"),
     [
-        (lambda x: x, 0.0),  # all pairs of values: independent
-        (lambda x: x @ torch.tensor([[1.0, 1.0], [0.0, 0.0]]), math.log(6)),  # the same unit twice
-        (lambda x: torch.stack([x[:, 0] + 6 * x[:, 1]] * 3, dim=1), 2 * math.log(24)),  # each says which image it is
+        (lambda x: x, 0.0),  # all pairs of values, so the units are independent
+        (lambda x: x @ torch.tensor([[1.0, 1.0], [0.0, 0.0]]), math.log(6)),  # two equal units
+        # Each of three units identifies the image.
+        (lambda x: torch.stack([x[:, 0] + 6 * x[:, 1]] * 3, dim=1), 2 * math.log(24)),
     ],
 )
-def test_codes_that_are_apart_are_discrete(function: Callable[[Tensor], Tensor], truth: float) -> None:
-    """Then TC is that of discrete variables, for every code: there is no noise."""
+def test_codes_that_do_not_overlap_are_discrete(function: Callable[[Tensor], Tensor], truth: float) -> None:
+    """Without overlap the total correlation is that of discrete variables, for every code."""
     findings = measure(coded(function(GRID).shape[1], function, 1e-3), as_images(GRID))
     values = findings.per_image["total_correlation"]
     torch.testing.assert_close(values, torch.full_like(values, truth), rtol=0, atol=1e-5)
@@ -89,8 +90,8 @@ def test_codes_that_are_apart_are_discrete(function: Callable[[Tensor], Tensor],
 
 @pytest.mark.parametrize("posterior", ["diagonal_normal", "laplace"])
 @pytest.mark.parametrize("prior", ["standard_normal", "diagonal_normal"])
-def test_the_parts_are_their_definitions(posterior: str, prior: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the same codes, whatever the blocks: few codes at a time, over parts of the distributions."""
+def test_the_parts_agree_with_their_definitions(posterior: str, prior: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the same codes, computed in small blocks of codes and of distributions."""
     monkeypatch.setattr("nelbo.evaluation.total_correlation.ELEMENTS", 60)
     monkeypatch.setattr("nelbo.evaluation.pairs.BLOCK", 8)
     model, x = make_vae(posterior=posterior, prior=prior), images(count=23)
@@ -102,23 +103,23 @@ def test_the_parts_are_their_definitions(posterior: str, prior: str, monkeypatch
         q, p = model.encode(x), model.prior(model.encode)
         units = q.base_dist.log_prob(codes.unsqueeze(1)).double()  # (M, N, D)
         joint, own = units.sum(-1), torch.arange(23).repeat_interleave(2)
-        whose = own.unsqueeze(1) == torch.arange(23)
-        among, marginals = joint.logsumexp(1) - math.log(23), (units.logsumexp(1) - math.log(23)).sum(-1)
-        apart = joint.masked_fill(whose, -math.inf).logsumexp(1) - math.log(22)
-        units_apart = (units.masked_fill(whose.unsqueeze(-1), -math.inf).logsumexp(1) - math.log(22)).sum(-1)
+        is_own = own.unsqueeze(1) == torch.arange(23)
+        with_own, marginals = joint.logsumexp(1) - math.log(23), (units.logsumexp(1) - math.log(23)).sum(-1)
+        without_own = joint.masked_fill(is_own, -math.inf).logsumexp(1) - math.log(22)
+        marginals_without_own = (units.masked_fill(is_own.unsqueeze(-1), -math.inf).logsumexp(1) - math.log(22)).sum(-1)
         naive = {
-            "index_code_mutual_information": joint[whose] - among,
-            "total_correlation": among - marginals,
+            "index_code_mutual_information": joint[is_own] - with_own,
+            "total_correlation": with_own - marginals,
             "dimension_wise_kl": marginals - p.log_prob(codes),
-            "total_correlation_lower": apart - marginals,
-            "total_correlation_upper": among - units_apart,
+            "total_correlation_lower": without_own - marginals,
+            "total_correlation_upper": with_own - marginals_without_own,
         }
     for key, values in naive.items():
         torch.testing.assert_close(findings.per_image[key], values.unflatten(0, (23, 2)).mean(1), rtol=1e-4, atol=1e-5)
     assert findings.values["total_correlation_images"] == 23 and findings.values["total_correlation_samples"] == 2
 
 
-def test_the_parts_sum_to_the_rate_and_say_so_where_they_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_parts_sum_to_the_kl_or_else_give_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = make_vae(), images(count=50)
     findings = measure(model, x, num_samples=20)
     total = torch.stack([findings.per_image[part] for part in PARTS]).sum(dim=0)
@@ -128,10 +129,10 @@ def test_the_parts_sum_to_the_rate_and_say_so_where_they_do_not(monkeypatch: pyt
     closed = Latent.kl.func  # type: ignore[attr-defined]
     monkeypatch.setattr(Latent, "kl", property(lambda latent: closed(latent) - 1))
     (warning,) = measure(model, x, num_samples=20).warnings
-    assert warning.startswith("total_correlation: the three parts sum to +")
+    assert warning.startswith("total_correlation: the sum of the three parts differs from the KL by +")
 
 
-def test_it_splits_what_information_finds() -> None:
+def test_total_correlation_and_dimension_wise_kl_sum_to_the_marginal_kl() -> None:
     model, x = make_vae(), images(count=60)
     findings = measure(model, x, num_samples=20)
     other = Information(num_samples=20, limit=None, flow_limit=1)(make_subject(model, x))
@@ -144,25 +145,26 @@ def test_it_splits_what_information_finds() -> None:
         assert abs(difference.mean().item()) < 4 * difference.std().item() / math.sqrt(60), key
 
 
-def test_what_more_images_would_show_is_said_where_codes_are_apart() -> None:
+def test_codes_that_do_not_overlap_give_a_warning() -> None:
     (warning,) = measure(coded(2, lambda x: x, 1e-2), as_images(torch.randn(30, 2))).warnings
     assert warning.startswith(
-        "total_correlation is that of these 30 images, whose codes are apart (3.40 of at most log 30"
+        "total_correlation is that of these 30 images alone, whose codes do not overlap "
+        "(mutual information 3.40 of at most log 30"
     )
 
 
-def test_a_limit_takes_that_many_images() -> None:
+def test_a_limit_selects_that_many_images() -> None:
     findings = TotalCorrelation(num_samples=1, limit=12)(make_subject(make_vae(), images(count=30)))
     assert findings.values["total_correlation_images"] == 12 == len(findings.per_image["total_correlation"])
 
 
-def test_what_has_no_total_correlation() -> None:
-    with pytest.raises(NoMeaning, match="no log q"):
+def test_models_without_a_total_correlation() -> None:
+    with pytest.raises(NotApplicable, match="no log q"):
         measure(make_vae(posterior="deterministic"), images())
     for choice in ({"posterior": "full_normal"}, {"posterior": "flow_coupling"}, {"prior": "mixture"}):
-        with pytest.raises(NoMeaning, match="independent in q"):
+        with pytest.raises(NotApplicable, match="independent in q"):
             measure(make_vae(**choice), images())
-    with pytest.raises(NoMeaning, match="one image"):
+    with pytest.raises(NotApplicable, match="one image"):
         measure(make_vae(), torch.rand(1, *SHAPE))
     with pytest.raises(ConfigError, match="num_samples=0"):
         TotalCorrelation(num_samples=0, limit=None)

@@ -1,4 +1,4 @@
-"""Bad input: one line that names the key, the value and the hint, exit status 2, no traceback."""
+"""Invalid configs: one line with the key, the value and a hint, exit status 2, no traceback."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ CASES = {
     "model.latent_dim=0": "model.latent_dim=0: must be a whole number of at least 1",
     "model.latent_dim=2.5": "model.latent_dim=2.5: must be a whole number",
     "+callbacks.find={_target_:pytorch_lightning.callbacks.LearningRateFinder}": "callbacks.find._target_="
-    "pytorch_lightning.callbacks.LearningRateFinder: changes the rate behind the config's back",
-    "guard=null": "guard=null: a run needs it, for it ends training that is not finite; guard.skip_above=null skips",
+    "pytorch_lightning.callbacks.LearningRateFinder: trains with a learning rate other than that",
+    "guard=null": "guard=null: a run needs it to end training that is not finite; guard.skip_above=null skips",
     "objective.beta=abc": "objective.beta=abc: must be a finite number of at least 0",
     "objective.beta=-1": "objective.beta=-1: must be a finite number",
     "objective.beta=nan": "objective.beta=nan: must be a finite number",
@@ -47,7 +47,7 @@ CASES = {
     "data=image_folder": "data.root: has no default; type data.root=...",
     "data=arrays data.path=none.npy": "data.path=none.npy: is not a file",
     "likelihood=discretized_logistic data.levels=18": "likelihood=discretized_logistic: digits (raw) has pixels "
-    "outside its support: give it stored pixels",
+    "outside its support: use stored pixels",
     "data.protocol=dequantized": "data.protocol=dequantized: is for 256 levels; digits has 17",
     "data.protocol=dequantized data.levels=256 likelihood=discretized_logistic": "likelihood=discretized_logistic: "
     "digits (dequantized) has pixels outside",
@@ -60,8 +60,8 @@ CASES = {
     "(data=binarized_mnist) or use a density (likelihood=gaussian or continuous_bernoulli)",
     "posterior=deterministic": "objective=elbo: posterior=deterministic has no log q(z|x)",
     "posterior=deterministic objective=reconstruction prior=mixture": "objective=reconstruction: has no KL, so nothing "
-    "would train the prior: use prior=standard_normal, or objective=elbo",
-    "posterior=flow prior=vamp": "prior=vamp: is a mixture of q(z|u), whose density",
+    "would train the prior; use prior=standard_normal, or objective=elbo",
+    "posterior=flow prior=vamp": "prior=vamp: is a mixture of q(z|u) and needs its density",
     "posterior=flow model.posterior.kind=planar": "model.posterior.kind=planar: must be one of autoregressive",
     "prior=mixture model.prior.components=0": "model.prior.components=0: must be a whole number of at least 1",
     "likelihood=gaussian_fixed model.likelihood.sigma=1e-5": "model.likelihood.sigma=1e-05: must be a finite number of "
@@ -74,7 +74,7 @@ CASES = {
     "model=autoencoder objective.beta=4": "objective.beta=4: there is no such key; objective.beta is a key of "
     "objective=beta_tc, objective=dip, objective=elbo",
     "objective.beta={linnear:{steps:5}}": "objective.beta={linnear:{steps:5}}: must be one schedule with its "
-    "options, such as {linear:{steps:2000}}; there are linear, cosine, cyclical",
+    "options, such as {linear:{steps:2000}}; the schedules are linear, cosine, cyclical",
     "model.latent_dim=2,8": "model.latent_dim=2,8: several values are a sweep, which needs -m",
     "model.latent_dim=${nothing}": "model.latent_dim: Interpolation key 'nothing' not found",
     "seed=4294967296": "seed=4294967296: must be at most 4294967295",
@@ -95,39 +95,39 @@ CASES = {
     "trainer.gradient_clip_val=-1": "trainer.gradient_clip_val=-1: must be a finite number of at least 0",
     "trainer.detect_anomaly=maybe": "trainer.detect_anomaly=maybe: must be true or false",
     "trainer.use_distributed_sampler=true": "trainer.use_distributed_sampler=true: must be false",
-    "model=conv_vae model.encoder.channels=[]": "model.encoder.channels=[]: must hold at least 1 of them",
+    "model=conv_vae model.encoder.channels=[]": "model.encoder.channels=[]: must be a list of length 1 or more",
     "trainer.profiler=simpel": "trainer.profiler=simpel: must be one of simple, advanced, pytorch",
     "trainer.max_epoch=3": "trainer.max_epoch=3: there is no such key; did you mean trainer.max_epochs?",
     "+trainer.max_epoch=3": "trainer.max_epoch=3: is not an option of Trainer",
-    "trainer.fast_dev_run=true": "trainer.fast_dev_run=true: it writes no checkpoint to test: trainer=smoke",
-    "+trainer.barebones=true": "trainer.barebones=true: it writes no checkpoints and no metrics",
+    "trainer.fast_dev_run=true": "trainer.fast_dev_run=true: cannot be used, because it writes no checkpoint to test; ",
+    "+trainer.barebones=true": "trainer.barebones=true: cannot be used, because it writes no checkpoints or metrics",
     "+trainer.accumulate_grad_batches=2": "+trainer.accumulate_grad_batches=2: trainer.accumulate_grad_batches is",
     "trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches=0: must be a whole number of at least 1",
-    "trainer.max_time=12h": "trainer.max_time=12h: must be 'DD:HH:MM:SS' or units such as {hours:2,minutes:30}",
+    "trainer.max_time=12h": "trainer.max_time=12h: must be 'DD:HH:MM:SS', or a mapping of days, hours,",
     "trainer.max_time={hours:-1}": "trainer.max_time={hours:-1}: must be 'DD:HH:MM:SS'",
-    "trainer.max_epochs=-1": "trainer.max_epochs=-1: needs trainer.max_steps=..., which says when training ends",
+    "trainer.max_epochs=-1": "trainer.max_epochs=-1: needs trainer.max_steps=... to end training",
     "trainer.max_steps=0": "trainer.max_steps=0: must be a whole number of at least 1",
     "trainer.max_steps=5 trainer.min_steps=6": "trainer.min_steps=6: is more than trainer.max_steps=5",
     "trainer.min_epochs=2": "trainer.min_epochs=2: is more than trainer.max_epochs=1",
     "trainer.max_epochs=9 trainer.max_steps=17 trainer.min_epochs=4": "trainer.min_epochs=4: training ends after 17 "
     "steps, 3 whole epochs",
-    "trainer.check_val_every_n_epoch=null": "trainer.check_val_every_n_epoch=null: validates by batches alone: say "
-    "after how many, trainer.val_check_interval=1000",
+    "trainer.check_val_every_n_epoch=null": "trainer.check_val_every_n_epoch=null: validates after a "
+    "number of batches; set it, as in trainer.val_check_interval=1000",
     "trainer.val_check_interval=3 trainer.accumulate_grad_batches=2": "trainer.val_check_interval=3: validates after 3 "
-    "batches, within an update: gradients are summed over 2",
+    "batches, within an update of 2 batches; use a multiple of 2",
     "trainer.deterministic=maybe": "trainer.deterministic=maybe: must be true, false or warn",
     "budget.min_steps=-1": "budget.min_steps=-1: must be a whole number of at least 0",
-    "+trainer.logger=true": "trainer.logger=true: a run's logger is a group of its own",
+    "+trainer.logger=true": "trainer.logger=true: cannot be set here; loggers have a config group: logger=none|",
     "trainer._partial_=false": "trainer._partial_=false: must be true",
     "~optimizer": "~optimizer: a run needs one: choose with optimizer=...",
     "~callbacks": "callbacks=null: must be a mapping; callbacks=none leaves it out",
     "~resume_changes": "resume_changes=: a run needs it",
     "~trainer.max_epochs": "trainer.max_epochs=: a run needs it",
-    "trainer.val_check_interval=100000": "trainer.val_check_interval=100000: an epoch has 5 batches: give fewer, or ",
-    "trainer.num_nodes=2": "trainer.num_nodes=2: nothing here starts processes on other machines: use ",
+    "trainer.val_check_interval=100000": "trainer.val_check_interval=100000: an epoch has 5 batches; ",
+    "trainer.num_nodes=2": "trainer.num_nodes=2: processes on other nodes are not started automatically; ",
     "trainer.val_check_interval=0": "trainer.val_check_interval=0: must be a number of batches",
-    "trainer.accelerator=tpu": "trainer.accelerator=tpu: there is none that torch can use here",
-    "+optimizer.foreach=true": "optimizer.foreach=true: is another way to do what optimizer.fused does",
+    "trainer.accelerator=tpu": "trainer.accelerator=tpu: is not available on this machine",
+    "+optimizer.foreach=true": "optimizer.foreach=true: cannot be combined with optimizer.fused; use one",
     "optimizer.betas=[0.9,1]": "optimizer.betas[1]=1: must be below 1",
     "optimizer.betas=0.9": "optimizer.betas=0.9: must be two numbers, such as [0.9,0.999]",
     "optimizer.eps=0": "optimizer.eps=0: must be a finite number above 0",
@@ -140,7 +140,7 @@ CASES = {
     "budget.lr=much": "budget.lr=much: must be a finite number above 0",
     "threads=0": "threads=0: must be a whole number of at least 1",
     "seed=null": "seed=null: must be a whole number of at least 0",
-    "trial=3": "trial=3: must be null, or what a search gives: metric, number, pruner, study",
+    "trial=3": "trial=3: must be null; a search sets it, with metric, number, pruner, study",
     "callbacks.units=5": "callbacks.units=5: must be a mapping with a _target_, or null",
     "logger.tensorboard.name=3": "logger.tensorboard.name=3: must be text",
     "+logger.name=mine": "logger.name=mine: must be a mapping with a _target_, or null to leave it out; a logger's "
@@ -150,11 +150,11 @@ CASES = {
     "optimizer._target_=torch.optim.Muon": "optimizer._target_=torch.optim.Muon: takes matrices only",
     "scheduler=exponential": "scheduler.gamma: has no default; type scheduler.gamma=...",
     "+callbacks.bar={_target_:pytorch_lightning.callbacks.TQDMProgressBar}": "callbacks.bar._target_=TQDMProgressBar: "
-    "there is a progress bar already, and one is all there can be; callbacks.progress=null leaves it out",
+    "a run can have only one progress bar; callbacks.progress=null removes the other one",
     "+callbacks.stop={_target_:pytorch_lightning.callbacks.EarlyStopping,monitor:val_loss}": "callbacks.stop.monitor="
-    "val_loss: there is no such metric; choose from val/objective, val/active_units, val/kl, val/nelbo, ",
+    "val_loss: is not a logged metric; choose from val/objective, val/active_units, val/kl, val/nelbo, ",
     "data.validation_size=0 +callbacks.x={_target_:pytorch_lightning.callbacks.ModelCheckpoint,monitor:val/nelbo}": ""
-    "callbacks.x.monitor=val/nelbo: there is no such metric; without validation images there is none",
+    "callbacks.x.monitor=val/nelbo: is not a logged metric; without validation images none is logged",
     "scheduler._target_=nelbo.training.cosin": "scheduler._target_=nelbo.training.cosin: does not exist",
     "+objectiv.beta=3": "+objectiv.beta=3: nothing reads this key; did you mean objective.beta?",
     "objective.num_samples=1000000000": "objective.num_samples=1000000000: with data.batch_size=256",
@@ -176,7 +176,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
-    """What each of `CASES` ended with."""
+    """The finished run of each of `CASES`."""
     folder = tmp_path_factory.mktemp("bad")
     shared = ["model=mlp_vae", "data=digits", "trainer=smoke", f"hydra.run.dir={folder / 'run'}"]
     ended = train_all({str(index): [*shared, *case.split()] for index, case in enumerate(CASES)}, folder)
@@ -185,14 +185,14 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
 
 @pytest.mark.parametrize("override", CASES)
 def test_bad_overrides(done: dict[str, Done], override: str) -> None:
-    said = done[override]
-    assert said.returncode == 2, said.stderr
-    assert said.stderr.startswith(f"error: {CASES[override]}"), said.stderr
-    assert len(said.stderr.splitlines()) == 1 and said.stdout == ""
+    run = done[override]
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.startswith(f"error: {CASES[override]}"), run.stderr
+    assert len(run.stderr.splitlines()) == 1 and run.stdout == ""
 
 
-def test_bad_config_every_check_is_of_a_key_that_there_is() -> None:
-    """A check of a key that was renamed would never be asked."""
+def test_bad_config_every_check_is_for_an_existing_key() -> None:
+    """The check of a renamed key would never be called."""
     register_resolvers()
     with initialize_config_dir(config_dir=str(ROOT / "conf"), **hydra_options()):
         plain = OmegaConf.to_container(compose("config", overrides=["optimizer=adamw"]), resolve=True)
@@ -212,14 +212,14 @@ def test_bad_config_every_check_is_of_a_key_that_there_is() -> None:
         assert name in (select(plain, parent) if parent else plain) or name in options[parent], key
 
 
-def test_bad_config_a_tree_that_a_file_may_hold() -> None:
+def test_bad_config_trees_from_files() -> None:
     for plain in ({"a": {"_target_": "os.system"}}, {"a": {7: 1}}, {"a": object()}, {"allow_targets": "x"}):
         with pytest.raises(ConfigError):
             check(plain)
 
 
 @pytest.mark.parametrize("override", ["model.latent_dim=0", "posterior=deterministic"])
-def test_a_process_of_its_own_says_the_same(train: Train, done: dict[str, Done], override: str) -> None:
+def test_a_single_run_gives_the_same_error(train: Train, done: dict[str, Done], override: str) -> None:
     alone = train("model=mlp_vae", "data=digits", "trainer=smoke", override)
     assert (alone.returncode, alone.stdout, alone.stderr) == (2, "", done[override].stderr)
 
@@ -227,7 +227,7 @@ def test_a_process_of_its_own_says_the_same(train: Train, done: dict[str, Done],
 def test_a_missing_gpu(train: Train) -> None:
     done = train("model=mlp_vae", "data=digits", "trainer=gpu", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(
-        "error: trainer.accelerator=gpu: there is none"
+        "error: trainer.accelerator=gpu: is not available"
     ), done.stderr
 
 
@@ -242,7 +242,7 @@ def test_no_network_and_no_cache(train: Train, tmp_path: Path) -> None:
     nowhere = {"NELBO_DATA": str(tmp_path / "cache"), "PATH": "", "https_proxy": "http://127.0.0.1:9"}
     done = train("model=mlp_vae", "data=mnist", "trainer=smoke", **nowhere)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert "train-images-idx3-ubyte: not in the cache and not to be had; tried https://" in done.stderr
+    assert "train-images-idx3-ubyte: not in the cache and cannot be fetched; tried https://" in done.stderr
     assert "by hand" in done.stderr
 
 

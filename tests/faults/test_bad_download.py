@@ -1,4 +1,4 @@
-"""Downloads that end badly are never cached as valid, and the retry works."""
+"""Failed downloads are never cached as valid, and a retry succeeds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LARGE_SHA256 = hashlib.sha256(LARGE).hexdigest()
     + ["/slow", "/reset"],
 )
 def test_bad_download(server: str, cache: Path, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is cached, the message is one line, and the next source is tried."""
+    """Nothing is cached, the error is one line, and the next origin is tried."""
     monkeypatch.setattr(origins, "TIMEOUT", 1)
     with pytest.raises(DataError) as caught:
         fetch([remote(server + page)], "set")
@@ -52,8 +52,8 @@ def test_bad_download_that_never_ends(server: str) -> None:
     assert ENDED.wait(30)
 
 
-def test_bad_download_of_old(server: str, cache: Path) -> None:
-    """A corrupt file in the cache is named, and kept until it is deleted."""
+def test_bad_download_in_the_cache(server: str, cache: Path) -> None:
+    """The error names a corrupt file in the cache, which is kept until the user deletes it."""
     (cache / "set").mkdir(parents=True)
     path = cache / "set" / "file"
     path.write_bytes(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
@@ -64,7 +64,7 @@ def test_bad_download_of_old(server: str, cache: Path) -> None:
 
 
 def killed_at_random(work: Callable[[], object], check: Callable[[], None], home: Path) -> None:
-    """Kill `work` until `KILLS` have hit it while it writes, at all moments of its course; `check` after each."""
+    """Kill `work` at random times until `KILLS` kills have hit it while it writes, and call `check` after each kill."""
     began = time.perf_counter()
     assert Child(work).wait()[0] == 0
     duration = time.perf_counter() - began
@@ -80,14 +80,14 @@ def killed_at_random(work: Callable[[], object], check: Callable[[], None], home
         check()
         if hits == KILLS:
             return
-    raise AssertionError(f"only {hits} of {10 * KILLS} kills hit it")
+    raise AssertionError(f"only {hits} of {10 * KILLS} kills hit a write")
 
 
 @pytest.mark.parametrize(("page", "published"), [("/large.gz", True), ("/large.tgz", True), ("/large.gz", False)])
 def test_bad_download_kill9(
     server: str, cache: Path, monkeypatch: pytest.MonkeyPatch, page: str, published: bool
 ) -> None:
-    """Killed while it downloads, unpacks, checks or moves: what is there is right, and the next run sweeps the rest."""
+    """A kill in download, unpacking, check or move leaves only valid files, and the next run removes temporary ones."""
     monkeypatch.setitem(PAGES, "/large.gz", gzip.compress(LARGE, 1))
     monkeypatch.setitem(PAGES, "/large.tgz", archive("folder/file", LARGE))
     origin = Https(server + page, "folder/file" if page == "/large.tgz" else "")
@@ -116,7 +116,7 @@ def test_bad_download_kill9_while_a_store_is_made(tmp_path: Path, cache: Path) -
 
     def check() -> None:
         assert not any(damage(store) for store in stores())
-        picture(root / "cat" / "changing.png")  # the next one has to make it anew
+        picture(root / "cat" / "changing.png")  # so that the next run has to build the store again
 
     killed_at_random(work, check, cache / "image_folder")
     assert Child(work).wait() == (0, work())
@@ -124,7 +124,7 @@ def test_bad_download_kill9_while_a_store_is_made(tmp_path: Path, cache: Path) -
 
 
 def limited(work: Callable[[], object], size: int) -> tuple[int, str]:
-    """Do it where no file may be longer than `size`, as on a disk that is full."""
+    """Run `work` in a child in which no file can grow beyond `size`, like on a full disk."""
 
     def child() -> object:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -137,32 +137,32 @@ def limited(work: Callable[[], object], size: int) -> tuple[int, str]:
 @pytest.mark.parametrize("page", ["/good", "/good.gz", "/good.tgz"])
 def test_bad_download_onto_a_full_disk(server: str, cache: Path, page: str, size: int) -> None:
     origin = Https(server + page, "folder/file" if page == "/good.tgz" else "")
-    status, said = limited(lambda: fetch([remote(origin, origin)], "set"), size)
-    assert status == 2 and f"{cache / 'set'}: cannot be written" in said and "NELBO_DATA" in said, said
-    assert "\n" not in said
+    status, message = limited(lambda: fetch([remote(origin, origin)], "set"), size)
+    assert status == 2 and f"{cache / 'set'}: cannot be written" in message and "NELBO_DATA" in message, message
+    assert "\n" not in message
     assert {entry.name for entry in (cache / "set").iterdir()} == {".lock"}
     assert fetch([remote(origin)], "set")[0].read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("size", [0, 20, 40])
 def test_bad_download_whose_digest_does_not_fit(cache: Path, size: int, caplog: pytest.LogCaptureFixture) -> None:
-    """A file placed by hand is read; a digest is kept whole or not at all."""
+    """A file that the user placed is read; its digest is stored completely or not at all."""
     (cache / "set").mkdir(parents=True)
     (cache / "set" / "file").write_bytes(CONTENT)
     file = remote(digest="", size=None)
     assert limited(lambda: fetch([file], "set")[0].read_bytes() == CONTENT, size) == (0, "True")
     assert {entry.name for entry in (cache / "set").iterdir()} == {".lock", "file"}
     fetch([file], "set")
-    (cache / "set" / "file.digest").write_text("")  # as an older version, or a power cut, may have left it
+    (cache / "set" / "file.digest").write_text("")  # as an earlier version or a power failure may have left it
     with pytest.raises(DataError, match="file.digest: not a readable digest .*; delete it if you trust the file"):
         fetch([file], "set")
 
 
 @pytest.mark.parametrize("size", [0, 3, 200])
 def test_bad_download_of_pictures_onto_a_full_disk(tmp_path: Path, cache: Path, size: int) -> None:
-    """The images, then their labels, which are longer where a picture is one pixel."""
+    """Images are written before their labels, which are longer if a picture is one pixel."""
     root = folder(tmp_path / "pets")
-    status, said = limited(lambda: image_folder(str(root), 1, 1, 90, 0.25, 0), size)
-    assert status == 2 and "cannot be written" in said and "NELBO_DATA" in said and "\n" not in said, said
+    status, message = limited(lambda: image_folder(str(root), 1, 1, 90, 0.25, 0), size)
+    assert status == 2 and "cannot be written" in message and "NELBO_DATA" in message and "\n" not in message, message
     assert {entry.name for entry in (cache / "image_folder").iterdir()} == {".lock"}
     assert len(image_folder(str(root), 1, 1, 90, 0.25, 0).train) == 9

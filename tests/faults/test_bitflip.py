@@ -1,4 +1,4 @@
-"""One bit of a checkpoint flips: every flip that changes what is loaded is refused; and what a run does then."""
+"""Bit flips in a checkpoint: every flip that changes loaded values is rejected, and an older checkpoint is used."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from pathlib import Path
 
 from nelbo.checkpoints.record import read_checkpoint
 from nelbo.errors import CheckpointError
-from tests.helpers.damage import NETS, finished
+from tests.helpers.damage import SMALL_NETS, finished_run
 from tests.helpers.interrupted import assert_same_run, differences, run
 
-__all__ = ["finished"]
+__all__ = ["finished_run"]
 FLIPS = 300
 
 
 def flipped(content: bytes, place: int, bit: int) -> bytes:
+    """Return `content` with one bit flipped."""
     damaged = bytearray(content)
     damaged[place] ^= 1 << bit
     return bytes(damaged)
 
 
-def test_bitflip(finished: Path, tmp_path: Path) -> None:
-    whole = (finished / "checkpoints" / "last.ckpt").read_bytes()
+def test_bitflip(finished_run: Path, tmp_path: Path) -> None:
+    whole = (finished_run / "checkpoints" / "last.ckpt").read_bytes()
     file = tmp_path / "last.ckpt"
     file.write_bytes(whole)
     undamaged = read_checkpoint(file)
@@ -42,9 +43,9 @@ def test_bitflip(finished: Path, tmp_path: Path) -> None:
     assert rejected > FLIPS / 2  # the others hit padding
 
 
-def test_bitflip_in_a_directory_of_the_archive(finished: Path, tmp_path: Path) -> None:
-    """All bits of an entry, of which 300 flips hit few: one of them tells torch to read nothing and say nothing."""
-    whole = (finished / "checkpoints" / "last.ckpt").read_bytes()
+def test_bitflip_in_a_directory_of_the_archive(finished_run: Path, tmp_path: Path) -> None:
+    """All bits of a directory entry, few of which are hit by 300 flips; one makes torch silently read nothing."""
+    whole = (finished_run / "checkpoints" / "last.ckpt").read_bytes()
     file = tmp_path / "last.ckpt"
     file.write_bytes(whole)
     undamaged = read_checkpoint(file)
@@ -57,7 +58,7 @@ def test_bitflip_in_a_directory_of_the_archive(finished: Path, tmp_path: Path) -
 
 
 def damage(file: Path) -> bytes:
-    """Flip a bit in the middle of a file's largest tensor; elsewhere it might be in padding."""
+    """Flip a bit in the middle of the largest tensor of a file, where there is no padding."""
     content = file.read_bytes()
     with zipfile.ZipFile(file) as archive:
         tensor = archive.read(max(archive.infolist(), key=lambda entry: entry.file_size))
@@ -67,12 +68,12 @@ def damage(file: Path) -> bytes:
 
 
 def test_bitflip_and_the_newest_valid_checkpoint(tmp_path: Path) -> None:
-    chosen = [*NETS, "trainer.max_epochs=2"]
+    chosen = [*SMALL_NETS, "trainer.max_epochs=2"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run(whole, chosen).returncode == 0
     assert run(parts, chosen, "train:9:SIGTERM").returncode == 143
     best, last = (parts / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
-    kept = best.read_bytes()
+    intact = best.read_bytes()
     damaged = {last: damage(last), best: damage(best)}
 
     refused = run(parts, chosen)
@@ -82,7 +83,7 @@ def test_bitflip_and_the_newest_valid_checkpoint(tmp_path: Path) -> None:
     assert line.endswith("delete them to start afresh")
     assert {file: file.read_bytes() for file in damaged} == damaged
 
-    best.write_bytes(kept)
+    best.write_bytes(intact)
     done = run(parts, chosen)
     assert done.returncode == 0, done.stderr
     assert f"resuming from {best}: step 6, 1 epochs completed" in done.stderr

@@ -1,4 +1,4 @@
-"""Several processes that want the same data at once, with nothing in the cache."""
+"""Several processes that fetch the same data at the same time into an empty cache."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.mark.parametrize("published", [True, False])
 def test_concurrent_fetch(server: str, cache: Path, monkeypatch: pytest.MonkeyPatch, published: bool) -> None:
-    """One download, and the file is whole in all of them."""
+    """There is one download, and every process reads the complete file."""
     monkeypatch.setitem(PAGES, "/large.gz", gzip.compress(CONTENT, 1))
     file = RemoteFile("file", f"sha256:{SHA256}" if published else "", len(CONTENT), (Https(server + "/large.gz"),))
     start = multiprocessing.get_context("fork").Barrier(PROCESSES)
@@ -41,12 +41,12 @@ def test_concurrent_fetch(server: str, cache: Path, monkeypatch: pytest.MonkeyPa
         children = [Child(lambda name=f"set{number}": work(name)) for _ in range(PROCESSES)]  # type: ignore[misc]
         assert [child.wait() for child in children] == [(0, SHA256)] * PROCESSES
         assert HITS["/large.gz"] == 1
-        kept = {"file", ".lock"} | (set() if published else {"file.digest"})
-        assert {entry.name for entry in (cache / f"set{number}").iterdir()} == kept
+        expected = {"file", ".lock"} | (set() if published else {"file.digest"})
+        assert {entry.name for entry in (cache / f"set{number}").iterdir()} == expected
 
 
 def test_concurrent_fetch_into_a_store(tmp_path: Path, cache: Path) -> None:
-    """Pictures are made into one memory map, which all of them read."""
+    """Pictures are converted once into a memory map, which all processes read."""
     root = folder(tmp_path / "pets", 40)
     start = multiprocessing.get_context("fork").Barrier(PROCESSES)
 
@@ -54,8 +54,8 @@ def test_concurrent_fetch_into_a_store(tmp_path: Path, cache: Path) -> None:
         start.wait()
         return image_folder(str(root), 64, 3, 90, 0.25, 0).sha256()
 
-    said = [child.wait() for child in [Child(work) for _ in range(PROCESSES)]]
-    assert said == [(0, image_folder(str(root), 64, 3, 90, 0.25, 0).sha256())] * PROCESSES
+    results = [child.wait() for child in [Child(work) for _ in range(PROCESSES)]]
+    assert results == [(0, image_folder(str(root), 64, 3, 90, 0.25, 0).sha256())] * PROCESSES
     assert {entry.name.split("-")[0] for entry in (cache / "image_folder").iterdir()} == {"pets", ".lock"}
 
 

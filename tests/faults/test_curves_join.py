@@ -1,4 +1,4 @@
-"""The curves of a run that was interrupted are those of one that was not: no tooth, no gap, no picture twice."""
+"""The curves of an interrupted run equal those of an uninterrupted one: nothing twice, and no gaps."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.helpers.damage import NETS
+from tests.helpers.damage import SMALL_NETS
 from tests.helpers.interrupted import assert_same_run, interrupted, rows, run
 
-CHOSEN = [*NETS, "model.latent_dim=2", "trainer.max_epochs=3", "trainer.log_every_n_steps=2"]
+CHOSEN = [*SMALL_NETS, "model.latent_dim=2", "trainer.max_epochs=3", "trainer.log_every_n_steps=2"]
 WATCHED = [*CHOSEN, "callbacks=default", "logger=tensorboard"]
 FAULTS = ("train:9:SIGKILL", "validation:1:SIGKILL", "save:2:SIGKILL")
-"""All lose what was logged already: in the second epoch, in its validation and while its checkpoint is written."""
+"""Faults after logged steps: in the second epoch, in its validation, and while its checkpoint is written."""
 
 ALL = {"scalars": 0, "images": 0, "histograms": 0, "tensors": 0}
 
 
 def board(folder: Path) -> dict[str, list[Any]]:
-    """Everything that TensorBoard shows of a run by its tag, but for times."""
-    read = EventAccumulator(str(folder / "tensorboard"), size_guidance=ALL).Reload()
-    scalars = {tag: [(event.step, event.value) for event in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+    """Return everything that TensorBoard shows of a run, by tag, except times."""
+    log = EventAccumulator(str(folder / "tensorboard"), size_guidance=ALL).Reload()
+    scalars = {tag: [(event.step, event.value) for event in log.Scalars(tag)] for tag in log.Tags()["scalars"]}
     images = {
-        tag: [(event.step, event.encoded_image_string) for event in read.Images(tag)] for tag in read.Tags()["images"]
+        tag: [(event.step, event.encoded_image_string) for event in log.Images(tag)] for tag in log.Tags()["images"]
     }
     units = {
-        tag: [(event.step, event.histogram_value) for event in read.Histograms(tag)]
-        for tag in read.Tags()["histograms"]
+        tag: [(event.step, event.histogram_value) for event in log.Histograms(tag)] for tag in log.Tags()["histograms"]
     }
     scalars["train/images_per_second"] = [step for step, _ in scalars["train/images_per_second"]]
     return {**scalars, **images, **units}
@@ -61,7 +60,7 @@ def test_curves_join_in_tables(tmp_path: Path) -> None:
 
 
 def test_curves_join_in_seconds(tmp_path: Path) -> None:
-    """What a run says of its speed is about the time that it trained, not about the time that its machine is on."""
+    """A resumed run measures its speed over the time that it trained, not since the boot of the machine."""
     interrupted(tmp_path, CHOSEN, ["train:9:SIGTERM"])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     seconds = [float(row["seconds"]) for row in rows(tmp_path / "history.csv")]

@@ -1,4 +1,4 @@
-"""Two processes train together and one is ended: both are gone soon, and the run can go on."""
+"""Two processes train together and one is ended: both end soon, and the run can be resumed."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ LONG = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.bat
 def test_ddp_death(tmp_path: Path, signum: signal.Signals, rank: int) -> None:
     last = tmp_path / "checkpoints" / "last.ckpt"
     command = [sys.executable, "train.py", *SMALL, *LONG, f"hydra.run.dir={tmp_path}"]
-    with (tmp_path / "said").open("w") as said:
-        ranks = [subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said, start_new_session=True)]
+    with (tmp_path / "output").open("w") as stream:
+        ranks = [subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=stream, start_new_session=True)]
     try:
         wait_for(last.exists, 120)
         (child,) = children(ranks[0].pid)
@@ -44,17 +44,17 @@ def test_ddp_death(tmp_path: Path, signum: signal.Signals, rank: int) -> None:
         wait_for(lambda: not alive(child), PATIENCE - (time.monotonic() - killed))
     finally:
         os.killpg(ranks[0].pid, signal.SIGKILL) if ranks[0].poll() is None or alive(child) else None
-    told = (tmp_path / "said").read_text()
-    assert "Traceback" not in told, told
+    output = (tmp_path / "output").read_text()
+    assert "Traceback" not in output, output
     if signum == signal.SIGTERM:
-        assert status == 143 and "stopped by SIGTERM" in told, told
+        assert status == 143 and "stopped by SIGTERM" in output, output
     else:
-        assert status == (-9 if rank == 0 else 2), told
-        assert "error: a process of this run is gone" in told
+        assert status == (-9 if rank == 0 else 2), output
+        assert "error: a process of this run is gone" in output
     assert read_checkpoint(last)["global_step"] > 0
 
 
 def children(pid: int) -> list[int]:
-    """Its child processes that run train.py."""
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(number) for number in found if b"train.py" in Path(f"/proc/{number}/cmdline").read_bytes()]
+    """Return the child processes of `pid` that run train.py."""
+    numbers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(number) for number in numbers if b"train.py" in Path(f"/proc/{number}/cmdline").read_bytes()]

@@ -1,4 +1,4 @@
-"""A disk that is full, from the start or later, or that takes no files: one line, and what was saved still loads."""
+"""A disk that is full, from the start or later, or rejects files: one line, and saved checkpoints still load."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import pytest
 
 from nelbo.checkpoints.record import read_checkpoint
 from nelbo.files import PARTIAL
-from tests.helpers.damage import NETS
+from tests.helpers.damage import SMALL_NETS
 from tests.helpers.forks import Done, forked
 from tests.helpers.interrupted import SMALL, assert_same_run, run
 
-CHOSEN = [*NETS, "trainer.max_epochs=2"]
+CHOSEN = [*SMALL_NETS, "trainer.max_epochs=2"]
 WATCHED = ["callbacks=default", "logger=tensorboard", "trainer.log_every_n_steps=1"]
-UNTOUCHED = "the last one is untouched: make room, and go on with resume=auto"
+UNCHANGED = "the previous checkpoint is unchanged: make room, then resume with resume=auto"
 
 
 def limited(folder: Path, incident: str, *overrides: str, **environment: str) -> Done:
-    """A run on whose disk no file grows beyond so many bytes, from the incident on."""
+    """Run or resume with an incident, such as a limit on the size of files from then on."""
     into = (f"hydra.run.dir={folder}", "resume=auto")
     happened = str(folder.with_name("happened"))
     return forked(
@@ -30,24 +30,25 @@ def limited(folder: Path, incident: str, *overrides: str, **environment: str) ->
     )
 
 
-def assert_told(done: Done, *words: str) -> None:
+def assert_one_error(done: Done, *fragments: str) -> None:
+    """Assert that the run ended with one line of error that contains all fragments."""
     assert done.returncode == 2, done.stderr
     errors = [line for line in done.stderr.splitlines() if "rror" in line]
     assert len(errors) == 1 and errors[0].startswith("error: "), done.stderr
-    assert "Traceback" not in done.stderr and all(word in errors[0] for word in words), errors
+    assert "Traceback" not in done.stderr and all(fragment in errors[0] for fragment in fragments), errors
 
 
-@pytest.mark.parametrize("num_bytes", [512, 30_000])  # too few for a config, and for a checkpoint
+@pytest.mark.parametrize("num_bytes", [512, 30_000])  # too few for a config, and too few for a checkpoint
 def test_disk_full_from_the_start(tmp_path: Path, num_bytes: int) -> None:
     done = limited(tmp_path / "run", f"start:0:limit-{num_bytes}")
-    assert_told(done, "cannot be written (File too large); make room, or give")
+    assert_one_error(done, "cannot be written (File too large); make room, or give")
     assert "training in" not in done.stderr and not list(tmp_path.rglob("*.ckpt"))
     assert not list(tmp_path.rglob(f"{PARTIAL}*"))
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has room."""
+    """Directory of a finished run with enough space."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     assert run(folder, CHOSEN).returncode == 0
     return folder
@@ -55,7 +56,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_disk_full(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"
-    assert_told(limited(folder, "train:9:limit-20000"), f"{folder}/checkpoints/best.ckpt: cannot", UNTOUCHED)
+    assert_one_error(limited(folder, "train:9:limit-20000"), f"{folder}/checkpoints/best.ckpt: cannot", UNCHANGED)
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] == 6
     assert not list(tmp_path.rglob(f"{PARTIAL}*")) and not (folder / "metrics.json").exists()
     assert run(folder, CHOSEN).returncode == 0
@@ -63,33 +64,33 @@ def test_disk_full(tmp_path: Path, whole: Path) -> None:
 
 
 def test_disk_full_of_curves(tmp_path: Path, whole: Path) -> None:
-    """TensorBoard writes in a thread of its own."""
+    """TensorBoard writes in a separate thread."""
     folder = tmp_path / "run"
     done = limited(folder, "train:9:limit-59000", *WATCHED)
-    assert_told(done, f"hydra.run.dir={folder}: cannot be written (File too large); make room")
+    assert_one_error(done, f"hydra.run.dir={folder}: cannot be written (File too large); make room")
     assert max(file.stat().st_size for file in folder.glob("tensorboard/events*")) == 59_000
     done = limited(folder, "nowhere:0:limit", *WATCHED)
     assert done.returncode == 0, done.stderr
 
 
-full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which takes nothing")
+full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, to which every write fails")
 
 
 @full
 def test_disk_full_of_tables(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "run"
     done = limited(folder, "validation:2:full", FULL=str(folder / "history.csv"))
-    assert_told(done, f"hydra.run.dir={folder}: cannot be written (No space left on device)")
+    assert_one_error(done, f"hydra.run.dir={folder}: cannot be written (No space left on device)")
     (folder / "history.csv").unlink()
     assert run(folder, CHOSEN).returncode == 0
-    # The history itself lacks its first row, which went with the file.
+    # The history lacks its first row, which was deleted with the file.
     metrics = [json.loads((of / "metrics.json").read_text())["test/nelbo"] for of in (whole, folder)]
     assert metrics[0] == metrics[1]
 
 
 @full
 def test_disk_full_of_the_log(tmp_path: Path, whole: Path) -> None:
-    """Its lines come to stderr too, so that the run goes on without the file."""
+    """Log lines go to stderr too, so that the run continues without the file."""
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "train.log").symlink_to("/dev/full")
@@ -102,18 +103,18 @@ def test_disk_full_of_the_log(tmp_path: Path, whole: Path) -> None:
     ("place", "sweep"),
     [("{here}/file/run", False), ("{here}/file/run", True), ("/proc/nelbo/run", False), ("/sys/nelbo/run", False)],
 )
-def test_disk_full_where_no_directory_can_be(tmp_path: Path, place: str, sweep: bool) -> None:
+def test_disk_full_where_no_directory_can_be_created(tmp_path: Path, place: str, sweep: bool) -> None:
     (tmp_path / "file").touch()
     folder = place.format(here=tmp_path)
     into = ("-m", f"hydra.sweep.dir={folder}", "seed=1,2") if sweep else (f"hydra.run.dir={folder}",)
     done = forked("train.py", *SMALL, *CHOSEN, *into)
-    assert_told(done, "cannot be written")
+    assert_one_error(done, "cannot be written")
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with 240 kB."""
+    """Mount point of a separate file system of 240 kB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=240k", "tmpfs", str(disk)]
@@ -124,11 +125,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_disk_full_for_good(small_disk: Path, tmp_path: Path) -> None:
-    """Not a limit but a disk that the run itself fills, and that then has room again."""
-    long = [*NETS, "trainer.max_epochs=6", *WATCHED]
+def test_disk_full_of_a_real_file_system(small_disk: Path, tmp_path: Path) -> None:
+    """A disk that the run itself fills, and that is enlarged afterwards."""
+    long = [*SMALL_NETS, "trainer.max_epochs=6", *WATCHED]
     folder = small_disk / "run"
-    assert_told(run(folder, long), "cannot be written (No space left on device)")
+    assert_one_error(run(folder, long), "cannot be written (No space left on device)")
     reached = read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"]
     assert 6 <= reached < 36 and not list(small_disk.rglob(f"{PARTIAL}*"))
     subprocess.run(["mount", "-o", "remount,size=40m", str(small_disk)], check=True)

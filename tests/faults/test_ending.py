@@ -1,4 +1,4 @@
-"""However training ends, its last state is validated and saved, and the result says what was tested and why."""
+"""However training ends, its last state is validated and saved, and the result records what ended it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from nelbo.checkpoints.record import read_checkpoint
 from tests.helpers.interrupted import assert_same_run, differences, interrupted, rows, run
 
-# Six steps an epoch.
+# Six steps per epoch.
 SELDOM = "trainer.check_val_every_n_epoch=5"
 CONSTANT = "scheduler=constant"
 RATES = (
@@ -26,7 +26,7 @@ OURS = "allow_targets=[tests.]"
 
 
 def ended(folder: Path, overrides: list[str]) -> tuple[dict[str, Any], list[int]]:
-    """A run's result, and the steps that were validated."""
+    """Run, and return its metrics and the steps at which it was validated."""
     done = run(folder, overrides)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     history = folder / "history.csv"
@@ -45,7 +45,7 @@ ENDS: dict[str, tuple[list[str], int, float, str]] = {
     "max_time": (["trainer.max_time={seconds:1e-6}"], 1, 0.1667, "max_time"),
     "callback within an epoch": (
         [OURS, STOP_AFTER.format("Batches,batches:9"), "trainer.accumulate_grad_batches=4", SELDOM],
-        3,  # asked in the third batch of four whose gradients make the third step
+        3,  # the callback asks in the third of the four batches that make the third step
         1.6667,
         "a callback (StopAfterBatches)",
     ),
@@ -80,7 +80,7 @@ def test_the_last_state_is_validated_and_saved_whatever_ends_training(folders: d
     history = {int(row["step"]): float(row["val/objective"]) for row in rows(folder / "history.csv")}
     assert metrics["checkpoint_step"] == min(history, key=lambda step: history[step]) == step_of(folder, "best")
     assert metrics["val/objective"] == pytest.approx(history[metrics["checkpoint_step"]])
-    if end == "max_steps":  # the cosine is that of nine steps
+    if end == "max_steps":  # the cosine is over nine steps
         logged = [row["train/learning_rate"] for row in rows(folder / "csv" / "metrics.csv")]
         rates = [0.001 * (1 + math.cos(math.pi * step / 9)) for step in range(1, 10)]
         assert [float(rate) for rate in logged if rate] == pytest.approx(rates)
@@ -102,7 +102,7 @@ def test_the_last_state_is_validated_and_saved_whatever_ends_training(folders: d
 def test_resume_exact_where_training_ends(
     tmp_path: Path, folders: dict[str, Path], end: str, faults: list[str]
 ) -> None:
-    """Killed in its last validation, which is run again, and stopped in the test, before which nothing is."""
+    """Killed in the last validation, which is repeated, or stopped in the test, before which nothing is repeated."""
     if not folders[end].exists():
         ended(folders[end], ENDS[end][0])
     interrupted(tmp_path, ENDS[end][0], faults)
@@ -119,8 +119,8 @@ def test_without_validation_images_the_last_step_is_saved_and_tested(tmp_path: P
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_a_run_that_ended_within_an_epoch_is_finished_and_goes_on_with_more_steps(tmp_path: Path) -> None:
-    """As the longer run, but for the one validation more with which it had ended."""
+def test_a_run_that_ended_within_an_epoch_is_finished_and_resumes_with_more_steps(tmp_path: Path) -> None:
+    """It equals the longer run, except for the additional validation at its first end."""
     _, validated = ended(tmp_path / "whole", ["trainer.max_steps=20", CONSTANT])
     ended(tmp_path / "parts", ["trainer.max_steps=9", CONSTANT])
     again = run(tmp_path / "parts", ["trainer.max_steps=9", CONSTANT])
@@ -136,7 +136,7 @@ def test_a_run_that_ended_within_an_epoch_is_finished_and_goes_on_with_more_step
 
 
 def test_validations_within_an_epoch_count_for_the_best_checkpoint(tmp_path: Path) -> None:
-    """With a rate that soon ruins the model. From the best a run goes on too, where its last.ckpt is lost."""
+    """With a learning rate that soon degrades the model. A run without last.ckpt resumes from best.ckpt."""
     chosen = ["trainer.max_epochs=2", "trainer.val_check_interval=2", "optimizer.lr=0.1", CONSTANT]
     metrics, validated = ended(tmp_path / "whole", chosen)
     history = {int(row["step"]): float(row["val/objective"]) for row in rows(tmp_path / "whole" / "history.csv")}
@@ -153,12 +153,12 @@ def test_epochs_that_a_budget_was_raised_to_are_in_the_log_the_config_and_the_re
     budget = ["budget.epochs=1", "budget.min_steps=13"]
     metrics, validated = ended(tmp_path, budget)
     assert (metrics["epochs"], metrics["steps"], metrics["ended_by"]) == (3, 18, "max_epochs")
-    assert "trains for 3 epochs (18 steps): on so few images" in (tmp_path / "train.log").read_text()
+    assert "training for 3 epochs (18 steps): with so few images" in (tmp_path / "train.log").read_text()
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["trainer"]["max_epochs"] == 3
     again = run(tmp_path, budget)
     assert again.returncode == 0 and "this run is complete" in again.stderr
     longer, _ = ended(tmp_path, ["budget.epochs=1", "budget.min_steps=19"])
     assert longer["steps"] == 24
     assert longer["resumed"] == [{"step": 18, "changes": {"trainer.max_epochs": [3, 4]}}]
-    typed = run(tmp_path, [*budget, "trainer.max_epochs=1"])
-    assert typed.returncode == 2 and "trainer.max_epochs=1: " in typed.stderr and "has trained 4 epochs" in typed.stderr
+    fewer = run(tmp_path, [*budget, "trainer.max_epochs=1"])
+    assert fewer.returncode == 2 and "trainer.max_epochs=1: " in fewer.stderr and "has trained 4 epochs" in fewer.stderr

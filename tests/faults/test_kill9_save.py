@@ -1,4 +1,4 @@
-"""kill -9 while a checkpoint is written: the file of that name is always a whole one."""
+"""kill -9 while a checkpoint is written: the file of that name is always complete."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ KILLS = 40
 
 
 def test_kill9_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With $TMPDIR on another file system, from which a rename would be a copy."""
+    """With $TMPDIR on another file system, from which a rename is a copy."""
     if os.path.isdir("/dev/shm") and os.stat("/dev/shm").st_dev != os.stat(tmp_path).st_dev:
         monkeypatch.setenv("TMPDIR", "/dev/shm")
     file = tmp_path / "last.ckpt"
 
-    def save_for_ever() -> None:
+    def save_repeatedly() -> None:
         for step in itertools.count():
             weights = {"weight": torch.full((1 << 20,), float(step))}
             AtomicCheckpointIO().save_checkpoint({"state_dict": weights, RECORD: {"format": FORMAT}}, file)
 
     draw = random.Random(0)
-    torn = 0
+    partial = 0
     for _ in range(KILLS):
         file.unlink(missing_ok=True)
-        child = Child(save_for_ever)
+        child = Child(save_repeatedly)
         while not file.exists():
             time.sleep(0.001)
         time.sleep(draw.uniform(0, 0.03))
         child.kill()
         weight = read_checkpoint(file)["state_dict"]["weight"]
         assert (weight == weight[0]).all()
-        torn += bool(list(tmp_path.glob(f"{PARTIAL}*")))
+        partial += bool(list(tmp_path.glob(f"{PARTIAL}*")))
         sweep_partial(tmp_path, ["*.ckpt"])
         assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
-    assert torn > KILLS / 4  # or they were not killed while they wrote
+    assert partial > KILLS / 4  # otherwise too few kills hit a write

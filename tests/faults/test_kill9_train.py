@@ -1,4 +1,4 @@
-"""kill -9 at random, in steps and in the middle of a write: the run that goes on each time loses nothing."""
+"""kill -9 at random steps and in the middle of writes: the resumed run equals one without kills."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers.interrupted import assert_same_run, interrupted, run
     ("kills", "epochs"), [(3, 4), pytest.param(20, 24, marks=pytest.mark.slow)], ids=["3 kills", "20 kills"]
 )
 def test_kill9_train(tmp_path: Path, kills: int, epochs: int) -> None:
-    """An epoch is six steps and two or three writes, so most kills leave some progress, and some leave none."""
+    """An epoch has six steps and two or three writes, so that most kills, but not all, come after some progress."""
     draw = random.Random(0)
     faults = [
         f"save:{draw.randint(2, 4)}:SIGKILL" if draw.random() < 0.5 else f"train:{draw.randint(4, 12)}:SIGKILL"

@@ -1,4 +1,4 @@
-"""However far an encoder or an optimiser goes: a finite loss, or an error that names the term."""
+"""Extreme outputs of the encoder and extreme parameters: the loss is finite, or an error names the term."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.helpers.diverging import Poke, Training, VAEModule
 from tests.helpers.factors import LIKELIHOODS, POSTERIORS, PRIORS, images, make_vae, refusal
 
 PAIRS = [(posterior, prior) for posterior in POSTERIORS for prior in PRIORS if not refusal(posterior, prior)]
-# Learned numbers about the scale of a density, which no network bounds.
+# Learned scales of densities, which are parameters and not outputs of a network.
 SCALES = [
     (slot, name, scale)
     for slot, factors in (("likelihood", LIKELIHOODS), ("prior", PRIORS))
@@ -30,15 +30,15 @@ SCALES = [
 
 
 def step(model: VAE, x: Tensor, objective: str = "elbo") -> Failure:
-    """What is not finite of a training step."""
-    made = NegativeELBO(beta=1.0, num_samples=2) if objective == "elbo" else Reconstruction(num_samples=2)
-    loss = made(model.trace(x, 2), 0)
+    """Return which values of a training step are not finite."""
+    loss_function = NegativeELBO(beta=1.0, num_samples=2) if objective == "elbo" else Reconstruction(num_samples=2)
+    loss = loss_function(model.trace(x, 2), 0)
     loss.total.backward()
     return failure(loss.total.detach(), loss.terms, model)
 
 
 def push_encoder(model: VAE, size: float) -> None:
-    """Its features of images become +-size."""
+    """Replace the features of images by +-size."""
 
     def push(module: nn.Module, given: object, features: Tensor) -> Tensor:
         signs = torch.randint(2, features.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -49,47 +49,47 @@ def push_encoder(model: VAE, size: float) -> None:
 
 @pytest.mark.parametrize(("posterior", "prior"), PAIRS)
 def test_kl_overflow(posterior: str, prior: str) -> None:
-    """At 1e4 KL and gradients are finite; at 1e30 a KL is beyond float32 (1e59 where it is a square), and is named."""
+    """At 1e4 KL and gradients are finite; at 1e30 a KL that exceeds float32 (1e59 if it is a square) is named."""
     for size in (1e4, 1e30):
         model = make_vae(posterior=posterior, prior=prior)
         push_encoder(model, size)
-        found = step(model, images())
+        problem = step(model, images())
         if size == 1e4:
-            assert not found.is_of_loss, str(found)
-            # Through an autoregressive flow some are too large to be squared: 1e20, at a KL of 1e19.
+            assert not problem.is_of_loss, str(problem)
+            # Some gradients through an autoregressive flow are finite, but their square is not: 1e20, at a KL of 1e19.
             assert all(part.grad.isfinite().all() for part in model.parameters() if part.grad is not None)
         else:
-            assert not found.not_finite or str(found).startswith(("kl is ", "the gradient norm of ")), str(found)
+            assert not problem.not_finite or str(problem).startswith(("kl is ", "the gradient norm of ")), str(problem)
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_kl_overflow_of_a_deterministic_code_is_one_of_the_reconstruction(likelihood: str) -> None:
+def test_kl_overflow_of_a_deterministic_code_is_an_overflow_of_the_reconstruction(likelihood: str) -> None:
     for size in (1e4, 1e30):
         model = make_vae(posterior="deterministic", likelihood=likelihood)
         push_encoder(model, size)
-        found = step(model, images(likelihood), "reconstruction")
+        problem = step(model, images(likelihood), "reconstruction")
         if size == 1e4:
-            assert not found.not_finite, str(found)
+            assert not problem.not_finite, str(problem)
         else:
-            assert not found.not_finite or str(found).startswith(("reconstruction is ", "the gradient norm of "))
+            assert not problem.not_finite or str(problem).startswith(("reconstruction is ", "the gradient norm of "))
 
 
 @pytest.mark.parametrize(("slot", "name", "scale"), SCALES)
 @pytest.mark.parametrize("size", [-1e30, -1e4, -60.0, 60.0, 1e4, 1e30])
 def test_kl_overflow_of_a_learned_scale(slot: str, name: str, scale: str, size: float) -> None:
-    """Small ones end at a floor. Large ones are not bounded: an infinite sigma is named, a bound would hide it."""
+    """Small scales have a floor. Large ones are not bounded, because an infinite sigma should be named, not hidden."""
     model = make_vae(**{slot: name})
     with torch.no_grad():
         getattr(getattr(model, slot), scale).fill_(size)
-    found = step(model, images(name if slot == "likelihood" else "gaussian"))
+    problem = step(model, images(name if slot == "likelihood" else "gaussian"))
     term = {"likelihood": "reconstruction is ", "prior": "kl is "}[slot]
     if size < 0 or scale == "raw_concentration":
-        assert not found.not_finite, str(found)
+        assert not problem.not_finite, str(problem)
     else:
-        assert not found.not_finite or str(found).startswith((term, "the gradient norm of ")), str(found)
+        assert not problem.not_finite or str(problem).startswith((term, "the gradient norm of ")), str(problem)
 
 
-def test_kl_overflow_stops_a_run_by_name(tmp_path: Path) -> None:
+def test_kl_overflow_stops_a_run_and_is_named(tmp_path: Path) -> None:
     def push(module: VAEModule) -> None:
         push_encoder(module.model, 1e30)
 
@@ -97,33 +97,33 @@ def test_kl_overflow_stops_a_run_by_name(tmp_path: Path) -> None:
         Training(tmp_path, callbacks=(Poke(push, 2),)).fit()
 
 
-def test_the_bound_of_log_sigma_keeps_no_value_out_of_reach() -> None:
-    """It is a change of variables: each log sigma below the bound has one feature that makes it, with a gradient."""
-    wanted = torch.linspace(-0.99, 0.99, 199).double() * LOG_SCALE_BOUND
-    feature = (LOG_SCALE_BOUND * torch.atanh(wanted / LOG_SCALE_BOUND)).requires_grad_()
-    made = soft_bound(feature, LOG_SCALE_BOUND)
-    torch.testing.assert_close(made, wanted)
-    (slope,) = torch.autograd.grad(made.sum(), feature)
-    torch.testing.assert_close(slope, 1 - (wanted / LOG_SCALE_BOUND).square())
+def test_the_bound_of_log_sigma_excludes_no_value() -> None:
+    """It is a change of variables: each log sigma within the bound is the image of one feature, with a gradient."""
+    expected = torch.linspace(-0.99, 0.99, 199).double() * LOG_SCALE_BOUND
+    feature = (LOG_SCALE_BOUND * torch.atanh(expected / LOG_SCALE_BOUND)).requires_grad_()
+    log_sigma = soft_bound(feature, LOG_SCALE_BOUND)
+    torch.testing.assert_close(log_sigma, expected)
+    (slope,) = torch.autograd.grad(log_sigma.sum(), feature)
+    torch.testing.assert_close(slope, 1 - (expected / LOG_SCALE_BOUND).square())
     assert slope.min() > 0.01
 
 
-def test_how_far_the_bound_moves_log_sigma() -> None:
-    """By 0.09 at a feature of 3, where its slope is 0.92; the slope is 1 to a thousandth up to 0.31 only."""
+def test_the_bound_hardly_changes_small_log_sigmas() -> None:
+    """At a feature of 3 it changes log sigma by 0.09 and has slope 0.92; up to 0.31 the slope is 1 within 0.001."""
     feature = torch.linspace(-3, 3, 601).double().requires_grad_()
-    made = soft_bound(feature, LOG_SCALE_BOUND)
-    (slope,) = torch.autograd.grad(made.sum(), feature)
-    assert (made - feature).abs().max().item() == pytest.approx(3 - 10 * math.tanh(0.3))
-    assert 0.08 < (made - feature).abs().max() < 0.09
+    log_sigma = soft_bound(feature, LOG_SCALE_BOUND)
+    (slope,) = torch.autograd.grad(log_sigma.sum(), feature)
+    assert (log_sigma - feature).abs().max().item() == pytest.approx(3 - 10 * math.tanh(0.3))
+    assert 0.08 < (log_sigma - feature).abs().max() < 0.09
     assert slope.min().item() == pytest.approx(1 - math.tanh(0.3) ** 2)
     assert (slope[feature.abs() <= 0.31] > 1 - 1e-3).all()
 
 
 @pytest.mark.parametrize("log_sigma", [-4.0, -1.0, 0.0, 1.0])
-def test_the_bound_biases_no_optimum(log_sigma: float) -> None:
-    """The KL to the optimal posterior of a Gaussian, N(0, exp(2 log sigma)), is minimised exactly, bound or not.
+def test_the_bound_does_not_bias_the_optimum(log_sigma: float) -> None:
+    """The KL to a Gaussian posterior, N(0, exp(2 log sigma)), is minimised exactly with the bound.
 
-    tests/models/test_linear.py has the same for whole models, against the exact likelihood of probabilistic PCA.
+    tests/models/test_linear.py tests whole models against the exact likelihood of probabilistic PCA.
     """
     head = DiagonalNormalPosterior((1,), 1)
     optimizer = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")

@@ -1,4 +1,4 @@
-"""Configs, checkpoints and archives that want to run something or write somewhere: the marker file never appears."""
+"""Configs, checkpoints and archives that try to run code or write files: the marker file never appears."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAMES = ("torch.load", "numpy.load", "pathlib.Path.write_text", "shutil.copyfile
 
 
 class Payload:
-    """Unpickling it makes the marker."""
+    """An object whose unpickling creates the marker."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -45,11 +45,13 @@ class Payload:
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
+    """Path of the file that must never appear."""
     return tmp_path / "marker"
 
 
 @pytest.fixture
 def hostile(tmp_path: Path, marker: Path) -> list[dict[str, Any]]:
+    """Mappings whose `_target_` would create the marker."""
     script, pickled = tmp_path / "script.py", tmp_path / "pickled.npy"
     script.write_text(f"open({str(marker)!r}, 'w')")
     pickled.write_bytes(pickle.dumps(Payload(marker), protocol=2))
@@ -58,25 +60,25 @@ def hostile(tmp_path: Path, marker: Path) -> list[dict[str, Any]]:
 
 @functools.cache
 def whole() -> dict[str, Any]:
-    """A checkpoint of ours."""
+    """Return the content of a valid checkpoint."""
     return read_checkpoint(CHECKPOINT)
 
 
 def changed(tmp_path: Path, **record: Any) -> Path:
-    """The same with another record."""
+    """Write the valid checkpoint with changes to its record, and return the file."""
     torch.save({**whole(), "nelbo": {**whole()["nelbo"], **record}}, tmp_path / "changed.ckpt")
     return tmp_path / "changed.ckpt"
 
 
 def test_malicious_input_the_payloads_work(hostile: list[dict[str, Any]], marker: Path) -> None:
-    """Where somebody's own word allows them; or what follows would show nothing."""
+    """The payloads create the marker if the user allows them; otherwise the other tests would prove nothing."""
     assert len(hostile) >= 50
     chosen = {str(spec["_target_"]): spec for spec in hostile}
     build(chosen["shutil.copyfile"], allowed=user_prefixes("allow", ["shutil."]))
     assert marker.exists()
     for name, allowed in (("torch.load", ("torch.",)), ("numpy.load", ("numpy.",))):
         marker.unlink()
-        with contextlib.suppress(ConfigError):  # of torch, which finds too late that it is no checkpoint
+        with contextlib.suppress(ConfigError):  # torch notices too late that the file is not a checkpoint
             build(chosen[name], allowed=allowed)
         assert marker.exists()
 
@@ -128,13 +130,13 @@ def test_malicious_input_targets_of_checkpoints(hostile: list[dict[str, Any]], m
 
 
 def test_malicious_input_a_checkpoint_widens_nothing(tmp_path: Path) -> None:
-    """What may be built is said by the caller alone."""
+    """Only the caller decides which targets are allowed."""
     model = whole()["nelbo"]["model"]
     hostile = {**model, "encoder": {"_target_": "fractions.Fraction", "_partial_": True}}
     file = changed(tmp_path, model=hostile, allow_targets=["fractions."], allow=["fractions."])
     with pytest.raises(CheckpointError, match="encoder._target_=fractions.Fraction: is not among the packages"):
         nelbo.load(file)
-    with pytest.raises(CheckpointError, match="a Rational"):  # it was called
+    with pytest.raises(CheckpointError, match="a Rational"):  # the target was called
         nelbo.load(file, allow=("fractions.",))
     data = {**whole()["nelbo"]["data"], "source": {"_target_": "fractions.Fraction", "_partial_": True}}
     widened = {"data": data, "allow_targets": ["fractions."], "allow": ["fractions."], "moved": {}}
@@ -144,7 +146,7 @@ def test_malicious_input_a_checkpoint_widens_nothing(tmp_path: Path) -> None:
 
 
 def pickles(tmp_path: Path, marker: Path) -> list[Path]:
-    """Checkpoints whose unpickling makes the marker, in every form that torch reads."""
+    """Return checkpoints whose unpickling creates the marker, in every format that torch reads."""
     files = [tmp_path / f"{name}.ckpt" for name in ("bare", "archive", "legacy", "mixed")]
     files[0].write_bytes(pickle.dumps(Payload(marker), protocol=2))
     torch.save({"state_dict": Payload(marker)}, files[1])
@@ -165,7 +167,7 @@ def test_malicious_input_pickles(tmp_path: Path, marker: Path, server: str, monk
             for reader in (nelbo.load, read_checkpoint, FinishedRun.open, nelbo.checkpoints.record.provenance):
                 with (
                     pytest.raises(CheckpointError, match=r"^[^\n]+: not a readable checkpoint: [^\n]+$"),
-                    warnings.catch_warnings(action="ignore"),  # that torch obeys the variable: a user sees no error
+                    warnings.catch_warnings(action="ignore"),  # torch warns that it obeys the variable
                 ):
                     reader(file)
         address = f"{server}/evil.ckpt"
@@ -185,10 +187,10 @@ def test_malicious_input_scripts(script: str, tmp_path: Path, marker: Path, serv
         f"{server}/evil.ckpt",
         str(changed(tmp_path, model={**model, "x": spec})),
     ]
-    for place, told in zip(places, ("not a readable", "local files only", "_target_=shutil.copyfile"), strict=True):
+    for place, message in zip(places, ("not a readable", "local files only", "_target_=shutil.copyfile"), strict=True):
         arguments = [*(["samples"] if script == "draw" else []), f"run={place}"]
         done = forked(f"scripts/{script}.py", *arguments, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1")
-        assert done.returncode == 2 and told in done.stderr, done.stderr
+        assert done.returncode == 2 and message in done.stderr, done.stderr
         assert len(done.stderr.splitlines()) == 1 and not marker.exists()
 
 
@@ -196,7 +198,7 @@ def test_malicious_input_scripts(script: str, tmp_path: Path, marker: Path, serv
 def test_malicious_input_on_the_command_line(
     target: str, hostile: list[dict[str, Any]], marker: Path, tmp_path: Path
 ) -> None:
-    """Those five that Hydra would make."""
+    """The five targets that Hydra itself would instantiate."""
     (spec,) = [spec for spec in hostile if spec["_target_"] == target]
     options = ",".join(f"{key}:'{value}'" for key, value in spec.items())
     run = ["model=mlp_vae", "data=digits", "trainer=smoke", f"hydra.run.dir={tmp_path / 'run'}"]
@@ -206,7 +208,7 @@ def test_malicious_input_on_the_command_line(
 
 
 def slips(marker: Path, secret: Path) -> bytes:
-    """A tar archive whose members want out of it: upwards, absolute, through links."""
+    """Return a tar archive whose members point outside: upwards, absolute, through links."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
 
@@ -241,10 +243,10 @@ def test_malicious_input_tar_slips(tmp_path: Path, marker: Path) -> None:
         except ValueError as error:
             assert "is not a file in the archive" in str(error)
         else:
-            assert target.read_bytes() == b"evil", name  # the bytes of the member, where the caller wants them
+            assert target.read_bytes() == b"evil", name  # the content of the member, at the path of the caller
     assert not marker.exists() and set(tmp_path.rglob("*")) <= before | {target}
     with tarfile.open(archive) as opened:
-        opened.extract("../../marker", target.parent, filter="fully_trusted")  # what unpacking would have done
+        opened.extract("../../marker", target.parent, filter="fully_trusted")  # unpacking would have created the marker
     assert marker.exists()
 
 
@@ -257,11 +259,11 @@ def test_malicious_input_zip_slips(tmp_path: Path, marker: Path) -> None:
         with zipfile.ZipFile(home / "slip.npz", "w") as archive:
             archive.writestr(name, images.getvalue())
         try:
-            found = array_file(path=str(home / "slip.npz"), test_size=0.2, seed=0)
+            arrays = array_file(path=str(home / "slip.npz"), test_size=0.2, seed=0)
         except DataError as error:
             assert "\n" not in str(error)
         else:
-            assert name.startswith("images") and len(found.train) == 24
+            assert name.startswith("images") and len(arrays.train) == 24
     assert not marker.exists() and [file.name for file in home.iterdir()] == ["slip.npz"]
 
 

@@ -1,4 +1,4 @@
-"""A run that diverges stops at the step, names it, saves nothing that is not finite, and can be replayed."""
+"""A diverging run stops at the step, names it, saves only finite values, and can be replayed."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ ONE_LINE = re.compile(r"error: training diverged (at|by) step \d+ \(epoch \d+.*\
 
 
 def tensors(content: Any) -> list[torch.Tensor]:
+    """Return all tensors in a tree of plain containers."""
     if isinstance(content, torch.Tensor):
         return [content]
-    inside = content.values() if isinstance(content, dict) else content if isinstance(content, list | tuple) else ()
-    return [found for value in inside for found in tensors(value)]
+    children = content.values() if isinstance(content, dict) else content if isinstance(content, list | tuple) else ()
+    return [tensor for child in children for tensor in tensors(child)]
 
 
 def test_nan_guard(tmp_path: Path) -> None:
@@ -39,11 +40,12 @@ def test_nan_guard(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_nan_guard_whatever_it_is_that_diverges(tmp_path: Path) -> None:
+def test_nan_guard_for_every_cause(tmp_path: Path) -> None:
     check(tmp_path, *HOSTILE)
 
 
 def check(tmp_path: Path, *names: str) -> None:
+    """Run the named configs and check their error, their files and the replay of their crash bundles."""
     runs = {name: [*SMALL, *HOSTILE[name], f"hydra.run.dir={tmp_path / name}"] for name in names}
     for name, done in train_all(runs, tmp_path).items():
         assert done.returncode == 2, (name, done.stderr)
@@ -82,7 +84,7 @@ except Diverged as error:
 
 SPOILT = {
     "loss": (["loss"], "reconstruction is inf"),
-    # That of all processes is, and the loss of each with it.
+    # The KL is averaged over processes, so that the loss of each becomes infinite.
     "kl": (["kl", "objective=capacity"], "kl is inf"),
 }
 
@@ -90,17 +92,17 @@ SPOILT = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SPOILT)
 def test_nan_guard_of_several_processes(tmp_path: Path, name: str) -> None:
-    """The loss of the second is infinite: it alone writes, and the first does not wait for it."""
+    """The loss of the second process is infinite: only it writes, and the first does not wait for it."""
     arguments, cause = SPOILT[name]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", RANK, rank, str(tmp_path), *arguments],
             cwd=ROOT,
-            env={**os.environ, **together, "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0"},
+            env={**os.environ, **environment, "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

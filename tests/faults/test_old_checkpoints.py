@@ -1,14 +1,14 @@
-"""Checkpoints of every format that was ever written load, and give the numbers that they gave then.
+"""Checkpoints of every earlier format load and give the values that they gave when they were written.
 
-`tests/checkpoints/format-N` holds checkpoints of models of few parameters and, in `expected.json`, what `scores` gave
-for each in the version that wrote them. To add a format, before it is changed again, train what is in format-1 with
+`tests/checkpoints/format-N` contains checkpoints of small models and, in `expected.json`, the `scores` of each in the
+version that wrote them. To add the current format before it changes again, train the models of format-1 with
 
     python train.py data=digits trainer=smoke trainer.max_epochs=2 callbacks=none logger=none model.latent_dim=3 ...
 
 and `model=linear_vae`, `model=autoencoder`, `model=conv_vae likelihood=discretized_logistic`, or
 `model=mlp_vae model.encoder.hidden=[8] model.decoder.hidden=[8]` with a scheduled beta, a scheduled sigma,
-`posterior=flow prior=mixture` or `prior=vamp`; copy each best.ckpt to format-N/NAME.ckpt, and write
-`{NAME: scores(file)}` of all as JSON.
+`posterior=flow prior=mixture` or `prior=vamp`. Copy each best.ckpt to format-N/NAME.ckpt, and write
+`{NAME: scores(file)}` for all of them as JSON.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ FILES = sorted(HOME.glob("format-*/*.ckpt"))
 
 
 def scores(file: Path) -> dict[str, float]:
-    """Numbers in nats to which every part of the model contributes, of two samples for each of 16 images."""
+    """Return values in nats that depend on every component of the model, for two samples of each of 16 images."""
     vae = nelbo.load(file)
     x = digits().test.images[:16].float() / 255
     torch.manual_seed(0)
     with torch.no_grad():
         trace = vae.trace(x, 2)
         latent = trace.latents[0]
-        found = {
+        values = {
             "log_px": trace.log_px.mean().item(),
             "log_p": latent.p.log_prob(torch.zeros(latent.z.shape[-1])).item(),
         }
-        return {**found, "log_weight": trace.log_weight.mean().item()} if latent.has_density else found
+        return {**values, "log_weight": trace.log_weight.mean().item()} if latent.has_density else values
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
@@ -53,23 +53,23 @@ def test_old_checkpoints(file: Path) -> None:
     assert provenance(file)["data"] == "digits"
 
 
-def test_old_checkpoints_of_format_1_are_not_gone_on_from() -> None:
-    """They hold no random states: the run would be another one."""
+def test_old_checkpoints_of_format_1_are_not_resumed() -> None:
+    """They have no random states, so that a resumed run would differ."""
     old = sorted(HOME.glob("format-1/*.ckpt"))
     with pytest.raises(CheckpointError, match=r"has no state to resume from; nelbo.load still reads its model"):
         newest(old)
 
 
-def test_old_checkpoints_are_of_every_earlier_format() -> None:
+def test_old_checkpoints_exist_for_every_earlier_format() -> None:
     for number in FORMATS:
-        kept = {file.stem for file in FILES if file.parent.name == f"format-{number}"}
-        assert kept or number == FORMAT, f"none of format {number}"
-        if kept:
-            assert kept == set(json.loads((HOME / f"format-{number}" / "expected.json").read_text()))
+        names = {file.stem for file in FILES if file.parent.name == f"format-{number}"}
+        assert names or number == FORMAT, f"none of format {number}"
+        if names:
+            assert names == set(json.loads((HOME / f"format-{number}" / "expected.json").read_text()))
 
 
 @pytest.mark.parametrize("number", [FORMAT + 1, 0, -1, 1.0, True, "1", None, [1], torch.tensor([1, 2])])
-def test_old_checkpoints_of_formats_that_there_are_not(number: object, tmp_path: Path) -> None:
+def test_old_checkpoints_of_unknown_formats(number: object, tmp_path: Path) -> None:
     checkpoint = torch.load(FILES[0], weights_only=True)
     torch.save({**checkpoint, "nelbo": {**checkpoint["nelbo"], "format": number}}, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match=r"^[^\n]+other.ckpt: has format .*, this nelbo reads 1 and 2"):

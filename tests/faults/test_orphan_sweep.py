@@ -1,4 +1,4 @@
-"""What killed processes leave half written is swept away by the next start, and said."""
+"""The temporary files of killed processes are removed at the next start, with a log line."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def test_orphan_sweep(tmp_path: Path) -> None:
     assert orphan.parent.name == "checkpoints" and orphan.name.startswith(f"{PARTIAL}best.ckpt.")
     (events,) = (tmp_path / "run" / "tensorboard").glob("events.*")
     orphans = [orphan, tmp_path / "run" / f"{PARTIAL}history.csv.1", events.with_name(f"{PARTIAL}{events.name}.1")]
-    for more in orphans[1:]:  # of a process that was killed while it started
-        more.write_bytes(events.read_bytes())
+    for file in orphans[1:]:  # as left by a process that was killed at its start
+        file.write_bytes(events.read_bytes())
     done = run(tmp_path / "run", EPOCHS)
     assert done.returncode == 0, done.stderr
-    for swept in orphans:
-        assert f"removed {swept}, which a killed process left half written" in done.stderr
+    for removed in orphans:
+        assert f"removed {removed}, which a killed process left half written" in done.stderr
     assert not list(tmp_path.rglob(f"{PARTIAL}*"))
     assert_same_run(tmp_path / "whole", tmp_path / "run")

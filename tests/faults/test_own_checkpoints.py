@@ -1,4 +1,4 @@
-"""The checkpoints of every shipped config are plain: they load with `weights_only=True`, and back into the model."""
+"""The checkpoints of every config option contain plain types only: they load with `weights_only=True`."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ def test_own_checkpoints(tmp_path: Path, shipped: str) -> None:
         assert weights and all(torch.equal(weights[key], checkpoint["state_dict"][f"model.{key}"]) for key in weights)
 
 
-def test_the_few_are_shipped() -> None:
+def test_the_selected_options_exist() -> None:
     assert set(FEW) <= set(SHIPPED) and set(NEEDS) <= set(SHIPPED)

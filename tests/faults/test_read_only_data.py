@@ -1,4 +1,4 @@
-"""A cache that may not be written works where it has the set; else one clear line."""
+"""A read-only cache works if it contains the data set; otherwise there is one line of error."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.helpers.pictures import folder
 from tests.helpers.server import CONTENT, remote
 
 NOBODY = 65534
-demoted = pytest.mark.skipif(os.getuid() != 0, reason="needs to become a user who may not write")
+demoted = pytest.mark.skipif(os.getuid() != 0, reason="needs to run as a user without write permission")
 
 
 def as_nobody(cache: Path, work: Callable[[], object]) -> tuple[int, str]:
-    """Do it as a user who may only read; no import happens then, for the interpreter itself may be out of reach."""
+    """Run `work` as a user who may only read; it must not import, as the interpreter itself may be unreadable."""
     for above in cache.parents:
         if str(above).startswith(tempfile.gettempdir() + "/"):
             above.chmod(0o755)
@@ -42,12 +42,12 @@ def test_read_only_data(cache: Path, server: str, present: bool, published: bool
     if present:
         (cache / "set" / "file").write_bytes(CONTENT)
     file = remote(server + "/good") if published else remote(server + "/good", digest="", size=None)
-    status, said = as_nobody(cache, lambda: fetch([file], "set")[0].read_bytes() == CONTENT)
+    status, output = as_nobody(cache, lambda: fetch([file], "set")[0].read_bytes() == CONTENT)
     if present:
-        assert (status, said) == (0, "True")
+        assert (status, output) == (0, "True")
     else:
-        assert status == 2 and f"{cache / 'set'}: cannot be written" in said and "NELBO_DATA" in said, said
-        assert "\n" not in said
+        assert status == 2 and f"{cache / 'set'}: cannot be written" in output and "NELBO_DATA" in output, output
+        assert "\n" not in output
 
 
 @demoted
@@ -56,14 +56,14 @@ def test_read_only_data_of_pictures(cache: Path, tmp_path: Path, present: bool) 
     root = folder(tmp_path / "pets")
     if present:
         image_folder(str(root), 16, 3, 90, 0.25, 0)
-    status, said = as_nobody(cache, lambda: len(image_folder(str(root), 16, 3, 90, 0.25, 0).train))
+    status, output = as_nobody(cache, lambda: len(image_folder(str(root), 16, 3, 90, 0.25, 0).train))
     if present:
-        assert (status, said) == (0, "9")
+        assert (status, output) == (0, "9")
     else:
-        assert status == 2 and "cannot be written" in said and "NELBO_DATA" in said and "\n" not in said, said
+        assert status == 2 and "cannot be written" in output and "NELBO_DATA" in output and "\n" not in output, output
 
 
-def test_read_only_data_where_no_folder_can_be(cache: Path, server: str) -> None:
+def test_read_only_data_where_no_folder_can_be_created(cache: Path, server: str) -> None:
     cache.write_text("a file where the folder should be")
     with pytest.raises(DataError, match="cannot be written .*NELBO_DATA"):
         fetch([remote(server + "/good")], "set")

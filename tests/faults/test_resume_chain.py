@@ -1,4 +1,4 @@
-"""Five interruptions equal none."""
+"""A run with five interruptions equals one without."""
 
 from __future__ import annotations
 

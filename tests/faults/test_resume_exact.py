@@ -1,4 +1,4 @@
-"""A run that was stopped and went on is the one that was not, bit for bit: weights, random states, result."""
+"""A resumed run equals an uninterrupted one, bit for bit: weights, random states, result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers.interrupted import assert_same_run, interrupted, rows, run
 
 EPOCHS = "trainer.max_epochs=3"
 PIXELS = np.random.default_rng(0).integers(0, 256, (699, 8, 8), dtype=np.uint8)
-# Six steps an epoch: the first of the third epoch, the middle of the second, the last of the second.
+# Six steps per epoch: the first of the third epoch, the middle of the second, the last of the second.
 PLACES = {"epoch end": "train:13:SIGKILL", "mid-epoch": "train:9:SIGTERM", "last batch": "train:12:SIGTERM"}
 AUGMENTED = ("data.augment.flip=true", "data.augment.pad_crop=1")
 WORKERS = ("data.num_workers=2",)
@@ -21,6 +21,7 @@ UNVALIDATED = ("data.validation_size=0",)
 
 
 def options(*chosen: tuple[str, ...]) -> list[str]:
+    """Return the overrides of all groups, with three epochs."""
     return [EPOCHS, *itertools.chain(*chosen)]
 
 
@@ -35,7 +36,7 @@ def test_resume_exact_with_workers_augmentation_and_validation(tmp_path: Path, p
 @pytest.mark.parametrize("augmented", [(), AUGMENTED], ids=["plain", "augmented"])
 @pytest.mark.parametrize("validated", [(), UNVALIDATED], ids=["validated", "unvalidated"])
 def test_resume_exact(tmp_path: Path, validated: tuple[str, ...], augmented: tuple[str, ...]) -> None:
-    """24 cases, over both parameters: three places, none or two workers."""
+    """24 cases in total, with three places and none or two workers for each pair of parameters."""
     reference(tmp_path / "whole", options(validated, augmented))
     for (place, fault), workers in itertools.product(PLACES.items(), [(), WORKERS]):
         parts = tmp_path / f"{place}-{len(workers)}"
@@ -93,7 +94,7 @@ SHIPPED = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shipped", SHIPPED)
-def test_resume_exact_for_what_is_shipped(tmp_path: Path, shipped: str) -> None:
+def test_resume_exact_for_every_option(tmp_path: Path, shipped: str) -> None:
     chosen = [*shipped.split(), EPOCHS]
     reference(tmp_path / "whole", chosen)
     for place in ("mid-epoch", "last batch"):
@@ -102,23 +103,24 @@ def test_resume_exact_for_what_is_shipped(tmp_path: Path, shipped: str) -> None:
 
 
 def reference(folder: Path, overrides: list[str]) -> None:
+    """Run without an interruption."""
     done = run(folder, overrides)
     assert done.returncode == 0, done.stderr
 
 
-def test_going_on_for_more_epochs_is_the_longer_run(tmp_path: Path) -> None:
-    """With a rate that does not depend on the number of epochs, which a cosine does."""
+def test_resuming_for_more_epochs_equals_the_longer_run(tmp_path: Path) -> None:
+    """With a constant learning rate, which does not depend on the number of epochs."""
     reference(tmp_path / "whole", ["trainer.max_epochs=3", "scheduler=constant"])
     reference(tmp_path / "parts", ["trainer.max_epochs=2", "scheduler=constant"])
     reference(tmp_path / "parts", ["trainer.max_epochs=3", "scheduler=constant"])
     assert_same_run(tmp_path / "whole", tmp_path / "parts", but=[".resumed", ".nelbo.resumed"])
-    told = [{"step": 12, "changes": {"trainer.max_epochs": [2, 3]}}]
-    assert json.loads((tmp_path / "parts" / "metrics.json").read_text())["resumed"] == told
+    changes = [{"step": 12, "changes": {"trainer.max_epochs": [2, 3]}}]
+    assert json.loads((tmp_path / "parts" / "metrics.json").read_text())["resumed"] == changes
     done = run(tmp_path / "parts", ["trainer.max_epochs=4", "scheduler=constant"])
     assert "from step 18 on with trainer.max_epochs=4, which was 3" in done.stderr
 
 
-def test_a_longer_cosine_goes_on_from_where_the_longer_run_would_be(tmp_path: Path) -> None:
+def test_a_longer_cosine_resumes_at_the_rate_of_the_longer_run(tmp_path: Path) -> None:
     csv = ["logger=csv", "callbacks=default", "callbacks.pictures=null", "trainer.log_every_n_steps=1"]
     for folder, epochs in (("whole", 4), ("parts", 2), ("parts", 4)):
         reference(tmp_path / folder, [*csv, f"trainer.max_epochs={epochs}"])
@@ -146,7 +148,7 @@ def test_a_validation_within_an_epoch_is_not_lost(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_images_that_say_their_shape_themselves(tmp_path: Path) -> None:
+def test_images_whose_shape_is_read_from_the_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "images.npz", x_train=PIXELS[:600], x_test=PIXELS[600:])
     chosen = ["data=arrays", f"data.path={tmp_path / 'images.npz'}", EPOCHS, "data.validation_size=100"]
     reference(tmp_path / "whole", chosen)

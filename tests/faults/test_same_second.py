@@ -1,4 +1,4 @@
-"""Runs that start together share nothing; two that are sent to one directory do not write to it together."""
+"""Runs that start at the same second use separate directories; a directory in use is refused."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from nelbo.running.directory import locked
 from tests.helpers.children import Child
-from tests.helpers.damage import NETS
+from tests.helpers.damage import SMALL_NETS
 from tests.helpers.forks import forked
 from tests.helpers.interrupted import SMALL, assert_same_run, run
 
 STARTS = 8
-CHOSEN = [*NETS, "trainer.max_epochs=2"]
+CHOSEN = [*SMALL_NETS, "trainer.max_epochs=2"]
 
 
 def test_same_second(tmp_path: Path) -> None:
-    """Eight starts, for all of which it is the same second, and eight directories."""
-    smoke = (*SMALL, *NETS, "trainer=smoke")
+    """Eight starts at the same second give eight directories."""
+    smoke = (*SMALL, *SMALL_NETS, "trainer=smoke")
     done = forked("tests/helpers/incidents.py", "nowhere:0:", *smoke, IN=str(tmp_path), STARTS=str(STARTS))
     assert done.returncode == 0, done.stderr
     (second,) = {path.parent.name.rpartition("-")[0] for path in tmp_path.glob("outputs/2026-01-02/*/metrics.json")}
@@ -28,7 +28,7 @@ def test_same_second(tmp_path: Path) -> None:
 
 
 def test_same_second_in_one_directory(tmp_path: Path) -> None:
-    """The second is refused while the first lives, and not any more once that was killed."""
+    """The second run is refused while the first lives, and accepted after it was killed."""
     folder = tmp_path / "run"
 
     def hold() -> None:
@@ -50,7 +50,7 @@ def test_same_second_in_one_directory(tmp_path: Path) -> None:
 
 
 def test_same_second_twice(tmp_path: Path) -> None:
-    """A clock that was set back by an hour meanwhile: events stay in the order of their steps."""
+    """After the clock was set back by an hour, events stay in the order of their steps."""
     logged = [*CHOSEN, "logger=tensorboard", "callbacks=default", "trainer.log_every_n_steps=1"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run(whole, logged).returncode == 0

@@ -1,4 +1,4 @@
-"""A run that a signal asks to stop saves itself first, ends as a shell expects, and goes on as if nothing had been."""
+"""A run that receives a signal to stop saves a checkpoint, exits with the signal's status, and can be resumed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import torch.distributed
 from nelbo.checkpoints.record import read_checkpoint
 from nelbo.training.signals import Signals
 from tests.helpers.children import Child
-from tests.helpers.damage import NETS
+from tests.helpers.damage import SMALL_NETS
 from tests.helpers.downloads import needs
 from tests.helpers.forks import Done, forked
 from tests.helpers.interrupted import SMALL, assert_same_run, run
 from tests.helpers.processes import alive, wait_for
 
-CHOSEN = [*NETS, "trainer.max_epochs=2"]
+CHOSEN = [*SMALL_NETS, "trainer.max_epochs=2"]
 SECONDS = 5.0
 
 
 def stopped(folder: Path, incident: str, *overrides: str) -> tuple[Done, float]:
-    """A run with an incident, and the seconds from that to its end."""
+    """Run with an incident, and return the finished run and the seconds from the incident to its end."""
     happened = folder.with_name("happened")
     into = (f"hydra.run.dir={folder}", "resume=auto")
     done = forked("tests/helpers/incidents.py", incident, *overrides, *into, HAPPENED=str(happened))
@@ -33,13 +33,14 @@ def stopped(folder: Path, incident: str, *overrides: str) -> tuple[Done, float]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nobody stopped."""
+    """Directory of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     assert run(folder, CHOSEN).returncode == 0
     return folder
 
 
 def step_of(folder: Path) -> int:
+    """Return the optimiser step of the last checkpoint."""
     return int(read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"])
 
 
@@ -56,9 +57,9 @@ def step_of(folder: Path) -> int:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_sigterm(tmp_path: Path, whole: Path, incident: str, step: int, overrides: list[str]) -> None:
-    """SIGINT is Ctrl-C; a hangup is a terminal that is closed. The NUMBERth step is done when its signal is heard.
+    """SIGINT is Ctrl-C; a hangup closes the terminal. The step in which the signal arrives is finished first.
 
-    After the twelfth comes a validation, which needs the processes of the group that fetch its batches.
+    After the twelfth step comes a validation, for which the data workers, in the same process group, must be alive.
     """
     folder = tmp_path / "run"
     done, seconds = stopped(folder, incident, *SMALL, *CHOSEN, *overrides)
@@ -72,12 +73,13 @@ def test_sigterm(tmp_path: Path, whole: Path, incident: str, step: int, override
 
 
 def assert_same_run_after(folder: Path, whole: Path) -> None:
+    """Resume, and compare with the uninterrupted run."""
     assert run(folder, CHOSEN).returncode == 0
     assert_same_run(whole, folder)
 
 
-def test_sigterm_of_a_kind_that_is_ignored(tmp_path: Path, whole: Path) -> None:
-    """nohup python train.py."""
+def test_sigterm_with_an_ignored_signal(tmp_path: Path, whole: Path) -> None:
+    """As with nohup python train.py."""
     done, _ = stopped(tmp_path / "run", "train:9:ignored-SIGHUP", *SMALL, *CHOSEN)
     assert done.returncode == 0, done.stderr
     assert_same_run(whole, tmp_path / "run")
@@ -85,7 +87,7 @@ def test_sigterm_of_a_kind_that_is_ignored(tmp_path: Path, whole: Path) -> None:
 
 @pytest.mark.parametrize("incident", ["data:1:SIGTERM", "train:3:twice-SIGTERM"])
 def test_sigterm_at_once(tmp_path: Path, incident: str) -> None:
-    """While data is loaded there is nothing to save, and who asks twice does not want to wait."""
+    """While data are loaded there is nothing to save; a second signal ends the run without saving."""
     done, seconds = stopped(tmp_path / "run", incident, *SMALL, *CHOSEN)
     assert done.returncode == 143 and seconds < SECONDS, done.stderr
     assert "stopped by SIGTERM" in done.stderr and "Traceback" not in done.stderr
@@ -93,11 +95,11 @@ def test_sigterm_at_once(tmp_path: Path, incident: str) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_sigterm_while_a_process_waits_for_one_that_never_comes(tmp_path: Path, signum: signal.Signals) -> None:
-    """Rank 0 of 2 waits in C++, where Python calls no handler; what it has to do before it ends, it does."""
+def test_sigterm_while_a_process_waits_for_a_missing_one(tmp_path: Path, signum: signal.Signals) -> None:
+    """Rank 0 of 2 waits in C++, where Python calls no handlers; it still runs its cleanup before it exits."""
 
     def rendezvous() -> None:
-        signal.signal(signum, signal.SIG_DFL)  # a shell may have started the tests with SIGINT ignored
+        signal.signal(signum, signal.SIG_DFL)  # the tests may have been started with SIGINT ignored
         with Signals() as signals:
             signals.before_exit = (tmp_path / "ended its other processes").touch
             (tmp_path / "waits").touch()
@@ -106,7 +108,7 @@ def test_sigterm_while_a_process_waits_for_one_that_never_comes(tmp_path: Path, 
     waiting = Child(rendezvous)
     try:
         wait_for((tmp_path / "waits").exists, 30)
-        time.sleep(0.5)  # it is microseconds from there to C++
+        time.sleep(0.5)  # the C++ code is reached within microseconds
         os.kill(waiting.pid, signum)
         wait_for(lambda: not alive(waiting.pid), 2 * SECONDS)
     finally:

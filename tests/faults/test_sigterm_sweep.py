@@ -1,4 +1,4 @@
-"""A sweep or a Slurm job that is told to stop: what it began is saved, and the same command goes on from there."""
+"""A sweep or a Slurm job that is stopped by a signal saves its runs, and the same command resumes them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from pathlib import Path
 import pytest
 
 from nelbo.checkpoints.record import read_checkpoint
-from tests.helpers.damage import NETS
+from tests.helpers.damage import SMALL_NETS
 from tests.helpers.forks import Done, forked
 from tests.helpers.interrupted import SMALL, assert_same_run, differences
 from tests.helpers.sweeps import records, results
 
-CHOSEN = (*SMALL, *NETS, "trainer.max_epochs=2")
+CHOSEN = (*SMALL, *SMALL_NETS, "trainer.max_epochs=2")
 CELLS = (*CHOSEN, "seed=1,2,3")
 
 
-def incident(folder: Path, what: str, *overrides: str, **environment: str) -> Done:
-    happened = str(folder / "happened")
-    return forked("tests/helpers/incidents.py", what, *overrides, IN=str(folder), HAPPENED=happened, **environment)
+def incident(folder: Path, description: str, *overrides: str, **environment: str) -> Done:
+    """Run train.py with an incident."""
+    environment |= {"IN": str(folder), "HAPPENED": str(folder / "happened")}
+    return forked("tests/helpers/incidents.py", description, *overrides, **environment)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep that nobody stopped."""
+    """Directory of an uninterrupted sweep."""
     folder = tmp_path_factory.mktemp("whole")
     done = incident(folder, "nowhere:0:", "-m", *CELLS, f"hydra.sweep.dir={folder}")
     assert done.returncode == 0, done.stderr
@@ -44,7 +45,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_sigterm_of_a_sweep(tmp_path: Path, whole: Path, launcher: str, signum: signal.Signals) -> None:
-    """The cells in work save themselves, and go on from there and not from their start."""
+    """The running cells save checkpoints and are resumed from them."""
     sweep = ("-m", *CELLS, f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     done = incident(tmp_path, f"train:9:sweep-{signum.name}", *sweep)
     assert done.returncode == 128 + signum, done.stderr
@@ -74,7 +75,7 @@ TASK = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "0", "SL
 
 @pytest.fixture
 def slurm(tmp_path: Path) -> dict[str, str]:
-    """What a job has in its environment, and a stand-in for scontrol."""
+    """Environment of a job, with a stand-in for scontrol."""
     command = tmp_path / "bin" / "scontrol"
     command.parent.mkdir()
     command.write_text(f"#!{sys.executable}\n{SCONTROL}")
@@ -83,7 +84,7 @@ def slurm(tmp_path: Path) -> dict[str, str]:
 
 
 def test_sigterm_of_slurm_jobs(tmp_path: Path, slurm: dict[str, str]) -> None:
-    """Two jobs of one config are warned and started again: each goes on with its own run, and a third with none."""
+    """Two jobs of one config are signalled and restarted: each resumes its own run, and a third starts a new one."""
     for number, name in enumerate(JOBS, start=1):
         (tmp_path / "happened").unlink(missing_ok=True)
         done = incident(tmp_path, f"train:{8 + number}:SIGUSR1", *CHOSEN, **slurm, **JOBS[name])
@@ -104,8 +105,8 @@ def test_sigterm_of_slurm_jobs(tmp_path: Path, slurm: dict[str, str]) -> None:
         assert_same_run(apart, folder)
 
 
-def test_sigterm_that_somebody_waits_for(tmp_path: Path) -> None:
-    """Submitit's SIGUSR2: the run is saved first, then submitit has its way."""
+def test_sigterm_with_an_existing_handler(tmp_path: Path) -> None:
+    """For submitit's SIGUSR2 the run is saved first, then submitit's handler is called."""
     heard, sweep = tmp_path / "heard", tmp_path / "sweep"
     one = ("-m", *CHOSEN, "seed=1", "hydra/launcher=basic", f"hydra.sweep.dir={sweep}")
     done = incident(tmp_path, "train:9:awaited-SIGUSR2", *one, HEARD=str(heard))

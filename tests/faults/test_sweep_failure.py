@@ -1,4 +1,4 @@
-"""Jobs of a sweep that end badly take no others with them, and the same command again runs those and no others."""
+"""Failed jobs of a sweep do not affect the others, and the same command runs only the failed ones again."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def test_sweep_failure(tmp_path: Path, launcher: str) -> None:
     assert done.returncode == 2, done.stderr
     summary = done.stderr[done.stderr.rindex("failed model.latent_dim=2") :]
     assert "error: RuntimeError: out of luck" in summary and "error: exited with status 7" in summary
-    assert ("killed by SIGKILL" if launcher == "local" else "ended without a word") in summary
+    assert ("killed by SIGKILL" if launcher == "local" else "ended without recording an error") in summary
     assert "error: 3 of 6 cells are not done" in summary and f"hydra.sweep.dir={folder}" in summary
     assert set(results(folder)) == {f"model.latent_dim={n}" for n in (5, 6, 7)}
-    for latents, words in ((2, "RuntimeError: out of luck"), (3, "exited with status 7")):
+    for latents, message in ((2, "RuntimeError: out of luck"), (3, "exited with status 7")):
         (log,) = folder.glob(f"model.latent_dim={latents}-*/faulty.log")
-        assert words in log.read_text()
+        assert message in log.read_text()
 
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")}
     faults.unlink()

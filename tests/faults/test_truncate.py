@@ -1,4 +1,4 @@
-"""A checkpoint that was cut short is refused in one line, wherever the cut is."""
+"""A truncated checkpoint is rejected in one line, wherever it is cut."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 
 from nelbo.checkpoints.record import read_checkpoint
 from nelbo.errors import CheckpointError
-from tests.helpers.damage import finished
+from tests.helpers.damage import finished_run
 
-__all__ = ["finished"]
+__all__ = ["finished_run"]
 CUTS = 200
 
 
-def test_truncate(finished: Path, tmp_path: Path) -> None:
-    whole = (finished / "checkpoints" / "last.ckpt").read_bytes()
+def test_truncate(finished_run: Path, tmp_path: Path) -> None:
+    whole = (finished_run / "checkpoints" / "last.ckpt").read_bytes()
     file = tmp_path / "last.ckpt"
     file.write_bytes(whole)
     read_checkpoint(file)

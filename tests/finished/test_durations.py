@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nelbo.evaluation.measure import Subject
 from nelbo.finished.durations import LEAST, Durations, in_words
-from tests.helpers.measures import NAMES, active_vae, distinct, make_digits, make_measures, taken
+from tests.helpers.measures import NAMES, active_vae, distinct, make_digits, make_measures, run_measure
 from tests.helpers.subjects import TensorSplit
 
 LIMIT = 60
@@ -34,7 +34,7 @@ def test_the_global_limit_caps_every_measure(name: str) -> None:
     watched = Watched(subject.splits["test"])  # type: ignore[arg-type]
     measure = make_measures(f"limit={LIMIT}")[name]
     # As validation too, for what looks at images that were held out.
-    findings = taken(measure, replace(subject, splits={**subject.splits, "test": watched, "val": subject.images}))
+    findings = run_measure(measure, replace(subject, splits={**subject.splits, "test": watched, "val": subject.images}))
     assert distinct(watched.positions) == LIMIT  # type: ignore[attr-defined]
     assert name != "ais" or findings.values["ais_simulated_images"] == LIMIT
 
@@ -58,7 +58,7 @@ def test_every_measure_says_beforehand_how_long_it_will_take(name: str, monkeypa
     minutes = iter(range(10**6))
     durations = Durations(lines.append, lambda: 60.0 * next(minutes))
     durations.begin()
-    taken(make_measures()[name], make_digits(watch=durations.watch, expect=durations.expect))
+    run_measure(make_measures()[name], make_digits(watch=durations.watch, expect=durations.expect))
     assert lines and all(line.startswith("takes      ") and ": about " in line for line in lines)
 
 
@@ -71,17 +71,17 @@ def test_what_is_slow_after_the_last_image_is_tried_with_a_part_of_it(monkeypatc
         "ais": ["ais"],
         "gaps": ["gaps"],
         "silhouette": ["silhouette"],
-        "probe": ["probe, fit", "probe, judged images"],
-        "knn": ["knn, fit", "knn, judged images"],
+        "probe": ["probe, fit", "probe, tested images"],
+        "knn": ["knn, fit", "knn, tested images"],
         "fid": ["fid, covariances"],
         "kid": ["kid"],
         "prdc": ["prdc"],
     }
     for name, announced in expected.items():
         tasks.clear()
-        asked = taken(measures[name], make_digits(model, expect=lambda task, seconds: tasks.append(task)))
+        asked = run_measure(measures[name], make_digits(model, expect=lambda task, seconds: tasks.append(task)))
         assert tasks == announced
-        assert asked.values == taken(measures[name], make_digits(model)).values  # and that changes no number
+        assert asked.values == run_measure(measures[name], make_digits(model)).values  # and that changes no number
 
 
 def test_a_trial_is_scaled_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,9 +89,9 @@ def test_a_trial_is_scaled_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("nelbo.evaluation.measure.time.perf_counter", lambda: next(now))
     told: list[tuple[str, float]] = []
     subject: Subject = make_digits(expect=lambda task, seconds: told.append((task, seconds)))
-    subject.foresee("all", 16, lambda: None)
-    subject.foresee("no more than the trial", 1, lambda: pytest.fail("was tried"))
-    replace(subject, expect=None).foresee("nobody asks", 16, lambda: pytest.fail("was tried"))
+    subject.estimate_duration("all", 16, lambda: None)
+    subject.estimate_duration("no more than the trial", 1, lambda: pytest.fail("was tried"))
+    replace(subject, expect=None).estimate_duration("nobody asks", 16, lambda: pytest.fail("was tried"))
     assert told == [("all", 40.0)]
 
 
@@ -135,5 +135,5 @@ def test_the_clock_is_the_only_thing_that_measures_depend_on() -> None:
     """Announcing draws nothing: random states are those of the tasks."""
     subject = make_digits()
     state = torch.get_rng_state()
-    taken(make_measures("limit=20")["kid"], replace(subject, expect=lambda task, seconds: None))
+    run_measure(make_measures("limit=20")["kid"], replace(subject, expect=lambda task, seconds: None))
     assert torch.equal(torch.get_rng_state(), state)

@@ -184,7 +184,7 @@ def test_a_bundle_whose_data_were_moved_is_replayed(file: Path, tmp_path: Path) 
     words = ("scripts/replay.py", f"bundle={tmp_path / 'own.pt'}", "allow_targets=[tests.]")
     refused = forked(*words)
     assert refused.returncode == 2
-    assert "data.root=/nowhere/at/all: is no folder; if the data were moved, say where they are: data.root=..." in (
+    assert "data.root=/nowhere/at/all: is not a folder; if the data were moved, say where they are: data.root=..." in (
         refused.stderr
     )
     done = forked(*words, f"data.root={tmp_path}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from nelbo.evaluation.measure import Findings
 from nelbo.finished.evaluation_file import Results
-from tests.helpers.findings import FACTS, found
+from tests.helpers.findings import FACTS, make_findings
 
 
 def results(folder: Path, checkpoint: str = "a") -> Results:
@@ -27,9 +27,9 @@ def keys(folder: Path, name: str = "evaluation") -> list[str]:
 
 
 def test_a_measure_replaces_its_own_values_alone(tmp_path: Path) -> None:
-    results(tmp_path).add("nll", found(nll=1.0, nll_at_10=2.0), {}, 0)
-    results(tmp_path).add("elbo", found(rate=3.0), {}, 0)
-    results(tmp_path).add("nll", found(nll=4.0), {}, 0)
+    results(tmp_path).add("nll", make_findings(nll=1.0, nll_at_10=2.0), {}, 0)
+    results(tmp_path).add("elbo", make_findings(rate=3.0), {}, 0)
+    results(tmp_path).add("nll", make_findings(nll=4.0), {}, 0)
     now = read(tmp_path)
     assert (now["test/nll"], now["test/rate"]) == (4.0, 3.0) and "test/nll_at_10" not in now
     assert keys(tmp_path) == ["test/nll", "test/rate"]
@@ -37,19 +37,19 @@ def test_a_measure_replaces_its_own_values_alone(tmp_path: Path) -> None:
 
 def test_two_that_began_together_keep_both(tmp_path: Path) -> None:
     first, second = results(tmp_path), results(tmp_path)
-    first.add("nll", found(nll=1.0), {}, 0)
-    second.add("elbo", found(rate=2.0), {}, 0)
-    first.add("fid", found(fid=3.0), {}, 0)
+    first.add("nll", make_findings(nll=1.0), {}, 0)
+    second.add("elbo", make_findings(rate=2.0), {}, 0)
+    first.add("fid", make_findings(fid=3.0), {}, 0)
     assert {"test/nll", "test/rate", "test/fid"} < read(tmp_path).keys()
     assert keys(tmp_path) == ["test/fid", "test/nll", "test/rate"]
 
 
 def test_two_checkpoints_of_one_folder_take_turns_and_lose_nothing(tmp_path: Path) -> None:
     best, last = results(tmp_path, "best"), results(tmp_path, "last")
-    best.add("nll", found(nll=1.0), {}, 0)
-    last.add("nll", found(nll=2.0), {}, 0)
+    best.add("nll", make_findings(nll=1.0), {}, 0)
+    last.add("nll", make_findings(nll=2.0), {}, 0)
     assert (read(tmp_path)["test/nll"], read(tmp_path, "evaluation-1")["test/nll"]) == (2.0, 1.0)
-    best.add("elbo", found(rate=3.0), {}, 0)  # its values come back to the front
+    best.add("elbo", make_findings(rate=3.0), {}, 0)  # its values come back to the front
     assert read(tmp_path)["test/nll"] == 1.0 and read(tmp_path)["test/rate"] == 3.0
     others = [json.loads(file.read_text()) for file in tmp_path.glob("evaluation-*.json")]
     assert [other["test/nll"] for other in others] == [2.0]
@@ -57,7 +57,7 @@ def test_two_checkpoints_of_one_folder_take_turns_and_lose_nothing(tmp_path: Pat
 
 
 def test_values_of_images_go_with_their_numbers(tmp_path: Path) -> None:
-    results(tmp_path, "a").add("nll", found(nll=1.0), {}, 0)
+    results(tmp_path, "a").add("nll", make_findings(nll=1.0), {}, 0)
     results(tmp_path, "b").add("active_units", Findings({"active_units": 3}), {}, 0)
     assert not (tmp_path / "evaluation.npz").exists()
     assert keys(tmp_path, "evaluation-1") == ["test/nll"]

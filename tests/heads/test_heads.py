@@ -1,4 +1,4 @@
-"""The mathematics of the heads."""
+"""Densities, learned scales and saturation of heads with real-valued pixels or latents."""
 
 import math
 
@@ -32,13 +32,13 @@ GAUSSIANS = [
 ]
 
 
-def test_bernoulli_sums_to_one() -> None:
+def test_bernoulli_probabilities_sum_to_one() -> None:
     px = Bernoulli((1,), PIXEL)(FEATURES)
     total = sum(px.log_prob(torch.full(PIXEL, value)).exp() for value in (0.0, 1.0))
     torch.testing.assert_close(total, torch.ones(41))
 
 
-def test_continuous_bernoulli_integrates_to_one_and_matches_its_exact_density() -> None:
+def test_continuous_bernoulli_integrates_to_one_and_has_the_exact_density() -> None:
     head = ContinuousBernoulli((1,), PIXEL)
     with torch.no_grad():
         head.project.layers[0].weight.fill_(1.0)
@@ -58,7 +58,7 @@ def test_continuous_bernoulli_integrates_to_one_and_matches_its_exact_density() 
 
 
 @pytest.mark.parametrize("head", GAUSSIANS)
-def test_gaussians_are_normals_in_pixel_units(head: type) -> None:
+def test_gaussian_log_prob_is_the_normal_density(head: type) -> None:
     likelihood = head((3,), (1, 2, 2)).eval()
     px = likelihood(torch.randn(5, 3))
     assert isinstance(px, Independent) and isinstance(px.base_dist, Normal)
@@ -69,8 +69,8 @@ def test_gaussians_are_normals_in_pixel_units(head: type) -> None:
 
 
 @pytest.mark.parametrize("head", [LearnedGaussian, PerPixelGaussian, OptimalGaussian])
-def test_constant_pixels_earn_a_bounded_density(head: type) -> None:
-    """Trained on a constant image, sigma stops at its floor, and so does the loss."""
+def test_density_of_constant_pixels_is_bounded(head: type) -> None:
+    """Trained on a constant image, sigma converges to its lower bound, and the loss to a finite value."""
     likelihood = head((1,), (1, 4, 4))
     likelihood.initialize(torch.full((10, 1, 4, 4), 0.5))
     x, features = torch.full((8, 1, 4, 4), 0.5), torch.zeros(8, 1)
@@ -85,39 +85,39 @@ def test_constant_pixels_earn_a_bounded_density(head: type) -> None:
     assert likelihood.eval()(features).base_dist.scale.min() >= SIGMA_FLOOR * (1 - 1e-6)
 
 
-def test_a_fixed_sigma_must_be_sensible() -> None:
+def test_invalid_fixed_sigma_raises() -> None:
     for sigma in (0, -1, "wide", 1e-6, float("nan")):
         with pytest.raises(ConfigError, match="sigma="):
             FixedGaussian((1,), PIXEL, sigma=sigma)  # type: ignore[arg-type]
 
 
-def test_optimal_sigma_is_the_root_mean_square_error_and_its_gradient_is_zero() -> None:
+def test_optimal_sigma_is_the_root_mean_squared_error_and_has_zero_gradient() -> None:
     likelihood = OptimalGaussian((3,), (1, 4, 4))
     features, x = torch.randn(2, 6, 3), torch.rand(6, 1, 4, 4)
     px = likelihood(features, x)
     error = (x - px.mean).square().mean()
     torch.testing.assert_close(px.base_dist.scale.unique(), (error + SIGMA_FLOOR**2).sqrt().reshape(1).detach())
-    # At this sigma the likelihood of the batch is at its maximum.
+    # This sigma maximises the likelihood of the batch.
     sigma = px.base_dist.scale.flatten()[0].detach().requires_grad_()
     Normal(px.mean.detach(), sigma).log_prob(x).sum().backward()
     assert sigma.grad is not None and abs(sigma.grad.item()) < 0.05
 
 
-def test_optimal_sigma_is_kept_for_evaluation() -> None:
+def test_evaluation_uses_the_running_optimal_sigma() -> None:
     likelihood = OptimalGaussian((3,), (1, 4, 4))
     features, x = torch.randn(6, 3), torch.rand(6, 1, 4, 4)
     for _ in range(200):
         scale = likelihood(features, x).base_dist.scale.flatten()[0]
     with torch.no_grad():
-        likelihood.variance.fill_(1.0)  # far away: each batch brings a tenth of its own
+        likelihood.variance.fill_(1.0)  # far from the optimum; each batch has a weight of 0.1
         error = (x - likelihood(features, x).mean).square().mean()
         torch.testing.assert_close(likelihood.variance, 0.9 + 0.1 * error)
         likelihood.variance.copy_(error)
-    kept = likelihood.eval()(features, x + 1).base_dist.scale.flatten()[0]
-    torch.testing.assert_close(kept, scale)
+    running = likelihood.eval()(features, x + 1).base_dist.scale.flatten()[0]
+    torch.testing.assert_close(running, scale)
 
 
-def test_a_saturated_posterior_has_a_finite_kl_and_a_gradient() -> None:
+def test_saturated_posterior_has_a_finite_kl() -> None:
     from torch.distributions import kl_divergence
 
     from nelbo.priors import StandardNormal

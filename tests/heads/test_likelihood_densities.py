@@ -1,4 +1,4 @@
-"""The mathematics of continuous p(x|z): it integrates to one, and means and samples follow it."""
+"""Continuous p(x|z): densities integrate to one, and have the stated means and samples."""
 
 import math
 
@@ -13,16 +13,16 @@ from nelbo.distributions import BetaPixels, LaplacePixels, NormalPixels
 PIXEL = (1, 1, 1)
 
 
-def assert_moments(drawn: Tensor, mean: Tensor, variance: Tensor) -> None:
-    """Of samples (N, ...), within 5 standard errors."""
-    count = len(drawn)
-    assert ((drawn.mean(0) - mean).abs() <= 5 * (variance / count).sqrt()).all()
-    squares = (drawn - mean).square()
+def assert_moments(samples: Tensor, mean: Tensor, variance: Tensor) -> None:
+    """Check the mean and variance of samples (N, ...), within 5 standard errors."""
+    count = len(samples)
+    assert ((samples.mean(0) - mean).abs() <= 5 * (variance / count).sqrt()).all()
+    squares = (samples - mean).square()
     assert ((squares.mean(0) - variance).abs() <= 5 * squares.std(0) / math.sqrt(count)).all()
 
 
 def beta_pixels(levels: int) -> BetaPixels:
-    """Means from 0.1 to 0.9 at concentrations from a U to a peak."""
+    """Return Beta pixels with means from 0.1 to 0.9, from U-shaped to peaked densities."""
     means, concentrations = torch.tensor([0.1, 0.4, 0.9]).double(), torch.tensor([5.5, 6.0, 300.0]).double()
     grid = torch.meshgrid(means, concentrations, indexing="ij")
     mean, concentration = (part.reshape(-1, 1, 1, 1) for part in grid)
@@ -30,9 +30,11 @@ def beta_pixels(levels: int) -> BetaPixels:
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_beta_integrates_to_one_over_pixels_and_has_its_mean(levels: int) -> None:
+def test_beta_integrates_to_one_and_has_its_mean(levels: int) -> None:
     px, half = beta_pixels(levels), 0.5 / (levels - 1)
-    t = torch.linspace(-36, 36, 40_001).double()  # x = sigmoid(t), stretched: smooth where a density has a pole
+    t = torch.linspace(
+        -36, 36, 40_001
+    ).double()  # a substitution x = sigmoid(t), which removes the poles of the density
     width = 1 + 2 * half
     x, slope = width * torch.sigmoid(t) - half, width * torch.sigmoid(t) * torch.sigmoid(-t)
     density = px.log_prob(x.reshape(-1, 1, 1, 1, 1)).exp() * slope.unsqueeze(1)
@@ -41,15 +43,15 @@ def test_beta_integrates_to_one_over_pixels_and_has_its_mean(levels: int) -> Non
     torch.testing.assert_close(px.mean.flatten(), mean, rtol=1e-6, atol=1e-7)
 
 
-def test_beta_is_torchs_beta_of_mapped_pixels_and_samples_follow_it() -> None:
+def test_beta_equals_that_of_torch_for_transformed_pixels() -> None:
     px, x = beta_pixels(17), torch.rand(5, 9, 1, 1, 1).double()
     mean = torch.sigmoid(px.logits)
-    theirs = TorchBeta(mean * px.concentration, (1 - mean) * px.concentration)
-    expected = theirs.log_prob((x * 16 + 0.5) / 17) + math.log(16 / 17)
+    beta = TorchBeta(mean * px.concentration, (1 - mean) * px.concentration)
+    expected = beta.log_prob((x * 16 + 0.5) / 17) + math.log(16 / 17)
     torch.testing.assert_close(px.log_prob(x), expected.sum((-3, -2, -1)))
-    drawn = px.sample((100_000,))
-    assert px.support.check(drawn).all()
-    assert_moments(drawn, px.mean, theirs.variance * (17 / 16) ** 2)
+    samples = px.sample((100_000,))
+    assert px.support.check(samples).all()
+    assert_moments(samples, px.mean, beta.variance * (17 / 16) ** 2)
     assert px.support.check(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)).all() and not px.support.is_discrete
     assert not px.support.check(torch.tensor([-0.04, 1.04]).reshape(2, 1, 1, 1)).any()
     torch.testing.assert_close(px.expand((4, 9)).log_prob(x[0])[3], px.log_prob(x[0]))
@@ -59,17 +61,17 @@ SCALES = [(), (3, 1, 1), (3, 2, 4)]
 
 
 @pytest.mark.parametrize("shape", SCALES)
-@pytest.mark.parametrize(("kind", "theirs"), [(NormalPixels, Normal), (LaplacePixels, Laplace)])
-def test_pixels_with_shared_scales_are_torchs_own(kind: type, theirs: type, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("kind", "torch_kind"), [(NormalPixels, Normal), (LaplacePixels, Laplace)])
+def test_pixels_with_shared_scales_equal_those_of_torch(kind: type, torch_kind: type, shape: tuple[int, ...]) -> None:
     loc, scale, x = (
         torch.rand(6, 5, 3, 2, 4).double(),
         0.1 + torch.rand(shape).double(),
         torch.rand(5, 3, 2, 4).double(),
     )
-    px, plain = kind(loc, scale), Independent(theirs(loc, scale), 3)
+    px, plain = kind(loc, scale), Independent(torch_kind(loc, scale), 3)
     torch.testing.assert_close(px.log_prob(x), plain.log_prob(x))
     torch.testing.assert_close(px.expand((2, 6, 5)).log_prob(x), plain.expand((2, 6, 5)).log_prob(x))
-    assert_moments(kind(loc[0, 0], scale).sample((20_000,)), loc[0, 0], theirs(loc[0, 0], scale).variance)
+    assert_moments(kind(loc[0, 0], scale).sample((20_000,)), loc[0, 0], torch_kind(loc[0, 0], scale).variance)
 
 
 def test_laplace_integrates_to_one() -> None:
@@ -80,8 +82,8 @@ def test_laplace_integrates_to_one() -> None:
     assert torch.trapezoid(density.exp(), x).item() == pytest.approx(1, abs=1e-6)
 
 
-def test_beta_in_float32_has_the_digits_of_float64() -> None:
-    """At a concentration near its ceiling, terms of 1e4 a pixel cancel: whole nats of an image, if all is float32."""
+def test_beta_is_accurate_in_float32() -> None:
+    """Near the largest concentration, terms of 1e4 per pixel cancel: float32 would have an error of nats per image."""
     logits = 3 * torch.randn(20, 3, 32, 32)
     for concentration in (10.0, 1500.0):
         n = torch.full((3, 1, 1), concentration)

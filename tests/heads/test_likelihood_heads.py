@@ -1,4 +1,4 @@
-"""Where the parameters of likelihoods start, and where they stop."""
+"""Initial values and bounds of the parameters of likelihoods."""
 
 import math
 from functools import partial
@@ -38,7 +38,7 @@ NEED_LEVELS = [
 
 
 def two_channels(count: int = 2000, levels: int = 256) -> Tensor:
-    """One channel uniform on [0, 1], the other on [0, 0.1], collected into levels."""
+    """Return images with one channel uniform on [0, 1] and one on [0, 0.1], rounded to levels."""
     x = torch.rand(count, *SHAPE) * torch.tensor([1.0, 0.1]).reshape(2, 1, 1)
     return (x * (levels - 1)).round() / (levels - 1)
 
@@ -47,7 +47,7 @@ DEVIATIONS = torch.tensor([1.0, 0.1]) / math.sqrt(12)
 
 
 @pytest.mark.parametrize(("kind", "deviation"), DISCRETIZED)
-def test_discretized_densities_have_one_scale_a_channel_from_the_data_and_above_a_floor(
+def test_discretized_densities_have_one_scale_per_channel_from_the_data_and_a_lower_bound(
     kind: type, deviation: float
 ) -> None:
     head, x = kind((3,), SHAPE, levels=256), two_channels()
@@ -63,19 +63,19 @@ def test_discretized_densities_have_one_scale_a_channel_from_the_data_and_above_
 
 
 @pytest.mark.parametrize("head", NEED_LEVELS)
-def test_levels_must_be_sensible(head: type) -> None:
+def test_invalid_levels_raise(head: type) -> None:
     for levels in (1, 0, 2.5, "many", None, True):
         with pytest.raises(ConfigError, match="levels="):
             head((3,), SHAPE, levels=levels)
 
 
-def test_a_mixture_needs_components() -> None:
+def test_invalid_components_raise() -> None:
     for components in (0, -1, 2.5, "many"):
         with pytest.raises(ConfigError, match="components="):
             DiscretizedLogisticMixture((3,), SHAPE, levels=4, components=components)  # type: ignore[arg-type]
 
 
-def test_one_sigma_a_channel_starts_at_the_data() -> None:
+def test_sigma_per_channel_starts_at_the_standard_deviation_of_the_data() -> None:
     head, x = PerChannelGaussian((3,), SHAPE), two_channels()
     head.initialize(x)
     assert head.log_sigma.shape == (2, 1, 1)
@@ -86,15 +86,15 @@ def test_laplace_starts_at_the_mean_absolute_deviation() -> None:
     head, x = Laplace((3,), SHAPE), two_channels()
     head.initialize(x)
     px = head(FEATURES)
-    # A quarter of the range, where it is uniform.
+    # For uniform pixels it is a quarter of the range.
     assert px.shared_scale.item() == pytest.approx((0.25 + 0.025) / 2, rel=0.02)
     with torch.no_grad():
         head.project.layers[0].weight.zero_()
     torch.testing.assert_close(head(FEATURES).mean[0], x.mean(0))
 
 
-def densest(y: float, ceiling: float) -> float:
-    """The largest log-density in nats that a Beta with at most this concentration gives to y."""
+def largest_log_density(y: float, ceiling: float) -> float:
+    """Return the largest log-density, in nats, of any Beta with concentration `ceiling` at y."""
     mean = torch.sigmoid(torch.linspace(-LOGIT_BOUND, LOGIT_BOUND, 100_001).double())
     return TorchBeta(mean * ceiling, (1 - mean) * ceiling).log_prob(torch.tensor(y).double()).max().item()
 
@@ -104,15 +104,15 @@ CEILING = concentration_ceiling(256)
 CONSTANT = [
     (PerChannelGaussian, 0.5, -math.log(SIGMA_FLOOR) - 0.5 * math.log(2 * math.pi)),
     (Laplace, 0.5, -math.log(2 * LAPLACE_FLOOR)),
-    (partial(Beta, levels=256), 0.5, densest(0.5, CEILING) + math.log(255 / 256)),
-    (partial(Beta, levels=256), 0.0, densest(EDGE, CEILING) + math.log(255 / 256)),
-    (partial(Beta, levels=256), 1.0, densest(1 - EDGE, CEILING) + math.log(255 / 256)),
+    (partial(Beta, levels=256), 0.5, largest_log_density(0.5, CEILING) + math.log(255 / 256)),
+    (partial(Beta, levels=256), 0.0, largest_log_density(EDGE, CEILING) + math.log(255 / 256)),
+    (partial(Beta, levels=256), 1.0, largest_log_density(1 - EDGE, CEILING) + math.log(255 / 256)),
 ]
 
 
 @pytest.mark.parametrize(("make", "value", "bound"), CONSTANT)
-def test_constant_pixels_earn_a_bounded_density(make: type, value: float, bound: float) -> None:
-    """Trained on a constant image, the loss nears its bound and stops there: at 6.5 nats a pixel, or before."""
+def test_density_of_constant_pixels_is_bounded(make: type, value: float, bound: float) -> None:
+    """Trained on a constant image, the log-density approaches its bound, which is below 6.5 nats per pixel."""
     head: Likelihood = make((1,), (1, 4, 4))
     x, features = torch.full((8, 1, 4, 4), value), torch.zeros(8, 1)
     head.initialize(x)
@@ -127,7 +127,7 @@ def test_constant_pixels_earn_a_bounded_density(make: type, value: float, bound:
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_an_outer_level_under_beta_has_at_least_the_deviation_of_quantisation_noise(levels: int) -> None:
+def test_outermost_level_of_beta_has_at_least_the_deviation_of_quantisation_noise(levels: int) -> None:
     y, concentration = torch.tensor(0.5 / levels), torch.tensor(concentration_ceiling(levels))
     deviation = TorchBeta(y * concentration, (1 - y) * concentration).stddev
     assert deviation.item() == pytest.approx(1 / (levels * math.sqrt(12)), rel=1e-5)
@@ -135,7 +135,7 @@ def test_an_outer_level_under_beta_has_at_least_the_deviation_of_quantisation_no
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
 @pytest.mark.parametrize("push", [-1e4, 0.0, 1e4])
-def test_beta_stays_within_its_bounds_wherever_its_parameters_go(levels: int, push: float) -> None:
+def test_beta_stays_within_its_bounds_for_extreme_parameters(levels: int, push: float) -> None:
     head = Beta((3,), SHAPE, levels=levels)
     with torch.no_grad():
         head.raw_concentration.add_(push)
@@ -152,7 +152,7 @@ def test_beta_stays_within_its_bounds_wherever_its_parameters_go(levels: int, pu
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_beta_starts_at_the_moments_of_the_data(levels: int) -> None:
+def test_beta_starts_at_the_mean_and_variance_of_the_data(levels: int) -> None:
     head = Beta((3,), (1, 4, 4), levels=levels)
     with torch.no_grad():
         head.project.layers[0].weight.zero_()
@@ -167,18 +167,18 @@ def test_beta_starts_at_the_moments_of_the_data(levels: int) -> None:
 
 
 @pytest.mark.parametrize("components", [1, 2, 10])
-def test_a_mixture_starts_at_the_mean_and_deviation_of_each_channel(components: int) -> None:
+def test_mixture_starts_at_the_mean_and_deviation_of_each_channel(components: int) -> None:
     head = DiscretizedLogisticMixture((3,), SHAPE, levels=256, components=components)
-    x = 0.3 + two_channels() / 4  # far from the ends, which would take some of the deviation
+    x = 0.3 + two_channels() / 4  # far from the outermost levels, where clamping would reduce the deviation
     head.initialize(x)
     px = head(FEATURES)
     torch.testing.assert_close(px.mean[0], x.mean(0), rtol=0, atol=5e-3)
-    drawn = px.sample((5000,))
-    deviation = drawn.var(0).mean((0, 2, 3)).sqrt()
+    samples = px.sample((5000,))
+    deviation = samples.var(0).mean((0, 2, 3)).sqrt()
     torch.testing.assert_close(deviation, DEVIATIONS / 4, rtol=0.05, atol=0)
 
 
-def test_scales_of_a_mixture_stay_between_floor_and_ceiling() -> None:
+def test_scales_of_a_mixture_are_bounded() -> None:
     head = DiscretizedLogisticMixture((3,), (3, 2, 2), levels=256, components=4)
     features = torch.tensor([-1e5, -1e3, 0.0, 1e3, 1e5]).reshape(5, 1).expand(5, 3).requires_grad_()
     px = head(features)
@@ -191,17 +191,17 @@ def test_scales_of_a_mixture_stay_between_floor_and_ceiling() -> None:
 
 
 @pytest.mark.parametrize("feature_shape", [(3,), (3, 4, 4)])
-def test_a_categorical_starts_at_the_shares_of_the_levels(feature_shape: tuple[int, ...]) -> None:
-    """Of each pixel where it has biases of its own, of all pixels of a channel together under a convolution."""
+def test_categorical_starts_at_the_frequencies_of_the_levels(feature_shape: tuple[int, ...]) -> None:
+    """They are those of each pixel if it has its own bias, and those of all pixels of a channel for a convolution."""
     head, x = Categorical(feature_shape, SHAPE, levels=5), two_channels(2500, levels=5)
-    x[:, 0, 0] = 0  # as at the border of a digit
+    x[:, 0, 0] = 0  # as at the border of MNIST images
     head.initialize(x)
     px = head(torch.zeros(1, *feature_shape))
     counts = torch.stack([(x * 4).round().eq(level).sum(0) for level in range(5)], dim=1)  # (C, L, H, W)
-    share = (counts + 1) / (2500 + 5)
+    frequency = (counts + 1) / (2500 + 5)
     if len(feature_shape) == 3:
-        share = share.mean((-2, -1), keepdim=True).expand_as(share)
-    torch.testing.assert_close(px.logits.softmax(-3)[0], share)
+        frequency = frequency.mean((-2, -1), keepdim=True).expand_as(frequency)
+    torch.testing.assert_close(px.logits.softmax(-3)[0], frequency)
     assert (px.mean[0].mean((1, 2)) - x.mean((0, 2, 3))).abs().max() < 2e-3
 
 
@@ -209,7 +209,7 @@ STARTS = {name: make for name, make in LIKELIHOODS.items() if not name.startswit
 
 
 def dark_border(levels: int = LEVELS) -> Tensor:
-    """Most pixels are nearly always 0, as at the border of a digit, and the rest are bright."""
+    """Return images with pixels that are nearly always 0, as at the border of MNIST images, and a bright centre."""
     brightness = torch.full((1, 6, 6), 0.03)
     brightness[:, 2:4, 2:5] = 0.8
     return torch.bernoulli(brightness.expand(4000, 1, 6, 6)) * torch.randint(1, levels, (4000, 1, 6, 6)) / (levels - 1)
@@ -217,33 +217,33 @@ def dark_border(levels: int = LEVELS) -> Tensor:
 
 @pytest.mark.parametrize("feature_shape", [(3,), (3, 6, 6)])
 @pytest.mark.parametrize("name", STARTS)
-def test_a_head_starts_at_the_mean_of_the_pixels_that_share_its_bias(name: str, feature_shape: tuple[int, ...]) -> None:
-    """A convolution has one bias a channel: that of the mean over pixels, not the mean of those of single pixels."""
+def test_heads_start_at_the_mean_of_the_pixels_that_share_a_bias(name: str, feature_shape: tuple[int, ...]) -> None:
+    """The bias of a convolution is the link of the mean over pixels, not the mean of the links of single pixels."""
     x = dark_border(2 if name == "bernoulli" else LEVELS)
     head = STARTS[name](feature_shape, x.shape[1:]).eval()
     head.initialize(x)
     px, start = head(torch.zeros(1, *feature_shape)), x.mean(0)
     if len(feature_shape) == 3:
         start = start.mean((1, 2), keepdim=True).expand_as(start)
-    levels = name.startswith(("discretized", "categorical"))  # what lies beyond the ends counts as the outer levels
-    least = 0.0741 if name == "continuous_bernoulli" else 0.0  # at the largest logit that it starts at, 13.5
+    levels = name.startswith(("discretized", "categorical"))  # mass beyond the ends is on the outermost levels
+    least = 0.0741 if name == "continuous_bernoulli" else 0.0  # the mean at the most extreme initial logit, -13.5
     torch.testing.assert_close(px.mean[0], start.clamp(least, 1 - least), rtol=0, atol=0.15 if levels else 1e-4)
-    about = (x - start).square().mean(0)
+    variances = (x - start).square().mean(0)
     if name.startswith("gaussian"):
-        variance = about if name == "gaussian_per_pixel" else about.mean().expand_as(about)
+        variance = variances if name == "gaussian_per_pixel" else variances.mean().expand_as(variances)
         torch.testing.assert_close(px.base_dist.scale[0].square(), variance, rtol=1e-2, atol=0)
     elif name == "laplace":
         torch.testing.assert_close(px.base_dist.scale.unique(), (x - start).abs().mean().reshape(1))
     elif name == "beta":
         y = (start * (LEVELS - 1) + 0.5) / LEVELS
-        variance = about.mean() * ((LEVELS - 1) / LEVELS) ** 2
+        variance = variances.mean() * ((LEVELS - 1) / LEVELS) ** 2
         torch.testing.assert_close(px.concentration.flatten(), ((y * (1 - y)).mean() / variance - 1).reshape(1))
     elif name.startswith("discretized") and "mixture" not in name:
-        torch.testing.assert_close((px.scale.square().flatten() * head.deviation**2), about.mean().reshape(1))
+        torch.testing.assert_close((px.scale.square().flatten() * head.deviation**2), variances.mean().reshape(1))
 
 
-def test_a_convolutional_bernoulli_starts_at_the_entropy_of_its_mean() -> None:
-    """What a coin with the mean of all pixels costs, 36 times."""
+def test_convolutional_bernoulli_starts_at_the_entropy_of_its_mean() -> None:
+    """The initial loss is 36 times the entropy of a Bernoulli variable with the mean of all pixels."""
     x = dark_border(2)
     head = LIKELIHOODS["bernoulli"]((3, 6, 6), x.shape[1:])
     head.initialize(x)
@@ -253,20 +253,20 @@ def test_a_convolutional_bernoulli_starts_at_the_entropy_of_its_mean() -> None:
 
 
 @pytest.mark.parametrize("feature_shape", [(3,), (3, 6, 6)])
-def test_a_continuous_bernoulli_starts_where_no_other_constant_is_more_probable(feature_shape: tuple[int, ...]) -> None:
-    """Its gradient is 0: the logit of the mean is that of another density's mean."""
-    x = 0.3 * dark_border() + 0.35  # within what its bound lets it start at
+def test_continuous_bernoulli_starts_at_the_most_probable_constant(feature_shape: tuple[int, ...]) -> None:
+    """The gradient of the bias is 0. It would not be at the logit of the mean, which is not the optimal parameter."""
+    x = 0.3 * dark_border() + 0.35  # within the range of initial means
     head = LIKELIHOODS["continuous_bernoulli"](feature_shape, x.shape[1:])
     head.initialize(x)
     head(torch.zeros(1, *feature_shape)).log_prob(x).mean().backward()
-    gradient = head.project._last.bias.grad
-    assert gradient.abs().max() < 1e-4 and head.project._last.bias.detach().abs().max() > 0.1
+    gradient = head.project._affine.bias.grad
+    assert gradient.abs().max() < 1e-4 and head.project._affine.bias.detach().abs().max() > 0.1
 
 
 @pytest.mark.parametrize("size", [(3,), (3, 4, 4)])
 @pytest.mark.parametrize("make", NEED_LEVELS)
-def test_likelihoods_of_levels_train_on_the_levels_of_any_data(make: type, size: tuple[int, ...]) -> None:
-    """Of 2, 17 and 256 levels: steps from the starting values make it more probable, and nothing overflows."""
+def test_likelihoods_of_levels_train_with_any_number_of_levels(make: type, size: tuple[int, ...]) -> None:
+    """Training steps from the initial values reduce the loss, and all losses are finite."""
     for levels in (2, 17, 256):
         x = torch.randint(levels, (64, *SHAPE)) / (levels - 1)
         x[:, :, 0] = 0

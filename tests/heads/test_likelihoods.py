@@ -1,4 +1,4 @@
-"""The mathematics of discrete p(x|z): it sums to one over its levels, and means and samples follow it."""
+"""Discrete p(x|z): probabilities sum to one over the levels, and means and samples agree with them."""
 
 import math
 from collections.abc import Callable
@@ -27,13 +27,13 @@ PIXEL = (1, 1, 1)
 
 
 def every_image(levels: int, channels: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
-    """All images of one pixel, (L^C, C, 1, 1)."""
+    """Return all images of one pixel, (L^C, C, 1, 1)."""
     numbers = torch.tensor(list(product(range(levels), repeat=channels)), dtype=dtype)
     return numbers.reshape(-1, channels, 1, 1) / (levels - 1)
 
 
 def log_probabilities(px: Distribution, x: Tensor) -> Tensor:
-    """Of each of the images (N, C, H, W) under each distribution of a batch (B,): (N, B)."""
+    """Return the log-probability of each image (N, C, H, W) under each distribution of a batch (B,), (N, B)."""
     return px.log_prob(x.unsqueeze(1))
 
 
@@ -44,17 +44,17 @@ def assert_sums_to_one(px: Distribution, x: Tensor, tolerance: float) -> None:
     torch.testing.assert_close(total.exp(), torch.ones_like(total), rtol=0, atol=tolerance)
 
 
-def assert_samples_follow(px: Distribution, x: Tensor, count: int = 20_000) -> None:
-    """Each image of the support comes as often as its probability says, within 5 standard errors."""
-    p, drawn = log_probabilities(px, x).exp(), px.sample((count,))
-    assert drawn.shape == (count, *px.batch_shape, *px.event_shape) and px.support.check(drawn).all()
+def assert_samples_agree(px: Distribution, x: Tensor, count: int = 20_000) -> None:
+    """Check that the frequency of each image among samples is its probability, within 5 standard errors."""
+    p, samples = log_probabilities(px, x).exp(), px.sample((count,))
+    assert samples.shape == (count, *px.batch_shape, *px.event_shape) and px.support.check(samples).all()
     for image, expected in zip(x, p, strict=True):
-        share = ((drawn - image).abs() < 1e-6).flatten(2).all(-1).double().mean(0)
-        assert ((share - expected).abs() <= 5 * (expected * (1 - expected) / count).sqrt() + 1e-9).all()
+        frequency = ((samples - image).abs() < 1e-6).flatten(2).all(-1).double().mean(0)
+        assert ((frequency - expected).abs() <= 5 * (expected * (1 - expected) / count).sqrt() + 1e-9).all()
 
 
 def discretized(kind: type, levels: int, dtype: torch.dtype = torch.float64) -> Distribution:
-    """One pixel, at locations inside and far outside, with scales from a hundredth of a level to everything."""
+    """Return one-pixel distributions with locations inside and far outside [0, 1], and small to very large scales."""
     loc = torch.tensor([-3.0, -0.01, 0.0, 0.37, 0.5, 1.0, 1.2, 40.0], dtype=dtype)
     scale = torch.tensor([0.01 / (levels - 1), 0.3 / (levels - 1), 0.1, 10.0, 1e6], dtype=dtype)
     loc, scale = (part.flatten().reshape(-1, 1, 1, 1) for part in torch.meshgrid(loc, scale, indexing="ij"))
@@ -65,36 +65,36 @@ def discretized(kind: type, levels: int, dtype: torch.dtype = torch.float64) -> 
 @pytest.mark.parametrize("kind", DISCRETIZED)
 @pytest.mark.parametrize("levels", [2, 17, 256])
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
-def test_discretized_densities_sum_to_one(kind: type, levels: int, dtype: torch.dtype, tolerance: float) -> None:
+def test_discretized_probabilities_sum_to_one(kind: type, levels: int, dtype: torch.dtype, tolerance: float) -> None:
     assert_sums_to_one(discretized(kind, levels, dtype), every_image(levels, dtype=dtype), tolerance)
 
 
 @pytest.mark.parametrize("kind", DISCRETIZED)
-def test_discretized_densities_are_differences_of_distribution_functions(kind: type) -> None:
+def test_discretized_probabilities_are_differences_of_the_cdf(kind: type) -> None:
     px, values, half = discretized(kind, 17), every_image(17).unsqueeze(1), 0.5 / 16
     upper = FUNCTIONS[kind]((values + half - px.loc) / px.scale)  # type: ignore[attr-defined]
     lower = FUNCTIONS[kind]((values - half - px.loc) / px.scale)  # type: ignore[attr-defined]
     upper[-1], lower[0] = 1, 0
     exact = (upper - lower).flatten(1)
-    resolved = exact > 1e-7  # where a difference of two numbers near 1 has digits
+    resolved = exact > 1e-7  # elsewhere the difference of two numbers near 1 is inaccurate
     torch.testing.assert_close(px.log_prob(values).exp()[resolved], exact[resolved], rtol=1e-7, atol=0)
     assert resolved.sum() > 100
 
 
 @pytest.mark.parametrize("kind", DISCRETIZED)
-def test_discretized_samples_and_means_match_the_probabilities(kind: type) -> None:
+def test_discretized_samples_and_means_agree_with_the_probabilities(kind: type) -> None:
     px, values = discretized(kind, 17), every_image(17)
     p = log_probabilities(px, values).exp()
     torch.testing.assert_close(px.mean.flatten(), (p * values.flatten(1)).sum(0), rtol=1e-9, atol=1e-12)
-    assert_samples_follow(px, values, 10_000)
+    assert_samples_agree(px, values, 10_000)
 
 
-def test_discretized_logistic_far_from_its_mean_keeps_value_and_gradient() -> None:
-    """40 is 39 away and the scale 0.1: log P of the top level is -390 short of certain in the lower ones."""
+def test_discretized_logistic_is_accurate_far_from_its_mean() -> None:
+    """The location is about 400 scales above the image, where a difference of values of the cdf is 0 in float32."""
     loc = torch.full(PIXEL, 40.0, requires_grad=True)
     px = DiscretizedLogistic(loc, torch.full(PIXEL, 0.1), 256)
     log_p = px.log_prob(torch.full(PIXEL, 100 / 255))
-    # In the tail F(x) is exp((x - loc) / scale).
+    # In the tail, F(x) = exp((x - loc) / scale).
     step = 0.5 / 255 / 0.1
     expected = (100 / 255 - 40) / 0.1 + step + math.log(-math.expm1(-2 * step))
     assert log_p.item() == pytest.approx(expected, rel=1e-5)
@@ -102,15 +102,15 @@ def test_discretized_logistic_far_from_its_mean_keeps_value_and_gradient() -> No
     assert loc.grad is not None and loc.grad.item() == pytest.approx(-10, rel=1e-4)
 
 
-def test_discretized_gaussian_in_float32_has_the_digits_of_float64() -> None:
-    """From the middle of a level to 10,000 deviations away, where log_ndtr has no gradient in float32, at any width."""
+def test_discretized_gaussian_is_accurate_in_float32() -> None:
+    """The test covers distances up to 10,000 deviations, where the gradient of log_ndtr in float32 is wrong."""
     levels = torch.tensor([0.0, 1.0, 7.0, 15.0, 16.0])
     locs = torch.tensor([-60.0, 0.0, 0.49, 0.51, 7.2, 16.0, 30.0, 110.0])
     scales = torch.tensor([0.01, 0.1, 1.0, 30.0, 300.0, 1e4])
     level, *parameters = torch.meshgrid(levels, locs, scales, indexing="ij")
 
     def through_log_ndtr(level: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-        side = torch.where(level >= loc, -1.0, 1.0).double()  # reflected, so that both edges are in the lower tail
+        side = torch.where(level >= loc, -1.0, 1.0).double()  # reflected, so that both edges lie in the lower tail
         edge, bottom, top = side * (level - loc), level == 0, level == 16
         upper = torch.where(bottom & (side < 0) | top & (side > 0), math.inf, (edge + 0.5) / scale)
         lower = torch.where(bottom & (side > 0) | top & (side < 0), -math.inf, (edge - 0.5) / scale)
@@ -123,14 +123,14 @@ def test_discretized_gaussian_in_float32_has_the_digits_of_float64() -> None:
     assert values[0].isfinite().all() and values[1].min() < -5e7
     torch.testing.assert_close(values[0].double(), values[1], rtol=1e-4, atol=1e-6)
     gradients = torch.autograd.grad(values[0].sum(), single), torch.autograd.grad(values[1].sum(), double)
-    for ours, exact in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5)
+    for gradient, exact in zip(*gradients, strict=True):
+        torch.testing.assert_close(gradient.double(), exact, rtol=1e-4, atol=1e-5)
 
 
 def mixture(
     channels: int, components: int, levels: int, dtype: torch.dtype = torch.float64
 ) -> DiscretizedLogisticMixture:
-    """Pixels (1, 1) of a batch of 40, from the floor of a scale to beyond the range, with coefficients up to 1."""
+    """Return 40 one-pixel mixtures, with scales from the least to beyond the range and coefficients up to 1."""
     batch, pairs = 40, channels * (channels - 1) // 2
     logits = 2 * torch.randn(batch, components, 1, 1, dtype=dtype)
     loc = 0.5 + torch.randn(batch, channels, components, 1, 1, dtype=dtype)
@@ -142,14 +142,14 @@ def mixture(
 
 @pytest.mark.parametrize(("channels", "levels"), [(1, 17), (2, 6), (3, 4), (4, 2)])
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
-def test_the_mixture_sums_to_one_over_all_channels(
+def test_mixture_sums_to_one_over_all_channels(
     channels: int, levels: int, dtype: torch.dtype, tolerance: float
 ) -> None:
     assert_sums_to_one(mixture(channels, 3, levels, dtype), every_image(levels, channels, dtype), tolerance)
 
 
-def test_the_mixture_is_that_of_pixelcnn_pp() -> None:
-    """Number by number, in the paper's units, where a pixel is 2 x - 1."""
+def test_mixture_is_that_of_pixelcnn_pp() -> None:
+    """The expected probabilities are computed with scalars in the units of the paper, in which a pixel is 2 x - 1."""
     px, levels = mixture(3, 2, 4), 4
     for image, log_p in zip(every_image(levels, 3), log_probabilities(px, every_image(levels, 3)), strict=True):
         red, green, blue = (2 * image.flatten() - 1).tolist()
@@ -173,7 +173,7 @@ def logistic(value: float) -> float:
     return 1 / (1 + math.exp(-value)) if value > -700 else 0.0
 
 
-def test_the_mixture_sums_over_pixels_and_broadcasts_over_samples() -> None:
+def test_mixture_sums_over_pixels_and_broadcasts_over_samples() -> None:
     x = torch.randint(4, (5, 3, 2, 3)).double() / 3
     logits, loc = torch.randn(2, 5, 2, 2, 3).double(), torch.rand(2, 5, 3, 2, 2, 3).double()
     scale, coefficients = torch.rand(2, 5, 3, 2, 2, 3).double(), torch.rand(2, 5, 3, 2, 2, 3).double()
@@ -181,15 +181,15 @@ def test_the_mixture_sums_over_pixels_and_broadcasts_over_samples() -> None:
     assert px.batch_shape == (2, 5) and px.event_shape == (3, 2, 3) and px.mean.shape == (2, 5, 3, 2, 3)
     total = torch.zeros(2, 5).double()
     for row, column in product(range(2), range(3)):
-        here = (..., slice(row, row + 1), slice(column, column + 1))
-        pixel = DiscretizedLogisticMixture(logits[here], loc[here], scale[here], coefficients[here], 4)
-        total += pixel.log_prob(x[here])
+        index = (..., slice(row, row + 1), slice(column, column + 1))
+        pixel = DiscretizedLogisticMixture(logits[index], loc[index], scale[index], coefficients[index], 4)
+        total += pixel.log_prob(x[index])
     torch.testing.assert_close(px.log_prob(x), total)
     torch.testing.assert_close(px.expand((7, 2, 5)).log_prob(x)[3], total)
     assert px.expand((7, 2, 5)).sample((2,)).shape == (2, 7, 2, 5, 3, 2, 3)
 
 
-def test_one_component_and_one_channel_are_a_discretized_logistic() -> None:
+def test_mixture_of_one_component_and_one_channel_is_a_discretized_logistic() -> None:
     px, x = mixture(1, 1, 17), every_image(17)
     plain = DiscretizedLogistic(px.loc.squeeze(1), px.scale.squeeze(1), 17)
     torch.testing.assert_close(log_probabilities(px, x), log_probabilities(plain, x))
@@ -197,17 +197,17 @@ def test_one_component_and_one_channel_are_a_discretized_logistic() -> None:
 
 
 @pytest.mark.parametrize(("channels", "levels"), [(1, 17), (3, 3)])
-def test_samples_of_the_mixture_match_its_probabilities(channels: int, levels: int) -> None:
-    assert_samples_follow(mixture(channels, 3, levels), every_image(levels, channels))
+def test_samples_of_the_mixture_agree_with_its_probabilities(channels: int, levels: int) -> None:
+    assert_samples_agree(mixture(channels, 3, levels), every_image(levels, channels))
 
 
-def test_the_mean_of_the_mixture_is_exact_in_its_first_channel_and_near_in_others() -> None:
+def test_mean_of_the_mixture_is_exact_in_the_first_channel_and_close_in_others() -> None:
     px, x = mixture(3, 3, 5), every_image(5, 3)
     exact = torch.einsum("nb,nc->bc", log_probabilities(px, x).exp(), x.flatten(1))
     mean = px.mean.flatten(1)
     torch.testing.assert_close(mean[:, 0], exact[:, 0], rtol=1e-9, atol=1e-12)
     assert (mean - exact).abs().mean() < 0.03
-    # Within the range, and at scales that straddle levels, m_kc is all that counts, and it is linear.
+    # Within the range and at scales larger than a level, the mean level is linear in m_kc, so the mean is exact.
     loc, coefficients = 0.5 + 0.02 * px.loc[:, :2], px.coefficients[:, :1] / 10
     narrow, x = (
         DiscretizedLogisticMixture(px.logits, loc, torch.full_like(loc, 0.03), coefficients, 33),
@@ -217,7 +217,7 @@ def test_the_mean_of_the_mixture_is_exact_in_its_first_channel_and_near_in_other
     torch.testing.assert_close(narrow.mean.flatten(1), exact, rtol=0, atol=1e-4)
 
 
-def test_the_mixture_has_finite_values_and_gradients_far_away() -> None:
+def test_mixture_has_finite_values_and_gradients_far_from_its_means() -> None:
     parts = torch.randn(1, 2, 1, 1), torch.full((1, 3, 2, 1, 1), 40.0), torch.full((1, 3, 2, 1, 1), 0.01 / 255)
     parameters = [part.requires_grad_() for part in (*parts, torch.full((1, 3, 2, 1, 1), 0.9))]
     x = torch.tensor([0.0, 0.5, 1.0]).reshape(3, 1, 1)
@@ -230,7 +230,7 @@ def test_the_mixture_has_finite_values_and_gradients_far_away() -> None:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_the_categorical_is_a_softmax(levels: int, dtype: torch.dtype, tolerance: float) -> None:
+def test_categorical_is_a_softmax(levels: int, dtype: torch.dtype, tolerance: float) -> None:
     logits = torch.randn(6, 1, levels, 1, 1, dtype=dtype) * torch.tensor([0, 1, 3, 10, 30, 100]).reshape(-1, 1, 1, 1, 1)
     px, x = CategoricalPixels(logits), every_image(levels, dtype=dtype)
     assert_sums_to_one(px, x, tolerance)
@@ -238,10 +238,10 @@ def test_the_categorical_is_a_softmax(levels: int, dtype: torch.dtype, tolerance
     torch.testing.assert_close(log_probabilities(px, x).exp(), p)
     torch.testing.assert_close(px.mean.flatten(), (p * x.flatten(1)).sum(0))
     if levels == 17:
-        assert_samples_follow(px, x)
+        assert_samples_agree(px, x)
 
 
-def test_the_categorical_sums_over_pixels_and_broadcasts_over_samples() -> None:
+def test_categorical_sums_over_pixels_and_broadcasts_over_samples() -> None:
     logits, level = torch.randn(2, 5, 3, 4, 2, 3, requires_grad=True), torch.randint(4, (5, 3, 2, 3))
     px = CategoricalPixels(logits)
     assert px.batch_shape == (2, 5) and px.event_shape == (3, 2, 3)
@@ -251,7 +251,7 @@ def test_the_categorical_sums_over_pixels_and_broadcasts_over_samples() -> None:
     assert px.expand((7, 2, 5)).sample((2,)).shape == (2, 7, 2, 5, 3, 2, 3)
     weights = torch.randn(2, 5)
     (expected,) = torch.autograd.grad((chosen * weights).sum(), logits)
-    for order in ((0, 1, 2, 3, 4, 5), (0, 1, 4, 5, 2, 3)):  # the second is how convolutions on channels-last leave it
+    for order in ((0, 1, 2, 3, 4, 5), (0, 1, 4, 5, 2, 3)):  # the second is the layout after channels-last convolutions
         stored = logits.permute(order).contiguous().permute([order.index(index) for index in range(6)])
         (gradient,) = torch.autograd.grad((CategoricalPixels(stored).log_prob(level / 3) * weights).sum(), logits)
         torch.testing.assert_close(gradient, expected)

@@ -1,4 +1,4 @@
-"""The mathematics of the posteriors: densities, samples and KLs. Flows have a file of their own."""
+"""Densities, samples and KLs of posteriors; those of flows are in tests/distributions/test_flows.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def gaussian() -> DiagonalNormal:
 
 @pytest.mark.parametrize("kind", [DiagonalNormalPosterior, FullNormalPosterior, LaplacePosterior])
 @pytest.mark.parametrize("standard", [True, False])
-def test_the_kl_is_closed_and_what_samples_say(kind: type[Posterior], standard: bool) -> None:
+def test_kl_has_a_closed_form_that_agrees_with_samples(kind: type[Posterior], standard: bool) -> None:
     q, p = posterior(kind), StandardNormal(torch.zeros(D).double()) if standard else gaussian()
     closed = kl_divergence(q, p)
     with torch.no_grad():
@@ -39,14 +39,14 @@ def test_the_kl_is_closed_and_what_samples_say(kind: type[Posterior], standard: 
     assert (closed > 0.01).all()
 
 
-def test_the_kl_of_a_full_normal_is_torchs_and_zero_at_itself() -> None:
+def test_kl_of_a_full_normal_equals_that_of_torch_and_is_zero_for_equal_ones() -> None:
     q, p = posterior(FullNormalPosterior), gaussian()
     full = MultivariateNormal(p.loc, scale_tril=torch.diag(p.scale))
     torch.testing.assert_close(kl_divergence(q, p), kl_divergence(q, full))
     torch.testing.assert_close(kl_divergence(full, p), torch.zeros((), dtype=torch.float64), rtol=0, atol=1e-12)
 
 
-def test_a_full_normal_with_a_diagonal_factor_is_the_diagonal_one() -> None:
+def test_full_normal_with_a_diagonal_factor_is_a_diagonal_normal() -> None:
     head, diagonal = FullNormalPosterior((5,), D), DiagonalNormalPosterior((5,), D)
     with torch.no_grad():
         for full, plain in zip(head.project.parameters(), diagonal.project.parameters(), strict=True):
@@ -55,29 +55,29 @@ def test_a_full_normal_with_a_diagonal_factor_is_the_diagonal_one() -> None:
     torch.testing.assert_close(head(features).log_prob(z), diagonal(features).log_prob(z))
 
 
-def test_a_full_normal_has_a_covariance_between_all_units() -> None:
+def test_full_normal_has_covariances_between_all_units() -> None:
     q = posterior(FullNormalPosterior)
     assert isinstance(q, FullNormal)
-    drawn = q.sample((100_000,))
+    samples = q.sample((100_000,))
     for index in range(len(q.loc)):
         exact = q.covariance_matrix[index]
         spread = (exact.square() + torch.outer(exact.diagonal(), exact.diagonal())).sqrt()
-        assert ((torch.cov(drawn[:, index].T) - exact).abs() < 5 * spread / math.sqrt(len(drawn))).all()
-        off = exact - torch.diag(exact.diagonal())
-        assert (off.abs().sum(0) > 0.01).all()
+        assert ((torch.cov(samples[:, index].T) - exact).abs() < 5 * spread / math.sqrt(len(samples))).all()
+        off_diagonal = exact - torch.diag(exact.diagonal())
+        assert (off_diagonal.abs().sum(0) > 0.01).all()
 
 
-def test_laplace_samples_have_its_moments() -> None:
+def test_samples_of_laplace_have_its_moments() -> None:
     q = posterior(LaplacePosterior)
     assert isinstance(q, Independent)
-    drawn, scale = q.sample((100_000,)), q.base_dist.scale
-    assert ((drawn.mean(0) - q.mean).abs() < 5 * math.sqrt(2 / 100_000) * scale).all()
-    # E|z - mu| = b, with variance b^2.
-    assert (((drawn - q.mean).abs().mean(0) - scale).abs() < 5 * scale / math.sqrt(100_000)).all()
+    samples, scale = q.sample((100_000,)), q.base_dist.scale
+    assert ((samples.mean(0) - q.mean).abs() < 5 * math.sqrt(2 / 100_000) * scale).all()
+    # |z - mu| has mean b and variance b^2.
+    assert (((samples - q.mean).abs().mean(0) - scale).abs() < 5 * scale / math.sqrt(100_000)).all()
 
 
 @pytest.mark.parametrize("kind", [DiagonalNormalPosterior, FullNormalPosterior, LaplacePosterior])
-def test_saturated_features_leave_everything_finite(kind: type[Posterior]) -> None:
+def test_values_and_gradients_are_finite_for_saturated_features(kind: type[Posterior]) -> None:
     head = kind((5,), D)  # type: ignore[call-arg]
     for size in (-1e4, 1e4):
         features = torch.full((2, 5), size, requires_grad=True)
@@ -90,27 +90,27 @@ def test_saturated_features_leave_everything_finite(kind: type[Posterior]) -> No
         assert features.grad is not None and features.grad.isfinite().all()
 
 
-def test_the_density_of_a_full_normal_is_torchs_and_comes_with_its_samples() -> None:
+def test_density_of_a_full_normal_equals_that_of_torch_and_comes_with_samples() -> None:
     q = posterior(FullNormalPosterior)
     assert isinstance(q, FullNormal)
     z, log_q = sample_with_density(q, 7)
     assert log_q is not None and z.shape == (7, 4, D) and log_q.shape == (7, 4)
     torch.testing.assert_close(log_q, MultivariateNormal(q.loc, scale_tril=q.scale_tril).log_prob(z))
     torch.testing.assert_close(log_q, q.log_prob(z))
-    other = torch.randn(6, 2, 1, D).double()  # against all four at once, as a mixture asks
+    other = torch.randn(6, 2, 1, D).double()  # broadcast against all four distributions, as in a mixture
     torch.testing.assert_close(
         q.log_prob(other), torch.stack([q.log_prob(other[:, :, 0:1, :])[..., i] for i in range(4)], -1)
     )
 
 
-def test_strong_correlations_of_fifty_units_keep_their_digits_in_float32() -> None:
-    """A triangular solve in float32 is off by nats here, and by 1e15 with twice the correlation."""
+def test_full_normal_with_strong_correlations_is_accurate_in_float32() -> None:
+    """The error of a triangular solve in float32 would be nats here, and 1e15 with twice the correlation."""
     below = torch.randn(3, 50, 50).tril(-1)
     q = FullNormal(torch.randn(3, 50), 0.1 * (torch.eye(50) + below))
     z, log_q = sample_with_density(q, 20)
     exact = MultivariateNormal(q.loc.double(), scale_tril=q.scale_tril.double())
     assert log_q is not None
     assert (q.log_prob(z).double() - exact.log_prob(z.double())).abs().max() < 1e-3
-    # What comes with a sample is of the noise that made it: |e|^2 is chi-squared of 50, whatever the correlations.
+    # The density that comes with samples is computed from their noise e, whose |e|^2 has a chi-squared distribution.
     squares = -2 * (log_q - 50 * math.log(10)) - 50 * math.log(2 * math.pi)
     assert abs(squares.mean() - 50) < 5 * 10 / math.sqrt(60) and abs(squares.std() - 10) < 4

@@ -1,1 +1,1 @@
-"""What several tests share."""
+"""Models, fixtures, fake servers and run helpers that several tests share."""

@@ -1,4 +1,7 @@
-"""Work in a process of its own that can be limited, demoted or killed: a fork, for nothing is imported again."""
+"""Work in a forked process that can be limited, run as another user or killed.
+
+A fork needs no imports, which a child that may not read files could not do.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import signal
 import traceback
 from collections.abc import Callable
 
-# pooch imports requests when it is called, which a child that may not read would be too late for.
+# pooch imports requests lazily, which fails in a child without permission to read files.
 import requests  # noqa: F401
 import torch
 
@@ -15,29 +18,33 @@ from nelbo.errors import NelboError
 
 
 class Child:
-    """Does `work`; ends with status 0 and what it returned, 2 and what a NelboError said, or 1 and a traceback."""
+    """A forked process that calls `work` and reports how it ended.
+
+    Its exit status is 0 with the returned value as output, 2 with the message of a `NelboError`, or 1 with a traceback.
+    """
 
     def __init__(self, work: Callable[[], object]) -> None:
         self.reader, writer = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            torch.set_num_threads(1)  # OpenMP's threads are not there after a fork
+            torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
             try:
-                status, said = 0, str(work())
+                status, output = 0, str(work())
             except NelboError as error:
-                status, said = 2, str(error)
+                status, output = 2, str(error)
             except BaseException:
-                status, said = 1, traceback.format_exc()
-            os.write(writer, said.encode())
+                status, output = 1, traceback.format_exc()
+            os.write(writer, output.encode())
             os._exit(status)
         os.close(writer)
 
     def wait(self) -> tuple[int, str]:
-        """How it ended (minus the signal where it was killed), and what it said."""
+        """Return the exit status (negative: the signal that killed it) and the output."""
         with os.fdopen(self.reader) as reader:
-            said = reader.read()
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), said
+            output = reader.read()
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), output
 
     def kill(self) -> None:
+        """Kill the process and wait for its end."""
         os.kill(self.pid, signal.SIGKILL)
         self.wait()

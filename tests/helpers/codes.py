@@ -1,4 +1,4 @@
-"""Models whose codes are known."""
+"""Models with a given encoder function."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from tests.helpers.factors import make_vae
 
 
 def coded(units: int, function: Callable[[Tensor], Tensor], scale: float | Tensor = 0.1) -> VAE:
-    """q(z|x) = N(function(x), scale^2) of flattened images x (B, pixels); a point mass if the scale is 0."""
+    """Return a VAE with q(z|x) = N(function(x), scale^2), a point mass if the scale is 0.
+
+    Args:
+        units: D.
+        function: of flattened images (B, pixels), returns the means (B, D).
+        scale: standard deviation of q(z|x).
+    """
     model = make_vae("linear", shape=(1, 1, 1), latent_dim=units)
 
     def encode(x: Tensor) -> Distribution:
@@ -28,5 +34,5 @@ def coded(units: int, function: Callable[[Tensor], Tensor], scale: float | Tenso
 
 
 def as_images(values: Tensor) -> Tensor:
-    """Values (N, P) as images (N, 1, 1, P)."""
+    """Reshape values (N, P) to images (N, 1, 1, P)."""
     return values.float()[:, None, None, :]

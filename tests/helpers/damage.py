@@ -1,4 +1,4 @@
-"""A checkpoint of a real run, to be damaged."""
+"""A finished run whose checkpoints tests damage."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 
 from tests.helpers.interrupted import run
 
-NETS = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "model.latent_dim=4")
-"""So small that much of a checkpoint is not weights."""
+SMALL_NETS = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "model.latent_dim=4")
+"""Networks so small that a large part of a checkpoint is not weights."""
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a run of one epoch."""
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a finished run of one epoch."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    done = run(folder, [*NETS, "trainer.max_epochs=1"])
+    done = run(folder, [*SMALL_NETS, "trainer.max_epochs=1"])
     assert done.returncode == 0, done.stderr
     return folder

@@ -1,4 +1,4 @@
-"""Training of a small model in this process, with something done to it on the way."""
+"""Training of a small model in this process, with changes to the model at chosen steps."""
 
 from __future__ import annotations
 
@@ -26,11 +26,24 @@ from nelbo.training.optimizers import build_optimizer
 from nelbo.training.trainer import quiet_lightning
 from tests.helpers.forks import ROOT
 
+SMALL = (
+    "model.latent_dim=3",
+    "model.encoder.hidden=[8]",
+    "model.decoder.hidden=[8]",
+    "budget.validate_every_n_epochs=1",
+)
 Change = Callable[[VAEModule], None]
+"""A function that modifies the module in place."""
 
 
 class Poke(pl.Callback):
-    """Changes the model before the forward pass of some steps, and notes what it was given there."""
+    """Changes the model before the forward pass of chosen steps, and records its state and input there.
+
+    Args:
+        change: applied before the forward pass.
+        steps: optimiser steps at which it is applied.
+        undo: applied after every batch.
+    """
 
     def __init__(self, change: Change, *steps: int, undo: Change | None = None) -> None:
         self.change, self.steps, self.undo = change, steps, undo
@@ -51,21 +64,21 @@ class Poke(pl.Callback):
 
 
 def make_config(*overrides: str) -> dict[str, Any]:
+    """Return the resolved config of a small run, as plain containers."""
     return copy.deepcopy(_composed(*overrides))
 
 
 @functools.cache
 def _composed(*overrides: str) -> dict[str, Any]:
     register_resolvers()
-    typed = ["model=mlp_vae", "data=digits", "trainer=cpu", "trainer.max_epochs=2", "budget.validate_every_n_epochs=1"]
-    typed += ["model.latent_dim=3", "model.encoder.hidden=[8]", "model.decoder.hidden=[8]", *overrides]
+    arguments = ["model=mlp_vae", "data=digits", "trainer=cpu", "trainer.max_epochs=2", *SMALL, *overrides]
     with initialize_config_dir(str(ROOT / "conf"), **hydra_options()):
-        plain: Any = OmegaConf.to_container(compose("config", overrides=typed), resolve=True)
+        plain: Any = OmegaConf.to_container(compose("config", overrides=arguments), resolve=True)
     return plain  # type: ignore[no-any-return]
 
 
 class Training:
-    """A module, its data and its Trainer with a Guard, which comes after the other callbacks."""
+    """A module, its data and its Trainer with a Guard, which is the last callback."""
 
     def __init__(
         self, folder: Path, *overrides: str, callbacks: tuple[pl.Callback, ...] = (), guard: bool = True, **options: Any
@@ -86,7 +99,7 @@ class Training:
         quiet_lightning()
         self.guard = Guard(folder, plain, **{"skip_above": None, **options})
         self.trainer: pl.Trainer = build(plain["trainer"], "trainer")(
-            max_steps=-1,  # of which a run counts its own
+            max_steps=-1,  # a run counts its own steps
             logger=pl.loggers.CSVLogger(folder, name="log", version=""),
             callbacks=[*callbacks, *([self.guard] if guard else [])],
             enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks),
@@ -96,33 +109,41 @@ class Training:
         )
 
     def fit(self, checkpoint: Path | None = None, position: tuple[int, int] = (0, 0)) -> Training:
-        """Train; or go on from a checkpoint, which was written after so many epochs and batches of the next."""
+        """Train, from the start or from a checkpoint.
+
+        Args:
+            checkpoint: the checkpoint to resume from.
+            position: the number of finished epochs, and of batches of the next epoch, when it was written.
+        """
         self.data.position = position
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=checkpoint)
         return self
 
 
 def infinite_loss(module: VAEModule) -> None:
-    """The reconstruction term becomes infinite: every pixel is predicted 1e30."""
+    """Make the reconstruction term infinite: every pixel is predicted as 1e30."""
     module.model.likelihood.project.layers[0].bias.fill_(1e30)  # type: ignore[union-attr, operator, index]
 
 
 def infinite_kl(module: VAEModule) -> None:
-    """The KL becomes infinite: every code is 1e30. Nothing else is."""
+    """Make only the KL infinite: every code is 1e30."""
     module.model.posterior.project.layers[0].bias[:3] = 1e30  # type: ignore[union-attr, operator, index]
 
 
 def infinite_gradient(module: VAEModule) -> None:
-    """The loss of one image becomes 1.5e38, its derivative by sigma = 1/2 is four times that: too much for float32."""
+    """Make only the gradient infinite.
+
+    The loss of an image is 1.5e38; its derivative, at sigma = 1/2, is four times that, which exceeds float32.
+    """
     module.model.likelihood.log_sigma.fill_(math.log(0.5))  # type: ignore[operator, union-attr]
     module.model.likelihood.project.layers[0].bias.fill_(0.5 * math.sqrt(3e38 / 64))  # type: ignore[union-attr, operator, index]
 
 
 def spoilt_decoder(module: VAEModule) -> None:
-    """A weight of the decoder is infinite: its unit is saturated and finite, gradients below it are not."""
+    """Set a decoder weight to infinity: its unit saturates and stays finite, but gradients through it are not."""
     module.model.decoder.layers[0].weight.view(-1)[0] = math.inf  # type: ignore[union-attr, operator, index]
 
 
 def spoilt_encoder(module: VAEModule) -> None:
-    """A weight of the encoder is infinite."""
+    """Set an encoder weight to infinity."""
     module.model.encoder.layers[1].weight.view(-1)[0] = math.inf  # type: ignore[union-attr, operator, index]

@@ -1,4 +1,4 @@
-"""Tests that need published data sets: where these can be had neither from the cache nor from a network, it is said."""
+"""Skipping of tests that need published data sets which are neither in the cache nor downloadable."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from nelbo.data.catalogue import CATALOGUE
 from nelbo.data.fetch import fetch
 from nelbo.errors import DataError
 
-AT_ONCE = mock.patch.dict(os.environ, {"npm_config_fetch_retries": "0"})
-"""npm would try for minutes where there is no network."""
+NO_RETRIES = mock.patch.dict(os.environ, {"npm_config_fetch_retries": "0"})
+"""Environment in which npm fails at once without a network, instead of retrying for minutes."""
 
 
 def needs(*names: str, network: bool = False) -> pytest.MarkDecorator:
-    """A mark for a test that reads data sets; `network`: one that downloads them itself, whatever the cache holds."""
+    """Return a mark for a test that reads data sets.
+
+    Args:
+        names: the data sets.
+        network: whether the test downloads them itself, even if they are in the cache.
+    """
     return pytest.mark.downloads(*names, network=network)
 
 
 def skip_without(item: pytest.Item) -> None:
-    """Skip a test whose data sets cannot be had, with the reason."""
+    """Skip a test whose data sets are unavailable, and give the reason."""
     for marker in item.iter_markers("downloads"):
         if marker.kwargs.get("network") and (problem := no_network()):
             pytest.skip(f"needs a network: {problem}")
@@ -34,10 +39,10 @@ def skip_without(item: pytest.Item) -> None:
 
 @functools.cache
 def unavailable(name: str) -> str:
-    """Why a set can be had neither from the cache nor from a network; empty if it is in the cache now."""
+    """Return why a data set is neither in the cache nor downloadable; empty if it is in the cache afterwards."""
     entry = CATALOGUE[name]
     try:
-        with AT_ONCE:
+        with NO_RETRIES:
             fetch(entry.files, entry.folder)
     except DataError as error:
         return str(error)
@@ -46,9 +51,9 @@ def unavailable(name: str) -> str:
 
 @functools.cache
 def no_network() -> str:
-    """Why nothing can be downloaded; empty if MNIST, a small set, can be."""
+    """Return why downloads fail; empty if MNIST, a small data set, can be downloaded."""
     entry = CATALOGUE["mnist"]
-    with tempfile.TemporaryDirectory() as cache, AT_ONCE, mock.patch.dict(os.environ, {"NELBO_DATA": cache}):
+    with tempfile.TemporaryDirectory() as cache, NO_RETRIES, mock.patch.dict(os.environ, {"NELBO_DATA": cache}):
         try:
             fetch(entry.files, entry.folder)
         except DataError as error:

@@ -6,27 +6,27 @@ import pytorch_lightning as pl
 
 
 class StopAfterBatches(pl.Callback):
-    """Asks to stop once so many batches of all epochs are over; counts in its own state."""
+    """Stops training after a total number of batches, counted over epochs and resumes."""
 
     def __init__(self, batches: int) -> None:
-        self.left = batches
+        self.remaining = batches
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        self.left -= 1
-        if self.left <= 0:
+        self.remaining -= 1
+        if self.remaining <= 0:
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, int]:
-        return {"left": self.left}
+        return {"remaining": self.remaining}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.left = state_dict["left"]
+        self.remaining = state_dict["remaining"]
 
 
 class StopAfterEpochs(pl.Callback):
-    """Asks to stop when an epoch is over."""
+    """Stops training at the end of an epoch."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs

@@ -12,7 +12,10 @@ DENSITIES = [name for name in POSTERIORS if name != "deterministic"]
 
 
 def exact(model: VAE, x: torch.Tensor) -> torch.Tensor:
-    """log N(x; W m + b, W diag(s^2) W^T + sigma^2 I), (B,), of a linear decoder and a Gaussian prior."""
+    """Return log p(x) in nats, (B,), of a linear decoder and a Gaussian prior.
+
+    p(x) = N(x; W m + b, W diag(s^2) W^T + sigma^2 I) with prior means m and standard deviations s.
+    """
     zero, unit = torch.zeros(3).double(), torch.eye(3).double()
     offset = model.decode(zero).mean.flatten()
     weights = torch.stack([model.decode(row).mean.flatten() - offset for row in unit], dim=1)

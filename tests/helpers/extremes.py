@@ -1,4 +1,4 @@
-"""Distributions of extreme but allowed parameters, for the property tests."""
+"""Distributions with extreme but valid parameters, for the property tests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Make = Callable[[Draw], Distribution]
 
 
 def drawer(data: st.DataObject, dtype: torch.dtype = torch.float32) -> Draw:
-    """`draw(low, high, *shape)`: all at one end, some at either, or anywhere between."""
+    """Return `draw(low, high, *shape)`, whose values are all at one bound, each at one of the bounds, or between."""
 
     def draw(low: float, high: float, *shape: int) -> Tensor:
         kind, seed = data.draw(st.sampled_from(["low", "high", "ends", "between"])), data.draw(st.integers(0, 2**31))
@@ -74,7 +74,7 @@ def laplace(draw: Draw) -> Distribution:
 
 
 class Affine:
-    """z = a e + b."""
+    """The invertible map z = a e + b."""
 
     def __init__(self, a: Tensor, b: Tensor) -> None:
         self.a, self.b = a, b
@@ -111,7 +111,7 @@ def sigma(draw: Draw, floor: float, *shape: int) -> Tensor:
 
 
 def pixels(levels: int) -> dict[str, Make]:
-    """Likelihoods, event (C, H, W)."""
+    """Return likelihoods by name, event shape (C, H, W)."""
     shape, top = (B, C, H, W), levels - 1
     floor = SCALE_FLOOR / top
     return {
@@ -142,7 +142,7 @@ def pixels(levels: int) -> dict[str, Make]:
 
 
 def assert_finite(distribution: Distribution, value: Tensor, parameters: list[Tensor]) -> None:
-    """The log-probability, of the right shape, and what it sends back to the parameters."""
+    """Assert that the log-probability has the right shape and is finite, and so are its gradients."""
     log_p = distribution.log_prob(value)
     leading = value.shape[: value.ndim - len(distribution.event_shape)]
     assert log_p.shape == torch.broadcast_shapes(leading, distribution.batch_shape)
@@ -153,11 +153,11 @@ def assert_finite(distribution: Distribution, value: Tensor, parameters: list[Te
 
 
 def recording(draw: Draw) -> tuple[Draw, list[Tensor]]:
-    """The same, and a list of what it gave."""
-    given_out = list[Tensor]()
+    """Return `draw` with a record, and the list of the tensors that it has returned."""
+    drawn = list[Tensor]()
 
     def record(low: float, high: float, *shape: int) -> Tensor:
-        given_out.append(draw(low, high, *shape))
-        return given_out[-1]
+        drawn.append(draw(low, high, *shape))
+        return drawn[-1]
 
-    return record, given_out
+    return record, drawn

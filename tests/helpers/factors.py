@@ -1,4 +1,7 @@
-"""Every implementation of every contract, with arguments for tiny sizes. A new factor is a new line here."""
+"""Every posterior, prior, likelihood, network and objective with arguments for tiny models.
+
+A new implementation is tested by adding a line here.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ CODE_POSTERIORS = {
     "categorical": partial(CategoricalPosterior, classes=4, temperature=0.67, straight_through=False),
     "vector_quantized": partial(VectorQuantizedPosterior, classes=5, decay=0.9, dead_below=0.1),
 }
-"""Whose z are one-hot codes, and no vectors."""
+"""Posteriors whose latents are one-hot codes instead of vectors."""
 
 PRIORS = {
     "standard_normal": StandardNormal,
@@ -136,45 +139,51 @@ OBJECTIVES = {
 }
 
 
-OF_WEIGHTS = {"iwae", "miwae", "ciwae", "dreg", "piwae", "stl"}
-"""Objectives that need importance weights."""
+IMPORTANCE_WEIGHTED = {"iwae", "miwae", "ciwae", "dreg", "piwae", "stl"}
+"""Objectives that need importance weights with gradients."""
 
 
 def prepared(objective: Objective) -> Objective:
-    """Told how many training images there are."""
+    """Set the number of training images of an objective to 100 and return it."""
     objective.prepare(100)
     return objective
 
 
 def refusal(posterior: str, prior: str, objective: str = "elbo") -> str | None:
-    """What is said to a pair without meaning; None where it has one."""
+    """Return a pattern of the error message for an unsupported combination, or None if it is supported.
+
+    Args:
+        posterior: a key of `POSTERIORS` or `CODE_POSTERIORS`.
+        prior: a key of `PRIORS` or `CODE_PRIORS`.
+        objective: a key of `OBJECTIVES`; with any other name only posterior and prior are considered.
+    """
     over_codes = prior in CODE_PRIORS
     if over_codes != (posterior in CODE_POSTERIORS):
-        return f"prior={prior.partition('_')[0]}.*: is over {'one-hot codes' if over_codes else 'vectors'}, and z are"
+        return f"prior={prior.partition('_')[0]}.*: is a prior over {'one-hot codes' if over_codes else 'vectors'}, but"
     if prior == "vamp" and posterior.startswith(("deterministic", "flow")):
         return "prior=vamp: is a mixture of q"
     if objective == "vq_vae" and posterior != "vector_quantized":
-        return "objective=vq_vae: is about vectors rounded to a codebook"
+        return "objective=vq_vae: needs latents quantised to a codebook"
     has_kl = objective in OBJECTIVES and objective not in ("reconstruction", "wae", "vq_vae")
     if has_kl and posterior == "deterministic":
         return f"objective={objective}: posterior=deterministic has no log q"
     if has_kl and (posterior, prior) == ("categorical", "autoregressive"):
-        return f"objective={objective}: posterior=categorical is trained with a closed KL"
-    if objective in OF_WEIGHTS and posterior in CODE_POSTERIORS:
-        return f"objective={objective}: samples of classes have no reparameterised density"
+        return f"objective={objective}: posterior=categorical needs a KL in closed form"
+    if objective in IMPORTANCE_WEIGHTED and posterior in CODE_POSTERIORS:
+        return f"objective={objective}: one-hot samples have no reparameterised density"
     independent = posterior in ("diagonal_normal", "laplace") and prior in ("standard_normal", "diagonal_normal")
     if objective == "beta_tc" and not independent:
-        return "objective=beta_tc: needs vectors of independent units"
+        return "objective=beta_tc: needs continuous latents with independent units"
     if objective == "dip" and posterior.startswith(("flow", *CODE_POSTERIORS)):
-        return "objective=dip: needs vectors with a mean and a covariance"
+        return r"objective=dip: needs a q\(z\|x\) with a mean and a covariance"
     if objective == "factor" and posterior in CODE_POSTERIORS:
-        return "objective=factor: needs vectors, and z are one-hot codes"
+        return "objective=factor: needs continuous latents, but z are one-hot codes"
     if objective in ("info", "wae", "reconstruction") and posterior in CODE_POSTERIORS:
-        return f"objective={objective}: needs vectors, and z are one-hot codes"
+        return f"objective={objective}: needs continuous latents, but z are one-hot codes"
     if objective in ("free_bits", "capacity") and posterior == "vector_quantized":
-        return f"objective={objective}: weighs a KL that trains nothing but the prior"
+        return f"objective={objective}: weights the KL, which trains only the prior"
     if objective in ("info", "wae") and prior != "standard_normal":
-        return f"objective={objective}: has an MMD, which would not train a prior"
+        return f"objective={objective}: uses an MMD, which does not train the prior"
     if objective == "reconstruction" and prior != "standard_normal":
         return "objective=reconstruction: has no KL, so nothing would train the prior"
     return None
@@ -188,6 +197,7 @@ def make_vae(
     shape: tuple[int, ...] = SHAPE,
     latent_dim: int = LATENT_DIM,
 ) -> VAE:
+    """Return a tiny VAE of the named components."""
     encoder, decoder = NETS[nets]
     return VAE(
         shape=shape,
@@ -201,7 +211,7 @@ def make_vae(
 
 
 def images(likelihood: str = "gaussian", count: int = 7, shape: tuple[int, ...] = SHAPE) -> Tensor:
-    """Pixels in the support of a likelihood."""
+    """Return random images, (count, *shape), in the support of a likelihood."""
     x = torch.rand(count, *shape)
     discrete = {"discretized_logistic", "discretized_gaussian", "discretized_logistic_mixture", "categorical"}
     steps = {"bernoulli": 1, **dict.fromkeys(discrete, LEVELS - 1)}.get(likelihood)

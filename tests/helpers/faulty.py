@@ -1,6 +1,7 @@
-"""train.py, but for as long as the file $FAULTS exists some jobs end badly: 2 latents raise, 3 exit, 4 are killed.
+"""train.py, in which some jobs fail while the file $FAULTS exists.
 
-Of several Slurm tasks only the first one raises.
+A job with 2 latents raises an exception (with several Slurm tasks, only the first), one with 3 exits, one with 4 is
+killed.
 """
 
 import os

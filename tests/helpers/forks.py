@@ -1,6 +1,6 @@
-"""Runs scripts in forks of one process that imported everything, which saves each of them the seconds of its imports.
+"""Running of scripts in forks of a process that has imported everything, which saves the time of the imports.
 
-That process is `python -m tests.helpers.forks`. It reads a line of JSON for each run and answers with its exit status.
+That process is `python -m tests.helpers.forks`. It reads a line of JSON for each run and answers with the exit status.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TIMEOUT = 600
 
 @dataclass(frozen=True)
 class Done:
-    """What a run said and how it ended."""
+    """The output and the exit status of a run."""
 
     returncode: int
     stdout: str
@@ -34,11 +34,11 @@ class Done:
 
 
 Train = Callable[..., Done]
-"""The fixture `train`: takes overrides, and variables of the environment by name."""
+"""Type of the fixture `train`, which takes overrides, and environment variables as keyword arguments."""
 
 
 def python(*arguments: str, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a script of the repository as a user would, its imports included; `forked` is seconds faster."""
+    """Run a script of the repository in a new interpreter; `forked` is seconds faster."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -51,7 +51,7 @@ def python(*arguments: str, timeout: float = 600, **environment: str) -> subproc
 
 @functools.cache
 def parent() -> subprocess.Popen[str]:
-    """The process that forks. It ends with this one, however that ends: its pipe is closed then."""
+    """Return the process that forks; it ends when its pipe is closed, and so with this process."""
     command = [sys.executable, "-m", "tests.helpers.forks"]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     atexit.register(process.communicate)
@@ -61,14 +61,14 @@ def parent() -> subprocess.Popen[str]:
 def forked(script: str, *arguments: str, **environment: str) -> Done:
     """Run a script as `python` does, in a fork.
 
-    A process of its own is needed where a variable is read at import, or its command line is looked at from outside.
+    Tests in which a variable is read at import, or the command line is inspected from outside, need `python`.
     """
     with tempfile.TemporaryDirectory() as folder:
         return _ask(script, arguments, {**os.environ, **environment}, Path(folder, "run"))
 
 
 def train_all(runs: Mapping[str, list[str]], folder: Path, script: str = "train.py") -> dict[str, Done]:
-    """Run all of them, one after another; their output stays in the folder as NAME.out and NAME.err."""
+    """Run a script once for each entry, one after another; `folder` gets the output as NAME.out and NAME.err."""
     return {name: _ask(script, arguments, dict(os.environ), folder / name) for name, arguments in runs.items()}
 
 
@@ -82,18 +82,22 @@ def _ask(script: str, arguments: Sequence[str], environment: dict[str, str], to:
 
 
 def become(script: str, arguments: list[str], environment: dict[str, str], to: str) -> int:
-    """Be a run of a script, as a shell would start it with its output sent to files."""
+    """Turn this process into a run of a script, as a shell would start it with its output redirected to files.
+
+    Returns:
+        The exit status.
+    """
     signal.alarm(TIMEOUT)
     for stream, file in enumerate((os.devnull, f"{to}.out", f"{to}.err")):
         os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC), stream)
     os.environ.clear()
     os.environ.update(environment)
-    tempfile.tempdir = None  # of $TMPDIR, which an import may have asked for
+    tempfile.tempdir = None  # cached from $TMPDIR if an import asked for it
     sys.argv = [script, *arguments]
     file = os.path.abspath(script)
     sys.path[0] = os.path.dirname(file)
     sys.modules["__main__"] = module = ModuleType("__main__")
-    module.__file__ = file  # absolute, while argv and the code's own name are as typed: runpy has no such mixture
+    module.__file__ = file  # absolute, while argv and the code's file name are as given; runpy cannot do both
     try:
         exec(compile(Path(script).read_text(), script, "exec"), module.__dict__)
     except SystemExit as end:
@@ -105,7 +109,8 @@ def become(script: str, arguments: list[str], environment: dict[str, str], to: s
 
 
 def main() -> None:
-    import sklearn.datasets  # noqa: F401 # of data=digits
+    """Fork a run for each line of stdin."""
+    import sklearn.datasets  # noqa: F401 # used by data=digits
 
     import nelbo.finished.evaluate  # noqa: F401
 

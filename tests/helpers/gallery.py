@@ -1,4 +1,4 @@
-"""Models that show given images instead of making any."""
+"""A model that returns given images instead of generating them, and the digits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nelbo.models import VAE
 
 
 def digit_images() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training images in [0, 1] and labels, test images and labels, of the 8x8 digits."""
+    """Return training images in [0, 1] and labels, test images and labels of the 8x8 digits."""
     arrays = digits()
     train, test = arrays.train, arrays.test
     assert isinstance(train.images, Tensor) and isinstance(test.images, Tensor)
@@ -21,10 +21,10 @@ def digit_images() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 class Gallery(VAE):
-    """Shows `images` (N, C, H, W) one after another, and from the first again after the last.
+    """A model whose `generate` returns the given images in turn, starting over after the last.
 
     Args:
-        images: what it shows.
+        images: (N, C, H, W).
     """
 
     def __init__(self, images: Tensor) -> None:

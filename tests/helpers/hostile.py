@@ -1,4 +1,4 @@
-"""What somebody who may write a config or a checkpoint, and nothing else, would try: each would make a marker file."""
+"""Attacks through the content of a config or a checkpoint; each would create a marker file if it succeeded."""
 
 from __future__ import annotations
 
@@ -32,29 +32,43 @@ LOOKS_LIKE_OURS = (
     "nelbo.",
     "",
 )
-"""Not one of them may be taken for the class of that name."""
+"""Names that resemble those of classes of nelbo; none of them may be resolved."""
 
-NO_NAMES: tuple[Any, ...] = (None, True, 7, 1.5, ["nelbo.nets.MLP"], {"_target_": "nelbo.nets.MLP"})
+NOT_NAMES: tuple[Any, ...] = (None, True, 7, 1.5, ["nelbo.nets.MLP"], {"_target_": "nelbo.nets.MLP"})
 
 
 def payloads(marker: Path, script: Path, pickled: Path) -> list[dict[str, Any]]:
-    """Mappings with a `_target_`, and the arguments with which its call would leave `marker`.
+    """Return mappings with a `_target_` and arguments with which its call would create `marker`.
 
     Args:
-        marker: what must never appear.
-        script: a Python file that makes it.
-        pickled: a file whose unpickling makes it, both for torch and for numpy.
+        marker: the file that must never appear.
+        script: a Python file that creates it.
+        pickled: a file that creates it when torch or numpy unpickles it.
     """
-    m, touch = str(marker), f"touch {marker}"
-    code = f"open({m!r}, 'w')"
-    calls: dict[str, dict[str, Any]] = {
-        # A config that Hydra itself instantiates could still use these five.
+    calls = hydra_calls(marker, script, pickled) | code_calls(marker, script, pickled)
+    calls |= file_calls(marker, script) | package_calls(marker, script, pickled)
+    named = [{"_target_": target, **arguments} for target, arguments in calls.items()]
+    return named + [{"_target_": target} for target in (*LOOKS_LIKE_OURS, *NOT_NAMES)]
+
+
+def hydra_calls(marker: Path, script: Path, pickled: Path) -> dict[str, dict[str, Any]]:
+    """Return the five calls that Hydra's own instantiation would allow, by target."""
+    m = str(marker)
+    return {
         "torch.load": {"f": str(pickled), "weights_only": False},
         "numpy.load": {"file": str(pickled), "allow_pickle": True},
         "pathlib.Path.write_text": {"self": m, "data": "x"},
         "shutil.copyfile": {"src": str(script), "dst": m},
         "builtins.open": {"file": m, "mode": "w"},
-        # Commands and code.
+    }
+
+
+def code_calls(marker: Path, script: Path, pickled: Path) -> dict[str, dict[str, Any]]:
+    """Return calls that run commands or code, by target."""
+    m = str(marker)
+    touch = f"touch {marker}"
+    code = f"open({str(marker)!r}, 'w')"
+    return {
         "os.system": {"command": touch},
         "posix.system": {"command": touch},
         "os.popen": {"cmd": touch},
@@ -80,7 +94,13 @@ def payloads(marker: Path, script: Path, pickled: Path) -> list[dict[str, Any]]:
         "hydra.utils.call": {"config": {"argument": touch}},
         "ctypes.CDLL": {"name": str(script)},
         "multiprocessing.Process": {"args": [m]},
-        # Files.
+    }
+
+
+def file_calls(marker: Path, script: Path) -> dict[str, dict[str, Any]]:
+    """Return calls that write files, by target."""
+    m = str(marker)
+    return {
         "io.open": {"file": m, "mode": "w"},
         "codecs.open": {"filename": m, "mode": "w"},
         "gzip.open": {"filename": m, "mode": "w"},
@@ -104,7 +124,14 @@ def payloads(marker: Path, script: Path, pickled: Path) -> list[dict[str, Any]]:
         "torch.save": {"obj": 1, "f": m},
         "numpy.save": {"file": m, "arr": 1},
         "numpy.memmap": {"filename": m, "mode": "w+", "shape": [1]},
-        # Through packages that may be built from, and what their modules happen to import.
+    }
+
+
+def package_calls(marker: Path, script: Path, pickled: Path) -> dict[str, dict[str, Any]]:
+    """Return calls through packages that targets may be in, and through modules that these import, by target."""
+    m = str(marker)
+    touch = f"touch {marker}"
+    return {
         "nelbo.config.build.build": {"spec": {"argument": touch}},
         "nelbo.config.build.importlib.import_module": {"name": "antigravity"},
         "nelbo.data.fetch.subprocess.run": {"args": ["touch", m]},
@@ -133,12 +160,10 @@ def payloads(marker: Path, script: Path, pickled: Path) -> list[dict[str, Any]]:
         "zuko.utils.bisection": {},
         "optuna.pruners.create_study": {"storage": f"sqlite:///{m}"},
     }
-    named = [{"_target_": target, **arguments} for target, arguments in calls.items()]
-    return named + [{"_target_": target} for target in (*LOOKS_LIKE_OURS, *NO_NAMES)]
 
 
 def more_than_targets(marker: Path) -> list[Any]:
-    """Trees that are no config: keys with a meaning elsewhere, other types, more than can be read."""
+    """Return trees that are not configs: with reserved keys, other types, or endless nesting."""
     mlp = {"_target_": "nelbo.nets.MLP", "_partial_": True}
     deep: Any = {}
     for _ in range(100_000):
@@ -150,7 +175,7 @@ def more_than_targets(marker: Path) -> list[Any]:
     itself["again"] = itself
 
     class Mapping(dict[str, Any]):
-        """It could answer differently each time that it is asked."""
+        """A subclass of dict, which could return different items at each access."""
 
     return [
         {**mlp, "_args_": [str(marker)]},

@@ -1,4 +1,4 @@
-"""Image data made of tensors."""
+"""Data modules of random images in memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from nelbo.data.module import ImageData
 
 
 def make(arrays: Arrays | None = None, **changes: object) -> ImageData:
+    """Return a data module of `arrays`, by default random ones, with changed options."""
     arrays = arrays or fake()
     options = {
         "name": "fake",
@@ -28,5 +29,6 @@ def make(arrays: Arrays | None = None, **changes: object) -> ImageData:
 
 
 def fake(count: int = 100, validation: int = 0) -> Arrays:
+    """Return random images of 4x4 pixels, of which the first 30 are the test images."""
     images = torch.randint(0, 256, (count, 1, 4, 4), dtype=torch.uint8)
     return Arrays(Examples(images, torch.arange(count)), Examples(images[:30], torch.arange(30)), validation)

@@ -1,15 +1,20 @@
-"""train.py in harder circumstances than those of stopping.py: `incidents.py WHERE:NUMBER:WHAT OVERRIDE...`.
+"""train.py with an incident, such as a signal or a full disk: `incidents.py PLACE:NUMBER:INCIDENT OVERRIDE...`.
 
-WHERE is `data`, `train` or `validation`: in the NUMBERth loading of data, training or validation step, counted from 1
-in this process, WHAT happens. `SIGTERM` (or another) reaches the process; `twice-SIGTERM` comes again at once;
-`group-SIGTERM` reaches its process group, which is its own; `sweep-SIGTERM` the sweep whose cell it is; `hangup` closes
-the terminal that it runs in; for `awaited-SIGUSR2` somebody waits already, who says so in the file `$HEARD` and exits
-with status 5. `ignored-SIGHUP` is one that the process ignores, as below nohup.
-`limit-4096` is a disk on which no file grows beyond so many bytes, `full` one that takes no more of the file `$FULL`;
-from the `start` a disk can be limited too. `$HAPPENED` names a file that is made then; where it
-exists already, nothing happens any more.
+PLACE is `data`, `train` or `validation`: the incident happens at the NUMBERth loading of data, training step or
+validation step, counted from 1 in this process. With `start` a disk limit holds from the start; with `nowhere` nothing
+happens. INCIDENT is one of
 
-`$IN` is the working directory, `$CLOCK` seconds that the clock is off, `$STARTS` how many runs start at one time.
+- `SIGTERM` or another signal, sent to the process; `twice-SIGTERM` sends it twice;
+- `group-SIGTERM`, sent to the process group, which is the run's own;
+- `sweep-SIGTERM`, sent to the sweep whose cell this process is;
+- `hangup`, which closes the terminal that the process runs in;
+- `awaited-SIGUSR2`, for which a handler exists already: it writes the file `$HEARD` and exits with status 5;
+- `ignored-SIGHUP`, which the process ignores, as under nohup;
+- `limit-4096`, a disk on which no file grows beyond that number of bytes;
+- `full`, a disk that accepts no more data for the file `$FULL`.
+
+The environment variable `$HAPPENED` names a file that the incident creates; if it exists already, nothing happens.
+`$IN` is the working directory, `$CLOCK` an offset of the clock in seconds, `$STARTS` the number of simultaneous runs.
 """
 
 from __future__ import annotations
@@ -43,80 +48,84 @@ PLACES = {
 }
 
 
-def prepare(where: str, number: int, what: str) -> None:
-    """Put the incident in its place."""
-    holder, name = PLACES[where]
+def prepare(place: str, number: int, incident: str) -> None:
+    """Wrap the method of `place` so that the incident happens in its `number`th call."""
+    holder, name = PLACES[place]
     original, calls = getattr(holder, name), itertools.count(1)
 
     @functools.wraps(original)
     def call(*arguments: Any, **options: Any) -> Any:
         if next(calls) == number:
-            happen(what)
+            happen(incident)
         return original(*arguments, **options)
 
     setattr(holder, name, call)
 
 
-def happen(what: str) -> None:
+def happen(incident: str) -> None:
+    """Make the incident happen, unless it has happened before."""
     try:
         Path(os.environ["HAPPENED"]).touch(exist_ok=False)
     except FileExistsError:
         return
-    if what == "full":
+    if incident == "full":
         os.unlink(os.environ["FULL"])
         os.symlink("/dev/full", os.environ["FULL"])
         return
-    if what == "hangup":
+    if incident == "hangup":
         os.kill(os.getppid(), signal.SIGUSR1)
-        time.sleep(0.5)  # until there is no terminal any more
+        time.sleep(0.5)  # until the terminal is closed
         return
-    to, _, name = what.rpartition("-")
-    if to == "limit":
+    target, _, name = incident.rpartition("-")
+    if target == "limit":
         limit(int(name))
         return
     signum = signal.Signals[name]
-    if to == "group":
+    if target == "group":
         os.killpg(0, signum)
-    elif to == "sweep" and multiprocessing.parent_process():
+    elif target == "sweep" and multiprocessing.parent_process():
         os.kill(os.getppid(), signum)
     else:
         os.kill(os.getpid(), signum)
-    if to == "twice":
+    if target == "twice":
         os.kill(os.getpid(), signum)
 
 
 def limit(num_bytes: int) -> None:
+    """Let no file grow beyond `num_bytes`."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
 
 
 def run_in_a_terminal() -> None:
-    """Go on in a terminal of which this process keeps the other end, until it is told to close it."""
+    """Continue in a child process in a new terminal; this process holds its other end and closes it on SIGUSR1."""
     child, terminal = pty.fork()
     if child == 0:
         return
     signal.signal(signal.SIGUSR1, lambda *_: os.close(terminal))
-    with contextlib.suppress(OSError):  # it is closed, at either end
+    with contextlib.suppress(OSError):  # closed at either end
         while shown := os.read(terminal, 4096):
             os.write(1, shown)
     os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def hear(signum: int, frame: FrameType | None) -> None:
-    """Submitit requeues its job here."""
+    """Stand in for submitit's handler, which requeues the job."""
     saved = sorted(path.name for path in Path().rglob("*.ckpt"))
     Path(os.environ["HEARD"]).write_text(" ".join(saved))
     sys.exit(5)
 
 
 class Frozen(datetime.datetime):
+    """A clock that has stopped."""
+
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> Frozen:
         return cls(2026, 1, 2, 3, 4, 5)
 
 
 def start_many(count: int) -> None:
-    """Go on as `count` processes for which it is the same second; the first process ends with the worst status."""
-    hydra.core.utils.datetime = Frozen  # type: ignore[attr-defined] # what ${now:} asks
+    """Continue in `count` forks at the same second of the clock; this process exits with their worst status."""
+    hydra.core.utils.datetime = Frozen  # type: ignore[attr-defined] # used by the resolver ${now:}
     children = []
     for _ in range(count):
         if not (child := os.fork()):
@@ -126,24 +135,24 @@ def start_many(count: int) -> None:
 
 
 if __name__ == "__main__":
-    where, count, what = sys.argv[1].split(":")
+    place, count, incident = sys.argv[1].split(":")
     sys.argv = [str(ROOT / "train.py"), *sys.argv[2:]]
-    if where == "start":
-        limit(int(what.removeprefix("limit-")))
-    elif where != "nowhere":
-        prepare(where, int(count), what)
-    if what.startswith("group-"):
+    if place == "start":
+        limit(int(incident.removeprefix("limit-")))
+    elif place != "nowhere":
+        prepare(place, int(count), incident)
+    if incident.startswith("group-"):
         os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the suite was started with
-    signal.signal(signal.SIGHUP, signal.SIG_IGN if what.startswith("ignored-") else signal.SIG_DFL)
-    if what == "awaited-SIGUSR2":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # however the suite was started
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if incident.startswith("ignored-") else signal.SIG_DFL)
+    if incident == "awaited-SIGUSR2":
         signal.signal(signal.SIGUSR2, hear)
-    if what == "hangup":
+    if incident == "hangup":
         run_in_a_terminal()
     os.chdir(os.environ.get("IN", "."))
     if clock := float(os.environ.get("CLOCK", "0")):
-        true = time.time
-        time.time = lambda: true() + clock
+        real_time = time.time
+        time.time = lambda: real_time() + clock
     if starts := int(os.environ.get("STARTS", "0")):
         start_many(starts)
     runpy.run_path(sys.argv[0], run_name="__main__")

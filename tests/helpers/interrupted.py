@@ -1,4 +1,4 @@
-"""Runs that are stopped and go on, beside the run that nobody stopped."""
+"""Runs that are interrupted and resumed, and their comparison with runs that were not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.forks import Done, forked
 
 NOWHERE = "nowhere:0:SIGTERM"
 SMALL = ("model=mlp_vae", "data=digits", "callbacks=none", "logger=none", "trainer.check_val_every_n_epoch=1")
-"""Six steps and one validation batch an epoch."""
+"""Six steps and one validation batch per epoch."""
 
 FREE = {
     "commit",
@@ -27,17 +27,24 @@ FREE = {
     "num_workers",
     "logs",
 }
+"""Keys whose values may differ between two runs that are otherwise equal."""
 COUNTERS = {"epoch_loop.val_loop.batch_progress"}
-"""Lightning counts the batches of a validation twice that had to begin anew; nothing reads it."""
+"""Counters that may differ: Lightning counts the batches of a restarted validation twice. Nothing reads them."""
 
 
 def run(folder: Path, overrides: Sequence[str], fault: str = NOWHERE) -> Done:
-    """Start a run, or go on with it, until its end or the fault."""
+    """Start or resume a run, until its end or the fault.
+
+    Args:
+        folder: the directory of the run.
+        overrides: added to `SMALL`.
+        fault: PLACE:NUMBER:SIGNAL, see tests/helpers/stopping.py.
+    """
     return forked("tests/helpers/stopping.py", fault, *SMALL, *overrides, f"hydra.run.dir={folder}", "resume=auto")
 
 
 def interrupted(folder: Path, overrides: Sequence[str], faults: Sequence[str]) -> None:
-    """A run that meets all faults, one after another, and ends well."""
+    """Run with all faults, one after another, resuming after each, until the end."""
     for fault in faults:
         done = run(folder, overrides, fault)
         assert done.returncode in (-9, 143), (fault, done.returncode, done.stderr)
@@ -47,7 +54,13 @@ def interrupted(folder: Path, overrides: Sequence[str], faults: Sequence[str]) -
 
 
 def assert_same_run(one: Path, other: Path, but: Sequence[str] = ()) -> None:
-    """Every number of the two checkpoints, the result and the history, bit for bit, but for times and for `but`."""
+    """Assert that checkpoints, results and histories of two runs are equal, bit for bit.
+
+    Args:
+        one: directory of a run.
+        other: directory of another run.
+        but: paths of values that may differ, in addition to times.
+    """
     for name in ("best", "last"):
         checkpoints = [read_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for folder in (one, other)]
         assert set(differences(*checkpoints)) <= set(but), name
@@ -59,17 +72,18 @@ def assert_same_run(one: Path, other: Path, but: Sequence[str] = ()) -> None:
 
 
 def rows(file: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file."""
     with file.open(newline="") as stream:
         return list(csv.DictReader(stream))
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """Where two trees of plain containers and tensors differ."""
+    """Return the paths at which two trees of plain containers and tensors differ."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         keys = [key for key in {**one, **other} if key not in FREE | COUNTERS]
-        return [told for key in keys for told in differences(one.get(key), other.get(key), f"{path}.{key}")]
+        return [place for key in keys for place in differences(one.get(key), other.get(key), f"{path}.{key}")]
     if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
         pairs = enumerate(zip(one, other, strict=True))
-        return [told for index, pair in pairs for told in differences(*pair, f"{path}[{index}]")]
-    same = equal(one, other) if isinstance(one, Tensor) and isinstance(other, Tensor) else one == other
-    return [] if same else [path]
+        return [place for index, pair in pairs for place in differences(*pair, f"{path}[{index}]")]
+    is_same = equal(one, other) if isinstance(one, Tensor) and isinstance(other, Tensor) else one == other
+    return [] if is_same else [path]

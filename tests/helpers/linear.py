@@ -1,4 +1,4 @@
-"""Linear VAEs and their exact answers."""
+"""Linear VAEs and their optima in closed form."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ LINEAR = ("model=linear_vae", "data=digits", "data.validation_size=0", "callback
 
 
 def pixels() -> tuple[Tensor, Tensor]:
-    """Training and test images, (N, 1, 8, 8), float64 in [0, 1]."""
+    """Return training and test images of the digits, (N, 1, 8, 8), float64 in [0, 1]."""
     arrays = digits()
     return arrays.train.images.double() / 255, arrays.test.images.double() / 255
 
 
 def spectrum(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, eigenvalues (descending) and eigenvectors of the covariance of images."""
+    """Return mean, eigenvalues (descending) and eigenvectors of the covariance of images."""
     flat = x.flatten(1)
     values, vectors = torch.linalg.eigh(torch.cov(flat.T, correction=0))
     return flat.mean(0), values.flip(0), vectors.flip(1)
 
 
 def elbo_terms(vae: VAE, x: Tensor) -> tuple[float, float]:
-    """-E_q[log p(x|z)] and KL, in nats, without noise: the points mu +- sqrt(D) s e_i are exact for a quadratic."""
+    """Return reconstruction and KL in nats, without Monte Carlo noise.
+
+    The mean over the points mu +- sqrt(D) s e_i is exact, because log p(x|z) is quadratic in z.
+    """
     q = vae.encode(x)
     assert isinstance(q, DiagonalNormal)
     steps = math.sqrt(vae.latent_dim) * torch.eye(vae.latent_dim, dtype=x.dtype)
@@ -39,10 +42,10 @@ def elbo_terms(vae: VAE, x: Tensor) -> tuple[float, float]:
 
 
 def water_filling(values: Tensor, latent_dim: int, beta: float, sigma2: float) -> tuple[float, float]:
-    """Distortion and rate, in nats, at the optimum of a linear beta-VAE with a given sigma^2.
+    """Return distortion and rate in nats at the optimum of a linear beta-VAE with a given sigma^2.
 
-    With theta = beta sigma^2 the units with eigenvalue above theta carry 1/2 log(eigenvalue / theta), and leave theta
-    of squared error; all others are left as they are (Shannon's reverse water-filling).
+    Shannon's reverse water-filling with theta = beta sigma^2: a unit whose eigenvalue exceeds theta has a rate of
+    1/2 log(eigenvalue / theta) and a squared error of theta; the others have rate 0 and their eigenvalue as error.
     """
     theta = beta * sigma2
     coded = values[:latent_dim].clamp(min=theta)
@@ -52,7 +55,7 @@ def water_filling(values: Tensor, latent_dim: int, beta: float, sigma2: float) -
 
 
 def optimal_sigma2(values: Tensor, latent_dim: int, beta: float) -> float:
-    """The sigma^2 that a model learns: its own squared error a pixel, by fixed-point iteration."""
+    """Return the optimal sigma^2, which equals the squared error per pixel, by fixed-point iteration."""
     sigma2 = values.mean().item() / 10
     for _ in range(10_000):
         error = values[:latent_dim].clamp(max=beta * sigma2).sum() + values[latent_dim:].sum()

@@ -1,4 +1,4 @@
-"""All measures of conf/metrics, made small, and a subject that each of them has a meaning for."""
+"""All measures of conf/metrics with small settings, and a subject that all of them are defined for."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ SMALL = {
     "metrics.kid.subset_size": 5,
     "metrics.prdc.k": 2,
 }
+"""Settings with which every measure is fast."""
 
 
 class Pixels(Extractor):
-    """Pixels as they are, in place of a classifier that would have to be trained."""
+    """An extractor that returns pixels, instead of the features of a classifier that needs training."""
 
     identity = "pixels"
 
@@ -48,11 +49,11 @@ class Pixels(Extractor):
 
 
 def make_measures(*overrides: str) -> dict[str, Measure | JointMeasure]:
-    """Every measure as `scripts/evaluate.py` makes it, small."""
+    """Return every measure as `scripts/evaluate.py` builds it, with small settings."""
     register_resolvers()
-    typed = ["run=somewhere", f"metrics=[{','.join(NAMES)}]", *(f"{key}={value}" for key, value in SMALL.items())]
+    arguments = ["run=somewhere", f"metrics=[{','.join(NAMES)}]", *(f"{key}={value}" for key, value in SMALL.items())]
     with initialize_config_dir(str(ROOT / "conf"), **hydra_options()):
-        plain: Any = OmegaConf.to_container(compose("evaluate", overrides=[*typed, *overrides]), resolve=True)
+        plain: Any = OmegaConf.to_container(compose("evaluate", overrides=[*arguments, *overrides]), resolve=True)
     measures: dict[str, Measure | JointMeasure] = build(plain["metrics"], "metrics", ("nelbo.evaluation.",))
     for measure in measures.values():
         if hasattr(measure, "extractor"):
@@ -61,7 +62,7 @@ def make_measures(*overrides: str) -> dict[str, Measure | JointMeasure]:
 
 
 def make_digits(model: VAE | None = None, *, test: int = 80, train: int = 120, **rest: Any) -> Subject:
-    """The digits with labels, which are two factors too, and a VAE whose units are active."""
+    """Return a subject of the digits with labels and two factors, and a VAE with active units."""
     train_images, train_labels, images, labels = digit_images()
     factors = torch.stack([labels % 2, labels // 5], dim=1)[:test]
     return make_subject(
@@ -76,7 +77,7 @@ def make_digits(model: VAE | None = None, *, test: int = 80, train: int = 120, *
 
 
 def active_vae() -> VAE:
-    """A VAE of the digits, not trained, whose means vary from image to image."""
+    """Return an untrained VAE of the digits whose posterior means vary between images."""
     model = make_vae(shape=(1, 8, 8))
     with torch.no_grad():
         for parameter in model.encoder.parameters():
@@ -84,13 +85,13 @@ def active_vae() -> VAE:
     return model
 
 
-def taken(measure: Measure | JointMeasure, subject: Subject) -> Findings:
-    """What a measure finds; of several runs, of two that differ in their seed."""
+def run_measure(measure: Measure | JointMeasure, subject: Subject) -> Findings:
+    """Return the findings of a measure; a joint measure is given two subjects that differ in their seed."""
     if isinstance(measure, Measure):
         return measure(subject)
     return measure([subject, replace(subject, seed=1)])[0]
 
 
 def distinct(positions: list[Tensor]) -> int:
-    """How many different images were taken."""
+    """Return the number of distinct positions."""
     return len(torch.cat(positions).unique())

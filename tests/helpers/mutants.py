@@ -1,4 +1,4 @@
-"""Damaged files for every reader, and what came of reading them."""
+"""Damaged files for every reader of data files, and the outcome of reading them."""
 
 from __future__ import annotations
 
@@ -40,26 +40,28 @@ BATCH = 5
 
 @dataclass(frozen=True)
 class Local:
-    """An origin: a file on this machine, unpacked by `unpack(source, target, limit)`."""
+    """An origin that is a local file, unpacked by `unpack(source, target, limit)`."""
 
     name: str
     unpack: Callable[[Path, Path, int], None]
 
     def available(self) -> bool:
+        """Return True."""
         return True
 
     def write(self, target: Path, scratch: Path, limit: int) -> None:
+        """Unpack the file to `target`."""
         self.unpack(Path(self.name), target, limit)
 
 
 def fetched(path: Path, unpack: Callable[[Path, Path, int], None]) -> bytes:
-    """By way of the cache, without a digest to protect it."""
+    """Fetch a local file through the cache, without a digest to check, and return its content."""
     (cached,) = fetch([RemoteFile("file", "", None, (Local(str(path), unpack),))], "set")
     return cached.read_bytes()
 
 
-def whole(examples: Examples) -> None:
-    """They can be served, and each has its label."""
+def assert_usable(examples: Examples) -> None:
+    """Assert that examples can be indexed and that each has a label."""
     images = examples.images if isinstance(examples.images, MemoryMap) else examples.images.numpy()
     assert len(examples.labels) == len(images) and len(images.shape) == 4
     served, _, _ = examples.__getitems__(torch.arange(min(3, len(examples))))
@@ -71,7 +73,7 @@ def write_pngs(path: Path) -> None:
 
 
 def read_pngs(path: Path) -> None:
-    """The archive is whole, the picture in it is not."""
+    """Read a damaged picture in an intact archive."""
 
     def unpack(source: Path, target: Path, limit: int) -> None:
         buffer = io.BytesIO()
@@ -96,7 +98,7 @@ def read_picture(path: Path) -> None:
     home.mkdir()
     Image.new("RGB", (9, 9)).save(home / "other.png")
     shutil.copy(path, home)
-    whole(image_folder(str(home), 8, 3, 90, 1, 0).train)
+    assert_usable(image_folder(str(home), 8, 3, 90, 1, 0).train)
 
 
 def write_omniglot(path: Path) -> None:
@@ -126,7 +128,7 @@ def write_labels(path: Path) -> None:
 
 
 def read_part(name: str, path: Path) -> None:
-    """A store of which one file is damaged."""
+    """Read a store in which the file `name` is damaged; without a damaged file, create an intact one."""
     home = path.parent / "store"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir()
@@ -136,21 +138,21 @@ def read_part(name: str, path: Path) -> None:
     np.save(home / "factors.npy", np.zeros((9, 2), int))
     if path.exists():
         shutil.copy(path, home / name)
-        whole(read_store(home))
+        assert_usable(read_store(home))
     else:
         shutil.copy(home / name, path)
 
 
 def idx_set(path: Path) -> None:
-    """The labels are whole, the images are not."""
+    """Read a set of damaged images and intact labels."""
     labels = path.with_name("labels")
     labels.write_bytes(struct.pack(">4BI", 0, 0, 8, 1, 3) + bytes(3))
     arrays = mnist._from_idx([path, labels, path, labels], ())
-    whole(arrays.train)
+    assert_usable(arrays.train)
 
 
 ARRAYS = {"images": PIXELS, "labels": np.arange(9)}
-ARRAY_FILE = lambda path: whole(array_file(str(path), 1, 0).train)  # noqa: E731
+ARRAY_FILE = lambda path: assert_usable(array_file(str(path), 1, 0).train)  # noqa: E731
 PICTURES = ("png", "jpg", "gif", "bmp", "tif", "webp", "ppm", "jp2")
 
 KINDS: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
@@ -161,7 +163,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
     "train.amat": (write_amat, lambda path: mnist.read_amat(path)),
     "data_batch_1.bin": (
         lambda path: path.write_bytes(RANDOM.bytes(3 * 3073)),
-        lambda path: whole(cifar.read_records([path], 1)),
+        lambda path: assert_usable(cifar.read_records([path], 1)),
     ),
     "test_batch.png": (write_pngs, read_pngs),
     "file.gz": (
@@ -176,9 +178,9 @@ KINDS: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
         lambda path: path.write_bytes(gzip.decompress(archive("folder/file", RANDOM.bytes(500)))),
         lambda path: fetched(path, lambda source, target, limit: copy_member(source, "folder/file", target, limit)),
     ),
-    "chardata.mat": (write_omniglot, lambda path: whole(published.read_omniglot(path).train)),
-    "train_32x32.mat": (write_svhn, lambda path: whole(published.read_svhn(path))),
-    "dsprites.npz": (write_dsprites, lambda path: whole(published.read_dsprites(path).train)),
+    "chardata.mat": (write_omniglot, lambda path: assert_usable(published.read_omniglot(path).train)),
+    "train_32x32.mat": (write_svhn, lambda path: assert_usable(published.read_svhn(path))),
+    "dsprites.npz": (write_dsprites, lambda path: assert_usable(published.read_dsprites(path).train)),
     "x.npy": (lambda path: np.save(path, PIXELS), ARRAY_FILE),
     "float.npy": (lambda path: np.save(path, PIXELS / 255), ARRAY_FILE),
     "images_labels.npy": (write_labels, lambda path: ARRAY_FILE(path.with_name("images.npy"))),
@@ -192,11 +194,11 @@ KINDS: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
 
 
 def mutate(good: bytes, others: list[bytes], random: np.random.Generator) -> bytes:
-    """One damage, or sometimes two."""
+    """Return `good` with one random modification, sometimes two."""
     content = bytearray(good)
     for _ in range(1 if random.random() < 0.8 else 2):
         size = len(content) or 1
-        # Half of the places are in the first bytes, where headers are.
+        # Half of the positions are in the first bytes, which are headers.
         start = int(random.integers(min(size, 128) if random.random() < 0.5 else size))
         length = int(random.integers(1, 64))
         match int(random.integers(9)):
@@ -224,46 +226,50 @@ def mutate(good: bytes, others: list[bytes], random: np.random.Generator) -> byt
 
 
 def peak() -> int:
-    """Bytes of resident memory at most, since the last `forget_peak`."""
+    """Return the peak resident memory in bytes since the last `reset_peak`."""
     return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
 
-def forget_peak() -> int:
-    """Bytes now."""
+def reset_peak() -> int:
+    """Reset the peak of resident memory, and return the resident memory in bytes."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak()
 
 
 def read_all(count: int, folder: Path) -> str:
-    """Read `count` damaged files; JSON, for each kind of file: tries, refused, what went wrong, memory that it took.
+    """Read `count` damaged files of all kinds.
 
-    For a child process: it changes the environment, warnings and the record of its memory.
+    It must run in a child process, because it changes the environment, warnings and the record of peak memory.
+
+    Returns:
+        JSON with, for each kind of file, `tries`, `refused` (number of DataErrors), `wrong` (other outcomes) and `grew`
+        (bytes of memory).
     """
     warnings.simplefilter("ignore")
     os.environ["NELBO_DATA"] = str(folder / "cache")
     cifar.BATCH = BATCH
-    goods = {}
+    intact = {}
     for name, (write, read) in KINDS.items():
         write(folder / name)
-        goods[name] = (folder / name).read_bytes()
-        read(folder / name)  # whole, it is read; what is imported only now is
+        intact[name] = (folder / name).read_bytes()
+        read(folder / name)  # reads the intact file, which also does lazy imports
     random, results = np.random.default_rng(1), {}
     for index, (name, (_, read)) in enumerate(KINDS.items()):
         share = count // len(KINDS) + (index < count % len(KINDS))
         refused, wrong = 0, list[str]()
-        before = forget_peak()
+        before = reset_peak()
         for _ in range(share):
-            content = mutate(goods[name], list(goods.values()), random)
+            content = mutate(intact[name], list(intact.values()), random)
             (folder / name).write_bytes(content)
             shutil.rmtree(folder / "cache", ignore_errors=True)
             try:
                 read(folder / name)
             except DataError as error:
                 refused += 1
-                if not any(named in str(error) for named in (name, str(folder / "store"))) or "\n" in str(error):
-                    wrong.append(f"says {error}")
+                if not any(place in str(error) for place in (name, str(folder / "store"))) or "\n" in str(error):
+                    wrong.append(f"message: {error}")
             except BaseException:
                 wrong.append(traceback.format_exc())
-        (folder / name).write_bytes(goods[name])
+        (folder / name).write_bytes(intact[name])
         results[name] = {"tries": share, "refused": refused, "wrong": wrong, "grew": peak() - before}
     return json.dumps(results)

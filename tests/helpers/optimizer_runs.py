@@ -1,4 +1,4 @@
-"""Short runs of an optimiser and its schedule."""
+"""Short runs that record the learning rates of an optimiser and its scheduler."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from nelbo.training.callbacks import RandomStates
 from tests.helpers.diverging import Training
 
 SMALL = ("data.batch_size=512", "trainer.max_epochs=4", "optimizer.lr=0.01", "budget.validate_every_n_epochs=1")
-"""Three steps an epoch."""
-
+"""Three steps per epoch."""
 
 WITHIN, AT_THE_END = (1, 2), (2, 0)
-"""Where runs go on: after five steps within the second epoch, and at its end."""
+"""Positions (epochs, batches) from which runs resume: within the second epoch, after five steps, and at its end."""
 
 
 class Watch(pl.callbacks.Checkpoint):
-    """Notes the rate of each step, and writes checkpoints: after a step within the second epoch, and at its end."""
+    """Records the learning rate of each step, and writes checkpoints within the second epoch and at its end.
+
+    Args:
+        folder: where checkpoints are written.
+        step: the step after which the first checkpoint is written.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
         self.folder, self.step = folder, step
@@ -41,7 +45,16 @@ class Watch(pl.callbacks.Checkpoint):
 
 
 class Run:
-    """A run of twelve steps, or what a run that goes on from a checkpoint does of them."""
+    """A run of twelve steps, or the rest of one that resumes from a checkpoint.
+
+    Args:
+        folder: directory of the run.
+        overrides: added to `SMALL`.
+        callbacks: called before the recorder of learning rates.
+        step: the step after which the first checkpoint is written.
+        resume_from: directory of the run to resume from; None starts a new run.
+        at: the position of the checkpoint to resume from.
+    """
 
     def __init__(
         self,
@@ -49,14 +62,14 @@ class Run:
         *overrides: str,
         callbacks: tuple[pl.Callback, ...] = (),
         step: int = 5,
-        goes_on: Path | None = None,
+        resume_from: Path | None = None,
         at: tuple[int, int] = (0, 0),
     ) -> None:
         self.folder, self.watch = folder, Watch(folder, step)
         self.training = Training(folder, *SMALL, *overrides, callbacks=(*callbacks, self.watch, RandomStates()))
-        self.training.fit(goes_on / f"{at}.ckpt" if goes_on else None, at)
+        self.training.fit(resume_from / f"{at}.ckpt" if resume_from else None, at)
 
     def end(self) -> dict[str, Any]:
-        """Weights, and what the optimiser remembers of each."""
+        """Return the final weights and the state of the optimiser."""
         (optimizer,) = self.training.trainer.optimizers
         return {"model": self.training.module.state_dict(), "optimizer": optimizer.state_dict()["state"]}

@@ -1,4 +1,4 @@
-"""A user's own parts: of a model, of a run, of Hydra, and of an evaluation."""
+"""User-defined components of a model, a run, Hydra and an evaluation."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ __all__ = ["Elbo", "Float32Spy", "Note", "Started", "Units", "Wide", "all_digits
 
 
 class Wide(MLP):
-    """A network of one wide layer."""
+    """A network with one hidden layer."""
 
     def __init__(self, in_shape: Sequence[int], shape: Sequence[int] | None = None, *, width: int) -> None:
         super().__init__(in_shape, shape, hidden=[width], activation="ReLU")
 
 
 class Float32Spy(pl.Callback):
-    """Notes how float32 is computed in the first batch of each stage.
+    """Records the float32 precision in the first batch of each stage.
 
     Args:
-        file: for the notes, as JSON.
+        file: where the record is written, as JSON.
     """
 
     def __init__(self, file: str) -> None:
         self.file, self.notes = Path(file), dict[str, str]()
 
     def note(self, stage: str) -> None:
+        """Record the precision of a stage, once."""
         self.notes.setdefault(stage, torch.backends.cudnn.conv.fp32_precision)
         self.file.write_text(json.dumps(self.notes))
 
@@ -53,29 +54,29 @@ class Float32Spy(pl.Callback):
 
 
 class Elbo(NegativeELBO):
-    """An objective."""
+    """A subclass of the negative ELBO."""
 
 
 def few_digits(count: int = 300) -> Arrays:
-    """The first of the digits."""
+    """Return the digits with only the first `count` training images."""
     whole = digits()
     return Arrays(whole.train.take(torch.arange(count)), whole.test, classes=whole.classes)
 
 
 def all_digits() -> Arrays:
-    """All of them."""
+    """Return the digits."""
     return digits()
 
 
 def digits_in(root: str) -> Arrays:
-    """All of them, as if they were in a folder."""
+    """Return the digits, as if they were read from the folder `root`."""
     if not Path(root).is_dir():
-        raise ConfigError("root", root, "is no folder")
+        raise ConfigError("root", root, "is not a folder")
     return digits()
 
 
 class Note(pl.Callback):
-    """Leaves a file when training starts."""
+    """Writes a file when training starts."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -85,7 +86,7 @@ class Note(pl.Callback):
 
 
 class Started(Callback):
-    """Leaves a file for each job that Hydra starts."""
+    """Writes a file for each job that Hydra starts."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -95,7 +96,7 @@ class Started(Callback):
 
 
 class Units(Measure):
-    """How many latents there are."""
+    """The number of latents."""
 
     def __call__(self, subject: Subject) -> Findings:
         return Findings(values={"units": subject.model.latent_dim})

@@ -1,4 +1,4 @@
-"""Directories that another machine owns."""
+"""Directories that a process on another machine owns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ ELSEWHERE = Owner(host="node7", pid=4711, machine="another kernel", since=1.0)
 
 
 def owned_elsewhere(folder: Path, name: str, seconds_ago: float = 0.0) -> Path:
-    """As if a process on another machine owned the directory, whose lock does not reach this one."""
+    """Write the files of a directory whose owner is a process on another machine, and return that of the owner.
+
+    Its lock is not visible on this machine.
+    """
     (folder / f"{name}.lock").touch()
     file = folder / f"{name}.owner"
     file.write_text(json.dumps(dataclasses.asdict(ELSEWHERE)))

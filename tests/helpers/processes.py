@@ -1,4 +1,4 @@
-"""Processes that a test waits for."""
+"""Waiting for processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 
 def wait_for(condition: object, seconds: float) -> None:
+    """Wait until `condition()` is true; fail after `seconds`."""
     assert callable(condition)
     deadline = time.monotonic() + seconds
     while not condition():
@@ -15,6 +16,7 @@ def wait_for(condition: object, seconds: float) -> None:
 
 
 def alive(pid: int) -> bool:
+    """Return whether a process exists and is not a zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:

@@ -6,16 +6,14 @@ import torch
 from torch import Tensor
 
 from nelbo.models import VAE
-from nelbo.pictures import (
-    Scene,
-)
+from nelbo.pictures import Scene
 from tests.helpers.subjects import TensorSplit
 
 COUNT = 30
 
 
 def make_scene(model: VAE, images: Tensor | None = None, labels: Tensor | None = None) -> Scene:
-    """`None` for images: a data set that cannot be had."""
+    """Return a scene of a model and images; with `images` None, of an unavailable data set."""
 
     def open_images() -> tuple[TensorSplit, tuple[str, ...]]:
         assert images is not None, "asked for images"

@@ -1,4 +1,4 @@
-"""A server on this machine that misbehaves on purpose, and a file to fetch from it."""
+"""A local HTTP server that misbehaves on purpose, and a file to fetch from it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 def archive(name: str, content: bytes) -> bytes:
+    """Return a tar.gz archive with one member."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         member = tarfile.TarInfo(name)
@@ -33,7 +34,7 @@ def archive(name: str, content: bytes) -> bytes:
 
 
 def link(name: str, target: str) -> bytes:
-    """An archive whose member points out of it."""
+    """Return a tar.gz archive whose member is a symbolic link to `target`."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         member = tarfile.TarInfo(name)
@@ -57,10 +58,15 @@ PAGES = {
     "/bomb.gz": gzip.compress(bytes(200 * 1024 * 1024)),
 }
 HITS: Counter[str] = Counter()
+"""Number of requests by path."""
+
 ENDED = threading.Event()
+"""Set when a client closes the connection of the endless page."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves `PAGES`, the first half of them below /short, and some pages with errors."""
+
     def do_GET(self) -> None:
         HITS[self.path] += 1
         if self.path == "/endless":
@@ -89,16 +95,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body[: len(body) // 2] if self.path.startswith("/short") else body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 def remote(*origins: str | Origin, digest: str = f"sha256:{SHA256}", size: int | None = len(CONTENT)) -> RemoteFile:
-    return RemoteFile("file", digest, size, tuple(Https(one) if isinstance(one, str) else one for one in origins))
+    """Return a remote file with the given origins, or addresses."""
+    addresses = (Https(origin) if isinstance(origin, str) else origin for origin in origins)
+    return RemoteFile("file", digest, size, tuple(addresses))
 
 
 @contextmanager
 def running_server() -> Iterator[str]:
-    """Its address."""
+    """Run the server and return its address."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         thread = threading.Thread(target=running.serve_forever, daemon=True)
         thread.start()

@@ -1,6 +1,6 @@
-"""Stand-ins for sbatch, srun, sacct and scancel: they keep every script, and run its array on this machine.
+"""Stand-ins for sbatch, srun, sacct and scancel, which store every script and run its job array on this machine.
 
-A job has as many tasks as its script asks for, each a process; `--kill-on-bad-exit` ends all once one has failed.
+A job has as many tasks as its script requests, each a process; `--kill-on-bad-exit` ends all once one has failed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os, re, socket, subprocess, sys, time
 from pathlib import Path
 home = Path(__file__).parent
 script = Path(sys.argv[-1])
-if sys.argv[1] == "run":  # what the cluster does once sbatch has answered
+if sys.argv[1] == "run":  # what the cluster does after sbatch has returned
     time.sleep(2)
     number = sys.argv[2]
     array = re.search(r"--array=(\\d+)-(\\d+)", script.read_text())
@@ -33,19 +33,19 @@ if sys.argv[1] == "run":  # what the cluster does once sbatch has answered
         (home / f"job-{name}").write_text("COMPLETED" if ended.returncode == 0 else "FAILED")
     sys.exit()
 number = str(100 + len(list(home.glob("script-*"))))
-kept = home / f"script-{number}"
-kept.write_text(script.read_text())
+stored = home / f"script-{number}"
+stored.write_text(script.read_text())
 quiet = {"stdout": subprocess.DEVNULL, "stderr": (home / "errors").open("a"), "start_new_session": True}
-subprocess.Popen([sys.executable, __file__, "run", number, str(kept)], **quiet)
+subprocess.Popen([sys.executable, __file__, "run", number, str(stored)], **quiet)
 print(f"Submitted batch job {number}")
 """
 
 SRUN = """
 import os, subprocess, sys, time
-words, options = sys.argv[1:], {}
-while words[0].startswith("-"):
-    name, _, value = words.pop(0).partition("=")
-    options[name] = value or (words.pop(0) if name in ("--output", "--error") else "")
+arguments, options = sys.argv[1:], {}
+while arguments[0].startswith("-"):
+    name, _, value = arguments.pop(0).partition("=")
+    options[name] = value or (arguments.pop(0) if name in ("--output", "--error") else "")
 job = os.environ["SLURM_JOB_ID"]
 if "SLURM_ARRAY_JOB_ID" in os.environ:
     job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
@@ -59,7 +59,7 @@ count, tasks = os.environ["SLURM_NTASKS"], []
 for task in range(int(count)):
     own = {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task), "SLURM_STEP_NUM_TASKS": count}
     out, err = streams(task)
-    command = [word.replace("%j", job) for word in words]
+    command = [argument.replace("%j", job) for argument in arguments]
     tasks.append(subprocess.Popen(command, env={**os.environ, **own}, stdout=out, stderr=err))
 while any(task.poll() is None for task in tasks):
     if options.get("--kill-on-bad-exit") == "1" and any(task.poll() for task in tasks):
@@ -81,7 +81,7 @@ for state in Path(__file__).parent.glob("job-*"):
 
 
 def install(folder: Path) -> Path:
-    """Put the commands into a folder, for the PATH."""
+    """Write the commands into a new folder, to be prepended to PATH, and return it."""
     folder.mkdir()
     for name, code in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT), ("scancel", "")):
         command = folder / name

@@ -1,4 +1,4 @@
-"""A stand-in for an accelerator that this machine lacks: torch's own module of it, with generators on the CPU."""
+"""A stand-in for an accelerator that this machine lacks, with random number generators on the CPU."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 class StandIn:
-    """Takes the place of `torch.mps` or `torch.xpu` for as long as `monkeypatch` lasts.
+    """Replaces functions of `torch.mps` or `torch.xpu` for the duration of `monkeypatch`.
 
-    What torch does with all devices (`torch.manual_seed`) and what is asked of the accelerator goes to `generators`.
+    Seeding of all devices (`torch.manual_seed`) and reading or setting random states goes to `generators`.
 
     Args:
-        monkeypatch: pytest's.
-        kind: mps, whose devices are always ready, or xpu, which is started.
-        count: of its devices.
+        monkeypatch: the fixture.
+        kind: "mps", whose devices need no initialisation, or "xpu", whose devices do.
+        count: the number of devices.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, kind: str = "mps", count: int = 1) -> None:
@@ -37,5 +37,5 @@ class StandIn:
             generator.manual_seed(seed)
 
     def noise(self, index: int = 0) -> Tensor:
-        """What a kernel on the device would draw next, (3,)."""
+        """Return the next random numbers of a device, (3,)."""
         return torch.rand(3, generator=self.generators[index])

@@ -1,7 +1,7 @@
-"""train.py with a fault in it: `python -m tests.helpers.stopping WHERE:NUMBER:SIGNAL OVERRIDE...`.
+"""train.py with a fault: `python -m tests.helpers.stopping PLACE:NUMBER:SIGNAL OVERRIDE...`.
 
-WHERE is `train`, `validation` or `test` (the process sends itself the signal in its NUMBERth step of that kind,
-counted from 1 in this process), or `save` (in the NUMBERth write of a checkpoint, with half of it written).
+The process sends itself the signal. PLACE is `train`, `validation` or `test` (in the NUMBERth step of that kind,
+counted from 1 in this process), `save` (in the NUMBERth write of a checkpoint, with half of it written) or `nowhere`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nelbo.training import VAEModule
 
 
 def fail(place: str, number: int, signum: signal.Signals) -> None:
-    """Put the fault in its place."""
+    """Patch the function of `place` so that its `number`th call sends the signal."""
     calls = 0
 
     def failing(original: Callable[..., Any], halfway: bool = False) -> Callable[..., Any]:
@@ -47,8 +47,8 @@ def fail(place: str, number: int, signum: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    where, count, name = sys.argv[1].split(":")
-    if where != "nowhere":
-        fail(where, int(count), signal.Signals[name])
+    location, count, name = sys.argv[1].split(":")
+    if location != "nowhere":
+        fail(location, int(count), signal.Signals[name])
     sys.argv = ["train.py", *sys.argv[2:]]
     runpy.run_path("train.py", run_name="__main__")

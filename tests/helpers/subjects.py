@@ -1,4 +1,4 @@
-"""Subjects of an evaluation without files: a model and tensors."""
+"""Subjects of an evaluation made of a model and tensors, without files."""
 
 from __future__ import annotations
 
@@ -37,6 +37,17 @@ def make_subject(
     factors: Tensor | None = None,
     **rest: Any,
 ) -> Subject:
+    """Return a subject of a model and images (N, C, H, W), without validation images.
+
+    Args:
+        model: the model.
+        test: test images.
+        train: training images; the test images if None.
+        labels: labels of the test images.
+        train_labels: labels of the training images.
+        factors: factors of the test images.
+        rest: other arguments of `Subject`.
+    """
     train = test if train is None else train
     unlabelled = torch.full((len(test),), -1)
     splits = {

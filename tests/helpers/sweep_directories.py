@@ -1,4 +1,4 @@
-"""Sweep directories without training: what cells would have left."""
+"""Sweep directories with the files that trained cells would have left, written without training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ CHOICES = {"model": "mlp_vae", "data": "digits", "likelihood": "gaussian", "swee
 
 
 def scores(rate: float, distortion: float, **more: Any) -> dict[str, Any]:
-    """What `metrics.json` says of a cell."""
+    """Return the content of a cell's `metrics.json`.
+
+    Args:
+        rate: the KL, nats per image.
+        distortion: the reconstruction, nats per image.
+        more: further entries, or other values of these.
+    """
     elbo = {"test/nelbo": rate + distortion, "test/kl": rate, "test/reconstruction": distortion}
     provenance = {"data": "digits", "protocol": "raw", "data_sha256": "f17e", "test_images": 297}
     return {
@@ -39,7 +45,14 @@ def scores(rate: float, distortion: float, **more: Any) -> dict[str, Any]:
 
 
 def write_sweep(sweep: Path, cells: list[dict[str, Any]], *, strips: bool = False, curve: int = 3) -> Path:
-    """Write `sweep.json` and the cells: `overrides`, and `metrics`, or another `state` with `error`."""
+    """Write `sweep.json` and the directories of cells.
+
+    Args:
+        sweep: the directory of the sweep.
+        cells: of each its `overrides`, and its `metrics`, or another `state` than done and an `error`.
+        strips: whether cells have a picture of samples.
+        curve: the number of epochs in `history.csv`.
+    """
     plan = Plan(command=["python", "train.py", "-m"])
     for number, cell in enumerate(cells):
         identity, overrides = f"{number:016x}", list(cell["overrides"])
@@ -65,21 +78,21 @@ def write_sweep(sweep: Path, cells: list[dict[str, Any]], *, strips: bool = Fals
 
 
 def config(overrides: list[str]) -> dict[str, Any]:
-    """The config with the overrides in it."""
-    found = copy.deepcopy(CONFIG)
+    """Return `CONFIG` with the overrides applied."""
+    plain = copy.deepcopy(CONFIG)
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
         *groups, last = key.split(".")
-        holder = found
+        holder = plain
         for group in groups:
             holder = holder.setdefault(group, {})
         if groups or last == "seed":
             holder[last] = float(value) if value.replace(".", "").isdigit() else value
-    return found
+    return plain
 
 
 def write_history(folder: Path, metrics: Mapping[str, Any], rows: int) -> None:
-    """A curve that falls to the result."""
+    """Write a `history.csv` whose curve falls to the result."""
     if "val/nelbo" in metrics:
         lines = [f"{epoch},{epoch * 5},0.1,{metrics['val/nelbo'] + 100 / epoch}" for epoch in range(1, rows + 1)]
         (folder / "history.csv").write_text("\n".join(["epoch,step,seconds,val/nelbo", *lines]) + "\n")

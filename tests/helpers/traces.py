@@ -11,7 +11,16 @@ from nelbo.trace import Latent, Trace
 
 
 def trace_of(q: Distribution, z: Tensor, p: Distribution | None = None, levels: int = 1) -> Trace:
-    """Codes with a p(x|z) that says nothing."""
+    """Return a trace of a given q and codes.
+
+    Args:
+        q: q(z|x), batch shape (B,).
+        z: samples, (S, B, *event).
+        p: the prior, a standard normal if None.
+        levels: number of levels, all of them equal.
+
+    Its p(x|z) does not depend on z.
+    """
     samples, batch = z.shape[:2]
     px = Independent(Normal(torch.zeros(samples, batch, 1, 1, 1), 1.0), 3)
     p = p or DiagonalNormal(torch.zeros_like(z[0, 0]), torch.ones_like(z[0, 0]))

@@ -101,8 +101,8 @@ TRAIN = {
     "data.source=null": "data.source=null: must be a mapping with a _target_: choose a set with data=...",
     "callbacks={_target_:own.Callback}": "callbacks={_target_:own.Callback}: its entries have names: "
     "'+callbacks.NAME={_target_:own.Callback}'",
-    "trainer.enable_progress_bar=false": "trainer.enable_progress_bar=false: the progress bar is a callback: "
-    "~callbacks.progress leaves it out",
+    "trainer.enable_progress_bar=false": "trainer.enable_progress_bar=false: cannot be set here; the progress bar is a "
+    "callback: ~callbacks.progress leaves it out",
     "trainer.gpus=1": "trainer.gpus=1: there is no such key; did you mean trainer.devices?",
     "learning_rate=1": "learning_rate=1: there is no such key; did you mean optimizer.lr? python train.py --cfg job",
     "z_dim=3": "z_dim=3: there is no such key; did you mean model.latent_dim?",
@@ -148,7 +148,7 @@ TRAIN = {
     "--cfg": "argument --cfg/-c: expected one argument; python train.py --hydra-help",
     "hydra.sweep.dir=x": "hydra.sweep.dir=x: is for -m; a run goes to hydra.run.dir=...",
     "-m hydra.run.dir=x": "hydra.run.dir=x: a sweep goes to hydra.sweep.dir=...",
-    "trainer.max_epochs=1e3": "trainer.max_epochs=1000.0: must be a whole number of at least 1, written 1000",
+    "trainer.max_epochs=1e3": "trainer.max_epochs=1000.0: must be a whole number of at least 1; write 1000",
     "data=digits data.transform=none": "data.transform=none: there is no such key; data is nelbo.data.module.ImageData "
     "and has: name, source, shape",
     "data=digits data.train_batch_size=3": "data.train_batch_size=3: there is no such key; did you mean "
@@ -180,8 +180,8 @@ TRAIN = {
     "model.decoder=mlp": "model.decoder=mlp: a model needs one: choose with model=mlp_vae, or give a mapping",
     "model.posterior=foo": "model.posterior=foo: a model needs one: choose with posterior=..., or give a mapping",
     "model.posterior=flow": "model.posterior=flow: a model needs one: choose with posterior=flow, or give a mapping",
-    "guard=none": "guard=none: a run needs it, for it ends training that is not finite; guard.skip_above=null skips",
-    "~guard": "~guard: a run needs it, for it ends training that is not finite; guard.skip_above=null skips",
+    "guard=none": "guard=none: a run needs it to end training that is not finite; guard.skip_above=null skips",
+    "~guard": "~guard: a run needs it to end training that is not finite; guard.skip_above=null skips",
     "trainer=[smoke,cpu]": "trainer=[smoke,cpu]: one option of trainer is chosen, and no list: trainer=smoke; -m "
     "trainer=smoke,cpu tries each",
     "-m data=[digits],mnist": "data=[digits],mnist: one option of data is chosen, and no list: data=digits; -m "
@@ -194,8 +194,8 @@ TRAIN = {
     "pytorch_lightning.callbacks.EarlyStopping?",
     "trainer._target_=lightning.Trainer": "trainer._target_=lightning.Trainer: is not among the packages whose objects "
     "a config may build; did you mean pytorch_lightning.Trainer?",
-    "logger.tensorboard.save_dir=x": "logger.tensorboard.save_dir=x: a run's directory is hydra.run.dir=...",
-    "scheduler.last_epoch=3": "scheduler.last_epoch=3: is known to the run: resume=auto goes on with it",
+    "logger.tensorboard.save_dir=x": "logger.tensorboard.save_dir=x: cannot be set; a run's directory is hydra.run.dir",
+    "scheduler.last_epoch=3": "scheduler.last_epoch=3: is set by the run; resume=auto continues a schedule",
     "model.encoder.in_shape=3": "model.encoder.in_shape=3: there is no such key; model.encoder is nelbo.nets.Conv",
     "+experiment=foo": "+experiment=foo: there is no such option; choose from mnist_2d, none, ppca, warm_up",
     "+data=MNIST": "+data=MNIST: there is no such option; did you mean mnist? choose from arrays",
@@ -207,7 +207,7 @@ TRAIN = {
     "trainer.max_steps='\"4\"'": "trainer.max_steps='4': must be a whole number of at least 1",
     "seed=null": "seed=null: must be a whole number of at least 0",
     "seed=true": "seed=true: must be a whole number of at least 0",
-    "trainer.max_time={hour:1}": "trainer.max_time={hour:1}: must be 'DD:HH:MM:SS' or units such as {hours:2",
+    "trainer.max_time={hour:1}": "trainer.max_time={hour:1}: must be 'DD:HH:MM:SS', or a mapping of days",
     "+callbacks.g=a:1 +callbacks.g=b:2": "+callbacks.g=a:1: the shell splits braces at commas",
 }
 WITHOUT_A_LIST = ("trainer=smoke,cpu", "data=digits,mnist", "hydra/launcher=local,ray", "objective.beta=1,4")
@@ -461,8 +461,8 @@ def test_an_own_net_that_does_not_call_its_base_as_it_asks_is_one_line(tmp_path:
     )
     (tmp_path / "start.py").write_text(start)
     for name, hint in {
-        "WithoutArguments": f"its __init__ must give in_shape, out_shape, layers to that of Net: {OF_NET}",
-        "WithoutCall": "its __init__ must call super().__init__(...) before it sets anything",
+        "WithoutArguments": f"its __init__ must pass in_shape, out_shape, layers to that of Net: {OF_NET}",
+        "WithoutCall": "its __init__ must call super().__init__(...) before it sets attributes",
         "NoNet": f"has no out_shape: derive it from nelbo.nets.Net and call {OF_NET}",
     }.items():
         net = f"+model.encoder={{_target_:ownnets.{name},_partial_:true}}"

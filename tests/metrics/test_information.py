@@ -1,4 +1,4 @@
-"""Mutual information and KL(q(z) || p(z)) against closed forms."""
+"""Mutual information and KL(q(z) || p(z)) against closed forms and explicit sums."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.distributions import Independent, Laplace, Normal
 from nelbo.distributions import DiagonalNormal, FullNormal, StandardNormal, sample_with_density
 from nelbo.errors import ConfigError
 from nelbo.evaluation import Information
-from nelbo.evaluation.measure import Findings, NoMeaning
+from nelbo.evaluation.measure import Findings, NotApplicable
 from nelbo.evaluation.processes import Processes
 from nelbo.heads.posterior import LOG_SCALE_BOUND
 from nelbo.metrics import MutualInformation
-from nelbo.metrics.information import Estimates, log_densities, sums
+from nelbo.metrics.information import Estimates, log_densities, sum_densities
 from nelbo.models import VAE
 from nelbo.trace import Latent, Trace
 from tests.helpers.factors import LATENT_DIM, POSTERIORS, SHAPE, images, make_vae
@@ -27,15 +27,15 @@ DENSITIES = [name for name in POSTERIORS if name != "deterministic"]
 
 
 def estimates(loc: Tensor, scale: Tensor, chunk: int = 64) -> Estimates:
-    """One code of each N(loc, scale^2), in parts of the distributions."""
+    """Return estimates from one code of each N(loc, scale^2), with the distributions in chunks."""
     z = DiagonalNormal(loc, scale).rsample()
     own = torch.arange(len(z))
     parts = [
-        sums(DiagonalNormal(loc[start : start + chunk], scale[start : start + chunk]), z, own - start)
+        sum_densities(DiagonalNormal(loc[start : start + chunk], scale[start : start + chunk]), z, own - start)
         for start in range(0, len(z), chunk)
     ]
-    mine, others = torch.stack(parts).logsumexp(dim=0)
-    return Estimates(mine, others, len(z))
+    under_own, others = torch.stack(parts).logsumexp(dim=0)
+    return Estimates(under_own, others, len(z))
 
 
 def measure(model: VAE, x: Tensor, *, num_samples: int = 1, flow_limit: int = 50, **rest: object) -> Findings:
@@ -48,30 +48,30 @@ def number(findings: Findings, key: str) -> float:
     return value
 
 
-def test_separated_posteriors_tell_which_image_it_was() -> None:
-    found = estimates(100 * torch.arange(200.0).unsqueeze(1), torch.ones(200, 1))
-    torch.testing.assert_close(found.lower, torch.full((200,), math.log(200)).double())
-    assert found.upper.min() > 1000
+def test_separated_posteriors_identify_the_image() -> None:
+    result = estimates(100 * torch.arange(200.0).unsqueeze(1), torch.ones(200, 1))
+    torch.testing.assert_close(result.lower, torch.full((200,), math.log(200)).double())
+    assert result.upper.min() > 1000
 
 
-def test_one_posterior_for_all_tells_nothing() -> None:
-    found = estimates(torch.full((200, 3), 0.7), torch.full((200, 3), 0.4))
-    assert found.lower.abs().max() < 1e-9 and found.upper.abs().max() < 1e-9
+def test_equal_posteriors_have_no_information() -> None:
+    result = estimates(torch.full((200, 3), 0.7), torch.full((200, 3), 0.4))
+    assert result.lower.abs().max() < 1e-9 and result.upper.abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("ratio", [0.5, 2.0])
-def test_the_bounds_hold_the_truth_of_gaussians(ratio: float) -> None:
-    """x ~ N(0, I), z|x ~ N(a x, s^2): I(x; z) = D/2 log(1 + a^2 / s^2). Bias of either bound falls as 1/N."""
+def test_the_bounds_contain_the_information_of_gaussians(ratio: float) -> None:
+    """x ~ N(0, I), z|x ~ N(a x, s^2): I(x; z) = D/2 log(1 + a^2 / s^2). The bias of both bounds falls as 1/N."""
     s, dimensions = 0.3, 2
     truth = 0.5 * dimensions * math.log(1 + ratio**2)
     gaps = []
     for count in (20, 4000):
         repeats = 2000 // count or 1
-        found = [
+        results = [
             estimates(ratio * s * torch.randn(count, dimensions), torch.full((count, dimensions), s))
             for _ in range(repeats)
         ]
-        lower, upper = (torch.cat([getattr(one, bound) for one in found]) for bound in ("lower", "upper"))
+        lower, upper = (torch.cat([getattr(result, bound) for result in results]) for bound in ("lower", "upper"))
         error = 4 * lower.std().item() / math.sqrt(len(lower))
         assert lower.mean() < truth + error and upper.mean() > truth - error
         assert lower.mean() < upper.mean()
@@ -81,8 +81,8 @@ def test_the_bounds_hold_the_truth_of_gaussians(ratio: float) -> None:
 
 
 @pytest.mark.parametrize("kind", ["diagonal", "full", "laplace"])
-def test_densities_of_all_pairs_are_those_of_each(kind: str) -> None:
-    """Narrow posteriors far from the origin, where products of matrices would cancel in float32."""
+def test_densities_of_all_pairs_match_those_of_single_pairs(kind: str) -> None:
+    """Narrow posteriors far from the origin, at which the matrix products would cancel in float32."""
     loc, scale = 50 + torch.randn(30, 4), (4 * torch.randn(30, 4) - 4).clamp(min=-LOG_SCALE_BOUND).exp()
     factor = torch.diag_embed(scale) + 0.1 * torch.randn(30, 4, 4).tril(-1)
     q = {
@@ -96,33 +96,33 @@ def test_densities_of_all_pairs_are_those_of_each(kind: str) -> None:
         "full": torch.distributions.MultivariateNormal(loc.double(), scale_tril=factor.double()),
         "laplace": Independent(Laplace(loc.double(), scale.double()), 1),
     }[kind].log_prob(z.double().unsqueeze(1))
-    found = log_densities(q, z)
-    assert found.shape == (60, 30)
-    torch.testing.assert_close(found.double(), naive, rtol=1e-5, atol=1e-4)
-    own = torch.arange(60) % 30  # those near their own mean have most to lose
+    log_q = log_densities(q, z)
+    assert log_q.shape == (60, 30)
+    torch.testing.assert_close(log_q.double(), naive, rtol=1e-5, atol=1e-4)
+    own = torch.arange(60) % 30  # codes near the mean of their own q are the least accurate
     torch.testing.assert_close(
-        found[torch.arange(60), own].double(), naive[torch.arange(60), own], rtol=1e-5, atol=1e-4
+        log_q[torch.arange(60), own].double(), naive[torch.arange(60), own], rtol=1e-5, atol=1e-4
     )
 
 
 @pytest.mark.parametrize("posterior", DENSITIES)
-def test_sums_are_those_of_the_whole_matrix(posterior: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few codes at a time, over two parts of the distributions, with two codes an image."""
+def test_chunked_sums_match_the_full_matrix(posterior: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few codes at a time, in two parts of the distributions, with two codes per image."""
     monkeypatch.setattr("nelbo.metrics.information.ELEMENTS", 60)
     model, x = make_vae(posterior=posterior), images(count=9)
     own = torch.arange(9).repeat(2)
     with torch.no_grad():
         z = sample_with_density(model.encode(x), 2)[0].flatten(0, 1)
-        parts = [sums(model.encode(part), z, own - start) for start, part in ((0, x[:5]), (5, x[5:]))]
+        parts = [sum_densities(model.encode(part), z, own - start) for start, part in ((0, x[:5]), (5, x[5:]))]
         matrix = torch.stack([torch.cat([model.encode(one).log_prob(code[None]) for one in x.split(1)]) for code in z])
-    whose = torch.arange(9) == own.unsqueeze(1)
-    naive = torch.stack([matrix[whose], matrix.masked_fill(whose, -math.inf).logsumexp(dim=1)]).double()
+    is_own = torch.arange(9) == own.unsqueeze(1)
+    naive = torch.stack([matrix[is_own], matrix.masked_fill(is_own, -math.inf).logsumexp(dim=1)]).double()
     torch.testing.assert_close(torch.stack(parts).logsumexp(dim=0), naive, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("posterior", DENSITIES)
 @pytest.mark.parametrize("prior", ["standard_normal", "mixture"])
-def test_the_rate_is_information_and_marginal_kl(posterior: str, prior: str) -> None:
+def test_the_rate_is_the_sum_of_information_and_marginal_kl(posterior: str, prior: str) -> None:
     findings = measure(make_vae(posterior=posterior, prior=prior), images(count=50), num_samples=20)
     mutual, marginal, rate = (
         number(findings, key) for key in ("mutual_information", "marginal_kl", "information_rate")
@@ -137,7 +137,7 @@ def test_the_rate_is_information_and_marginal_kl(posterior: str, prior: str) -> 
     assert mutual < number(findings, "mutual_information_upper")
 
 
-def test_a_collapsed_posterior_leaves_only_the_marginal_kl() -> None:
+def test_a_collapsed_posterior_has_only_a_marginal_kl() -> None:
     model = make_vae()
     with torch.no_grad():
         for parameter in model.posterior.parameters():
@@ -152,7 +152,7 @@ def test_a_collapsed_posterior_leaves_only_the_marginal_kl() -> None:
     assert number(findings, "information_rate") == pytest.approx(closed, rel=1e-5)
 
 
-def test_saturation_is_said() -> None:
+def test_saturation_gives_a_warning() -> None:
     model, x = make_vae(), images(count=50)
     assert not measure(model, x).warnings
     with torch.no_grad():
@@ -161,21 +161,21 @@ def test_saturation_is_said() -> None:
     assert warning.startswith("mutual_information is saturated: 3.91 of at most log 50 = 3.91 nats")
 
 
-def test_flows_take_fewer_images_and_say_so() -> None:
+def test_flows_use_fewer_images_and_give_a_warning() -> None:
     findings = measure(make_vae(posterior="flow_coupling"), images(count=30), flow_limit=10)
     assert findings.values["information_images"] == 10 == len(findings.per_image["mutual_information"])
     assert findings.values["mutual_information_limit"] == math.log(10)
     assert "on 10 of 30 images" in findings.warnings[0]
 
 
-def test_a_limit_takes_that_many_images() -> None:
+def test_a_limit_sets_the_number_of_images() -> None:
     subject = make_subject(make_vae(), images(count=30))
     findings = Information(num_samples=1, limit=12, flow_limit=5)(subject)
     assert findings.values["information_images"] == 12 == len(findings.per_image["marginal_kl"])
 
 
-def test_batches_change_the_noise_and_no_more() -> None:
-    """Blocks end where batches do; with one posterior for all, or separate ones, nothing depends on either."""
+def test_the_batch_size_changes_only_the_noise() -> None:
+    """Blocks end where batches do; with separated posteriors the result is the same for every batch size."""
     model, x = make_vae(), images(count=40)
     with torch.no_grad():
         model.posterior.project.layers[-1].weight[:LATENT_DIM] *= 1e5  # type: ignore[union-attr, index]
@@ -183,8 +183,8 @@ def test_batches_change_the_noise_and_no_more() -> None:
         assert number(measure(model, x, batch_size=size), "mutual_information") == pytest.approx(math.log(40))
 
 
-def test_the_metric_is_the_measure() -> None:
-    """On the same codes, in whatever batches they come."""
+def test_the_metric_equals_the_measure() -> None:
+    """On the same codes, in any batches."""
     model, x = make_vae(), images(count=60)
     with torch.no_grad():
         model.posterior.project.layers[-1].weight[:LATENT_DIM] *= 10  # type: ignore[union-attr, index]
@@ -205,20 +205,21 @@ def test_the_metric_is_the_measure() -> None:
     assert 0.1 < measured < math.log(60)
 
 
-def test_which_traces_the_metric_is_for() -> None:
+def test_the_metric_applies_to_diagonal_normal_posteriors_only() -> None:
     for posterior in POSTERIORS:
         trace = make_vae(posterior=posterior).trace(images())
         assert MutualInformation.applies(trace) == (posterior == "diagonal_normal")
 
 
-class Turns(Processes):
-    """One of two processes, which exchange what another run has recorded."""
+class Replayed(Processes):
+    """A process whose exchanges are recorded, or, as one of two, replayed from the record of a single process."""
 
     def __init__(self, rank: int, count: int, calls: list[list[Tensor]]) -> None:
         super().__init__(rank, count)
         object.__setattr__(self, "calls", calls)
 
     def join(self, mine: list[Tensor], total: int) -> list[Tensor]:
+        """Return the parts of all processes, after checking this process's own against the record."""
         calls: list[list[Tensor]] = self.calls  # type: ignore[attr-defined]
         if self.count == 1:
             calls.append(mine)
@@ -229,24 +230,25 @@ class Turns(Processes):
         return whole
 
     def same(self, value: Any) -> Any:
+        """Return the value of the first process, which is this one's."""
         return value
 
 
-def test_processes_share_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_give_the_values_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nelbo.evaluation.pairs.BLOCK", 10)
     model, x = make_vae(), images(count=47)
     calls: list[list[Tensor]] = []
-    alone = measure(model, x, batch_size=5, processes=Turns(0, 1, calls))
-    assert [len(parts) for parts in calls] == [10, 10, 10, 5]  # batches, then blocks of two of them
+    alone = measure(model, x, batch_size=5, processes=Replayed(0, 1, calls))
+    assert [len(parts) for parts in calls] == [10, 10, 10, 5]  # numbers of batches, then of blocks of two batches
     for rank in (0, 1):
-        shared = measure(model, x, batch_size=5, processes=Turns(rank, 2, list(calls)))
+        shared = measure(model, x, batch_size=5, processes=Replayed(rank, 2, list(calls)))
         assert shared.values == alone.values
 
 
-def test_what_has_no_information() -> None:
-    with pytest.raises(NoMeaning, match="no log q"):
+def test_undefined_information_is_rejected() -> None:
+    with pytest.raises(NotApplicable, match="no log q"):
         measure(make_vae(posterior="deterministic"), images())
-    with pytest.raises(NoMeaning, match="one image"):
+    with pytest.raises(NotApplicable, match="one image"):
         measure(make_vae(), torch.rand(1, *SHAPE))
     with pytest.raises(ConfigError, match="num_samples=0"):
         Information(num_samples=0, limit=None, flow_limit=1)

@@ -1,4 +1,4 @@
-"""Metrics: every example once, whatever the batches."""
+"""Metrics count every example once, for any batches."""
 
 import math
 
@@ -40,7 +40,7 @@ def test_metrics_do_not_depend_on_the_batches(likelihood: str) -> None:
         assert "test/bits_per_dim" not in collected[0]
 
 
-def test_a_fair_coin_costs_one_bit_a_pixel() -> None:
+def test_a_fair_coin_costs_one_bit_per_pixel() -> None:
     model = make_vae(likelihood="bernoulli")
     with torch.no_grad():
         for parameter in model.parameters():
@@ -51,8 +51,8 @@ def test_a_fair_coin_costs_one_bit_a_pixel() -> None:
     torch.testing.assert_close(bits.compute(), torch.tensor(1.0))
 
 
-def silent(likelihood: str) -> VAE:
-    """q = p, and p(x|z) without features: the negative ELBO is -log p(x)."""
+def constant_vae(likelihood: str) -> VAE:
+    """Return a VAE with q = p and a p(x|z) that does not depend on z, whose negative ELBO is -log p(x)."""
     model = make_vae(likelihood=likelihood)
     with torch.no_grad():
         for part in (model.posterior, model.decoder, model.likelihood):
@@ -61,12 +61,12 @@ def silent(likelihood: str) -> VAE:
     return model
 
 
-def test_a_uniform_density_of_dequantised_pixels_costs_all_the_bits_that_they_have() -> None:
-    """Density 1 on [0, 1]: log2 L bits a pixel, as a uniform choice of one of L levels costs too."""
+def test_a_uniform_density_of_dequantised_pixels_costs_all_their_bits() -> None:
+    """A density of 1 on [0, 1] costs log2 L bits per pixel, like a uniform distribution over L levels."""
     x, bits = torch.rand(10, *SHAPE), {}
     with torch.no_grad():
         for likelihood, levels in (("continuous_bernoulli", 256), ("categorical", None)):
-            trace = silent(likelihood).trace(images(likelihood) if levels is None else x)
+            trace = constant_vae(likelihood).trace(images(likelihood) if levels is None else x)
             metrics = standard_metrics(trace, "test/", dequantized_levels=levels)
             metrics.update(trace)
             bits[likelihood] = metrics.compute()["test/bits_per_dim"].item()
@@ -74,12 +74,12 @@ def test_a_uniform_density_of_dequantised_pixels_costs_all_the_bits_that_they_ha
     assert bits["categorical"] == pytest.approx(math.log2(17), abs=1e-5)
 
 
-def test_a_density_of_other_pixels_has_no_bits() -> None:
+def test_a_density_of_raw_pixels_has_no_bits_per_dim() -> None:
     trace = make_vae(likelihood="gaussian").trace(images())
     assert "test/bits_per_dim" not in standard_metrics(trace, "test/", dequantized_levels=None).keys()
 
 
-def test_deterministic_codes_leave_nelbo_and_kl_out() -> None:
+def test_deterministic_codes_have_no_nelbo_and_no_kl() -> None:
     trace = make_vae(posterior="deterministic").trace(images())
     assert set(standard_metrics(trace, "test/", dequantized_levels=256).keys()) == {
         "test/reconstruction",
@@ -88,8 +88,8 @@ def test_deterministic_codes_leave_nelbo_and_kl_out() -> None:
     assert not KLPerUnit.applies(trace)
 
 
-def test_active_units_follow_burda() -> None:
-    """Means with variance just above and below 0.01."""
+def test_active_units_have_a_variance_above_the_threshold() -> None:
+    """Posterior means with variances just above and below 0.01 (Burda et al. 2016)."""
     count = 1000
     signs = torch.tensor([1.0, -1.0]).repeat(count // 2).unsqueeze(1)
     means = signs * torch.tensor([1.0, 0.11, 0.09, 0.0]) + torch.tensor([0.0, 3.0, -3.0, 5.0])
@@ -102,8 +102,8 @@ def test_active_units_follow_burda() -> None:
 
 
 @pytest.mark.parametrize("mean", [0.0, 300.0, -5000.0])
-def test_active_units_keep_their_digits_where_means_are_large(mean: float) -> None:
-    """Dead and active units about a mean whose square has no digits left for their variance, in any batches."""
+def test_active_units_are_accurate_if_means_are_large(mean: float) -> None:
+    """Inactive and active units around a mean whose square exceeds float32 precision for their variance."""
     deviations = torch.tensor([0.0, 0.08, 0.125, 0.5])
     means = mean + deviations * torch.randn(3000, 4)
     expected = means.double().var(dim=0, correction=0)
@@ -117,8 +117,8 @@ def test_active_units_keep_their_digits_where_means_are_large(mean: float) -> No
         assert metric.compute() == 2
 
 
-def test_active_units_go_on_from_a_checkpoint_of_now_and_of_earlier_versions() -> None:
-    """In the middle of an epoch; earlier ones kept sums of means and of their products."""
+def test_active_units_resume_from_current_and_earlier_checkpoints() -> None:
+    """Within an epoch; earlier versions stored sums of means and of their products."""
     q = DiagonalNormal(torch.randn(500, 3) * torch.tensor([1.0, 0.12, 0.08]), torch.ones(500, 3))
     trace = Trace(torch.zeros(500, *SHAPE), q, (Latent(q, q, q.loc.unsqueeze(0)),))
     whole, half = ActiveUnits(trace), ActiveUnits(trace)
@@ -140,8 +140,8 @@ def test_active_units_go_on_from_a_checkpoint_of_now_and_of_earlier_versions() -
         torch.testing.assert_close(metric.variances(), whole.variances(), rtol=1e-4, atol=1e-7)
 
 
-def test_active_units_of_a_flow_are_not_its_noise() -> None:
-    """A flow that moves nothing is a Gaussian: one unit's mean varies, that of three noisy others does not."""
+def test_active_units_of_a_flow_ignore_the_noise_of_mean_estimates() -> None:
+    """An identity flow of a Gaussian: the mean of one unit varies, those of three others are constant."""
     means = torch.randn(4000, 4) * torch.tensor([0.5, 0.0, 0.0, 0.0])
     base = DiagonalNormal(means, torch.ones(4000, 4))
     q = Flow(base, ComposedTransform(IdentityTransform()))

@@ -1,4 +1,4 @@
-"""How many classes are in use."""
+"""The perplexity of discrete codes."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ from tests.helpers.factors import images, make_vae
 
 
 def traced(q: Distribution) -> Trace:
-    """A trace of such codes, (B, N, K)."""
+    """Return a trace of codes with shape (B, N, K)."""
     px = Independent(Normal(torch.zeros(1, q.batch_shape[0], 1, 2, 2), 1.0), 3)
     return Trace(torch.zeros(q.batch_shape[0], 1, 2, 2), px, (Latent(q, q, q.sample(torch.Size((1,)))),))
 
 
 def quantized(classes: list[list[int]]) -> Quantized:
+    """Return codes of the given classes, out of 8."""
     code = functional.one_hot(torch.tensor(classes), 8).float()
     return Quantized(code, torch.zeros(*code.shape[:2], 3), torch.zeros(*code.shape[:2], 3))
 
 
 def measured(*qs: Distribution) -> Tensor:
+    """Return the perplexity after a batch of each distribution."""
     metric = CodePerplexity(traced(qs[0]))
     for q in qs:
         metric.update(traced(q))
     return metric.compute()
 
 
-def test_a_codebook_is_counted_over_all_positions() -> None:
+def test_codes_of_one_codebook_are_counted_over_all_positions() -> None:
     """Class 5 twice, classes 0 and 1 once: shares 1/2, 1/4, 1/4, whose entropy is 1.5 log 2."""
     assert measured(quantized([[5, 0], [5, 1]])).item() == pytest.approx(2**1.5)
     assert measured(quantized([[5, 0]]), quantized([[5, 1]])).item() == pytest.approx(2**1.5)
@@ -42,8 +44,8 @@ def test_a_codebook_is_counted_over_all_positions() -> None:
     assert measured(quantized([[0, 1, 2, 3], [4, 5, 6, 7]])).item() == pytest.approx(8)
 
 
-def test_variables_with_classes_of_their_own_are_averaged() -> None:
-    """The first is always of class 0, the second half of the time 0 and half 1: 1 and 2 classes in use."""
+def test_perplexities_of_variables_with_separate_classes_are_averaged() -> None:
+    """The first variable is always 0, the second is 0 or 1 equally often: perplexities of 1 and 2."""
     probabilities = torch.tensor([[[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
     assert measured(OneHots((probabilities + 1e-12).log())).item() == pytest.approx(1.5)
 
@@ -59,11 +61,11 @@ def test_codes_have_a_perplexity_and_no_active_units(posterior: str) -> None:
     trace = model.trace(images("bernoulli", 20))
     metrics = standard_metrics(trace, "test/", dequantized_levels=None)
     metrics.update(trace)
-    found = metrics.compute()
-    assert set(found) == {
+    results = metrics.compute()
+    assert set(results) == {
         f"test/{name}" for name in ("reconstruction", "nelbo", "kl", "bits_per_dim", "code_perplexity")
     }
-    assert 1 <= found["test/code_perplexity"] <= {"categorical": 4, "vector_quantized": 5}[posterior]
+    assert 1 <= results["test/code_perplexity"] <= {"categorical": 4, "vector_quantized": 5}[posterior]
     assert not ActiveUnits.applies(trace)
 
 
@@ -73,7 +75,7 @@ def test_vectors_have_no_perplexity() -> None:
     assert "test/code_perplexity" not in standard_metrics(trace, "test/", dequantized_levels=None)
 
 
-def test_each_variable_has_a_kl_and_a_code_that_is_rounded_only_one_together() -> None:
+def test_categorical_variables_have_a_kl_each_and_quantised_codes_do_not() -> None:
     trace = make_vae(posterior="categorical", prior="categorical").trace(images(count=20))
     metric = KLPerUnit(trace)
     metric.update(trace)

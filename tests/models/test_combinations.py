@@ -1,4 +1,4 @@
-"""A draw of 30 combinations of factors through train.py, on four data sets."""
+"""Training of 30 drawn combinations of components on four data sets, through train.py."""
 
 from __future__ import annotations
 
@@ -21,33 +21,37 @@ from tests.helpers.forks import ROOT, Done, train_all
 
 COUNT = 30
 DEQUANTIZED = (6, 11)
-"""Densities of grey pixels that are trained on uniformly dequantised ones."""
+"""Indices of combinations with a density that are trained on uniformly dequantised pixels."""
 SETS = ("digits", "binarized_mnist", "mnist", "cifar10")
 NETS = ("mlp_vae", "conv_vae", "linear_vae")
 
 
 def options(group: str) -> list[str]:
+    """Return the options of a config group."""
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
 
 
 def draw() -> dict[str, list[str]]:
-    """Overrides by name: of what goes together, what came least often so far, ties by a die."""
+    """Return overrides by the name of the combination.
+
+    Each component is the least used option so far that fits the others; ties are broken at random.
+    """
     dice, used = random.Random(0), Counter[str]()
 
     def least_used(group: str, fits: Callable[[str], bool]) -> str:
-        found = [name for name in options(group) if fits(name)]
-        dice.shuffle(found)
-        name = min(found, key=lambda name: used[f"{group}={name}"])
+        candidates = [name for name in options(group) if fits(name)]
+        dice.shuffle(candidates)
+        name = min(candidates, key=lambda name: used[f"{group}={name}"])
         used[f"{group}={name}"] += 1
         return name
 
     drawn: dict[str, list[str]] = {}
     for index in range(COUNT):
         data, net = SETS[index % len(SETS)], NETS[index // len(SETS) % len(NETS)]
-        # Grey pixels are outside Bernoulli's support; a fully connected net of a class a level is far too large.
-        outside = {"bernoulli"} if data != "binarized_mnist" else set[str]()
-        outside |= {"categorical"} if net != "conv_vae" and data in ("mnist", "cifar10") else set()
-        likelihood = least_used("likelihood", lambda name, outside=outside: name not in outside)  # type: ignore[misc]
+        # Grey pixels are outside the support of Bernoulli; a fully connected net with logits per level is too large.
+        unsupported = {"bernoulli"} if data != "binarized_mnist" else set[str]()
+        unsupported |= {"categorical"} if net != "conv_vae" and data in ("mnist", "cifar10") else set()
+        likelihood = least_used("likelihood", lambda name, unsupported=unsupported: name not in unsupported)  # type: ignore[misc]
         posterior = least_used("posterior", lambda name: True)
         objective = {"deterministic": "reconstruction", "vector_quantized": "vq_vae"}.get(posterior, "elbo")
         pair = posterior, objective
@@ -67,10 +71,10 @@ def draw() -> dict[str, list[str]]:
 DRAWN = draw()
 
 
-def test_the_draw_covers_every_factor_and_every_data_set_with_every_net() -> None:
-    typed = {part for parts in DRAWN.values() for part in parts}
+def test_the_draw_covers_every_component_and_every_data_set_with_every_net() -> None:
+    overrides = {part for parts in DRAWN.values() for part in parts}
     for group in ("likelihood", "posterior", "prior"):
-        assert {f"{group}={name}" for name in options(group)} <= typed
+        assert {f"{group}={name}" for name in options(group)} <= overrides
     assert {(data, net) for data in SETS for net in NETS} == {
         (parts[1].removeprefix("data="), parts[0].removeprefix("model=")) for parts in DRAWN.values()
     }
@@ -90,17 +94,17 @@ def done(folder: Path) -> dict[str, Done]:
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name.split("-")[1])) for name in DRAWN])
 def test_a_combination_trains_and_loads(done: dict[str, Done], folder: Path, name: str) -> None:
-    said = done[name].stderr
-    assert done[name].returncode == 0, said
-    assert not [word for word in TROUBLE if word in said.lower()], said
+    output = done[name].stderr
+    assert done[name].returncode == 0, output
+    assert not [sign for sign in TROUBLE if sign in output.lower()], output
     metrics = json.loads((folder / name / "metrics.json").read_text())
     assert math.isfinite(metrics["test/reconstruction"])
     assert ("test/nelbo" in metrics) == ("-deterministic-" not in name)
     discrete = name.split("-")[3].startswith(("discretized", "categorical", "bernoulli"))
-    footing = "probabilities" if discrete else "uniform dequantisation" if int(name[:2]) in DEQUANTIZED else None
-    footing = None if "-deterministic-" in name else footing
-    assert ("test/bits_per_dim" in metrics) == (footing is not None)
-    assert metrics.get("bits_per_dim_by") == footing
+    basis = "probabilities" if discrete else "uniform dequantisation" if int(name[:2]) in DEQUANTIZED else None
+    basis = None if "-deterministic-" in name else basis
+    assert ("test/bits_per_dim" in metrics) == (basis is not None)
+    assert metrics.get("bits_per_dim_by") == basis
     model = nelbo.load(folder / name)
     with torch.no_grad():
         assert model.generate(2).mean.shape == (2, *model.shape)

@@ -1,4 +1,4 @@
-"""What must hold for every net, head, prior and objective, in every combination that has a meaning."""
+"""Contracts of every network, head, prior and objective, in every supported combination."""
 
 import contextlib
 from itertools import product
@@ -26,20 +26,20 @@ from tests.helpers.factors import (
 )
 
 SHAPES = {"mlp": SHAPE, "linear": SHAPE, "conv": (3, 6, 5)}
-"""Channels that depend on one another are seen by the convolutional nets."""
+"""Image shapes by network; with three channels, the likelihoods in which channels depend on each other are tested."""
 
 COMBINATIONS = [
     parts
     for parts in product(NETS, POSTERIORS | CODE_POSTERIORS, PRIORS | CODE_PRIORS)
     if refusal(parts[1], parts[2], "none") is None
-    # Flat features have one code, with none before it that an autoregressive prior could learn from.
+    # Flat features have one code, with no earlier one for an autoregressive prior to condition on.
     and (parts[0] == "conv" or parts[1:] != ("vector_quantized", "autoregressive"))
 ]
-"""Of networks, posterior and prior; every test goes through all likelihoods too."""
+"""Supported combinations of network, posterior and prior; each test iterates over the likelihoods."""
 
 
 def random_codes(model: VAE, *leading: int) -> Tensor:
-    """Such z as the prior is over."""
+    """Return random latents of the model's kind, (*leading, *event)."""
     shape = model.posterior.event_shape(LATENT_DIM)
     if len(shape) == 1:
         return torch.randn(*leading, *shape)
@@ -63,7 +63,7 @@ def test_trace_has_the_shapes_of_the_contract(nets: str, posterior: str, prior: 
         elif (posterior, prior) != ("categorical", "autoregressive"):
             with contextlib.nullcontext() if trace.has_kl else pytest.raises(NotImplementedError):
                 assert trace.kl.shape == (4, 7) and trace.kl.isfinite().all(), likelihood
-        model.eval()  # an optimal sigma is that of the batch in training only, and so are relaxed classes
+        model.eval()  # training differs: sigma may be that of the batch, and one-hot samples are relaxed
         trace = model.trace(x, num_samples=4)
         (latent,) = trace.latents
         if trace.has_density:
@@ -75,7 +75,7 @@ GRADIENTS = [
     (*parts, name, likelihood)
     for index, parts in enumerate(COMBINATIONS)
     for name in OBJECTIVES
-    # The ELBO with all likelihoods; what else is done to the codes does not see the likelihood.
+    # The ELBO with all likelihoods; the other objectives differ only in terms of the latents.
     for likelihood in ([None] if name == "elbo" else [list(LIKELIHOODS)[index % len(LIKELIHOODS)]])
     if name in ("elbo", "vq_vae") or parts[0] == "mlp"
 ]
@@ -83,10 +83,10 @@ GRADIENTS = [
 
 @pytest.mark.parametrize(("nets", "posterior", "prior", "name", "chosen"), GRADIENTS)
 def test_every_parameter_gets_a_gradient(nets: str, posterior: str, prior: str, name: str, chosen: str | None) -> None:
-    told = refusal(posterior, prior, name)
+    message = refusal(posterior, prior, name)
     objective = OBJECTIVES[name]()
-    if told:
-        with pytest.raises(ConfigError, match=told):
+    if message:
+        with pytest.raises(ConfigError, match=message):
             objective.check(make_vae(nets, posterior, prior).eval().trace(images(), 1))
         return
     for likelihood in [chosen] if chosen else LIKELIHOODS:
@@ -100,10 +100,10 @@ def test_every_parameter_gets_a_gradient(nets: str, posterior: str, prior: str, 
 
 
 @pytest.mark.parametrize(("posterior", "prior"), list(product(POSTERIORS | CODE_POSTERIORS, PRIORS | CODE_PRIORS)))
-def test_pairs_without_meaning_are_refused_and_no_others(posterior: str, prior: str) -> None:
-    told = refusal(posterior, prior, "none")
-    if told:
-        with pytest.raises(ConfigError, match=told):
+def test_only_unsupported_pairs_of_posterior_and_prior_are_rejected(posterior: str, prior: str) -> None:
+    message = refusal(posterior, prior, "none")
+    if message:
+        with pytest.raises(ConfigError, match=message):
             make_vae(posterior=posterior, prior=prior).trace(images())
     else:
         assert make_vae(posterior=posterior, prior=prior).trace(images()).log_px.isfinite().all()
@@ -115,7 +115,7 @@ def test_saved_and_loaded_models_give_identical_numbers(nets: str, posterior: st
         model, x = make_vae(nets, posterior, prior, likelihood, SHAPES[nets]), images(likelihood, shape=SHAPES[nets])
         model.initialize(x)
         model.advance(3)
-        model.trace(x)  # in training mode: an optimal sigma is fitted here
+        model.trace(x)  # in training mode, which sets an optimal sigma
         other = make_vae(nets, posterior, prior, likelihood, SHAPES[nets])
         other.load_state_dict(model.state_dict())
         numbers = []
@@ -136,7 +136,7 @@ def test_generation_and_decoding(nets: str, posterior: str, prior: str) -> None:
         assert px.mean.shape == (5, *SHAPES[nets]), likelihood
         for leading in ((), (2,), (2, 3, 4)):
             assert model.decode(random_codes(model, *leading)).batch_shape == leading, likelihood
-        if posterior in CODE_POSTERIORS:  # whose priors are uniform at the start, at every temperature
+        if posterior in CODE_POSTERIORS:  # their priors are initialised as uniform, at every temperature
             continue
         with torch.no_grad():
             hot, cold = (model.generate(200, temperature).mean.var(0).sum() for temperature in (2.0, 0.01))
@@ -148,7 +148,7 @@ def test_generation_and_decoding(nets: str, posterior: str, prior: str) -> None:
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("nets", NETS)
-def test_starting_values_put_the_mean_of_px_near_the_mean_image(nets: str, likelihood: str) -> None:
+def test_initialisation_moves_the_mean_of_px_to_the_mean_image(nets: str, likelihood: str) -> None:
     x = torch.rand(500, 1, 1, 1) * 0.1 + torch.linspace(0.02, 0.3, 30).reshape(SHAPE)
     x = torch.bernoulli(x) if likelihood == "bernoulli" else x
     model = make_vae(nets, likelihood=likelihood)
@@ -159,19 +159,19 @@ def test_starting_values_put_the_mean_of_px_near_the_mean_image(nets: str, likel
     if nets == "conv":
         assert abs(mean.mean() - x.mean()) < 0.1  # one bias for all pixels
     else:
-        # What is left is the net's own output at z = 0.
+        # The difference is the output of the network at z = 0.
         assert (mean - x.mean(0)).abs().mean() < 0.15
     if likelihood == "gaussian":
         start = x.mean() if nets == "conv" else x.mean(0)
         assert abs(model.generate(1).base_dist.scale.mean() - (x - start).square().mean().sqrt()) < 1e-3  # type: ignore[attr-defined]
 
 
-def test_a_wrong_image_size_is_named() -> None:
+def test_a_wrong_image_shape_is_reported() -> None:
     with pytest.raises(ValueError, match=r"expected images of shape \(B, 1, 6, 5\), got \(2, 1, 5, 6\)"):
         make_vae().trace(torch.rand(2, 1, 5, 6))
 
 
 @pytest.mark.parametrize("latent_dim", [0, -1, 2.5, "8", True, None])
-def test_a_bad_latent_dim_is_refused(latent_dim: object) -> None:
+def test_an_invalid_latent_dim_is_rejected(latent_dim: object) -> None:
     with pytest.raises(ConfigError, match="latent_dim=.*: must be a whole number of at least 1"):
         make_vae(latent_dim=latent_dim)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A linear VAE with a sigma for every pixel is factor analysis: against scikit-learn's, on the same pixels.
+"""A linear VAE with one sigma per pixel against scikit-learn's factor analysis of the same images.
 
 Shapes: N examples, P pixels, D latent dimensions.
 """
@@ -22,13 +22,13 @@ from tests.helpers.linear import elbo_terms
 Array = NDArray[np.float64]
 SIDE, FACTORS = 8, 4
 SIGNAL_TO_NOISE = (16, 8, 4, 2)
-"""Eigenvalues of W^T Psi^-1 W: distinct, so that the axes are identified too."""
+"""Eigenvalues of W^T Psi^-1 W; they are distinct, so that the axes are identifiable."""
 BUDGET = ("optimizer.lr=0.02", "optimizer.betas=[0.9,0.95]", "objective.num_samples=4", "trainer.max_epochs=300")
 """4,800 steps of 256 images."""
 
 
 def draw(path: Path) -> tuple[Array, Array]:
-    """4,000 + 1,000 images from a factor analysis model, into a file; and as the VAE sees them, (N, P) in [0, 1]."""
+    """Write 4,000 training and 1,000 test images of a factor analysis model, and return them as (N, P) in [0, 1]."""
     random = np.random.default_rng(0)
     pixels = SIDE * SIDE
     sigma = np.exp(random.uniform(np.log(0.03), np.log(0.1), pixels))
@@ -48,14 +48,14 @@ def draw(path: Path) -> tuple[Array, Array]:
 
 @torch.no_grad()
 def parameters(vae: VAE) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (P,), loadings W (P, D) and noise variances psi (P,) of p(x) = N(mean, W W^T + diag(psi))."""
+    """Return mean (P,), loadings W (P, D) and noise variances psi (P,) of p(x) = N(mean, W W^T + diag(psi))."""
     units = torch.cat([torch.zeros(1, vae.latent_dim), torch.eye(vae.latent_dim)]).double()
     px = vae.decode(units)
     mean, *columns = px.mean.flatten(1)
     return mean, torch.stack(columns, 1) - mean.unsqueeze(1), px.variance[0].flatten()
 
 
-def test_a_sigma_for_every_pixel_is_factor_analysis(train: Train, tmp_path: Path) -> None:
+def test_a_linear_vae_with_one_sigma_per_pixel_is_factor_analysis(train: Train, tmp_path: Path) -> None:
     from sklearn.decomposition import PCA, FactorAnalysis
 
     path = tmp_path / "images.npz"
@@ -78,17 +78,17 @@ def test_a_sigma_for_every_pixel_is_factor_analysis(train: Train, tmp_path: Path
         best = reference.score(x)
         assert elbo <= exact + 1e-6
         assert abs(exact - best) < 0.05 and abs(elbo - best) < 0.1
-        # One sigma for all pixels is another model, and far from this one.
+        # A single sigma for all pixels is a different model with a much lower likelihood.
         assert pca.score(x) < best - 5
     ratio = psi.numpy() / reference.noise_variance_
     assert np.abs(ratio - 1).mean() < 0.02 and np.abs(ratio - 1).max() < 0.1
     assert np.linalg.norm(covariance.numpy() - reference.get_covariance()) < 0.12 * np.linalg.norm(covariance.numpy())
     assert np.abs(mean.numpy() - reference.mean_).max() < 0.002
     # The subspaces, in units of the noise: cosines of the principal angles.
-    found = (loadings.numpy(), reference.components_.T)
-    bases = [np.linalg.qr(columns / np.sqrt(reference.noise_variance_)[:, None])[0] for columns in found]
+    both = (loadings.numpy(), reference.components_.T)
+    bases = [np.linalg.qr(columns / np.sqrt(reference.noise_variance_)[:, None])[0] for columns in both]
     assert np.linalg.svd(bases[0].T @ bases[1], compute_uv=False).min() == pytest.approx(1, abs=0.01)
-    # Of all rotations of W, which have one likelihood, a diagonal q has taken that where W^T Psi^-1 W is diagonal.
+    # All rotations of W have the same likelihood; a diagonal q selects the one in which W^T Psi^-1 W is diagonal.
     precision = (loadings.T @ (loadings / psi.unsqueeze(1))).numpy()
     scaled = precision / np.sqrt(np.outer(precision.diagonal(), precision.diagonal()))
     assert np.abs(scaled - np.eye(FACTORS)).max() < 0.1

@@ -1,4 +1,4 @@
-"""The linear VAE against probabilistic PCA and reverse water-filling: exact answers to what training finds.
+"""Trained linear VAEs against their exact optima: probabilistic PCA and reverse water-filling.
 
 Shapes: N examples, P pixels, D latent dimensions.
 """
@@ -20,7 +20,7 @@ from tests.helpers.linear import LINEAR, elbo_terms, optimal_sigma2, pixels, spe
 
 
 def ppca_log_likelihood(train: Tensor, x: Tensor, latent_dim: int) -> float:
-    """Mean log p(x), in nats, of the maximum-likelihood model (Tipping & Bishop 1999, eqs. 7 and 8)."""
+    """Return the mean log p(x) in nats of the maximum-likelihood model (Tipping & Bishop 1999, eqs. 7 and 8)."""
     mean, values, vectors = spectrum(train)
     sigma2 = values[latent_dim:].mean()
     model = torch.cat([values[:latent_dim], sigma2.expand(len(values) - latent_dim)])
@@ -31,7 +31,7 @@ def ppca_log_likelihood(train: Tensor, x: Tensor, latent_dim: int) -> float:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., VAE]:
-    """`trained(latent_dim, *overrides)` trains each but once."""
+    """Function `trained(latent_dim, *overrides)` that trains each model once."""
 
     @functools.cache
     def train(latent_dim: int, *overrides: str) -> VAE:
@@ -44,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., VAE]:
 
 
 @pytest.mark.parametrize("latent_dim", [2, 8, 16])
-def test_the_shipped_budget_reaches_probabilistic_pca(trained: Callable[..., VAE], latent_dim: int) -> None:
+def test_the_default_budget_reaches_probabilistic_pca(trained: Callable[..., VAE], latent_dim: int) -> None:
     vae = trained(latent_dim)
     train_images, test_images = pixels()
     with torch.no_grad():
@@ -52,14 +52,14 @@ def test_the_shipped_budget_reaches_probabilistic_pca(trained: Callable[..., VAE
             reconstruction, kl = elbo_terms(vae, x)
             exact = ppca_log_likelihood(train_images, x, latent_dim)
             assert abs(-(reconstruction + kl) - exact) < 0.3
-    # On the training images no model can beat the maximum-likelihood one, and no ELBO its likelihood.
+    # On the training images the maximum likelihood is an upper bound of every ELBO.
     reconstruction, kl = elbo_terms(vae, train_images)
     assert -(reconstruction + kl) <= ppca_log_likelihood(train_images, train_images, latent_dim) + 1e-6
 
 
 @pytest.mark.parametrize("beta", [0.5, 1, 2])
 def test_rate_and_distortion_are_reverse_water_filling(trained: Callable[..., VAE], beta: float) -> None:
-    """With the learned sigma that is shipped, as beta = 1 is: its optimum is the squared error a pixel."""
+    """With the default learned sigma, whose optimum is the squared error per pixel, and the default beta = 1."""
     vae = trained(8, *([f"objective.beta={beta}"] if beta != 1 else []))
     train_images, _ = pixels()
     _, values, _ = spectrum(train_images)
@@ -70,11 +70,11 @@ def test_rate_and_distortion_are_reverse_water_filling(trained: Callable[..., VA
     assert abs(reconstruction - distortion) < 0.5
 
 
-def test_the_reference_is_what_scikit_learn_says() -> None:
+def test_the_reference_agrees_with_scikit_learn() -> None:
     from sklearn.decomposition import PCA
 
     train_images, test_images = (x.flatten(1).numpy() for x in pixels())
     pca = PCA(8, svd_solver="full").fit(train_images)
     ours = ppca_log_likelihood(*pixels(), 8)
-    # scikit-learn divides the covariance by N - 1; on 1,500 images that is a hundredth of a nat.
+    # scikit-learn divides the covariance by N - 1, which on 1,500 images is a difference of 0.01 nats.
     assert abs(pca.score(test_images) - ours) < 0.05

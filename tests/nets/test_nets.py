@@ -1,4 +1,4 @@
-"""Shapes of nets, for any image."""
+"""Shapes of networks for images of any size, and errors of their constructors."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from nelbo.nets import MLP, ConvDecoder, ConvEncoder, Projection
 
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (32, 32), (5, 17), (9, 64), (33, 31)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_conv_nets_take_any_image(size: tuple[int, int], channels: int) -> None:
+def test_convolutional_networks_accept_images_of_any_size(size: tuple[int, int], channels: int) -> None:
     shape = (channels, *size)
     encoder = ConvEncoder(shape, channels=[4, 6, 8], activation="ReLU")
     decoder = ConvDecoder((5,), shape, channels=[8, 6, 4, 3], activation="ReLU")
@@ -19,7 +19,7 @@ def test_conv_nets_take_any_image(size: tuple[int, int], channels: int) -> None:
     assert decoder.out_shape == (3, *size)
 
 
-def test_conv_nets_refuse_what_they_cannot_take() -> None:
+def test_invalid_options_raise() -> None:
     with pytest.raises(ConfigError, match=r"channels=\[4, 4, 4\]: images of 4x9 can be halved 2 times"):
         ConvEncoder((1, 4, 9), channels=[4, 4, 4], activation="ReLU")
     with pytest.raises(ConfigError, match="a convolution needs an image"):
@@ -32,7 +32,7 @@ def test_conv_nets_refuse_what_they_cannot_take() -> None:
         MLP((4,), hidden=200, activation="ReLU")  # type: ignore[arg-type]
 
 
-def test_a_linear_model_is_an_mlp_without_hidden_layers() -> None:
+def test_mlp_without_hidden_layers_flattens_its_input() -> None:
     x = torch.rand(3, 2, 2)
     torch.testing.assert_close(MLP((2, 2), hidden=[], activation="Identity")(x), x.flatten(1))
 
@@ -40,7 +40,9 @@ def test_a_linear_model_is_an_mlp_without_hidden_layers() -> None:
 @pytest.mark.parametrize(
     ("features", "out"), [((6,), (4,)), ((6,), (2, 3, 3)), ((5, 3, 3), (4,)), ((5, 3, 3), (2, 3, 3))]
 )
-def test_projection_reaches_any_shape_and_starts_at_a_bias(features: tuple[int, ...], out: tuple[int, ...]) -> None:
+def test_projection_has_any_output_shape_and_starts_at_the_given_bias(
+    features: tuple[int, ...], out: tuple[int, ...]
+) -> None:
     project = Projection(features, out)
     assert project(torch.rand(7, 2, *features)).shape == (7, 2, *out)
     value = torch.rand(out)

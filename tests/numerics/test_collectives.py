@@ -1,4 +1,4 @@
-"""Two processes that share a batch have, on average, the gradients of one process that has all of it.
+"""The gradients of two processes that divide a batch average to those of one process with the whole batch.
 
 Shapes: N images, n of them in a process, S samples, D latent dimensions.
 """
@@ -25,15 +25,15 @@ from nelbo.numerics.collectives import Shares
 from nelbo.objectives import DIP, BetaTC, Capacity, FreeBits, Objective
 from nelbo.trace import Latent, Trace
 from nelbo.training.callbacks.scalars import TrainingScalars
-from nelbo.training.module import by_examples
+from nelbo.training.module import weight_by_examples
 from tests.helpers.children import Child
 from tests.helpers.factors import LATENT_DIM, OBJECTIVES, images, make_vae, prepared
 from tests.helpers.forks import forked, python
 
-N, S, PROCESSES = 7, 4, 2  # of which one has 4 images and the other 3
+N, S, PROCESSES = 7, 4, 2  # one process has 4 images and the other 3
 TC = {"alpha": 2.0, "beta": 6.0, "gamma": 3.0, "num_samples": S}
 
-# Objective, posterior, likelihood.
+# Cases: objective, posterior, likelihood.
 CASES: dict[str, tuple[partial[Objective] | object, str, str]] = {
     **{
         name: (make, "diagonal_normal", "gaussian")
@@ -41,7 +41,7 @@ CASES: dict[str, tuple[partial[Objective] | object, str, str]] = {
         if name not in ("vq_vae", "free_bits", "capacity", "beta_tc")
     },
     "free_bits_unit": (partial(FreeBits, beta=1.0, free_bits=0.35, per="unit", num_samples=S), "laplace", "gaussian"),
-    # The KL is 1.86 in one process, 1.97 in the other, and 1.91 in both.
+    # The threshold lies between the KLs of the processes: 1.86 in one, 1.97 in the other, 1.91 over the whole batch.
     "free_bits_level": (
         partial(FreeBits, beta=1.0, free_bits=1.89, per="level", num_samples=S),
         "diagonal_normal",
@@ -64,8 +64,8 @@ CASES: dict[str, tuple[partial[Objective] | object, str, str]] = {
 }
 
 
-class Fixed(StandardNormal):
-    """N(0, I) whose samples are given, (S, n, D)."""
+class FixedSamples(StandardNormal):
+    """N(0, I) with predetermined samples, (S, n, D)."""
 
     def __init__(self, samples: Tensor) -> None:
         super().__init__(samples[0, 0])
@@ -75,8 +75,8 @@ class Fixed(StandardNormal):
         return self.samples
 
 
-def moved(q: Distribution, noise: Tensor) -> Tensor:
-    """Samples of q, (S, n, D), from standard noise."""
+def transformed(q: Distribution, noise: Tensor) -> Tensor:
+    """Return samples of q, (S, n, D), computed from standard normal noise."""
     if isinstance(q, FullNormal):
         return q.loc + (q.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
     assert isinstance(q, Independent)
@@ -84,28 +84,28 @@ def moved(q: Distribution, noise: Tensor) -> Tensor:
 
 
 def loss_of(case: str, rank: int, processes: int) -> tuple[VAE, Objective, Tensor]:
-    """The model and the objective with their gradients, and the loss, for this process's share of one batch."""
+    """Return the model and the objective with their gradients, and the loss, for this process's part of a batch."""
     torch.manual_seed(0)
     make, posterior, likelihood = CASES[case]
     model = make_vae(posterior=posterior, likelihood=likelihood).double()
     objective: Objective = make().double()  # type: ignore[operator]
     with torch.no_grad():
         for parameter in model.posterior.parameters():
-            parameter.mul_(3)  # codes that differ from image to image
+            parameter.mul_(3)  # so that codes vary between images
     x = images(count=N).double()[rank::processes]
     noise, draws, keys = (torch.randn(S, N, LATENT_DIM).double()[:, rank::processes] for _ in range(3))
     q = model.encode(x)
-    z = moved(q, noise)
+    z = transformed(q, noise)
     px = model.likelihood(model.decoder(model.posterior.embed(z, q)), x)
-    trace = Trace(x, px, (Latent(q, Fixed(draws), z),))
+    trace = Trace(x, px, (Latent(q, FixedSamples(draws), z),))
     with mock.patch("nelbo.objectives.discriminator.torch.rand_like", lambda codes: keys):
         loss = objective(trace, math.inf).total
-    by_examples(loss, Shares.of(x)).backward()
+    weight_by_examples(loss, Shares.of(x)).backward()
     return model, objective, loss.detach()
 
 
-def share(folder: Path, rank: int) -> None:
-    """Losses, gradients averaged as DDP does, buffers and metrics of a process; one of two."""
+def run_process(folder: Path, rank: int) -> None:
+    """Save the losses, the gradients averaged as by DDP, the buffers and the metrics of one of two processes."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", world_size=PROCESSES, rank=rank)
     result: dict[str, object] = {}
     for case in CASES:
@@ -115,15 +115,15 @@ def share(folder: Path, rank: int) -> None:
                 distributed.all_reduce(parameter.grad)
                 parameter.grad /= PROCESSES
         result[case] = loss, gradients(model, objective), dict(model.named_buffers())
-    with torch.inference_mode():  # as in Lightning's validation
-        x = ordered()
+    with torch.inference_mode():  # as in the validation of Lightning
+        x = numbered_images()
         result["gathered"] = Shares.of(x[rank::PROCESSES]).gather(x[rank::PROCESSES].transpose(0, 1), dim=1)
     result |= metrics(rank)
     torch.save(result, folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
-def ordered() -> Tensor:
+def numbered_images() -> Tensor:
     return torch.arange(N * 6.0).reshape(N, 2, 3)
 
 
@@ -133,11 +133,11 @@ def gradients(model: VAE, objective: Objective) -> dict[str, Tensor]:
 
 
 MEANS = 300 + torch.tensor([0.05, 0.2]) * torch.randn(1000, 2, generator=torch.Generator().manual_seed(1))
-"""E[z] of a dead unit and of an active one."""
+"""E[z] of an inactive and of an active unit."""
 
 
 def metrics(rank: int, processes: int = PROCESSES) -> dict[str, object]:
-    """Of codes that processes share: variances of means, active units, KLs of units, and what a checkpoint holds."""
+    """Return metrics of codes that are divided among processes, and the covariance that a checkpoint would hold."""
     q = DiagonalNormal(MEANS, torch.ones_like(MEANS))
     trace = Trace(torch.zeros(2, 1, 1, 1), q, (Latent(q, StandardNormal(MEANS[0]), MEANS.unsqueeze(0)),))
     active, kl = ActiveUnits(trace), KLPerUnit(trace)
@@ -155,53 +155,55 @@ def metrics(rank: int, processes: int = PROCESSES) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Mapping[str, object]]]:
-    """What each of two processes found."""
-    folder = tmp_path_factory.mktemp("shared")
-    children = [Child(partial(share, folder, rank)) for rank in range(PROCESSES)]
+def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Mapping[str, object]]]:
+    """Return the results of two processes."""
+    folder = tmp_path_factory.mktemp("results")
+    children = [Child(partial(run_process, folder, rank)) for rank in range(PROCESSES)]
     for child in children:
-        status, said = child.wait()
-        assert status == 0, said
+        status, output = child.wait()
+        assert status == 0, output
     yield [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_processes_have_the_gradient_of_one(case: str, shared: list[Mapping[str, tuple[object, ...]]]) -> None:
-    """Of a batch that is not shared evenly; and validation, which weighs by examples, has its loss."""
+def test_gradients_of_processes_average_to_those_of_one(
+    case: str, results: list[Mapping[str, tuple[object, ...]]]
+) -> None:
+    """The processes have different numbers of images. Losses weighted by these numbers average to that of one too."""
     model, objective, loss = loss_of(case, 0, 1)
     expected = gradients(model, objective)
-    losses = [result[case][0] for result in shared]
+    losses = [result[case][0] for result in results]
     torch.testing.assert_close((4 * losses[0] + 3 * losses[1]) / 7, loss)  # type: ignore[operator]
-    for result in shared:
+    for result in results:
         assert result[case][1].keys() == expected.keys()  # type: ignore[attr-defined]
         torch.testing.assert_close(result[case][1], expected)
         torch.testing.assert_close(result[case][2], dict(model.named_buffers()))
     assert any(gradient.abs().max() > 1e-3 for gradient in expected.values())
 
 
-def test_what_processes_gather_stands_in_their_order(shared: list[Mapping[str, Tensor]]) -> None:
-    x = ordered()
-    for result in shared:
+def test_gathered_examples_are_in_the_order_of_processes(results: list[Mapping[str, Tensor]]) -> None:
+    x = numbered_images()
+    for result in results:
         assert result["gathered"].equal(torch.cat([x[0::2], x[1::2]]).transpose(0, 1))
-    alone = Shares.of(x)
-    assert alone == Shares((N,)) and alone.weight == 1 and alone.gather(x) is x and alone.mean(x) is x
+    single = Shares.of(x)
+    assert single == Shares((N,)) and single.weight == 1 and single.gather(x) is x and single.mean(x) is x
     two = Shares((4, 3), rank=1)
     assert (two.total, two.start, two.weight) == (7, 4, 6 / 7) and two.own(x).equal(x[4:])
     assert not collectives.several_processes()
 
 
-def test_metrics_of_processes_are_those_of_one(shared: list[Mapping[str, Tensor]]) -> None:
-    alone = metrics(0, processes=1)
-    for result in shared:
+def test_metrics_of_processes_equal_those_of_one(results: list[Mapping[str, Tensor]]) -> None:
+    expected = metrics(0, processes=1)
+    for result in results:
         torch.testing.assert_close(result["variances"], MEANS.double().var(0, correction=0).float())
         for name in ("variances", "active", "kl", "saved"):
-            torch.testing.assert_close(result[name], alone[name])
+            torch.testing.assert_close(result[name], expected[name])
         assert result["active"] == 1
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_is_the_run_of_one_with_twice_the_batch_size(tmp_path: Path) -> None:
-    """An autoencoder draws no noise. Its sigma is that of the batch, and its last batch is of 24 and 23 images."""
+def test_run_of_two_processes_equals_run_of_one_with_twice_the_batch_size(tmp_path: Path) -> None:
+    """An autoencoder, which draws no noise, with the optimal sigma of each batch; the last has 24 and 23 images."""
     common = ["model=mlp_vae", "data=digits", "posterior=deterministic", "objective=reconstruction", "threads=1"]
     common += ["likelihood=gaussian_optimal", "data.validation_size=199", "trainer.max_epochs=2", "callbacks=none"]
     done = forked("train.py", *common, "data.batch_size=66", f"hydra.run.dir={tmp_path / 'one'}")

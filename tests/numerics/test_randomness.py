@@ -1,4 +1,4 @@
-"""Random states of all devices: what looks at a model changes none of them, and a run that goes on has them back."""
+"""Random states of all devices: observers leave them unchanged, and resumed runs restore them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = pytest.mark.parametrize(("kind", "count"), [("mps", 1), ("xpu", 2)])
 
 
 class Noise(pl.Callback):
-    """Draws from an accelerator in every training step, as a model on it would."""
+    """A callback that draws from an accelerator in every training step, as a model on it would."""
 
     def __init__(self, device: StandIn) -> None:
         self.device, self.drawn = device, list[Tensor]()
@@ -35,14 +35,14 @@ class Noise(pl.Callback):
 
 
 def draws(device: StandIn) -> list[Any]:
-    everywhere = [device.noise(index).tolist() for index in range(len(device.generators))]
-    return [everywhere, torch.rand(3).tolist(), random.random(), np.random.random()]
+    accelerator = [device.noise(index).tolist() for index in range(len(device.generators))]
+    return [accelerator, torch.rand(3).tolist(), random.random(), np.random.random()]
 
 
-def test_noise_on_an_accelerator_does_not_repeat_after_each_validation(
+def test_noise_on_an_accelerator_is_one_stream_across_validations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor after pictures and scalars: the steps of three epochs draw one stream."""
+    """Validation, pictures and scalars in between do not make the noise repeat."""
     device = StandIn(monkeypatch)
     noise = Noise(device)
     callbacks = (noise, TrainingScalars(), Pictures(every_n_epochs=1), Strips(num_images=2))
@@ -55,21 +55,23 @@ def test_noise_on_an_accelerator_does_not_repeat_after_each_validation(
 
 
 @KINDS
-def test_what_is_drawn_apart_changes_nothing_outside(monkeypatch: pytest.MonkeyPatch, kind: str, count: int) -> None:
+def test_isolated_draws_do_not_affect_later_ones(monkeypatch: pytest.MonkeyPatch, kind: str, count: int) -> None:
     device = StandIn(monkeypatch, kind, count)
     torch.manual_seed(3), random.seed(3), np.random.seed(3)
-    whole = [draws(device), draws(device)]
+    expected = [draws(device), draws(device)]
     torch.manual_seed(3), random.seed(3), np.random.seed(3)
-    assert draws(device) == whole[0]
+    assert draws(device) == expected[0]
     with isolated(5):
-        apart = draws(device)
+        isolated_draws = draws(device)
     with pytest.raises(KeyError), isolated():
         draws(device)
         raise KeyError
-    assert draws(device) == whole[1] != apart
+    assert draws(device) == expected[1] != isolated_draws
 
 
-def test_measures_and_their_classifier_leave_an_accelerator_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measures_and_their_classifier_do_not_change_the_state_of_an_accelerator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     subject = FinishedRun.open(ROOT / "tests" / "checkpoints" / "format-2" / "linear_vae.ckpt").subject(
         split="test", device="cpu"
     )
@@ -82,12 +84,14 @@ def test_measures_and_their_classifier_leave_an_accelerator_alone(monkeypatch: p
     assert torch.equal(device.noise(), torch.rand(3, generator=stream))
 
 
-def test_an_accelerator_that_is_not_in_use_is_not_started_and_begins_with_the_seed(
+def test_unused_accelerator_is_not_started_and_starts_from_the_seed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     device = StandIn(monkeypatch, "xpu")
     device.started = False
-    monkeypatch.setattr(torch.xpu, "get_rng_state", lambda index: pytest.fail("this would start it"))
+    monkeypatch.setattr(
+        torch.xpu, "get_rng_state", lambda index: pytest.fail("reading the state would start the accelerator")
+    )
     torch.manual_seed(7)
     with isolated(9):
         assert states()["accelerator"] is None
@@ -95,7 +99,9 @@ def test_an_accelerator_that_is_not_in_use_is_not_started_and_begins_with_the_se
 
 
 @pytest.mark.parametrize("others", [True, False])
-def test_a_state_follows_the_device_that_the_process_computes_on(monkeypatch: pytest.MonkeyPatch, others: bool) -> None:
+def test_state_is_restored_to_the_device_that_the_process_computes_on(
+    monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
     device = StandIn(monkeypatch, "xpu", 2)
     saved = torch_states(torch.device("xpu", 1), others=others)
     expected = device.noise(1)
@@ -103,33 +109,33 @@ def test_a_state_follows_the_device_that_the_process_computes_on(monkeypatch: py
     assert torch.equal(device.noise(0), expected)
 
 
-def test_states_of_another_kind_of_accelerator_and_of_earlier_versions_are_read(
+def test_states_of_another_kind_of_accelerator_and_of_earlier_versions_are_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Earlier versions kept one CUDA device, or None."""
+    """Earlier versions saved the state of one CUDA device, or None."""
     cpu = torch.get_rng_state()
     expected = torch.rand(3)
-    for kept in ({"cuda": None}, {"cuda": torch.zeros(16, dtype=torch.uint8)}, {"accelerator": None}):
-        restore({"torch": cpu, **kept})
+    for saved in ({"cuda": None}, {"cuda": torch.zeros(16, dtype=torch.uint8)}, {"accelerator": None}):
+        restore({"torch": cpu, **saved})
         assert torch.equal(torch.rand(3), expected)
     device = StandIn(monkeypatch)
-    here = device.generators[0].get_state()
-    restore({"torch": cpu, "accelerator": {"type": "cuda", "own": 0, "states": {0: here}}}, torch.device("cpu"))
-    assert torch.equal(device.generators[0].get_state(), here) and torch.equal(torch.rand(3), expected)
+    state = device.generators[0].get_state()
+    restore({"torch": cpu, "accelerator": {"type": "cuda", "own": 0, "states": {0: state}}}, torch.device("cpu"))
+    assert torch.equal(device.generators[0].get_state(), state) and torch.equal(torch.rand(3), expected)
 
 
-def test_checkpoints_bring_the_states_of_all_devices_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_restore_the_states_of_all_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = StandIn(monkeypatch)
     training = Training(tmp_path, "trainer.max_epochs=1", callbacks=(RandomStates(),)).fit()
     training.trainer.save_checkpoint(tmp_path / "saved.ckpt")
     expected = draws(device)
     saved = torch.load(tmp_path / "saved.ckpt", weights_only=True)
-    again = RandomStates()
-    again.on_load_checkpoint(training.trainer, training.module, saved)
-    again.on_train_start(training.trainer, training.module)
+    callback = RandomStates()
+    callback.on_load_checkpoint(training.trainer, training.module, saved)
+    callback.on_train_start(training.trainer, training.module)
     assert draws(device) == expected
-    saved["random_states"]["ranks"] *= 2  # of two processes: what was drawn before is not drawn again
-    again.on_load_checkpoint(training.trainer, training.module, saved)
-    again.on_train_start(training.trainer, training.module)
+    saved["random_states"]["ranks"] *= 2  # as of two processes: their states are not restored, and a new stream starts
+    callback.on_load_checkpoint(training.trainer, training.module, saved)
+    callback.on_train_start(training.trainer, training.module)
     first = torch.rand(3, generator=torch.Generator().manual_seed(torch.initial_seed()))
     assert torch.initial_seed() != 0 and torch.equal(torch.rand(3), first) and torch.equal(device.noise(), first)

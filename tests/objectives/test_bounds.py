@@ -1,4 +1,4 @@
-"""Bounds of several samples, against exact likelihoods of linear models and against each other."""
+"""Multi-sample bounds against exact likelihoods of linear models and against each other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.helpers.linear_vae import exact_posterior, linear_vae
 
 
 def trace_of(model: VAE, x: Tensor, q: FullNormal, num_samples: int) -> Trace:
-    """A pass with a q that no encoder made."""
+    """Return a trace with a given q instead of the encoder's."""
     z, log_q = q.rsample_and_log_prob((num_samples,))
     return Trace(x, model.decode(z), (Latent(q, model.prior(model.encode), z, log_q),))
 
@@ -32,8 +32,8 @@ def two_levels() -> Trace:
     return Trace(trace.x, trace.px, trace.latents * 2)
 
 
-def of_classes(q: Distribution) -> Trace:
-    """A trace whose z are two one-hot codes of four classes."""
+def one_hot_trace(q: Distribution) -> Trace:
+    """Return a trace whose z are two one-hot codes of four classes."""
     trace = make_vae().trace(images(), 4)
     p = OneHots(torch.zeros(2, 4))
     return Trace(trace.x, trace.px, (Latent(q, p, q.sample(torch.Size((4,)))),))
@@ -53,7 +53,7 @@ def test_the_bound_is_the_log_of_an_unbiased_estimate_and_rises_to_log_p() -> No
     for (low, high), (first, second) in zip(
         zip(gaps, gaps[1:], strict=False), zip(errors, errors[1:], strict=False), strict=True
     ):
-        assert high - low > 4 * math.hypot(first, second)  # none of these bounds is equal to the next
+        assert high - low > 4 * math.hypot(first, second)  # all of these bounds differ
     assert gaps[0] < -2 and abs(gaps[-1]) < 4 * errors[-1] < 0.02
 
 
@@ -71,7 +71,7 @@ def test_one_sample_is_the_monte_carlo_elbo() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("samples", [1, 4])
-def test_every_bound_at_the_exact_posterior_is_log_p_without_noise(samples: int) -> None:
+def test_every_bound_equals_log_p_at_the_exact_posterior(samples: int) -> None:
     model, x = linear_vae()
     x = x.expand(50, -1, -1, -1)
     trace = trace_of(model, x, exact_posterior(model, x), samples)
@@ -114,7 +114,7 @@ def test_ciwae_lies_between_iwae_and_the_elbo_with_its_closed_kl() -> None:
 
 @torch.no_grad()
 def test_the_value_of_a_gradient_estimator_is_that_of_its_bound() -> None:
-    """Validation, which chooses the best checkpoint, sees the value alone."""
+    """Validation, which selects the best checkpoint, uses the value only."""
     trace = make_vae(posterior="flow_coupling", prior="mixture").trace(images(), 6)
     iwae = IWAE(num_samples=6)(trace, 0)
     for objective in (DReG(num_samples=6), PIWAE(num_samples=6, groups=3)):
@@ -122,7 +122,8 @@ def test_the_value_of_a_gradient_estimator_is_that_of_its_bound() -> None:
         torch.testing.assert_close(loss.total, iwae.total)
         assert loss.terms["nelbo"] == iwae.terms["nelbo"]
     stl = STL(beta=0.5, num_samples=6)(trace, 0)
-    torch.testing.assert_close(stl.total, NegativeELBO(beta=0.5, num_samples=6)(trace, 0).total)  # no closed KL here
+    elbo = NegativeELBO(beta=0.5, num_samples=6)(trace, 0)  # its KL has no closed form here
+    torch.testing.assert_close(stl.total, elbo.total)
 
 
 WEIGHTED: list[Objective] = [
@@ -136,28 +137,28 @@ WEIGHTED: list[Objective] = [
 
 
 @pytest.mark.parametrize("objective", WEIGHTED, ids=lambda objective: objective.name)
-def test_weights_that_do_not_exist_are_refused_by_name(objective: Objective) -> None:
+def test_posteriors_without_importance_weights_are_rejected(objective: Objective) -> None:
     objective.check(make_vae(posterior="flow_coupling", prior="mixture").trace(images(), 4))
     with pytest.raises(ConfigError, match=f"^objective={objective.name}: posterior=deterministic has no log q"):
         objective.check(make_vae(posterior="deterministic").trace(images(), 4))
     code = torch.eye(4)[torch.randint(4, (7, 2))]
     for q in (OneHots(torch.randn(7, 2, 4)), Quantized(code, torch.randn(7, 2, 3), torch.randn(7, 2, 3))):
-        with pytest.raises(ConfigError, match=f"^objective={objective.name}: samples of classes have no reparam"):
-            objective.check(of_classes(q))
+        with pytest.raises(ConfigError, match=f"^objective={objective.name}: one-hot samples have no reparam"):
+            objective.check(one_hot_trace(q))
 
 
 @pytest.mark.parametrize("objective", WEIGHTED, ids=lambda objective: objective.name)
-def test_gradients_along_the_path_are_for_one_level(objective: Objective) -> None:
+def test_path_gradients_are_only_for_one_level(objective: Objective) -> None:
     if objective.name in ("iwae", "miwae", "ciwae"):
         objective.check(two_levels())
         assert objective(two_levels(), 0).total.isfinite()
         return
-    with pytest.raises(ConfigError, match=f"^objective={objective.name}: is for one level of latents.* has 2"):
+    with pytest.raises(ConfigError, match=f"^objective={objective.name}: supports one level of latents.* has 2"):
         objective.check(two_levels())
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "told"),
+    ("name", "arguments", "message"),
     [
         ("IWAE", {"num_samples": 0}, "num_samples=0: must be a whole number of at least 1"),
         ("DReG", {"num_samples": 2.5}, "num_samples=2.5: must be a whole number of at least 1"),
@@ -165,11 +166,11 @@ def test_gradients_along_the_path_are_for_one_level(objective: Objective) -> Non
         ("MIWAE", {"num_samples": 16, "groups": 5}, "groups=5: must divide num_samples=16"),
         ("MIWAE", {"num_samples": 16, "groups": 0}, "groups=0: must be a whole number of at least 1"),
         ("PIWAE", {"num_samples": 4, "groups": 8}, "groups=8: must divide num_samples=4"),
-        ("CIWAE", {"num_samples": 4, "elbo_share": 2}, "elbo_share=2: must be at most 1, the plain ELBO"),
+        ("CIWAE", {"num_samples": 4, "elbo_share": 2}, "elbo_share=2: must be at most 1, which is the ELBO"),
         ("CIWAE", {"num_samples": 4, "elbo_share": -0.1}, "elbo_share=-0.1: must be a finite number of at least 0"),
     ],
 )
-def test_bad_numbers_are_one_line(name: str, arguments: dict[str, Any], told: str) -> None:
+def test_invalid_numbers_are_reported_in_one_line(name: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build({"_target_": f"nelbo.objectives.{name}", **arguments}, "objective")
-    assert str(caught.value).startswith(f"objective.{told}") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"objective.{message}") and "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Covariances against torch's own, and the codes that cost nothing."""
+"""DIP-VAE: covariances against torch.cov, and codes without a penalty."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOC = torch.randn(9, 3, generator=torch.Generator().manual_seed(1))
 SCALE = 0.5 + torch.rand(9, 3, generator=torch.Generator().manual_seed(2))
 FACTOR = torch.diag_embed(SCALE) + torch.randn(9, 3, 3, generator=torch.Generator().manual_seed(3)).tril(-1)
 
-# q, and the covariance of each image's codes.
+# q(z|x), and its covariance for each image.
 POSTERIORS: dict[str, tuple[Distribution, Tensor]] = {
     "diagonal_normal": (DiagonalNormal(LOC, SCALE), torch.diag_embed(SCALE.square())),
     "laplace": (Independent(Laplace(LOC, SCALE), 1), torch.diag_embed(2 * SCALE.square())),
@@ -32,7 +32,7 @@ def objective(variant: str, off_diagonal: float = 10.0, diagonal: float = 5.0, b
 
 @pytest.mark.parametrize("name", POSTERIORS)
 @pytest.mark.parametrize("variant", ["i", "ii"])
-def test_the_penalty_is_that_of_the_covariance(name: str, variant: str) -> None:
+def test_the_penalty_matches_the_covariance(name: str, variant: str) -> None:
     q, covariances = POSTERIORS[name]
     trace = trace_of(q, q.rsample((2,)))
     objective(variant).check(trace)
@@ -42,11 +42,11 @@ def test_the_penalty_is_that_of_the_covariance(name: str, variant: str) -> None:
     loss = objective(variant, beta=0.5)(trace, 0)
     torch.testing.assert_close(loss.terms["off_diagonal"], off_diagonal)
     torch.testing.assert_close(loss.terms["diagonal"], diagonal)
-    told = loss.terms["reconstruction"] + 0.5 * loss.terms["kl"]
-    torch.testing.assert_close(loss.total, told + 10 * off_diagonal + 5 * diagonal)
+    weighted_elbo = loss.terms["reconstruction"] + 0.5 * loss.terms["kl"]
+    torch.testing.assert_close(loss.total, weighted_elbo + 10 * off_diagonal + 5 * diagonal)
 
 
-def test_codes_with_the_identity_as_covariance_cost_nothing() -> None:
+def test_codes_with_identity_covariance_have_no_penalty() -> None:
     centred = torch.randn(40, 3).double()
     centred = centred - centred.mean(0)
     white = torch.linalg.qr(centred).Q * 40**0.5  # orthogonal columns of variance 1
@@ -59,7 +59,7 @@ def test_codes_with_the_identity_as_covariance_cost_nothing() -> None:
 
 
 @pytest.mark.parametrize("variant", ["i", "ii"])
-def test_without_weights_it_is_the_elbo(variant: str) -> None:
+def test_without_penalty_weights_the_loss_is_the_elbo(variant: str) -> None:
     model = make_vae(posterior="full_normal")
     trace = model.trace(images(), 2)
     losses = [NegativeELBO(beta=2.0, num_samples=2)(trace, 0), objective(variant, 0, 0, beta=2.0)(trace, 0)]
@@ -80,7 +80,7 @@ def test_weights_follow_schedules() -> None:
 
 
 @pytest.mark.parametrize("variant", ["i", "ii"])
-def test_one_image_is_finite(variant: str) -> None:
+def test_the_loss_of_one_image_is_finite(variant: str) -> None:
     model = make_vae()
     loss = objective(variant)(model.trace(images(count=1), 2), 0)
     loss.total.backward()
@@ -90,12 +90,12 @@ def test_one_image_is_finite(variant: str) -> None:
         assert loss.terms["diagonal"] == 3
 
 
-def test_what_has_no_meaning_is_refused_by_name() -> None:
+def test_unsupported_models_and_options_are_rejected() -> None:
     codes = OneHots(torch.zeros(2, 4, 5))
-    with pytest.raises(ConfigError, match="^objective=dip: needs vectors with a mean and a covariance in closed form"):
+    with pytest.raises(ConfigError, match=r"^objective=dip: needs a q\(z\|x\) with a mean and a covariance in closed"):
         objective("i").check(trace_of(codes, codes.sample((1,)), OneHots(torch.zeros(4, 5))))
     q = DiagonalNormal(torch.zeros(2, 3), torch.ones(2, 3))
-    with pytest.raises(ConfigError, match="^objective=dip: is for one level of latents, and the model has 2"):
+    with pytest.raises(ConfigError, match="^objective=dip: supports one level of latents, and the model has 2"):
         objective("i").check(trace_of(q, q.sample((1,)), levels=2))
     with pytest.raises(ConfigError, match="^variant=iii: must be one of i, ii"):
         objective("iii")

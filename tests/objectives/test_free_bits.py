@@ -1,4 +1,4 @@
-"""Free bits and a capacity, against the plain ELBO and sums by hand."""
+"""Free bits and capacity against the plain ELBO and explicit sums."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from tests.helpers.factors import images, make_vae
 
 
 def gradients(model: VAE, x: Tensor, objective: Objective, step: float = 0) -> Tensor:
-    """Of all parameters, end to end; the same noise at each call."""
+    """Return the gradients of all parameters in one vector, with the same noise at each call."""
     torch.manual_seed(0)
     total = objective(model.trace(x, objective.num_samples), step).total
-    found = torch.autograd.grad(total, list(model.parameters()), allow_unused=True, materialize_grads=True)
-    return torch.cat([gradient.flatten() for gradient in found])
+    result = torch.autograd.grad(total, list(model.parameters()), allow_unused=True, materialize_grads=True)
+    return torch.cat([gradient.flatten() for gradient in result])
 
 
 def normal(loc: float, units: int) -> DiagonalNormal:
-    """N(loc, 1), whose KL to N(0, 1) is loc^2 / 2."""
+    """Return N(loc, 1) for 5 images, whose KL to N(0, 1) is loc^2 / 2."""
     return DiagonalNormal(torch.full((5, units), loc), torch.ones(5, units))
 
 
 def two_levels() -> Trace:
-    """KLs of 0.5 and 0.125 a unit, 2 and 3 units: 1 and 0.375 a level."""
+    """Return a trace of two levels with 2 and 3 units, and KLs of 0.5 and 0.125 per unit, 1 and 0.375 per level."""
     latents = tuple(
         Latent(normal(loc, units), DiagonalNormal(torch.zeros(units), torch.ones(units)), torch.randn(4, 5, units))
         for loc, units in ((1.0, 2), (0.5, 3))
@@ -44,7 +44,7 @@ def two_levels() -> Trace:
 
 
 def spread_vae(posterior: str = "diagonal_normal", prior: str = "standard_normal") -> VAE:
-    """KLs that differ between units."""
+    """Return a VAE whose KLs differ between units."""
     torch.manual_seed(1)
     model = make_vae(posterior=posterior, prior=prior)
     with torch.no_grad():
@@ -55,7 +55,7 @@ def spread_vae(posterior: str = "diagonal_normal", prior: str = "standard_normal
 
 @pytest.mark.parametrize("per", ["unit", "level"])
 @pytest.mark.parametrize("posterior", ["diagonal_normal", "laplace"])
-def test_no_free_bits_are_the_plain_elbo(posterior: str, per: str) -> None:
+def test_zero_free_bits_give_the_plain_elbo(posterior: str, per: str) -> None:
     model, x = spread_vae(posterior, "diagonal_normal"), images()
     free = FreeBits(beta=0.7, free_bits=0, per=per, num_samples=2)
     elbo = NegativeELBO(beta=0.7, num_samples=2)
@@ -64,8 +64,8 @@ def test_no_free_bits_are_the_plain_elbo(posterior: str, per: str) -> None:
     torch.testing.assert_close(gradients(model, x, free), gradients(model, x, elbo), rtol=1e-4, atol=1e-5)
 
 
-def test_no_free_bits_leave_an_estimate_below_zero_as_it_is() -> None:
-    """Where q is nearly p a Monte Carlo KL is negative half of the time, and to lift it would be a bias."""
+def test_zero_free_bits_keep_a_negative_kl_estimate() -> None:
+    """If q is nearly p, a Monte Carlo KL is negative half of the time, and raising it to 0 would be a bias."""
     q = DiagonalNormal(torch.zeros(5, 2), torch.ones(5, 2))
     latent = Latent(
         q,
@@ -80,7 +80,7 @@ def test_no_free_bits_leave_an_estimate_below_zero_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("per", ["unit", "level"])
-def test_below_the_threshold_a_kl_costs_a_constant_and_pushes_nothing(per: str) -> None:
+def test_below_the_threshold_a_kl_is_constant_and_has_no_gradient(per: str) -> None:
     model, x = spread_vae(), images()
     free = FreeBits(beta=0.5, free_bits=1000, per=per, num_samples=2)
     loss = free(model.trace(x, 2), 0)
@@ -91,7 +91,7 @@ def test_below_the_threshold_a_kl_costs_a_constant_and_pushes_nothing(per: str) 
     torch.testing.assert_close(gradients(model, x, free), without_kl)
 
 
-def test_units_are_lifted_one_by_one_after_the_mean_over_the_batch() -> None:
+def test_the_threshold_applies_to_each_unit_after_the_mean_over_the_batch() -> None:
     model, x = spread_vae(), images()
     trace = model.trace(x, 1)
     q = trace.latents[0].q
@@ -106,20 +106,20 @@ def test_units_are_lifted_one_by_one_after_the_mean_over_the_batch() -> None:
     torch.testing.assert_close(trace.latents[0].unit_kl.sum(-1), trace.latents[0].kl[0])
 
 
-def test_levels_are_lifted_one_by_one() -> None:
+def test_the_threshold_applies_to_each_level() -> None:
     trace = two_levels()
-    for free, per, rate in (
+    for free, per, penalty in (
         (0.6, "level", 1 + 0.6),
         (2.0, "level", 2 + 2),
         (0.1, "level", 1 + 0.375),
         (0.2, "unit", 2 * 0.5 + 3 * 0.2),
     ):
         loss = FreeBits(beta=1.0, free_bits=free, per=per, num_samples=4)(trace, 0)
-        assert float(loss.total - loss.terms["reconstruction"]) == pytest.approx(rate)
+        assert float(loss.total - loss.terms["reconstruction"]) == pytest.approx(penalty)
         assert float(loss.terms["kl"]) == pytest.approx(1.375)
 
 
-def test_units_without_kls_of_their_own_are_refused_and_levels_are_not() -> None:
+def test_models_without_kls_per_unit_are_rejected_per_unit_but_not_per_level() -> None:
     for posterior, prior in (
         ("full_normal", "standard_normal"),
         ("flow_coupling", "standard_normal"),
@@ -128,7 +128,7 @@ def test_units_without_kls_of_their_own_are_refused_and_levels_are_not() -> None
     ):
         trace = make_vae(posterior=posterior, prior=prior).trace(images(), 1)
         with pytest.raises(
-            ConfigError, match="^objective=free_bits: these units have no KLs of their own: use objecti"
+            ConfigError, match="^objective=free_bits: the KL of these units has no closed form per unit; use objecti"
         ):
             FreeBits(beta=1.0, free_bits=0.1, per="unit", num_samples=1).check(trace)
         FreeBits(beta=1.0, free_bits=0.1, per="level", num_samples=1).check(trace)
@@ -141,7 +141,7 @@ def test_units_without_kls_of_their_own_are_refused_and_levels_are_not() -> None
             objective.check(trace)
 
 
-def test_no_capacity_is_the_plain_elbo() -> None:
+def test_zero_capacity_gives_the_plain_elbo() -> None:
     model, x = spread_vae(), images()
     capacity, elbo = Capacity(gamma=1.0, capacity=0, num_samples=2), NegativeELBO(beta=1.0, num_samples=2)
     trace = model.trace(x, 2)
@@ -149,7 +149,7 @@ def test_no_capacity_is_the_plain_elbo() -> None:
     torch.testing.assert_close(gradients(model, x, capacity), gradients(model, x, elbo))
 
 
-def test_a_kl_below_the_capacity_is_pushed_up() -> None:
+def test_a_kl_below_the_capacity_is_increased() -> None:
     model, x = spread_vae(), images()
     rising = Capacity(gamma=Linear(steps=10, start=2.0, end=3.0), capacity=Linear(steps=10, end=50.0), num_samples=2)
     trace = model.trace(x, 2)
@@ -162,29 +162,29 @@ def test_a_kl_below_the_capacity_is_pushed_up() -> None:
         torch.testing.assert_close(loss.terms["nelbo"], loss.terms["reconstruction"] + loss.terms["kl"])
     assert 0 < kl < 25
     reconstruction = gradients(model, x, NegativeELBO(beta=0, num_samples=2))
-    of_kl = gradients(model, x, NegativeELBO(beta=1, num_samples=2)) - reconstruction
+    kl_gradient = gradients(model, x, NegativeELBO(beta=1, num_samples=2)) - reconstruction
     for step, factor in ((0, 2), (math.inf, -3)):
-        found = gradients(model, x, rising, step) - reconstruction
-        torch.testing.assert_close(found, factor * of_kl, rtol=1e-3, atol=1e-4)
-    assert of_kl.norm() > 0.1
+        difference = gradients(model, x, rising, step) - reconstruction
+        torch.testing.assert_close(difference, factor * kl_gradient, rtol=1e-3, atol=1e-4)
+    assert kl_gradient.norm() > 0.1
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "told"),
+    ("name", "arguments", "message"),
     [
         ("FreeBits", {"per": "pixel"}, "per=pixel: must be one of unit, level"),
         ("FreeBits", {"free_bits": -1}, "free_bits=-1: must be a finite number of at least 0, or a schedule"),
         ("FreeBits", {"free_bits": {"linear": {"start": 1}}}, "free_bits.linear.steps=: has no default"),
         ("FreeBits", {"num_samples": 0}, "num_samples=0: must be a whole number of at least 1"),
         ("Capacity", {"gamma": -2}, "gamma=-2: must be a finite number of at least 0, or a schedule"),
-        ("Capacity", {"capacity": {"linear": {"steps": 9, "end": -1}}}, "capacity=-1.0: is where its schedule"),
+        ("Capacity", {"capacity": {"linear": {"steps": 9, "end": -1}}}, "capacity=-1.0: is the first or last value"),
     ],
 )
-def test_bad_numbers_are_one_line(name: str, arguments: dict[str, Any], told: str) -> None:
-    right = {
+def test_invalid_numbers_are_reported_in_one_line(name: str, arguments: dict[str, Any], message: str) -> None:
+    valid = {
         "FreeBits": {"beta": 1.0, "free_bits": 0.1, "per": "unit", "num_samples": 1},
         "Capacity": {"gamma": 30.0, "capacity": 25.0, "num_samples": 1},
     }
     with pytest.raises(ConfigError) as caught:
-        build({"_target_": f"nelbo.objectives.{name}", **right[name], **arguments}, "objective")
-    assert str(caught.value).startswith(f"objective.{told}") and "\n" not in str(caught.value)
+        build({"_target_": f"nelbo.objectives.{name}", **valid[name], **arguments}, "objective")
+    assert str(caught.value).startswith(f"objective.{message}") and "\n" not in str(caught.value)

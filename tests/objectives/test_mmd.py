@@ -1,4 +1,4 @@
-"""The MMD of distributions that are known, and what is refused through train.py."""
+"""The MMD between known distributions, and combinations that train.py rejects."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def info(alpha: float = 0.0, weight: float = 10.0) -> InfoVAE:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_equal_distributions_have_none_on_average(kernel: str) -> None:
-    found = mmd(torch.randn(4000, 12, 3), torch.randn(4000, 12, 3), wae(kernel=kernel).similarity)
-    assert abs(found.mean()) < 4 * found.std() / math.sqrt(4000)
-    assert found.min() < 0  # a mean over pairs without bias is no square
+def test_the_mmd_of_equal_distributions_is_zero_on_average(kernel: str) -> None:
+    estimates = mmd(torch.randn(4000, 12, 3), torch.randn(4000, 12, 3), wae(kernel=kernel).similarity)
+    assert abs(estimates.mean()) < 4 * estimates.std() / math.sqrt(4000)
+    assert estimates.min() < 0  # an unbiased estimate can be negative
 
 
-def test_two_gaussians_with_the_rbf_kernel() -> None:
+def test_the_mmd_of_two_gaussians_with_the_rbf_kernel() -> None:
     """For d ~ N(m, v I), E exp(-|d|^2 / C) = (1 + 2 v / C)^(-D / 2) exp(-|m|^2 / (C + 2 v))."""
     mean, scale, size = torch.tensor([0.8, -0.3, 0.4]).double(), 0.6, 4000
 
@@ -46,12 +46,12 @@ def test_two_gaussians_with_the_rbf_kernel() -> None:
 
     exact = expected(0, 2 * scale**2) + expected(0, 2) - 2 * expected(float(mean.square().sum()), 1 + scale**2)
     z = mean + scale * torch.randn(size, 12, 3).double()
-    found = mmd(z, torch.randn(size, 12, 3).double(), wae(kernel="rbf").similarity)
-    error = found.std() / math.sqrt(size)
-    assert abs(found.mean() - exact) < 4 * error and error < 0.02 * exact
+    estimates = mmd(z, torch.randn(size, 12, 3).double(), wae(kernel="rbf").similarity)
+    error = estimates.std() / math.sqrt(size)
+    assert abs(estimates.mean() - exact) < 4 * error and error < 0.02 * exact
 
 
-def test_two_gaussians_with_the_imq_kernel_by_integration() -> None:
+def test_the_mmd_of_two_gaussians_with_the_imq_kernel() -> None:
     mean, scale, size = 0.9, 0.5, 20_000
     grid = torch.linspace(-14, 14, 20_001).double()
 
@@ -62,29 +62,29 @@ def test_two_gaussians_with_the_imq_kernel_by_integration() -> None:
 
     exact = expected(0, 2 * scale**2) + expected(0, 2) - 2 * expected(mean, 1 + scale**2)
     z = mean + scale * torch.randn(size, 8, 1).double()
-    found = mmd(z, torch.randn(size, 8, 1).double(), wae().similarity)
-    error = found.std() / math.sqrt(size)
-    assert abs(found.mean() - exact) < 4 * error and error < 0.02 * exact
+    estimates = mmd(z, torch.randn(size, 8, 1).double(), wae().similarity)
+    error = estimates.std() / math.sqrt(size)
+    assert abs(estimates.mean() - exact) < 4 * error and error < 0.02 * exact
 
 
 def test_the_objective_compares_each_sample_of_the_codes_with_the_prior() -> None:
-    """Also that of two samples: twice the same batch of far codes is no batch of twice the size."""
+    """With two samples per image, the MMD is averaged over samples, not computed on a batch of twice the size."""
     z = torch.tensor([[[0.0], [1.0]], [[5.0], [6.0]]])
     trace = trace_of(Delta(z[0]), z)
     torch.manual_seed(3)
-    found = wae().mmd(trace)
+    result = wae().mmd(trace)
     torch.manual_seed(3)
     draws = trace.latents[0].p.sample(torch.Size((2, 2)))
-    by_hand = torch.zeros(())
+    expected = torch.zeros(())
     for s in range(2):
         for constant in (2 * each for each in SCALES):
             within = sum(constant / (constant + (each[s, 0, 0] - each[s, 1, 0]) ** 2) for each in (z, draws))
             between = [constant / (constant + (a - b) ** 2) for a in z[s, :, 0] for b in draws[s, :, 0]]
-            by_hand = by_hand + (within - 2 * sum(between) / 4) / 2
-    torch.testing.assert_close(found, by_hand)
+            expected = expected + (within - 2 * sum(between) / 4) / 2
+    torch.testing.assert_close(result, expected)
 
 
-def test_codes_that_follow_the_gradient_become_those_of_the_prior() -> None:
+def test_following_the_gradient_moves_codes_to_the_prior() -> None:
     z = (1 + 0.2 * torch.randn(1, 200, 2)).requires_grad_()
     optimizer = torch.optim.Adam([z], lr=0.05)
     for _ in range(150):
@@ -96,7 +96,7 @@ def test_codes_that_follow_the_gradient_become_those_of_the_prior() -> None:
     assert ((codes.std(0) - 1).abs() < 0.25).all()
 
 
-def test_without_weights_they_are_the_elbo_and_the_autoencoder() -> None:
+def test_without_an_mmd_weight_the_losses_are_the_elbo_and_the_autoencoder() -> None:
     model = make_vae()
     trace = model.trace(images(), 2)
     pairs = [
@@ -108,8 +108,8 @@ def test_without_weights_they_are_the_elbo_and_the_autoencoder() -> None:
         totals = [objective(trace, math.inf).total for objective in (one, other)]
         torch.testing.assert_close(*totals)
         gradients = [torch.autograd.grad(total, list(model.parameters()), retain_graph=True) for total in totals]
-        for found, expected in zip(*gradients, strict=True):
-            torch.testing.assert_close(found, expected)
+        for gradient, expected in zip(*gradients, strict=True):
+            torch.testing.assert_close(gradient, expected)
 
 
 def test_the_loss_adds_the_weighted_mmd() -> None:
@@ -126,13 +126,13 @@ def test_the_loss_adds_the_weighted_mmd() -> None:
     assert set(wae()(deterministic, 0).terms) == {"reconstruction", "mmd", "mmd_weight"}
 
 
-def test_what_has_no_meaning_is_refused_by_name() -> None:
+def test_unsupported_models_and_options_are_rejected() -> None:
     for objective, name in ((wae(), "wae"), (info(), "info")):
         assert objective.least_batch == 2
         with pytest.raises(ConfigError, match=f"^objective={name}: compares the codes of a batch with each other"):
             objective(make_vae().trace(images(count=1), 2), 0)
         q = DiagonalNormal(torch.zeros(2, 3), torch.ones(2, 3))
-        with pytest.raises(ConfigError, match=f"^objective={name}: is for one level of latents, and the model has 2"):
+        with pytest.raises(ConfigError, match=f"^objective={name}: supports one level of latents, and the model has 2"):
             objective.check(trace_of(q, q.sample((1,)), levels=2))
     with pytest.raises(ConfigError, match="^alpha=1.5: must be at most 1"):
         info(1.5)
@@ -144,17 +144,17 @@ def test_what_has_no_meaning_is_refused_by_name() -> None:
         wae(scales=[1, 0])
 
 
-def test_train_py_says_it_in_one_line(tmp_path: Path) -> None:
-    refused = {
-        "beta_tc posterior=full_normal": "objective=beta_tc: needs vectors of independent units,",
-        "dip posterior=flow": "objective=dip: needs vectors with a mean and a covariance in closed form:",
-        "info posterior=deterministic": "objective=info: posterior=deterministic has no log q(z|x):",
+def test_train_py_reports_incompatible_components_in_one_line(tmp_path: Path) -> None:
+    messages = {
+        "beta_tc posterior=full_normal": "objective=beta_tc: needs continuous latents with independent units",
+        "dip posterior=flow": "objective=dip: needs a q(z|x) with a mean and a covariance in closed form;",
+        "info posterior=deterministic": "objective=info: posterior=deterministic has no log q(z|x);",
         "wae data.batch_size=1": "data.batch_size=1: ",
-        "factor objective.latent_dim=3": "objective.latent_dim=3: must be the model's latent_dim, 50",
+        "factor objective.latent_dim=3": "objective.latent_dim=3: must equal the model's latent_dim, 50",
     }
     chosen = ["model=mlp_vae", "data=digits", "trainer=smoke", f"hydra.run.dir={tmp_path / 'run'}"]
-    runs = {f"{i}": [*chosen, *f"objective={typed}".split()] for i, typed in enumerate(refused)}
-    for done, (typed, told) in zip(train_all(runs, tmp_path).values(), refused.items(), strict=True):
-        assert done.returncode == 2, typed
+    runs = {f"{i}": [*chosen, *f"objective={overrides}".split()] for i, overrides in enumerate(messages)}
+    for done, (overrides, message) in zip(train_all(runs, tmp_path).values(), messages.items(), strict=True):
+        assert done.returncode == 2, overrides
         (line,) = done.stderr.splitlines()
-        assert line.startswith(f"error: {told}"), line
+        assert line.startswith(f"error: {message}"), line

@@ -1,4 +1,4 @@
-"""Pictures of models whose codes are one-hot: what shows them as they are, and what is refused."""
+"""Pictures of models with one-hot codes: those that show them, and those that are not possible."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nelbo.distributions import DiagonalNormal, OneHots, Quantized
+from nelbo.distributions import OneHots
 from nelbo.errors import ConfigError
 from nelbo.models import VAE
 from nelbo.pictures import Interpolation, Manifold, Picture, Posterior, Reconstructions, Samples, Traversal
 from nelbo.pictures.latent import by_activity, settings
 from nelbo.pictures.traversal import HELD, STEPS
-from nelbo.views.codes import code_of, features
+from nelbo.views.codes import code_of
 from tests.helpers.factors import SHAPE, make_vae
 from tests.helpers.scenes import make_scene
 
 VARIABLES, CLASSES = 3, 4
-"""Of the tiny categorical model."""
+"""Variables and classes of the tiny categorical model."""
 
 
 @pytest.fixture(autouse=True)
@@ -29,30 +29,10 @@ def _without_gradients() -> Iterator[None]:
 
 
 def make_model(posterior: str = "categorical", nets: str = "mlp") -> VAE:
-    """In eval mode, with a prior that is not even."""
+    """Return a model in eval mode, with a prior that is not uniform."""
     model = make_vae(nets, posterior, "categorical").eval()
     model.prior.logits.normal_()  # type: ignore[union-attr, operator]
     return model
-
-
-def test_the_code_of_a_distribution_is_its_mean_or_its_most_probable_classes() -> None:
-    shares = torch.tensor([[[0.4, 0.6], [0.9, 0.1]]])
-    assert code_of(OneHots(shares.log())).tolist() == [[[0, 1], [1, 0]]]
-    code, vectors = torch.eye(3)[torch.tensor([[2, 0]])], torch.randn(1, 2, 5)
-    assert torch.equal(code_of(Quantized(code, vectors, vectors)), code)
-    mean = torch.randn(4, 3)
-    assert torch.equal(code_of(DiagonalNormal(mean, torch.ones(4, 3))), mean)
-
-
-def test_features_are_probabilities_or_entries_of_the_codebook() -> None:
-    x = torch.rand(5, *SHAPE)
-    categorical, quantizing = make_model(), make_model("vector_quantized", "conv")
-    q = categorical.encode(x)
-    assert isinstance(q, OneHots) and q.event_shape == (VARIABLES, CLASSES)
-    assert torch.equal(features(categorical, q.mean), q.logits.softmax(-1).flatten(1))
-    quantized = quantizing.encode(x)
-    assert isinstance(quantized, Quantized) and quantized.quantized.shape[1:] == (4, 3)  # 2 x 2 places
-    assert torch.equal(features(quantizing, quantized.mean), quantized.quantized.mT.flatten(1))
 
 
 def test_a_traversal_sets_one_variable_to_each_class() -> None:
@@ -91,17 +71,16 @@ def test_a_moving_traversal_holds_each_class() -> None:
     assert len({frame.tobytes() for frame in frames}) == CLASSES
 
 
-def test_of_many_classes_some_are_taken() -> None:
-    found = settings(make_model(), 3)
-    assert found.names == ["0", "1", "2"] and found.values.argmax(-1).tolist() == [[0] * 3, [1] * 3, [2] * 3]
-    assert found.told == "units set to 3 of 4 classes"
-    assert settings(make_model(), 2).names == ["0", "2"] and settings(make_model(), STEPS).told.endswith(
-        "each of 4 classes"
-    )
+def test_units_are_set_to_at_most_the_given_number_of_classes() -> None:
+    varied = settings(make_model(), 3)
+    assert varied.names == ["0", "1", "2"] and varied.values.argmax(-1).tolist() == [[0] * 3, [1] * 3, [2] * 3]
+    assert varied.description == "units set to 3 of 4 classes"
+    assert settings(make_model(), 2).names == ["0", "2"]
+    assert settings(make_model(), STEPS).description.endswith("each of 4 classes")
 
 
 def test_activity_of_a_variable_is_the_sum_over_its_classes() -> None:
-    """That of the first one's largest class alone is larger."""
+    """The first variable has the largest variance of a single class, and the smaller sum."""
     images = torch.tensor([[[0.6, 0.2, 0.2], [0.6, 0.2, 0.2]], [[0.16, 0.42, 0.42], [0.2, 0.6, 0.2]]])
     assert by_activity(images).tolist() == [1, 0]
 
@@ -116,7 +95,7 @@ def test_reconstructions_are_decoded_codes() -> None:
 
 
 @pytest.mark.parametrize(("posterior", "nets"), [("categorical", "mlp"), ("vector_quantized", "conv")])
-def test_every_other_kind_draws_one_hot_codes(posterior: str, nets: str) -> None:
+def test_every_other_kind_of_picture_draws_one_hot_codes(posterior: str, nets: str) -> None:
     model, x = make_model(posterior, nets), torch.rand(20, *SHAPE)
     scene = make_scene(model, x)
     samples = Samples(rows=2, columns=5, temperature=0.5, pixels="mean")(scene).arrays
@@ -131,12 +110,12 @@ def test_every_other_kind_draws_one_hot_codes(posterior: str, nets: str) -> None
 @pytest.mark.parametrize(
     ("picture", "reason"),
     [
-        (Interpolation(rows=2, columns=5, path="linear"), "nothing lies between two"),
-        (Manifold(rows=2, columns=2, image=None, units=None), "they have no quantiles"),
-        (Manifold(rows=2, columns=2, image=1, units=None), "they have no quantiles"),
+        (Interpolation(rows=2, columns=5, path="linear"), "there is no path between two classes"),
+        (Manifold(rows=2, columns=2, image=None, units=None), "classes have no quantiles"),
+        (Manifold(rows=2, columns=2, image=1, units=None), "classes have no quantiles"),
     ],
 )
-def test_what_lies_between_codes_is_refused(picture: Picture, reason: str) -> None:
+def test_pictures_of_what_is_between_codes_are_an_error(picture: Picture, reason: str) -> None:
     model = make_vae(posterior="categorical", prior="uniform", latent_dim=2)
-    with pytest.raises(ConfigError, match=f"run=tiny: has codes of classes, and {reason}: draw its "):
+    with pytest.raises(ConfigError, match=f"run=tiny: has codes of classes, and {reason}; draw .* instead"):
         picture(make_scene(model, torch.rand(9, *SHAPE)))

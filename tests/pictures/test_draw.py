@@ -1,4 +1,4 @@
-"""scripts/draw.py on a finished run: files that open, the same seed the same bytes, mistakes in one line."""
+"""scripts/draw.py on a finished run: files that can be opened, equal bytes for equal seeds, errors of one line."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Draw = Callable[..., str]
 
 @pytest.fixture
 def draw(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Draw:
-    """`draw(*words)` runs the script in this process, and says what it printed; a mistake's line, where it exits."""
-    # The script sends warnings to the log, and other tests want them back.
+    """`draw(*arguments)` runs the script in this process and returns what it printed, or its error of one line."""
+    # The script redirects warnings to the log, which would affect other tests.
     monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
-    def run(*words: str) -> str:
+    def run(*arguments: str) -> str:
         caplog.clear()
-        monkeypatch.setattr(sys, "argv", ["draw.py", *words])
+        monkeypatch.setattr(sys, "argv", ["draw.py", *arguments])
         try:
             with torch.random.fork_rng():
                 runpy.run_path(str(ROOT / "scripts" / "draw.py"), run_name="__main__")
@@ -49,7 +49,7 @@ def draw(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ca
 
 @pytest.fixture
 def copied(smoke_run: Path, tmp_path: Path) -> Path:
-    """A run of its own, so that no test sees another's pictures."""
+    """A copy of a run, so that no test sees the pictures of another."""
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     shutil.copy(smoke_run / "checkpoints" / "best.ckpt", tmp_path / "run" / "checkpoints")
     return tmp_path / "run"
@@ -98,7 +98,7 @@ def test_arrays_of_the_posterior(draw: Draw, copied: Path) -> None:
         assert len(set(arrays["labels"].tolist())) == 10
 
 
-def test_temperature_is_typed_at_the_root(draw: Draw, copied: Path) -> None:
+def test_temperature_is_a_key_at_the_root(draw: Draw, copied: Path) -> None:
     codes = []
     for temperature in (1.0, 0.5):
         draw("samples", f"run={copied}", f"temperature={temperature}", f"out={copied}/x.npz")
@@ -107,7 +107,7 @@ def test_temperature_is_typed_at_the_root(draw: Draw, copied: Path) -> None:
     np.testing.assert_allclose(codes[1], 0.5 * codes[0], rtol=1e-5)
 
 
-def test_what_moves(draw: Draw, copied: Path) -> None:
+def test_moving_pictures(draw: Draw, copied: Path) -> None:
     draw("traversal", f"run={copied}", "columns=3", f"out={copied}/x.gif")
     with Image.open(copied / "x.gif") as movie:
         assert movie.format == "GIF" and movie.n_frames > 1
@@ -120,16 +120,16 @@ def test_the_prior_needs_no_data(draw: Draw, copied: Path, monkeypatch: pytest.M
     checkpoint = torch.load(file, weights_only=True)
     checkpoint["nelbo"]["provenance"]["data_sha256"] = "another"
     torch.save(checkpoint, file)
-    for words in (["samples"], ["manifold"], ["traversal", "image=null", "units=[1]"]):
-        assert Path(draw(*words, f"run={copied}")).is_file()
-    for words in (["reconstructions"], ["traversal", "image=null"]):
-        assert "digits is not the data that it was trained on" in draw(*words, f"run={copied}")
+    for arguments in (["samples"], ["manifold"], ["traversal", "image=null", "units=[1]"]):
+        assert Path(draw(*arguments, f"run={copied}")).is_file()
+    for arguments in (["reconstructions"], ["traversal", "image=null"]):
+        assert "digits is not the data that it was trained on" in draw(*arguments, f"run={copied}")
 
 
-def test_mistakes_are_one_line(draw: Draw, copied: Path) -> None:
+def test_errors_are_one_line(draw: Draw, copied: Path) -> None:
     run = f"run={copied}"
     kinds = "usage: python scripts/draw.py interpolation|manifold|posterior|reconstructions|samples|traversal run=..."
-    for words, told in (
+    for arguments, message in (
         ([], kinds),
         ([run], kinds),
         (["sample", run], f"sample: is not known here; did you mean samples? {kinds}"),
@@ -145,20 +145,20 @@ def test_mistakes_are_one_line(draw: Draw, copied: Path) -> None:
         (["samples", run, "seed=-1"], "seed=-1"),
         (["samples", run, "device=tpu"], "device=tpu: must be auto, or as torch names it"),
         (["samples", run, "out=x.jpg"], "out=x.jpg: must end in one of .png, .npz, .gif, .mp4"),
-        (["samples", run, "out=x.gif"], "out=x.gif: nothing moves in this picture"),
+        (["samples", run, "out=x.gif"], "out=x.gif: this picture does not move"),
         (
             ["samples", run, "out=/dev/null/x.png"],
-            "out=/dev/null/x.png: cannot be written: File exists; out=FILE puts it elsewhere",
+            "out=/dev/null/x.png: cannot be written: File exists; use another out=FILE",
         ),
         (["reconstructions", run, "split=dev"], "split=dev: must be one of test, val, train"),
         (["traversal", run, "image=100000"], "image=100000: the test split has images 0 to 296"),
         (["posterior", run, "method=lda"], "method=lda: must be one of auto, none, pca, tsne, umap"),
     ):
-        assert told in draw(*words), words
+        assert message in draw(*arguments), arguments
 
 
 def test_pictures_are_drawn_in_ieee_float32(draw: Draw, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their frames too, which are drawn when they are written."""
+    """This includes the frames, which are drawn while they are written."""
     seen, decode = [], VAE.decode
 
     def spy(self: VAE, z: torch.Tensor) -> Any:
@@ -177,6 +177,6 @@ def test_from_a_shell(copied: Path) -> None:
 
 
 def test_help(draw: Draw) -> None:
-    told = draw("--help")
-    assert all(f"draw.py {kind}" in told for kind in KINDS)
+    text = draw("--help")
+    assert all(f"draw.py {kind}" in text for kind in KINDS)
     assert "method: auto" in draw("posterior", "--help")

@@ -1,4 +1,4 @@
-"""Pages and files: every pixel where it belongs, formats that open, and what a file cannot be."""
+"""Pages and files: positions of pixels, formats that can be opened, and files that cannot be written."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from nelbo.errors import ConfigError
 from nelbo.pictures import Drawing, Interpolation, Picture, Samples, Traversal
 from nelbo.pictures.files import check, save
 from nelbo.pictures.sheet import Sheet
-from nelbo.views.grids import grid, joined
 from tests.helpers.factors import make_vae
 from tests.helpers.scenes import COUNT, make_scene
 
 
-def test_a_page_shows_the_picture_pixel_by_pixel() -> None:
+def test_a_page_shows_the_picture_without_resampling() -> None:
     picture = torch.randint(0, 256, (3, 40, 500)) / 255
-    title = "a title that is much too long for this page and has to go on in a second line, and perhaps in a third"
+    title = "a title that is much too long for one line of this page and continues in a second line, or even a third"
     page = Sheet((40, 500), title, rows=["first", "second"], columns=["left", "right"])(picture)
     pixels = torch.from_numpy(np.asarray(page).copy()).permute(2, 0, 1)
     expected = (picture * 255).round().to(torch.uint8)
@@ -33,13 +32,8 @@ def test_a_page_shows_the_picture_pixel_by_pixel() -> None:
     margins = pixels.clone()
     margins[:, top : top + 40, left : left + 500] = 255
     for edge in (margins[:, :3], margins[:, -3:], margins[..., :3], margins[..., -3:]):
-        assert (edge == 255).all()  # nothing is cut
-    assert (margins[:, :top] < 128).any() and (margins[:, :, :left] < 128).any()  # a title, and labels of rows
-
-
-def test_pictures_joined_keep_a_wider_gap() -> None:
-    black = grid(torch.zeros(1, 1, 1, 56, 56))
-    assert joined([black, black], dim=2).shape == (1, 60, 128) and joined([black, black], dim=1).shape == (1, 128, 60)
+        assert (edge == 255).all()  # no text is cut off
+    assert (margins[:, :top] < 128).any() and (margins[:, :, :left] < 128).any()  # the title and the labels of rows
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -55,7 +49,7 @@ def test_moving_pictures(kind: Picture, channels: int, tmp_path: Path) -> None:
     with Image.open(tmp_path / "x.gif") as movie:
         first, durations = movie.convert("RGB"), []
         assert movie.n_frames > 1 and movie.info["loop"] == 0
-        for number in range(movie.n_frames):  # equal frames become one that is shown longer
+        for number in range(movie.n_frames):  # consecutive equal frames are stored once, with a longer duration
             movie.seek(number)
             durations.append(movie.info["duration"])
         assert sum(durations) == 46 * 50
@@ -67,24 +61,24 @@ def test_moving_pictures(kind: Picture, channels: int, tmp_path: Path) -> None:
     assert count_frames_and_secs(str(tmp_path / "x.mp4")) == (46, 46 / 20)
 
 
-def test_what_a_file_cannot_be(tmp_path: Path) -> None:
+def test_files_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
     still, moving = (
         Samples(rows=1, columns=1, temperature=1.0, pixels="mean"),
         Traversal(rows=1, columns=2, image=0, units=None),
     )
     (tmp_path / "file").touch()
     (tmp_path / "folder.png").mkdir()
-    for file, told in (
+    for file, message in (
         ("x.jpg", "must end in one of .png, .npz, .gif, .mp4"),
         ("x", "must end in one of"),
-        ("x.gif", "nothing moves in this picture: .png or .npz"),
+        ("x.gif", "this picture does not move; use .png or .npz"),
         ("file/x.png", "cannot be written: "),
         ("folder.png", "cannot be written: "),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             check(tmp_path / file, still)
     check(tmp_path / "new" / "x.GIF", moving)
-    assert not list((tmp_path / "new").iterdir())  # asking leaves nothing behind
+    assert not list((tmp_path / "new").iterdir())  # the check leaves no file
     with pytest.raises(ConfigError, match="out=.*cannot be written: ffmpeg wrote nothing"):
         save(Drawing(Image.new("RGB", (1, 1)), {}, lambda: iter([Image.new("RGB", (8, 8))] * 2)), Path("/no/x.mp4"))
     with pytest.raises(ConfigError, match="cannot be written"):

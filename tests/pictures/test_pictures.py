@@ -1,4 +1,4 @@
-"""The functions behind pictures: codes with a known place, pages with known pixels, projections with a known answer."""
+"""Every kind of picture: arrays with known values, projections with a known result, and invalid options."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def test_every_kind_draws_every_model(posterior: str, prior: str) -> None:
 
 
 def test_the_prior_needs_no_data() -> None:
-    """Nor does a manifold of two latents; of more units a picture needs data unless it is told which to show."""
+    """Neither does a manifold of two latents. With more units a picture needs data unless the units are given."""
     scene = make_scene(make_vae(prior="mixture"))
-    needless = [Samples, Traversal, Manifold]
+    without_data = [Samples, Traversal, Manifold]
     for picture in kinds(image=None, units=[2, 0]):
-        if type(picture) in needless:
+        if type(picture) in without_data:
             arrays = picture(scene).arrays
             assert isinstance(picture, Samples) or (arrays["units"].tolist() == [2, 0] and "kl" not in arrays)
         else:
@@ -80,13 +80,13 @@ def test_the_prior_needs_no_data() -> None:
 
 
 def test_units_are_ranked_by_their_kl_on_data_and_not_by_the_models_own_samples() -> None:
-    """Unit 1 has the largest KL and the last place by the variance of its mean; the decoder shows only unit 2."""
+    """Unit 1 has the largest KL and the smallest variance of its mean; the decoder uses only unit 2."""
     model = make_vae("linear", likelihood="gaussian_fixed")
     head = next(layer for layer in model.posterior.modules() if isinstance(layer, torch.nn.Linear))
     decoder = next(layer for layer in model.likelihood.modules() if isinstance(layer, torch.nn.Linear))
     head.weight.zero_()
     head.bias.zero_()
-    head.weight[0, 0], head.weight[1, 0], head.weight[2, 29] = 2.0, 0.1, 5.0  # of pixels, of which the last is constant
+    head.weight[0, 0], head.weight[1, 0], head.weight[2, 29] = 2.0, 0.1, 5.0  # the last pixel is constant
     head.bias[3:] = torch.tensor([0.0, -3.0, 0.0])  # log sigma
     decoder.weight.zero_()
     decoder.weight[29, 2] = 1.0
@@ -132,15 +132,15 @@ def test_a_split_smaller_than_the_grid() -> None:
     scene = make_scene(make_vae(), torch.rand(3, *SHAPE))
     assert len(Reconstructions(rows=4, columns=10)(scene).arrays["x"]) == 3
     assert len(Interpolation(rows=4, columns=3, path="linear")(scene).arrays["x"]) == 1
-    with pytest.raises(ConfigError, match="split=test: holds 2 images; a picture of the posterior needs 3"):
+    with pytest.raises(ConfigError, match="split=test: has 2 images; a picture of the posterior needs 3"):
         Posterior(method="auto", codes="mean", limit=5000)(make_scene(make_vae(), torch.rand(2, *SHAPE)))
     with pytest.raises(ConfigError, match="limit=2: must be at least 3"):
         Posterior(method="auto", codes="mean", limit=2)(scene)
-    with pytest.raises(ConfigError, match="split=test: holds one image"):
+    with pytest.raises(ConfigError, match="split=test: has one image"):
         Interpolation(rows=1, columns=2, path="linear")(make_scene(make_vae(), torch.rand(1, *SHAPE)))
 
 
-def test_a_traversal_moves_one_unit_a_row_over_the_quantiles_of_its_prior() -> None:
+def test_a_traversal_varies_one_unit_per_row_over_the_quantiles_of_its_prior() -> None:
     images = torch.rand(COUNT, *SHAPE)
     model = make_vae()
     arrays = Traversal(rows=None, columns=3, image=4, units=None)(make_scene(model, images)).arrays
@@ -160,7 +160,7 @@ def test_units_that_do_not_factorise_have_no_kl() -> None:
     assert "kl" not in Traversal(rows=2, columns=3, image=0, units=None)(scene).arrays
 
 
-def test_a_manifold_holds_the_other_units() -> None:
+def test_a_manifold_fixes_the_other_units() -> None:
     images = torch.rand(COUNT, *SHAPE)
     model = make_vae()
     arrays = Manifold(rows=3, columns=5, image=1, units=None)(make_scene(model, images)).arrays
@@ -168,14 +168,14 @@ def test_a_manifold_holds_the_other_units() -> None:
     (other,) = {0, 1, 2} - {first, second}
     z, quantiles = arrays["z"], prior_quantiles(model, 5)
     assert torch.equal(z[0, :, first], quantiles[:, first]) and torch.equal(z[2, :, first], quantiles[:, first])
-    assert torch.equal(z[:, 0, second], prior_quantiles(model, 3)[:, second].flip(0))  # the largest on top
+    assert torch.equal(z[:, 0, second], prior_quantiles(model, 3)[:, second].flip(0))  # the largest is at the top
     assert torch.allclose(z[..., other], model.encode(images[1:2]).mean[0, other].expand(3, 5), atol=1e-6)
     with pytest.raises(ConfigError, match="has one latent"):
         Manifold(rows=3, columns=5, image=None, units=None)(make_scene(make_vae(latent_dim=1)))
 
 
 def test_quantiles_of_any_prior() -> None:
-    """Of a Gaussian exact; of any other those of samples, which for many samples are nearly the same."""
+    """They are exact for a Gaussian, and those of samples otherwise, which are close to the exact ones."""
     gaussian = make_vae(prior="diagonal_normal")
     prior = gaussian.prior(gaussian.encode)
     expected = prior.mean + prior.stddev * torch.tensor([[-1.959964], [0], [1.959964]])
@@ -186,7 +186,7 @@ def test_quantiles_of_any_prior() -> None:
     assert (prior_quantiles(flow, 3) - exact).abs().max() < 0.2
 
 
-def test_moving_and_planes_leave_the_code_alone() -> None:
+def test_moved_and_plane_do_not_change_the_code() -> None:
     z = torch.zeros(3)
     values = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     assert moved(z, torch.tensor([2, 0]), values).tolist() == [[[0, 0, 3], [0, 0, 6]], [[1, 0, 0], [4, 0, 0]]]
@@ -201,10 +201,12 @@ def test_paths_between_codes() -> None:
     for path in (linear, spherical):
         assert torch.allclose(path[:, 0], a) and torch.allclose(path[:, -1], b)
     assert torch.allclose(linear[:, 1], torch.tensor([[1.0, 1.0], [2.0, 2.0]]))
-    # A quarter of a turn: its middle is at 45 degrees, as far from the origin as both ends. Same direction: a line.
+    # A rotation by 90 degrees has its middle at 45 degrees, as far from the origin as both ends. Codes in the same
+    # direction are connected by a line.
     assert torch.allclose(spherical[:, 1], torch.tensor([[math.sqrt(2), math.sqrt(2)], [2.0, 2.0]]))
     near = between(torch.tensor([[1.0, 0.0]]), torch.tensor([[math.cos(0.1), math.sin(0.1)]]), 3, "spherical")
-    assert torch.allclose(near[0, 1], torch.tensor([math.cos(0.05), math.sin(0.05)]))  # a line would be 0.1% nearer
+    # The middle of a line would be 0.1% closer to the origin.
+    assert torch.allclose(near[0, 1], torch.tensor([math.cos(0.05), math.sin(0.05)]))
     apart = between(torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0]]), 5, "spherical")
     assert apart.isfinite().all()
     assert between(torch.zeros(1, 2), torch.ones(1, 2), 5, "spherical").isfinite().all()
@@ -214,39 +216,40 @@ def test_back_and_forth_is_a_loop() -> None:
     assert list(back_and_forth(4)) == [0, 1, 2, 3, 2, 1]
 
 
-def test_pca_finds_the_plane_and_shows_the_prior_on_it() -> None:
+def test_pca_recovers_the_plane_and_projects_the_prior_to_it() -> None:
     plane_of = torch.linalg.qr(torch.randn(5, 5)).Q[:2]
     inside = torch.randn(400, 2) * torch.tensor([3.0, 1.0])
-    found = METHODS["pca"](inside @ plane_of, torch.zeros(1, 5), 0)
+    projection = METHODS["pca"](inside @ plane_of, torch.zeros(1, 5), 0)
     centred = inside - inside.mean(dim=0)
-    assert torch.allclose(found.codes.square().sum(dim=1), centred.square().sum(dim=1), rtol=1e-3, atol=1e-3)
-    assert found.told == "PCA, 100% of the variance explained"
-    assert found.prior is not None and torch.allclose(found.prior.norm(), inside.mean(dim=0).norm(), atol=1e-4)
+    assert torch.allclose(projection.codes.square().sum(dim=1), centred.square().sum(dim=1), rtol=1e-3, atol=1e-3)
+    assert projection.subtitle == "PCA, 100% of the variance explained"
+    assert projection.prior is not None
+    assert torch.allclose(projection.prior.norm(), inside.mean(dim=0).norm(), atol=1e-4)
 
 
 def test_tsne_keeps_groups_apart() -> None:
     codes = torch.cat([torch.randn(40, 4) - 20, torch.randn(40, 4) + 20])
-    found = METHODS["tsne"](codes, codes, 0)
-    first, second = found.codes[:40], found.codes[40:]
-    assert torch.cdist(first, second).min() > torch.cdist(first, first).max() and found.prior is None
-    assert torch.equal(found.codes, METHODS["tsne"](codes, codes, 0).codes)
+    projection = METHODS["tsne"](codes, codes, 0)
+    first, second = projection.codes[:40], projection.codes[40:]
+    assert torch.cdist(first, second).min() > torch.cdist(first, first).max() and projection.prior is None
+    assert torch.equal(projection.codes, METHODS["tsne"](codes, codes, 0).codes)
 
 
 @pytest.mark.slow
 def test_umap_keeps_groups_apart() -> None:
-    """Half a minute, most of which numba compiles."""
+    """Takes half a minute, most of it for compilation by numba."""
     pytest.importorskip("numba")
     codes = torch.cat([torch.randn(40, 4) - 20, torch.randn(40, 4) + 20])
-    found = METHODS["umap"](codes, codes, 0)
-    first, second = found.codes[:40], found.codes[40:]
+    projection = METHODS["umap"](codes, codes, 0)
+    first, second = projection.codes[:40], projection.codes[40:]
     assert torch.cdist(first, second).min() > torch.cdist(first, first).max()
 
 
-def test_methods_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_methods_that_cannot_be_used_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = torch.randn(10, 3)
-    with pytest.raises(ConfigError, match="method=none: needs two latents, the model has 3: method=pca"):
+    with pytest.raises(ConfigError, match="method=none: needs two latents, and the model has 3; use method=pca"):
         METHODS["none"](codes, codes, 0)
-    with pytest.raises(ConfigError, match="method=tsne: needs two latents or more"):
+    with pytest.raises(ConfigError, match="method=tsne: needs at least two latents, and the model has one"):
         METHODS["tsne"](codes[:, :1], codes[:, :1], 0)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"method=umap: needs another package: pip install 'nelbo\[umap\]'"):
@@ -256,13 +259,13 @@ def test_methods_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("method", ["auto", "none", "pca", "tsne"])
-def test_the_posterior_of_one_latent_blames_the_run_and_no_method(method: str) -> None:
-    scene = make_scene(make_vae(latent_dim=1))  # no data either: nothing is encoded for a picture that cannot be
-    with pytest.raises(ConfigError, match="run=tiny: has one latent, and this picture needs two: draw its traversal"):
+def test_the_posterior_of_one_latent_is_an_error_of_the_run_and_not_of_the_method(method: str) -> None:
+    scene = make_scene(make_vae(latent_dim=1))  # without data: the error is raised before images are encoded
+    with pytest.raises(ConfigError, match="run=tiny: has one latent, and this picture needs two; draw a traversal"):
         Posterior(method=method, codes="mean", limit=COUNT)(scene)
 
 
-def test_labels_of_all_sorts() -> None:
+def test_the_posterior_of_images_without_labels_and_with_few_or_many_classes() -> None:
     images = torch.rand(COUNT, *SHAPE)
     for labels in (torch.full((COUNT,), -1), torch.arange(COUNT) % 3, torch.arange(COUNT) % 12, torch.arange(COUNT)):
         scene = make_scene(make_vae(latent_dim=2), images, labels)
@@ -273,7 +276,7 @@ def test_labels_of_all_sorts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "knobs", "told"),
+    ("kind", "options", "message"),
     [
         (Samples, {"rows": 0, "columns": 1, "temperature": 1.0, "pixels": "mean"}, "rows=0"),
         (Samples, {"rows": 1, "columns": 1, "temperature": 0.0, "pixels": "mean"}, "temperature=0.0"),
@@ -289,16 +292,16 @@ def test_labels_of_all_sorts() -> None:
         (Posterior, {"method": "pca", "codes": "mean", "limit": 0}, "limit=0"),
     ],
 )
-def test_bad_knobs(kind: type[Picture], knobs: dict[str, object], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        kind(**knobs)
+def test_invalid_options(kind: type[Picture], options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        kind(**options)
 
 
-def test_a_unit_that_there_is_not() -> None:
+def test_an_unknown_unit_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"units=\[0, 3\]: the model has units 0 to 2"):
         Manifold(rows=1, columns=2, image=None, units=[0, 3])(make_scene(make_vae()))
 
 
-def test_an_image_that_there_is_not() -> None:
+def test_an_unknown_image_is_an_error() -> None:
     with pytest.raises(ConfigError, match="image=30: the test split has images 0 to 29"):
         Traversal(rows=1, columns=2, image=30, units=None)(make_scene(make_vae(), torch.rand(COUNT, *SHAPE)))

@@ -1,4 +1,4 @@
-"""The mathematics of the priors, and of the mixtures that they are made of."""
+"""Densities, samples and temperatures of priors, and of the mixtures that some of them are."""
 
 from __future__ import annotations
 
@@ -23,63 +23,63 @@ def mixture(scale: float = 0.5, dtype: torch.dtype = torch.float64) -> NormalMix
     )
 
 
-def test_mixture_density_is_torchs_own() -> None:
+def test_density_of_a_mixture_equals_that_of_torch() -> None:
     p = mixture()
-    slow = MixtureSameFamily(Categorical(logits=p.mixture_distribution.logits), DiagonalNormal(p.loc, p.scale))
+    expected = MixtureSameFamily(Categorical(logits=p.mixture_distribution.logits), DiagonalNormal(p.loc, p.scale))
     z = 3 * torch.randn(4, 5, D).double()
-    torch.testing.assert_close(p.log_prob(z), slow.log_prob(z))
-    torch.testing.assert_close(p.mean, slow.mean)
+    torch.testing.assert_close(p.log_prob(z), expected.log_prob(z))
+    torch.testing.assert_close(p.mean, expected.mean)
 
 
-def test_mixture_of_narrow_components_keeps_its_digits_in_float32() -> None:
-    """The products of matrices cancel: squares of z / scale are 10,000 times what is left of them."""
+def test_mixture_of_narrow_components_is_accurate_in_float32() -> None:
+    """The matrix products cancel: the squares of z / scale are 10,000 times their difference."""
     logits, loc, scale = torch.zeros(50), 3 * torch.randn(50, 20), torch.full((50, 20), 0.02)
     z = (loc + scale * torch.randn(50, 20)).requires_grad_()
     exact = NormalMixture(logits.double(), loc.double(), scale.double())
-    slow = MixtureSameFamily(Categorical(logits=logits.double()), DiagonalNormal(exact.loc, exact.scale))
+    expected = MixtureSameFamily(Categorical(logits=logits.double()), DiagonalNormal(exact.loc, exact.scale))
     log_p = NormalMixture(logits, loc, scale).log_prob(z)
     assert log_p.dtype == torch.float32
-    torch.testing.assert_close(log_p.double(), slow.log_prob(z.double()), rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(log_p.double(), expected.log_prob(z.double()), rtol=1e-6, atol=1e-5)
     (gradient,) = torch.autograd.grad(log_p.sum(), z)
     torch.testing.assert_close(gradient, -(z - loc) / scale.square(), rtol=1e-4, atol=1e-3)
 
 
 def all_priors() -> dict[str, Distribution]:
-    """p(z) of two latents from every prior, in float64, away from its start."""
-    found = {}
+    """Return p(z) of every prior with two latent dimensions, in float64, with perturbed parameters."""
+    distributions = {}
     for name in PRIORS:
         vae = make_vae(prior=name, latent_dim=2).double()
         vae.prior.initialize(images().double())
         with torch.no_grad():
             for parameter in vae.prior.parameters():
                 parameter += 0.1 * torch.randn_like(parameter)
-            found[name] = vae.prior(vae.encode)
-    return found
+            distributions[name] = vae.prior(vae.encode)
+    return distributions
 
 
 @pytest.mark.parametrize("name", PRIORS)
-def test_priors_integrate_to_one_and_their_samples_follow_them(name: str) -> None:
+def test_priors_integrate_to_one_and_samples_have_their_moments(name: str) -> None:
     p = all_priors()[name]
     assert p.batch_shape == () and p.event_shape == (2,)
     axis = torch.linspace(-12, 12, 401, dtype=torch.float64)
     points = torch.cartesian_prod(axis, axis)
     with torch.no_grad():
         density = p.log_prob(points).exp() * (axis[1] - axis[0]) ** 2
-        drawn = p.sample((40_000,))
+        samples = p.sample((40_000,))
     assert density.sum().item() == pytest.approx(1, abs=1e-3)
     for i in range(2):
         mean = (density * points[:, i]).sum()
         deviation = (density * (points[:, i] - mean).square()).sum().sqrt()
-        assert abs(drawn[:, i].mean() - mean) < 5 * deviation / math.sqrt(len(drawn))
-        assert drawn[:, i].std().item() == pytest.approx(deviation.item(), rel=0.03)
-    # -E log p by samples of p is the entropy by the grid.
+        assert abs(samples[:, i].mean() - mean) < 5 * deviation / math.sqrt(len(samples))
+        assert samples[:, i].std().item() == pytest.approx(deviation.item(), rel=0.03)
+    # The mean of -log p over samples is the entropy, which the grid gives too.
     entropy = -(density * density.clamp(min=1e-300).div((axis[1] - axis[0]) ** 2).log()).sum()
     with torch.no_grad():
-        assert -p.log_prob(drawn).mean().item() == pytest.approx(entropy.item(), abs=0.03)
+        assert -p.log_prob(samples).mean().item() == pytest.approx(entropy.item(), abs=0.03)
 
 
 @pytest.mark.parametrize("name", PRIORS)
-def test_temperature_narrows_every_prior(name: str) -> None:
+def test_temperature_changes_the_spread_of_every_prior(name: str) -> None:
     p = all_priors()[name]
     spread = [temper(p, t).sample((4000,)).var(0).sum().item() for t in (0.1, 1.0, 2.0)]
     assert spread[0] < spread[1] < spread[2]
@@ -88,38 +88,38 @@ def test_temperature_narrows_every_prior(name: str) -> None:
         torch.testing.assert_close(temper(p, 1.0).log_prob(z), p.log_prob(z))
 
 
-def test_vamp_is_the_mean_of_the_posteriors_of_its_pseudo_inputs() -> None:
+def test_vampprior_is_the_mixture_of_posteriors_of_its_pseudo_inputs() -> None:
     vae = make_vae(prior="vamp").double()
     p, z = vae.prior(vae.encode), torch.randn(4, 5, 3).double()
     q = vae.encode(vae.prior.pseudo_inputs)
-    slow = torch.logsumexp(q.log_prob(z.unsqueeze(-2)), dim=-1) - math.log(len(vae.prior.pseudo_inputs))
-    torch.testing.assert_close(p.log_prob(z), slow)
+    expected = torch.logsumexp(q.log_prob(z.unsqueeze(-2)), dim=-1) - math.log(len(vae.prior.pseudo_inputs))
+    torch.testing.assert_close(p.log_prob(z), expected)
 
 
-def test_vamp_starts_at_training_images_or_about_their_mean() -> None:
+def test_vampprior_starts_at_training_images_or_at_their_mean() -> None:
     x = (torch.rand(50, *SHAPE) > 0.7).float()
     prior = priors.VampPrior((3,), SHAPE, components=20, from_data=True)
     prior.initialize(x)
-    near = x.clamp(PIXEL_RANGE, 1 - PIXEL_RANGE).flatten(1)
-    distance = (prior.pseudo_inputs.flatten(1).unsqueeze(1) - near).norm(dim=-1)
+    clamped = x.clamp(PIXEL_RANGE, 1 - PIXEL_RANGE).flatten(1)
+    distance = (prior.pseudo_inputs.flatten(1).unsqueeze(1) - clamped).norm(dim=-1)
     assert (distance.min(dim=1).values < 1e-5).all() and len(set(distance.argmin(dim=1).tolist())) > 10
     more = priors.VampPrior((3,), SHAPE, components=70, from_data=True)
     more.initialize(x)
     distance = torch.cdist(more.pseudo_inputs.flatten(1), more.pseudo_inputs.flatten(1))
-    assert len(distance) == 70 and (distance + 10 * torch.eye(70)).min() > 0.02  # two that are equal would stay so
+    assert len(distance) == 70 and (distance + 10 * torch.eye(70)).min() > 0.02  # equal pseudo-inputs would stay equal
     prior = priors.VampPrior((3,), SHAPE, components=2000, from_data=False)
     prior.initialize(x)
     assert (prior.pseudo_inputs.mean(0) - x.mean(0).clamp(0.02, 0.98)).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("posterior", ["deterministic", "flow_coupling"])
-def test_vamp_refuses_posteriors_without_a_density_at_hand(posterior: str) -> None:
+def test_vampprior_rejects_posteriors_without_a_direct_density(posterior: str) -> None:
     vae = make_vae(posterior=posterior, prior="vamp")
     with pytest.raises(ConfigError, match="prior=vamp: is a mixture of q.* use prior=mixture"):
         vae.trace(images())
 
 
-def test_mixtures_and_temperature_of_what_has_no_rule() -> None:
+def test_mixtures_of_other_distributions_raise_or_are_tempered() -> None:
     with pytest.raises(NotImplementedError, match="Delta"):
         even_mixture(Delta(torch.zeros(3, 2)))
     full = FullNormal(torch.zeros(K, D), torch.eye(D).expand(K, D, D))

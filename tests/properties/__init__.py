@@ -1,7 +1,7 @@
-"""Properties that hold for all input, tried on input that Hypothesis makes up.
+"""Properties that hold for all inputs, tested on inputs that Hypothesis generates.
 
-By default the input is the same in every run, so that a failure is never chance. `make test-random` tries new input,
-ten times as much of it, and prints with a failure what reproduces it: NELBO_PROPERTIES=random chooses that.
+By default the inputs are the same in every run, so that failures are reproducible. `make test-random` sets
+NELBO_PROPERTIES=random, which generates ten times as many new inputs and prints how to reproduce a failure.
 """
 
 import os

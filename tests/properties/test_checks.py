@@ -1,4 +1,4 @@
-"""Checks of config values: a value is taken if and only if it is in range; nothing but a ConfigError is raised."""
+"""Checks of config values accept a value if and only if it is valid, and raise only a ConfigError."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ SCALARS = st.one_of(
 ANYTHING = st.one_of(SCALARS, st.lists(SCALARS, max_size=2), st.dictionaries(st.text(max_size=2), SCALARS, max_size=2))
 
 
-def taken(check: Callable[[], object], value: object) -> bool:
-    """Whether a check took the value, unchanged."""
+def accepted(check: Callable[[], object], value: object) -> bool:
+    """Return whether a check accepts the value and returns it unchanged."""
     try:
         assert check() == value
     except ConfigError as error:
-        assert named(error.value, value)
+        assert is_shown(error.value, value)
         assert error.key == "key" and str(error).startswith(f"key={as_hydra_takes(error.value)}: ") and error.hint
         return False
     return True
 
 
-def named(shown: object, value: object) -> bool:
-    """Whether an error shows the value: itself, as Python does where it is not fit to print, text with its quotes."""
+def is_shown(shown: object, value: object) -> bool:
+    """Return whether an error shows the value itself, its repr if it is not printable, or its quoted text."""
     return shown is value or shown == repr(value) or (isinstance(value, str) and shown == f"'{value}'")
 
 
@@ -57,10 +57,10 @@ def is_number(value: object) -> bool:
 @given(value=ANYTHING, minimum=st.integers(-5, 5), maximum=st.one_of(st.none(), st.integers(-5, 9)))
 def test_integers(value: object, minimum: int, maximum: int | None) -> None:
     fits = type(value) is int and value >= minimum and (maximum is None or value <= maximum)
-    assert taken(lambda: errors.integer("key", value, minimum=minimum, maximum=maximum), value) == fits
-    assert taken(lambda: errors.positive_integer("key", value), value) == (type(value) is int and value >= 1)
+    assert accepted(lambda: errors.integer("key", value, minimum=minimum, maximum=maximum), value) == fits
+    assert accepted(lambda: errors.positive_integer("key", value), value) == (type(value) is int and value >= 1)
     none_or_positive = value is None or (type(value) is int and value >= 1)
-    assert taken(lambda: errors.at_most("key", value), value) == none_or_positive
+    assert accepted(lambda: errors.at_most("key", value), value) == none_or_positive
 
 
 @tried
@@ -69,36 +69,38 @@ def test_numbers(value: object, minimum: float, positive: bool) -> None:
     fits = is_number(value) and value >= minimum and (value > 0 or not positive)  # type: ignore[operator]
 
     def check() -> object:
-        found = errors.number("key", value, minimum=minimum, positive=positive)
-        assert type(found) is float and math.isclose(found, value, rel_tol=1e-15)  # type: ignore[arg-type]
+        result = errors.number("key", value, minimum=minimum, positive=positive)
+        assert type(result) is float and math.isclose(result, value, rel_tol=1e-15)  # type: ignore[arg-type]
         return value
 
-    assert taken(check, value) == fits
+    assert accepted(check, value) == fits
 
 
 @tried
 @given(value=ANYTHING)
 def test_choices_and_booleans_and_paths(value: object) -> None:
     options = ["", "a", "0"]
-    assert taken(lambda: errors.choice("key", value, options), value) == (isinstance(value, str) and value in options)
-    assert taken(lambda: errors.boolean("key", value), value) == isinstance(value, bool)
+    assert accepted(lambda: errors.choice("key", value, options), value) == (
+        isinstance(value, str) and value in options
+    )
+    assert accepted(lambda: errors.boolean("key", value), value) == isinstance(value, bool)
 
     def check() -> object:
-        found = errors.path("key", value)
-        assert value.startswith("~") or found == Path(value)  # type: ignore[attr-defined,arg-type]
+        result = errors.path("key", value)
+        assert value.startswith("~") or result == Path(value)  # type: ignore[attr-defined,arg-type]
         return value
 
-    assert taken(check, value) == (isinstance(value, str) and value != "" and "\0" not in value)
+    assert accepted(check, value) == (isinstance(value, str) and value != "" and "\0" not in value)
 
 
 @tried
 @given(size=st.one_of(SCALARS, st.floats(0, 3), st.integers(0, 60)), total=st.integers(1, 50))
-def test_what_is_held_out_is_a_number_or_a_share(size: object, total: int) -> None:
-    """Something is left to train on, and a share above 0 holds out at least one image."""
+def test_held_out_size_is_a_number_or_a_fraction(size: object, total: int) -> None:
+    """At least one image remains for training, and a fraction above 0 holds out at least one image."""
     try:
         count = held_out("key", size, total)  # type: ignore[arg-type]
     except ConfigError as error:
-        assert error.key == "key" and named(error.value, size)
+        assert error.key == "key" and is_shown(error.value, size)
         whole = is_number(size) and 0 <= size < total and (size == int(size) or size < 1)  # type: ignore[operator,call-overload]
         assert not whole or max(1, round(size * total)) >= total  # type: ignore[operator]
         return

@@ -1,6 +1,6 @@
-"""Distributions at the ends of what their parameters may be: finite, with finite gradients, a KL that is none below 0.
+"""Distributions with extreme parameters: values and gradients are finite, and KLs are not negative.
 
-Parameters lie as far out as heads and priors let them: bounded scales, and anything of a size up to 1e4 elsewhere.
+Scales go up to the bounds of heads and priors, and other parameters up to 1e4 in absolute value.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from tests.helpers.extremes import (
 @pytest.mark.parametrize("name", [*VECTORS, *MIXTURES])
 @few
 @given(data=st.data())
-def test_densities_of_vectors_are_finite(name: str, data: st.DataObject) -> None:
+def test_distributions_over_vectors_are_finite(name: str, data: st.DataObject) -> None:
     draw, parameters = recording(drawer(data))
     distribution = {**VECTORS, **MIXTURES}[name](draw)
     batch = distribution.batch_shape
@@ -68,7 +68,7 @@ def test_densities_of_vectors_are_finite(name: str, data: st.DataObject) -> None
 @few
 @given(data=st.data())
 def test_likelihoods_are_finite(name: str, levels: int, data: st.DataObject) -> None:
-    """Of their own samples, as far as these are images, and of images whose pixels are at both ends."""
+    """The images are samples, clamped to [0, 1], random levels, and all pixels 0 or 1."""
     draw, parameters = recording(drawer(data))
     px = pixels(levels)[name](draw)
     sample = px.sample(torch.Size((2,)))
@@ -83,10 +83,10 @@ def test_likelihoods_are_finite(name: str, levels: int, data: st.DataObject) -> 
             assert (px.log_prob(x) <= 1e-3).all()
 
 
-@pytest.mark.parametrize("name", [*sorted(VECTORS.keys() - {"flow"}), *pixels(2)])  # nothing expands a flow
+@pytest.mark.parametrize("name", [*sorted(VECTORS.keys() - {"flow"}), *pixels(2)])  # flows have no `expand`
 @few
 @given(data=st.data())
-def test_expanded_distributions_are_the_same(name: str, data: st.DataObject) -> None:
+def test_expanded_distributions_are_equal(name: str, data: st.DataObject) -> None:
     distribution = {**VECTORS, **pixels(17)}[name](drawer(data))
     larger = distribution.expand(torch.Size((3, B)))
     assert larger.batch_shape == (3, B) and larger.event_shape == distribution.event_shape
@@ -99,7 +99,7 @@ def test_expanded_distributions_are_the_same(name: str, data: st.DataObject) -> 
 @pytest.mark.parametrize("name", ["diagonal_normal", "standard_normal", "full_normal", "laplace"])
 @few
 @given(data=st.data())
-def test_no_kl_is_below_zero(name: str, data: st.DataObject) -> None:
+def test_kl_is_not_negative(name: str, data: st.DataObject) -> None:
     draw, parameters = recording(drawer(data))
     q = VECTORS[name](draw)
     for p in (StandardNormal(torch.zeros(D)), diagonal(draw)):
@@ -113,12 +113,12 @@ def test_no_kl_is_below_zero(name: str, data: st.DataObject) -> None:
 
 @few
 @given(data=st.data())
-def test_the_kl_to_itself_is_zero(data: st.DataObject) -> None:
+def test_kl_of_equal_distributions_is_zero(data: st.DataObject) -> None:
     p = diagonal(drawer(data))
     plain = DiagonalNormal(p.loc, p.scale)
-    for near in (0.9, 1.1):  # the KL is 0.01 a dimension, if none of its terms is off
-        expected = torch.full((B,), D * (0.5 * (near**-2 - 1) + math.log(near)))
-        torch.testing.assert_close(kl_divergence(p, DiagonalNormal(p.loc, p.scale * near)), expected)
+    for ratio in (0.9, 1.1):  # the KL is about 0.01 per dimension
+        expected = torch.full((B,), D * (0.5 * (ratio**-2 - 1) + math.log(ratio)))
+        torch.testing.assert_close(kl_divergence(p, DiagonalNormal(p.loc, p.scale * ratio)), expected)
     factor = FullNormal(p.loc, torch.diag_embed(p.scale))
     for kl in (kl_divergence(p, p), kl_divergence(plain, plain), kl_divergence(factor, plain)):
         torch.testing.assert_close(kl, torch.zeros(B), rtol=0, atol=1e-5)
@@ -127,8 +127,8 @@ def test_the_kl_to_itself_is_zero(data: st.DataObject) -> None:
 @pytest.mark.parametrize("name", [*VECTORS, *MIXTURES])
 @few
 @given(data=st.data(), temperature=st.floats(1e-3, 10))
-def test_temper(name: str, data: st.DataObject, temperature: float) -> None:
-    """1 changes nothing; the same noise goes `temperature` times as far; towards 0 all is at one point."""
+def test_temperature_scales_the_noise(name: str, data: st.DataObject, temperature: float) -> None:
+    """Deviations from the samples at temperature 0 are proportional to the temperature; 1 changes nothing."""
     distribution = {**VECTORS, **MIXTURES}[name](drawer(data, torch.float64))
 
     def sample(temperature: float, seed: int = 0) -> Tensor:
@@ -147,8 +147,8 @@ def test_temper(name: str, data: st.DataObject, temperature: float) -> None:
 
 @few
 @given(data=st.data())
-def test_the_fast_density_of_a_mixture_is_torchs(data: st.DataObject) -> None:
-    """Where its products of float64 leave it digits enough: |loc| up to 2e6 times the smallest scale."""
+def test_fast_density_of_a_mixture_equals_that_of_torch(data: st.DataObject) -> None:
+    """|loc| is at most 2e6 times the smallest scale, up to which its products in float64 are accurate."""
     draw = drawer(data)
     mixture = NormalMixture(draw(-50, 50, K), draw(-100, 100, K, D), log_scales(draw, K, D).exp())
     z = mixture.sample(torch.Size((5,)))
@@ -161,7 +161,7 @@ def test_the_fast_density_of_a_mixture_is_torchs(data: st.DataObject) -> None:
 
 @few
 @given(data=st.data())
-def test_densities_that_come_with_samples_are_those_of_the_samples(data: st.DataObject) -> None:
+def test_densities_that_come_with_samples_are_correct(data: st.DataObject) -> None:
     for name in ("full_normal", "flow"):
         z, log_q = sample_with_density(VECTORS[name](drawer(data)), 3)
         assert log_q is not None and log_q.shape == z.shape[:-1] and log_q.isfinite().all()
@@ -174,7 +174,7 @@ def test_densities_that_come_with_samples_are_those_of_the_samples(data: st.Data
 
 @few
 @given(data=st.data())
-def test_a_point_mass_is_where_it_is_and_has_no_density(data: st.DataObject) -> None:
+def test_point_mass_has_samples_and_no_density(data: st.DataObject) -> None:
     loc = drawer(data)(-FAR, FAR, B, D)
     delta = Delta(loc)
     assert torch.equal(delta.rsample((4,)), loc.expand(4, B, D)) and not delta.variance.any()

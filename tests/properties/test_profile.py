@@ -1,4 +1,4 @@
-"""`make test` tries the same input in every run, `make test-random` new input and more of it."""
+"""`make test` uses the same inputs in every run, `make test-random` more and new ones."""
 
 from __future__ import annotations
 

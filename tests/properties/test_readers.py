@@ -1,4 +1,4 @@
-"""Readers raise nothing but a DataError that names the file, in one line, whatever the bytes are."""
+"""For any bytes, readers of data files either succeed or raise a DataError of one line that names the file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nelbo.data.sets.idx import read_idx
 from nelbo.data.sets.pictures import read_picture
 from nelbo.data.store import read_store
 from nelbo.errors import ConfigError, DataError
-from tests.helpers.mutants import KINDS, read_part, whole
+from tests.helpers.mutants import KINDS, assert_usable, read_part
 from tests.properties import MORE, in_one_folder
 
 few = settings(in_one_folder, max_examples=60 * MORE)
@@ -43,7 +43,7 @@ MAGIC = {
 }
 READ: dict[str, Callable[[Path], object]] = {name: reader for name, (_, reader) in KINDS.items() if name in MAGIC} | {
     "x.amat": mnist.read_amat,
-    "x.bin": lambda path: whole(cifar.read_records([path], 1)),
+    "x.bin": lambda path: assert_usable(cifar.read_records([path], 1)),
     "chardata.mat": published.read_omniglot,
     "train_32x32.mat": published.read_svhn,
 }
@@ -54,8 +54,8 @@ def home(tmp_path: Path, cache: Path) -> Path:
     return tmp_path
 
 
-def refused(read: Callable[[Path], object], path: Path, content: bytes) -> str:
-    """What is said of a file, or nothing where it is read."""
+def error_of(read: Callable[[Path], object], path: Path, content: bytes) -> str:
+    """Return the message of the error for a file with this content, or an empty text if it is readable."""
     path.write_bytes(content)
     shutil.rmtree(path.parent / "cache", ignore_errors=True)
     try:
@@ -71,8 +71,8 @@ def refused(read: Callable[[Path], object], path: Path, content: bytes) -> str:
 @few
 @given(content=st.binary(max_size=300), with_magic=st.booleans())
 @example(content=b"", with_magic=False)
-def test_any_bytes(home: Path, name: str, content: bytes, with_magic: bool) -> None:
-    refused(READ[name], home / name, MAGIC[name] + content if with_magic else content)
+def test_any_bytes_are_read_or_raise(home: Path, name: str, content: bytes, with_magic: bool) -> None:
+    error_of(READ[name], home / name, MAGIC[name] + content if with_magic else content)
 
 
 @in_one_folder
@@ -82,15 +82,16 @@ def test_any_bytes(home: Path, name: str, content: bytes, with_magic: bool) -> N
     extra=st.integers(-2, 2),
     cut=st.one_of(st.just(None), st.integers(0, 20)),
 )
-def test_any_idx(home: Path, kind: int, shape: list[int], extra: int, cut: int | None) -> None:
-    """It is read if and only if the length is what the header says."""
+def test_idx_files_are_read_if_their_length_fits_the_header(
+    home: Path, kind: int, shape: list[int], extra: int, cut: int | None
+) -> None:
     size = math.prod(shape)
     content = bytes(index % 256 for index in range(max(0, size + extra))) if size < 10_000 else b"0"
     file = (struct.pack(f">4B{len(shape)}I", 0, 0, kind, len(shape), *shape) + content)[:cut]
-    said = refused(read_idx, home / "x", file)
-    right = kind == 8 and size > 0 and len(file) == 4 + 4 * len(shape) + size
-    assert (said == "") == right, said
-    if right:
+    message = error_of(read_idx, home / "x", file)
+    valid = kind == 8 and size > 0 and len(file) == 4 + 4 * len(shape) + size
+    assert (message == "") == valid, message
+    if valid:
         assert np.array_equal(read_idx(home / "x"), np.frombuffer(content, np.uint8).reshape(shape))
 
 
@@ -108,8 +109,8 @@ VALUES = st.recursive(
         st.fixed_dictionaries({"shape": st.one_of(VALUES, st.just([9, 1, 4, 5])), "sha256": VALUES, "factors": VALUES}),
     )
 )
-def test_any_manifest(home: Path, manifest: object) -> None:
-    read_part("labels.npy", home / "labels.npy")  # makes the store whole
+def test_any_manifest_is_read_or_raises(home: Path, manifest: object) -> None:
+    read_part("labels.npy", home / "labels.npy")  # completes the store
     store = home / "store"
     (store / "manifest.json").write_text(json.dumps(manifest))
     try:
@@ -117,13 +118,13 @@ def test_any_manifest(home: Path, manifest: object) -> None:
     except DataError as error:
         assert str(store) in str(error) and "\n" not in str(error)
     else:
-        whole(examples)
+        assert_usable(examples)
 
 
 @few
 @given(text=st.one_of(st.text(max_size=80), st.binary(max_size=80), st.just("sha256:" + "0" * 64)))
-def test_any_record_of_a_digest(home: Path, cache: Path, text: str | bytes) -> None:
-    """A file without a published digest is read only if the record fits it."""
+def test_any_record_of_a_digest_that_does_not_fit_raises(home: Path, cache: Path, text: str | bytes) -> None:
+    """A file without a published digest is read only if its recorded digest fits."""
     (cache / "set").mkdir(parents=True, exist_ok=True)
     (cache / "set" / "file").write_bytes(b"content")
     (cache / "set" / "file.digest").write_bytes(text if isinstance(text, bytes) else text.encode(errors="replace"))
@@ -137,14 +138,14 @@ def test_any_record_of_a_digest(home: Path, cache: Path, text: str | bytes) -> N
     content=st.binary(max_size=300),
     kind=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0", b"P6 "]),
 )
-def test_any_picture(home: Path, content: bytes, kind: bytes) -> None:
+def test_any_picture_is_read_or_gives_a_message(home: Path, content: bytes, kind: bytes) -> None:
     (home / "x").write_bytes(kind + content)
     with warnings.catch_warnings(action="ignore"):
-        found = read_picture(str(home / "x"), 4, 3)
-    if isinstance(found, str):
-        assert "\n" not in found
+        result = read_picture(str(home / "x"), 4, 3)
+    if isinstance(result, str):
+        assert "\n" not in result
     else:
-        assert found.pixels.shape == (3, 4, 4)
+        assert result.pixels.shape == (3, 4, 4)
 
 
 @few
@@ -157,26 +158,26 @@ def test_any_picture(home: Path, content: bytes, kind: bytes) -> None:
     ),
     ending=st.sampled_from(["npy", "npz"]),
 )
-def test_any_array(
+def test_any_array_is_read_or_raises(
     home: Path, shape: list[int], dtype: str, scale: float, labels: tuple[list[int], str] | None, ending: str
 ) -> None:
     array = np.zeros(shape, dtype) if dtype[0] in "USM" or "," in dtype else np.full(shape, scale).astype(dtype)
-    path, beside = home / f"x.{ending}", home / "x_labels.npy"
-    beside.unlink(missing_ok=True)
+    path, labels_path = home / f"x.{ending}", home / "x_labels.npy"
+    labels_path.unlink(missing_ok=True)
     arrays = {"images": array} | ({"labels": np.zeros(*labels)} if labels else {})
     if ending == "npz":
         np.savez(path, **arrays)
     else:
         np.save(path, array)
         if labels:
-            np.save(beside, arrays["labels"])
+            np.save(labels_path, arrays["labels"])
     try:
         examples = array_file(str(path), 0.5, 0).train
     except ConfigError:
-        assert len(array) == 1  # nothing would be left to train on
+        assert len(array) == 1  # no image would remain for training
     except DataError as error:
-        assert str(error).startswith((str(path), str(beside), "the data set is empty")) and "\n" not in str(error)
+        assert str(error).startswith((str(path), str(labels_path), "the data set is empty")) and "\n" not in str(error)
     else:
-        images, found, _ = examples.__getitems__(torch.arange(len(examples)))
+        images, read_labels, _ = examples.__getitems__(torch.arange(len(examples)))
         assert images.dtype == torch.uint8 and images.numel() > 0 and images.shape[1] in (1, 3)
-        assert labels is not None or (found == -1).all()
+        assert labels is not None or (read_labels == -1).all()

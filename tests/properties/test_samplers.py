@@ -1,4 +1,4 @@
-"""Every example once, however many there are, in batches of any size over any number of processes."""
+"""Batches contain every example once, for any number of examples, batch size and number of processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.properties import tried
 
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[int, int, int]:
-    """N, B and the number of processes, as the data module lets them be: nobody may go without."""
+    """Draw N, B and the number of processes, such that each process has an example in each batch."""
     processes = draw(st.integers(1, 8))
     size = draw(st.integers(1 if processes == 1 else 2, 40))
     return draw(st.integers(processes, 400)), size, processes
@@ -37,7 +37,7 @@ def epoch_of(
 
 @tried
 @given(**ANY)
-def test_every_example_comes_once_over_all_processes(
+def test_every_example_is_in_one_batch_of_one_process(
     world: tuple[int, int, int], shuffle: bool, seed: int, epoch: int
 ) -> None:
     count, size, processes = world
@@ -46,31 +46,31 @@ def test_every_example_comes_once_over_all_processes(
     assert len({len(rank) for rank in ranks}) == 1
     assert all(1 <= len(batch) <= size for rank in ranks for batch in rank)
     assert torch.equal(torch.cat([batch for rank in ranks for batch in rank]).sort().values, torch.arange(count))
-    # Together they are the batches of one process; only the last two are shared out anew where one is too small.
-    alone = epoch_of(count, size * processes, **options)
+    # Together they are the batches of one process, except that the last two are divided again if the last is too small.
+    single = epoch_of(count, size * processes, **options)
     together = [torch.cat(parts) for parts in zip(*ranks, strict=True)]
-    assert len(alone) == len(together)
-    if len(alone) > 1 and len(alone[-1]) < processes:
-        alone[-2:], together[-2:] = [torch.cat(alone[-2:])], [torch.cat(together[-2:])]
-    for one, other in zip(alone, together, strict=True):
+    assert len(single) == len(together)
+    if len(single) > 1 and len(single[-1]) < processes:
+        single[-2:], together[-2:] = [torch.cat(single[-2:])], [torch.cat(together[-2:])]
+    for one, other in zip(single, together, strict=True):
         assert torch.equal(one.sort().values, other.sort().values)
     if not shuffle:
-        assert torch.equal(torch.cat(alone), torch.arange(count))
+        assert torch.equal(torch.cat(single), torch.arange(count))
 
 
 @tried
 @given(**ANY, start=st.integers(0))
-def test_what_is_left_after_a_start_is_the_same(
+def test_batches_after_a_start_are_the_same_as_without_it(
     world: tuple[int, int, int], shuffle: bool, seed: int, epoch: int, start: int
 ) -> None:
-    """And the next epoch has all of its batches."""
+    """The next epoch has all of its batches again."""
     count, size, processes = world
     options = {"shuffle": shuffle, "seed": seed, "rank": processes - 1, "processes": processes}
-    whole = epoch_of(count, size, epoch=epoch, **options)
-    start %= len(whole) + 1
+    epoch_batches = epoch_of(count, size, epoch=epoch, **options)
+    start %= len(epoch_batches) + 1
     rest = epoch_of(count, size, epoch=epoch, start=start, **options)
-    assert len(rest) == len(whole) - start
-    assert all(torch.equal(one, other) for one, other in zip(rest, whole[start:], strict=True))
+    assert len(rest) == len(epoch_batches) - start
+    assert all(torch.equal(one, other) for one, other in zip(rest, epoch_batches[start:], strict=True))
     resumed = Batches(
         count,
         size,

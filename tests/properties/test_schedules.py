@@ -1,4 +1,4 @@
-"""Schedules stay between their ends, and whatever is typed is a schedule or a ConfigError."""
+"""Schedules stay between their ends, and every config value is a schedule or raises a ConfigError."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_schedules_stay_between_their_ends_and_reach_them(
 
 @tried
 @given(kind=st.sampled_from([Linear, Cosine]), steps=STEPS, start=ENDS, end=ENDS, data=st.data())
-def test_ramps_are_monotone(
+def test_ramps_are_monotonic(
     kind: type[Linear | Cosine], steps: int, start: float, end: float, data: st.DataObject
 ) -> None:
     schedule = kind(steps=steps, start=start, end=end)
@@ -45,7 +45,7 @@ def test_ramps_are_monotone(
 
 @tried
 @given(length=st.integers(2, 10**6), cycles=st.integers(1, 20), cycle=st.integers(0, 19), step=st.integers(0))
-def test_cycles_are_alike(length: int, cycles: int, cycle: int, step: int) -> None:
+def test_all_cycles_have_the_same_values(length: int, cycles: int, cycle: int, step: int) -> None:
     schedule = Cyclical(steps=length * cycles, cycles=cycles)
     step %= length
     assert schedule(cycle % cycles * length + step) == pytest.approx(schedule(step), abs=2e-9)
@@ -56,12 +56,14 @@ VALUES = st.one_of(
 )
 NAMES = st.one_of(st.sampled_from(["linear", "cosine", "cyclical"]), VALUES)
 OPTIONS = st.dictionaries(st.one_of(st.sampled_from(["steps", "start", "end", "cycles", "ramp", "_"]), VALUES), VALUES)
-TYPED = st.one_of(VALUES, st.lists(VALUES, max_size=2), st.dictionaries(NAMES, st.one_of(OPTIONS, VALUES), max_size=2))
+CONFIG_VALUES = st.one_of(
+    VALUES, st.lists(VALUES, max_size=2), st.dictionaries(NAMES, st.one_of(OPTIONS, VALUES), max_size=2)
+)
 
 
 @tried
-@given(value=TYPED, minimum=st.sampled_from([0.0, 1e-3, -math.inf]))
-def test_what_is_typed_is_a_schedule_or_refused(value: object, minimum: float) -> None:
+@given(value=CONFIG_VALUES, minimum=st.sampled_from([0.0, 1e-3, -math.inf]))
+def test_config_values_are_schedules_or_raise(value: object, minimum: float) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     try:
         schedule = as_schedule("beta", value, minimum=minimum)
@@ -81,7 +83,7 @@ def test_what_is_typed_is_a_schedule_or_refused(value: object, minimum: float) -
     start=st.one_of(st.none(), st.floats(-1, 1e9)),
     end=st.one_of(st.none(), st.floats(-1, 1e9)),
 )
-def test_schedules_are_taken_where_both_ends_are_in_range(
+def test_schedules_are_valid_if_both_ends_are_in_range(
     name: str, steps: int, start: float | None, end: float | None
 ) -> None:
     options = {"steps": steps, "start": start, "end": end}
@@ -90,5 +92,5 @@ def test_schedules_are_taken_where_both_ends_are_in_range(
     if min(expected.start, expected.end) >= 0:
         assert as_schedule("beta", {name: given_options}, minimum=0) == expected
     else:
-        with pytest.raises(ConfigError, match="is where its schedule starts or ends"):
+        with pytest.raises(ConfigError, match="is the first or last value of its schedule"):
             as_schedule("beta", {name: given_options}, minimum=0)

@@ -24,10 +24,10 @@ from nelbo.sweeps.report.results_file import CSV, JSON
 from nelbo.sweeps.report.write import FIGURES, HTML, write_report
 from nelbo.sweeps.sweep import WRITTEN as SWEEP_WRITTEN
 from nelbo.sweeps.sweep import Sweep
-from tests.helpers.findings import FACTS, found
+from tests.helpers.findings import FACTS, make_findings
 from tests.helpers.forks import forked
 from tests.helpers.interrupted import run
-from tests.helpers.run_directories import contents, fresh
+from tests.helpers.run_directories import contents, start_run
 from tests.helpers.sweep_directories import scores, write_sweep
 
 STRANGERS = (
@@ -90,7 +90,7 @@ def test_a_new_run_refuses_to_write_over_a_file_of_somebody_else(name: str, tmp_
 )
 def test_a_new_run_refuses_logs_and_records_of_somebody_else(name: str, logger: str, tmp_path: Path) -> None:
     put(tmp_path, name)
-    done = fresh(tmp_path, f"logger={logger}")
+    done = start_run(tmp_path, f"logger={logger}")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     assert f"holds {name.partition('/')[0]}" in done.stderr and "give another directory" in done.stderr
     assert (tmp_path / name).read_text() == f"somebody's {name}\n" and not (tmp_path / "checkpoints").exists()
@@ -109,7 +109,7 @@ def test_an_evaluation_is_set_aside_when_the_run_goes_on(tmp_path: Path) -> None
     """And counts again for the checkpoint that it was of."""
     assert run(tmp_path, ["trainer.max_epochs=1"]).returncode == 0
     facts = {**FACTS, "checkpoint_sha256": "of the first"}
-    Results(tmp_path, facts).add("nll", found(nll=1.0), {}, 0)
+    Results(tmp_path, facts).add("nll", make_findings(nll=1.0), {}, 0)
     before = [(tmp_path / f"evaluation.{suffix}").read_bytes() for suffix in ("json", "npz")]
     done = run(tmp_path, ["trainer.max_epochs=2"])
     assert done.returncode == 0 and "evaluation-1.json" in done.stderr, done.stderr

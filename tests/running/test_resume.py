@@ -163,8 +163,7 @@ def test_another_shape_of_the_model_is_told_that_it_needs_a_run_of_its_own(stopp
     )
     refused = forked("train.py", *other, "resume_changes=[model.latent_dim]")
     assert refused.returncode == 2 and refused.stderr.endswith(
-        "its tensors are not those of this config's model; "
-        f"a new run starts from those that fit, without resume: {advice}"
+        f"its tensors do not match this config's model; start a new run from those that fit, without resume: {advice}"
     )
     done = run(tmp_path / "new", ["trainer.max_epochs=1", other[0], f"init_from={folder}"])
     assert done.returncode == 0, done.stderr

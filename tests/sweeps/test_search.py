@@ -19,7 +19,7 @@ from nelbo.sweeps.measured import KNOWN, NUMBERS, refuse_unknown
 from nelbo.sweeps.search import SWEEP, read_space
 from nelbo.sweeps.storage import REFERENCE, without_secrets, without_url
 from nelbo.sweeps.sweep import Sweep
-from tests.helpers.sweeps import begin, stop, sweep, wait_for
+from tests.helpers.sweeps import start_sweep, stop, sweep, wait_for
 
 SEARCH = (
     "hydra/sweeper=optuna", "hydra.sweeper.sampler.seed=0", "model=mlp_vae", "data=digits", "callbacks=none",
@@ -47,7 +47,7 @@ def finished(folder: Path) -> list[FrozenTrial]:
 
 def test_a_search_that_is_killed_goes_on_to_its_total(tmp_path: Path) -> None:
     space = ("model.latent_dim=range(2,33)", "optimizer.lr=tag(log,interval(1e-4,1e-2))", "trainer.max_epochs=2")
-    process = begin(tmp_path, *SEARCH, *space)
+    process = start_sweep(tmp_path, *SEARCH, *space)
     wait_for(lambda: len(finished(tmp_path)) >= 8 or process.poll() is not None, 120)
     stop(process, signal.SIGKILL)
     before = {trial.number for trial in finished(tmp_path)}
@@ -202,7 +202,7 @@ def test_the_corrected_command_runs_in_the_directory_of_one_that_was_refused(
     done = sweep(tmp_path, *begun, refused)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {words}"), done.stderr
     assert not (tmp_path / "optuna.db").exists() and "report" not in done.stderr
-    with pytest.raises(SweepError, match=r"its sweep.json names no cell: what began the sweep ended before it asked"):
+    with pytest.raises(SweepError, match=r"its sweep.json lists no cells: the command ended before it requested any"):
         read_cells(tmp_path)
     corrected = sweep(
         tmp_path, *begun, "model=choice(mlp_vae,linear_vae)" if "=choice" in refused else "seed=range(1,9)"

@@ -15,7 +15,7 @@ from nelbo.directories.owner import Ownership
 from tests.helpers.forks import forked
 from tests.helpers.owners import owned_elsewhere
 from tests.helpers.sweep_directories import scores, write_sweep
-from tests.helpers.sweeps import SMALL, begin, processes_in, records, results, stop, sweep, wait_for
+from tests.helpers.sweeps import SMALL, processes_in, records, results, start_sweep, stop, sweep, wait_for
 
 LONG = ("model=mlp_vae", "data=digits", "callbacks=none", "logger=none", "trainer.max_epochs=100000")
 
@@ -53,7 +53,7 @@ def test_a_result_of_another_config_is_not_this_cells(tmp_path: Path) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("launcher", ["local", "basic"])
 def test_a_stopped_sweep_says_how_to_go_on(tmp_path: Path, launcher: str, signum: signal.Signals) -> None:
-    process = begin(tmp_path, *LONG, "seed=1,2,3", f"hydra/launcher={launcher}")
+    process = start_sweep(tmp_path, *LONG, "seed=1,2,3", f"hydra/launcher={launcher}")
     at_once = 2 if launcher == "local" else 1
     wait_for(lambda: len(list(tmp_path.glob("*/history.csv"))) == at_once)
     _, words = stop(process, signum)
@@ -67,7 +67,7 @@ def test_a_stopped_sweep_says_how_to_go_on(tmp_path: Path, launcher: str, signum
 
 
 def test_cells_do_not_outlive_a_sweep_that_is_killed(tmp_path: Path) -> None:
-    process = begin(tmp_path, *LONG, "seed=1,2")
+    process = start_sweep(tmp_path, *LONG, "seed=1,2")
     wait_for(lambda: len(list(tmp_path.glob("*/history.csv"))) == 2)
     stop(process, signal.SIGKILL)
     wait_for(lambda: not processes_in(tmp_path), 10)

@@ -1,4 +1,4 @@
-"""What is printed for people: names as they are and whole, at any width."""
+"""Consoles, tables and the progress bar: names are printed literally and in full, at any width."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from nelbo.finished import score_table as tables
 from nelbo.sweeps.live import LiveTable
-from nelbo.terminal import console as module
+from nelbo.terminal import console as console_module
 from nelbo.terminal.console import make_console, print_side_by_side, print_table
 from nelbo.training import VAEModule
 from nelbo.training.callbacks import ProgressBar
@@ -42,17 +42,17 @@ def printed(console: Console) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
-def test_consoles_are_made_in_one_place_only() -> None:
-    """Another one would read the brackets in names as markup."""
+def test_consoles_are_created_in_one_module_only() -> None:
+    """A console created elsewhere would interpret brackets in names as markup."""
     for file in (*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").glob("*.py")):
         text = file.read_text()
-        if file != Path(module.__file__):
+        if file != Path(console_module.__file__):
             assert not re.search(r"\bConsole\(|import .*\bConsole\b|get_console|rich\.print", text), file
         for column in re.findall(r"\bTextColumn\([^)]*\)", text):
             assert "markup=False" in column, file
 
 
-def test_brackets_in_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_brackets_in_names_are_printed_literally(capsys: pytest.CaptureFixture[str]) -> None:
     console = make_console()
     table = Table("name", title=NAMES[0])
     for name in NAMES:
@@ -60,23 +60,23 @@ def test_brackets_in_names_are_printed_as_they_are(capsys: pytest.CaptureFixture
         console.print(name)
     print_table(table, console)
     print_side_by_side(NAMES[1], NAMES, [["[b]key[/b]", *NAMES]], console)
-    said = capsys.readouterr().out
-    assert said.count(NAMES[0]) == 5 and said.count("[red]:smile:") == 4 and said.count("[/b]") == 6
-    assert "[b]key[/b]" in said
+    output = capsys.readouterr().out
+    assert output.count(NAMES[0]) == 5 and output.count("[red]:smile:") == 4 and output.count("[/b]") == 6
+    assert "[b]key[/b]" in output
 
 
-def test_the_live_table_of_a_sweep_prints_errors_as_they_are(tmp_path: Path) -> None:
+def test_the_live_table_of_a_sweep_prints_errors_literally(tmp_path: Path) -> None:
     error = "allow it with 'resume_changes=[optimizer.lr]' [/b]"
     cells = [{"overrides": ["seed=1"], "state": "failed", "error": error}]
     write_sweep(tmp_path, [*cells, {"overrides": ["seed=2"], "metrics": scores(1, 2)}])
     console = terminal(200)
     table = LiveTable(tmp_path)
-    assert not table.live  # no terminal here
+    assert not table.live  # standard error is not a terminal in this test
     console.print(table.render())
     assert error in "\n".join(printed(console))
 
 
-def test_a_run_in_a_directory_with_brackets_says_where_it_is(tmp_path: Path) -> None:
+def test_a_run_in_a_directory_with_brackets_prints_its_path(tmp_path: Path) -> None:
     for name in ("run [v1]", "[/b]"):
         folder = tmp_path / name
         done = forked("train.py", *SMALL, "trainer=smoke", f"hydra.run.dir='{folder}'")
@@ -87,7 +87,7 @@ def test_a_run_in_a_directory_with_brackets_says_where_it_is(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("width", [64, 80, 120])
-def test_tables_cut_no_names(width: int) -> None:
+def test_tables_show_names_in_full(width: int) -> None:
     console = terminal(width)
     print_side_by_side("values; differences to the first", RUNS, ROWS, console)
     lines = printed(console)
@@ -100,11 +100,11 @@ def test_tables_cut_no_names(width: int) -> None:
     assert framed and max(map(len, framed)) <= width
 
 
-def test_a_pipe_takes_one_table_as_wide_as_its_names(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_receives_one_table_of_full_width(capsys: pytest.CaptureFixture[str]) -> None:
     print_side_by_side("values", RUNS, ROWS, make_console())
-    said = capsys.readouterr().out
-    (head,) = [line for line in said.splitlines() if line.startswith("┃")]
-    assert all(run in head for run in RUNS) and "…" not in said and "[1]" not in said
+    output = capsys.readouterr().out
+    (header,) = [line for line in output.splitlines() if line.startswith("┃")]
+    assert all(run in header for run in RUNS) and "…" not in output and "[1]" not in output
 
 
 def test_an_evaluation_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_an_evaluation_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyP
 
 
 def bar_at(width: int, terms: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The progress bar in the second of twelve epochs, as a terminal of that width shows it."""
+    """Return the lines of the progress bar in the second of twelve epochs, on a terminal `width` columns wide."""
     bar = ProgressBar()
     bar._console_kwargs |= {"file": io.StringIO(), "width": width, "force_terminal": True, "color_system": None}
     state = SimpleNamespace(fn="fit")
@@ -144,12 +144,12 @@ def bar_at(width: int, terms: dict[str, float], monkeypatch: pytest.MonkeyPatch)
         num_training_batches=196,
     )
     bar._trainer = trainer  # type: ignore[assignment]
-    trained = VAEModule.__new__(VAEModule)
-    trained.__dict__["terms"] = terms
+    module = VAEModule.__new__(VAEModule)
+    module.__dict__["terms"] = terms
     bar._init_progress(trainer)  # type: ignore[arg-type]
-    bar.on_train_epoch_start(trainer, trained)  # type: ignore[arg-type]
+    bar.on_train_epoch_start(trainer, module)  # type: ignore[arg-type]
     bar._update(bar.train_progress_bar_id, 39)
-    bar._update_metrics(trainer, trained)  # type: ignore[arg-type]
+    bar._update_metrics(trainer, module)  # type: ignore[arg-type]
     assert bar.progress is not None
     console = terminal(width)
     console.print(bar.progress.get_renderable())
@@ -165,7 +165,7 @@ def test_the_progress_bar_is_one_line_that_counts_epochs_from_1(width: int, monk
     assert ("━" in line) == (width > 60)
 
 
-def test_the_progress_bar_leaves_out_a_term_that_it_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_progress_bar_omits_terms_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     terms = {"reconstruction": 512.345, "total_correlation": 0.001234}
     (wide,) = bar_at(120, terms, monkeypatch)
     assert wide.endswith("reconstruction 512.3  total_correlation 0.001234")
@@ -173,14 +173,14 @@ def test_the_progress_bar_leaves_out_a_term_that_it_has_no_room_for(monkeypatch:
     assert narrow.endswith("reconstruction 512.3")
 
 
-@pytest.mark.skipif(not shutil.which("script"), reason="needs util-linux, whose `script` makes a terminal")
-def test_a_run_at_a_terminal_counts_epochs_as_its_lines_do(tmp_path: Path) -> None:
-    words = ["model=mlp_vae", "data=digits", "logger=none", "trainer.max_epochs=2", f"hydra.run.dir={tmp_path}"]
+@pytest.mark.skipif(not shutil.which("script"), reason="needs `script` of util-linux, which creates a terminal")
+def test_progress_bar_and_summary_lines_count_epochs_alike_in_a_terminal(tmp_path: Path) -> None:
+    overrides = ["model=mlp_vae", "data=digits", "logger=none", "trainer.max_epochs=2", f"hydra.run.dir={tmp_path}"]
     only_bar = ["callbacks=none", "+callbacks.progress={_target_:nelbo.training.callbacks.ProgressBar}"]
-    run = shlex.join([sys.executable, "train.py", *words, *only_bar])
+    run = shlex.join([sys.executable, "train.py", *overrides, *only_bar])
     command = ["script", "-qec", f"stty cols 80 rows 24; {run}", "/dev/null"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.stdout)
     assert "epoch 1/2 " in shown and "Epoch 0" not in shown and "epoch 2/2  val/objective=" in shown
-    assert re.search(r"val/reconstruction=-?\d+\.\d+", shown) and re.search(r"images/s=\d+", shown)  # in one line each
+    assert re.search(r"val/reconstruction=-?\d+\.\d+", shown) and re.search(r"images/s=\d+", shown)  # not wrapped

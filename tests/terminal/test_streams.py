@@ -1,4 +1,4 @@
-"""Whoever reads a script's output may leave before its end, as `| head -1` does: it ends as if nobody had."""
+"""Commands whose output pipe is closed early, as by `| head -1`, end as they would otherwise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nelbo.terminal.streams import LeavableFile
+from nelbo.terminal.streams import ClosedPipeTolerantFile
 from tests.helpers.bundles import make_bundle
 from tests.helpers.diverging import infinite_loss
 from tests.helpers.forks import forked
@@ -17,44 +17,43 @@ from tests.helpers.sweep_directories import scores, write_sweep
 
 def arguments(script: str, smoke_run: Path, folder: Path) -> list[str]:
     if script == "train.py":
-        words = ["model=mlp_vae", "data=digits", "model.latent_dim=2", "trainer=smoke"]
-        return [*words, f"hydra.run.dir={smoke_run}", "resume=auto"]
+        overrides = ["model=mlp_vae", "data=digits", "model.latent_dim=2", "trainer=smoke"]
+        return [*overrides, f"hydra.run.dir={smoke_run}", "resume=auto"]
+    if script == "scripts/evaluate.py":
+        return [f"run={smoke_run}", "metrics=[elbo]", "limit=9"]
+    if script == "scripts/draw.py":
+        return ["samples", f"run={smoke_run}", f"out={folder / 'samples.png'}"]
+    if script == "scripts/data.py":
+        return ["list"]
     if script == "scripts/report.py":
         return [f"sweep={write_sweep(folder, [{'overrides': ['seed=1'], 'metrics': scores(1, 2)}])}"]
-    if script == "scripts/replay.py":
-        return [f"bundle={make_bundle(folder, infinite_loss)}"]
-    more = {"evaluate": ["metrics=[elbo]", "limit=9"], "draw": [f"out={folder / 'samples.png'}"], "data": []}
-    name = Path(script).stem
-    return [
-        *{"data": ["list"], "draw": ["samples"]}.get(name, []),
-        *([f"run={smoke_run}"] if more[name] else []),
-        *more[name],
-    ]
+    assert script == "scripts/replay.py"
+    return [f"bundle={make_bundle(folder, infinite_loss)}"]
 
 
 @pytest.mark.parametrize(
     "script",
     ["train.py", "scripts/evaluate.py", "scripts/draw.py", "scripts/data.py", "scripts/report.py", "scripts/replay.py"],
 )
-def test_a_script_outlives_the_reader_of_its_output(script: str, smoke_run: Path, tmp_path: Path) -> None:
+def test_a_command_succeeds_after_its_output_pipe_is_closed(script: str, smoke_run: Path, tmp_path: Path) -> None:
     done = forked("tests/helpers/closed_pipe.py", "1", script, *arguments(script, smoke_run, tmp_path))
     assert done.returncode == 0 and "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr, done.stderr
 
 
-def test_a_run_trains_to_its_end_when_nobody_reads_any_more(tmp_path: Path) -> None:
-    words = [*SMALL, "trainer.max_epochs=2", "callbacks=default", f"hydra.run.dir={tmp_path}"]
-    done = forked("tests/helpers/closed_pipe.py", "12", "train.py", *words)
+def test_a_run_trains_to_its_end_after_its_output_pipe_is_closed(tmp_path: Path) -> None:
+    overrides = [*SMALL, "trainer.max_epochs=2", "callbacks=default", f"hydra.run.dir={tmp_path}"]
+    done = forked("tests/helpers/closed_pipe.py", "12", "train.py", *overrides)
     assert done.returncode == 0 and (tmp_path / "metrics.json").exists()
 
 
-def test_the_help_piped_to_head_ends_well() -> None:
+def test_help_piped_to_head_exits_with_status_0() -> None:
     done = forked("tests/helpers/closed_pipe.py", "1", "train.py", "--help")
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_is_written_to_a_pipe_without_a_reader_goes_nowhere() -> None:
-    left, end = os.pipe()
-    with LeavableFile(end, "wb") as file:
-        assert file.write(b"read") == 4 and os.read(left, 9) == b"read"
-        os.close(left)
+def test_bytes_written_to_a_pipe_without_a_reader_are_discarded() -> None:
+    read_end, write_end = os.pipe()
+    with ClosedPipeTolerantFile(write_end, "wb") as file:
+        assert file.write(b"read") == 4 and os.read(read_end, 9) == b"read"
+        os.close(read_end)
         assert file.write(b"lost") == 4 and file.write(memoryview(b"lost too")) == 8

@@ -1,4 +1,4 @@
-"""Callbacks that are Lightning's or a user's own: their hooks, their monitors, and what they refuse."""
+"""Lightning's and users' own callbacks: hooks, monitors and errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ONE_EPOCH = ("trainer.max_epochs=1", "data.batch_size=512")
 
 
 class SetsHooksLate(pl.Callback):
-    """Sets hooks of itself and of the module when training begins."""
+    """Sets hooks on itself and on the module before training starts."""
 
     def __init__(self, count: Callable[..., None]) -> None:
         self.count = count
@@ -49,16 +49,16 @@ class SetsHooksLate(pl.Callback):
         pl_module.on_before_zero_grad = counted  # type: ignore[method-assign]
 
 
-def test_hooks_that_are_set_on_an_object_are_called_and_idle_ones_are_left_out(tmp_path: Path) -> None:
+def test_hooks_set_on_objects_are_called_and_empty_ones_are_disabled(tmp_path: Path) -> None:
     calls = {"lambda": 0, "late": 0}
 
     def count(name: str) -> Callable[..., None]:
         return lambda *arguments: calls.update({name: calls[name] + 1})
 
-    given, late, idle = LambdaCallback(on_train_batch_end=count("lambda")), SetsHooksLate(count("late")), pl.Callback()
-    training = Training(tmp_path, *ONE_EPOCH, callbacks=(given, late, idle)).fit()
+    given, late, empty = LambdaCallback(on_train_batch_end=count("lambda")), SetsHooksLate(count("late")), pl.Callback()
+    training = Training(tmp_path, *ONE_EPOCH, callbacks=(given, late, empty)).fit()
     assert calls == {"lambda": 3, "late": 3 + 3}
-    assert [getattr(idle, hook) for hook in PER_STEP] == [None] * len(PER_STEP)
+    assert [getattr(empty, hook) for hook in PER_STEP] == [None] * len(PER_STEP)
     assert given.on_before_backward is None and training.module.on_after_backward is None  # type: ignore[comparison-overlap]
 
 
@@ -66,11 +66,11 @@ class Own(pl.Callback):
     """A user's callback with a bug."""
 
     def on_train_batch_end(self, *arguments: Any) -> None:
-        raise ValueError("a bug of one's own")
+        raise ValueError("a bug in a callback")
 
 
 class OwnStopping(EarlyStopping):
-    """A user's callback that is derived from Lightning's."""
+    """A user's callback derived from one of Lightning's."""
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ class OwnStopping(EarlyStopping):
         (DeviceStatsMonitor(), "`DeviceStatsMonitor` cannot log CPU stats as `psutil` is not installed"),
     ],
 )
-def test_what_a_callback_of_lightning_refuses_in_training_is_one_line_that_names_it(
+def test_an_error_of_a_lightning_callback_in_training_is_one_line_that_names_the_callback(
     tmp_path: Path, callback: pl.Callback, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pytorch_lightning.callbacks.device_stats_monitor._PSUTIL_AVAILABLE", "")
@@ -92,22 +92,22 @@ def test_what_a_callback_of_lightning_refuses_in_training_is_one_line_that_names
 
 
 def test_a_bug_in_a_users_own_callback_keeps_its_traceback(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^a bug of one's own$"), named_errors({"mine": {"_target_": "package.Own"}}):
+    with pytest.raises(ValueError, match=r"^a bug in a callback$"), named_errors({"mine": {"_target_": "package.Own"}}):
         Training(tmp_path, *ONE_EPOCH, callbacks=(Own(),)).fit()
 
 
-def test_monitors_of_what_is_not_logged_are_refused_where_that_can_be_known() -> None:
+def test_monitors_of_metrics_that_are_not_logged_are_refused() -> None:
     metrics = ["val/objective", "val/nelbo"]
     for callback in (EarlyStopping("val_loss"), ModelCheckpoint(monitor="step_")):
-        with pytest.raises(ConfigError, match=r"^callbacks.x.monitor=.*: there is no such metric; choose from val/obj"):
+        with pytest.raises(ConfigError, match=r"^callbacks.x.monitor=.*: is not a logged metric; choose from val/obj"):
             check_callbacks({"x": callback}, metrics)
     for known in (EarlyStopping("val/nelbo"), ModelCheckpoint(monitor="step"), EarlyStopping("?", strict=False)):
         check_callbacks({"x": known}, metrics)
     check_callbacks({"x": EarlyStopping("lr-Adam"), "rates": LearningRateMonitor()}, metrics)
-    check_callbacks({"x": EarlyStopping("own/metric"), "own": Own()}, metrics)  # which may log it
+    check_callbacks({"x": EarlyStopping("own/metric"), "own": Own()}, metrics)  # Own may log it
 
 
-def test_a_callback_that_cannot_work_ends_a_run_with_status_2(tmp_path: Path) -> None:
+def test_an_error_of_a_lightning_callback_ends_a_run_with_status_2(tmp_path: Path) -> None:
     monitor = "+callbacks.stats={_target_:pytorch_lightning.callbacks.DeviceStatsMonitor}"
     done = forked("train.py", *SMALL, "trainer=smoke", monitor, f"hydra.run.dir={tmp_path / 'run'}")
     assert done.returncode == 2 and "Traceback" not in done.stderr
@@ -116,7 +116,7 @@ def test_a_callback_that_cannot_work_ends_a_run_with_status_2(tmp_path: Path) ->
 
 
 class Batches(pl.Callback):
-    """Notes every batch that the model is given."""
+    """Records every training batch."""
 
     def __init__(self) -> None:
         self.seen: list[torch.Tensor] = []
@@ -126,35 +126,36 @@ class Batches(pl.Callback):
 
 
 @pytest.mark.parametrize("overfits", [True, False])
-def test_overfit_batches_shows_the_same_batches_each_epoch_pixel_for_pixel(tmp_path: Path, overfits: bool) -> None:
-    anew = ("data.protocol=dynamic", "likelihood=bernoulli", "data.augment.flip=true", "trainer.max_epochs=3")
+def test_overfit_batches_repeats_the_same_batches_in_each_epoch_pixel_for_pixel(tmp_path: Path, overfits: bool) -> None:
+    random_data = ("data.protocol=dynamic", "likelihood=bernoulli", "data.augment.flip=true", "trainer.max_epochs=3")
     limit = "++trainer.overfit_batches=2" if overfits else "trainer.limit_train_batches=2"
     batches = Batches()
-    Training(tmp_path, *anew, limit, callbacks=(batches,)).fit()
+    Training(tmp_path, *random_data, limit, callbacks=(batches,)).fit()
     assert len(batches.seen) == 6 and not torch.equal(batches.seen[0], batches.seen[1])
     for first, later in zip(batches.seen[:2] * 2, batches.seen[2:], strict=True):
         assert torch.equal(first, later) == overfits
 
 
-GATHER = "pytorch_lightning.callbacks.GradientAccumulationScheduler"
+ACCUMULATION = "pytorch_lightning.callbacks.GradientAccumulationScheduler"
 
 
-def test_accumulation_by_epoch_takes_whole_numbers_as_keys_and_its_steps_are_counted(tmp_path: Path) -> None:
-    """Of three batches an epoch there are 3, 2, 2 and 1 steps."""
+def test_accumulation_by_epoch_has_integer_keys_and_its_steps_are_counted(tmp_path: Path) -> None:
+    """The epochs of three batches have 3, 2, 2 and 1 steps."""
 
-    def gather() -> pl.Callback:
-        typed = make_config(f"+callbacks.gather={{_target_:{GATHER},scheduling:{{1:2,3:3}}}}")["callbacks"]["gather"]
-        return build(typed)  # type: ignore[no-any-return]
+    def accumulation() -> pl.Callback:
+        override = f"+callbacks.accumulation={{_target_:{ACCUMULATION},scheduling:{{1:2,3:3}}}}"
+        return build(make_config(override)["callbacks"]["accumulation"])  # type: ignore[no-any-return]
 
-    whole = Run(tmp_path / "whole", "scheduler=linear", callbacks=(gather(),), step=4)
+    whole = Run(tmp_path / "whole", "scheduler=linear", callbacks=(accumulation(),), step=4)
     steps = (0, 1, 2, 3, 3, 4, 5, 5, 6, 7, 7, 7)
     assert whole.watch.rates == pytest.approx([0.01 * (1 - step / 8) for step in steps])
-    parts = Run(tmp_path / "parts", "scheduler=linear", callbacks=(gather(),), step=4, goes_on=whole.folder, at=(1, 2))
-    assert parts.watch.rates == whole.watch.rates[5:] and differences(whole.end(), parts.end()) == []
+    options = {"callbacks": (accumulation(),), "step": 4, "resume_from": whole.folder, "at": (1, 2)}
+    resumed = Run(tmp_path / "resumed", "scheduler=linear", **options)
+    assert resumed.watch.rates == whole.watch.rates[5:] and differences(whole.end(), resumed.end()) == []
 
 
-def test_keys_are_whole_numbers_or_text_and_never_both() -> None:
+def test_keys_are_integers_or_text_but_not_both() -> None:
     with pytest.raises(ConfigError, match="^callbacks.x.scheduling.2=...: keys must be plain text"):
-        build({"_target_": GATHER, "scheduling": {2: 4, "x": 1}}, "callbacks.x")
+        build({"_target_": ACCUMULATION, "scheduling": {2: 4, "x": 1}}, "callbacks.x")
     with pytest.raises(ConfigError, match=r"^callbacks.x=GradientAccumulationScheduler: Epoch should be an int"):
-        build({"_target_": GATHER, "scheduling": {"2": 4}}, "callbacks.x")
+        build({"_target_": ACCUMULATION, "scheduling": {"2": 4}}, "callbacks.x")

@@ -1,4 +1,4 @@
-"""Devices that a run asks for and that are not there: one line that names the key."""
+"""Devices that a run requests and that the machine does not have: one line that names the key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nelbo.training.devices import check_devices
 
 
 def refusal(**options: object) -> str:
-    """What is said of options of the Trainer; empty if they are taken."""
+    """Return the error for options of the Trainer; empty if they are accepted."""
     try:
         check_devices(options)
     except ConfigError as error:
@@ -20,7 +20,7 @@ def refusal(**options: object) -> str:
 
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> object:
-    """A machine with so many CUDA devices."""
+    """A function that simulates a machine with a number of CUDA devices."""
 
     def make(count: int) -> None:
         monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: count > 0))
@@ -30,16 +30,15 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> object:
     return make
 
 
-def test_without_a_gpu_the_key_that_asks_for_one_is_named(gpus) -> None:
+def test_without_a_gpu_the_key_that_requests_one_is_named(gpus) -> None:
     gpus(0)
     for accelerator in ("gpu", "cuda", "mps", "tpu"):
-        assert refusal(accelerator=accelerator, devices=1).startswith(
-            f"trainer.accelerator={accelerator}: there is none"
-        )
+        message = f"trainer.accelerator={accelerator}: is not available on this machine; trainer.accelerator=auto "
+        assert refusal(accelerator=accelerator, devices=1).startswith(message)
     for accelerator in ("auto", "cpu"):
-        named = refusal(accelerator=accelerator, devices=[0, 1])
-        assert named == "trainer.devices=[0, 1]: is of GPUs, and this run is on the CPU: trainer.devices=2"
-        assert refusal(accelerator=accelerator, devices=-1).startswith("trainer.devices=-1: is of GPUs")
+        message = "trainer.devices=[0, 1]: selects GPUs, but this run uses the CPU; use trainer.devices=2"
+        assert refusal(accelerator=accelerator, devices=[0, 1]) == message
+        assert refusal(accelerator=accelerator, devices=-1).startswith("trainer.devices=-1: selects GPUs")
         for devices in (1, 2, "auto", "2"):
             assert refusal(accelerator=accelerator, devices=devices) == ""
 
@@ -47,12 +46,12 @@ def test_without_a_gpu_the_key_that_asks_for_one_is_named(gpus) -> None:
 def test_devices_that_a_machine_does_not_have_are_named(gpus) -> None:
     gpus(2)
     assert refusal(accelerator="gpu", devices=3) == (
-        "trainer.devices=3: there are 2 here; trainer.devices=auto takes all"
+        "trainer.devices=3: this machine has 2; trainer.devices=auto uses all of them"
     )
     assert refusal(accelerator="auto", devices=[0, 2]).startswith(
-        "trainer.devices=[0, 2]: there are 2 here, whose indices are 0 to 1"
+        "trainer.devices=[0, 2]: this machine has 2, with indices 0 to 1"
     )
     assert refusal(accelerator="cuda", devices="1,1") == "trainer.devices=1,1: names a device twice"
-    for taken in (1, 2, [0, 1], [1], "0,1", "auto", -1):
-        assert refusal(accelerator="gpu", devices=taken) == ""
+    for accepted in (1, 2, [0, 1], [1], "0,1", "auto", -1):
+        assert refusal(accelerator="gpu", devices=accepted) == ""
     assert refusal(accelerator="cpu", devices=8) == ""

@@ -1,4 +1,4 @@
-"""Loggers of a run, one or several, and what a profiler says."""
+"""Loggers of a run, one or several, and the output of a profiler."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def train(folder: Path, *overrides: str) -> Done:
 
 
 def steps_logged(folder: Path) -> dict[str, dict[str, list[int]]]:
-    """By logger and tag, the steps at which it has a value."""
+    """Return the steps with a value, by logger and tag."""
     logged: dict[str, dict[str, list[int]]] = {}
     if (folder / "csv").exists():
         table = rows(folder / "csv" / "metrics.csv")
@@ -42,7 +42,7 @@ def steps_logged(folder: Path) -> dict[str, dict[str, list[int]]]:
     return logged
 
 
-def test_loggers_work_together_and_alone_and_go_on_together(tmp_path: Path) -> None:
+def test_loggers_work_alone_and_together_and_continue_when_resumed(tmp_path: Path) -> None:
     for chosen in ("csv", "tensorboard", "csv,tensorboard"):
         done = train(tmp_path / chosen.replace(",", "-"), f"logger=[{chosen}]", "trainer.max_epochs=2")
         assert done.returncode == 0, done.stderr
@@ -55,7 +55,7 @@ def test_loggers_work_together_and_alone_and_go_on_together(tmp_path: Path) -> N
     assert steps_logged(both) == {"csv": expected, "tensorboard": expected}
 
 
-def test_a_run_from_before_loggers_had_names_goes_on(tmp_path: Path) -> None:
+def test_a_run_from_before_loggers_had_names_is_resumed(tmp_path: Path) -> None:
     assert train(tmp_path, "logger=csv").returncode == 0
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
     config["logger"] = config["logger"]["csv"]
@@ -65,7 +65,7 @@ def test_a_run_from_before_loggers_had_names_goes_on(tmp_path: Path) -> None:
     assert steps_logged(tmp_path)["csv"]["val/nelbo"] == [4, 9]
 
 
-def test_a_run_with_one_logger_has_the_identity_that_it_had_before_loggers_had_names() -> None:
+def test_a_run_with_one_logger_has_the_same_identity_as_before_loggers_had_names() -> None:
     plain, both = make_config(), make_config("logger=[csv,tensorboard]")
     assert identity(plain) == identity({**plain, "logger": plain["logger"]["tensorboard"]})
     assert identity({**plain, "logger": {}}) == identity({**plain, "logger": {"tensorboard": None}})
@@ -73,15 +73,15 @@ def test_a_run_with_one_logger_has_the_identity_that_it_had_before_loggers_had_n
 
 
 @pytest.mark.parametrize(
-    ("chosen", "words"),
+    ("chosen", "texts"),
     [
         ("debug=profile", ("FIT Profiler Report", "run_training_batch")),
         ("trainer.profiler=advanced", ("FIT Profiler Report", "run_training_batch")),
         ("+callbacks.sizes={_target_:pytorch_lightning.callbacks.ModelSummary}", ("Trainable params", "Params")),
     ],
 )
-def test_what_was_asked_of_lightning_is_printed(tmp_path: Path, chosen: str, words: tuple[str, str]) -> None:
+def test_output_requested_from_lightning_is_printed(tmp_path: Path, chosen: str, texts: tuple[str, str]) -> None:
     done = train(tmp_path, chosen, "logger=none")
     assert done.returncode == 0, done.stderr
     for output in (done.stderr, (tmp_path / "train.log").read_text()):
-        assert words[0] in output and words[1] in output
+        assert texts[0] in output and texts[1] in output

@@ -1,4 +1,4 @@
-"""The LightningModule: what its validation draws and leaves behind."""
+"""The LightningModule: the noise of its validation, and the default learning rate."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.helpers.diverging import Training
 
 
 class Draws(pl.Callback):
-    """Changes the random state before each validation and notes it afterwards."""
+    """Changes the random state before each validation, and records whether it is restored afterwards."""
 
     def __init__(self) -> None:
         self.values: list[dict[str, float]] = []
-        self.given_back: list[bool] = []
+        self.restored: list[bool] = []
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.values.append({key: float(value) for key, value in trainer.callback_metrics.items()})
@@ -29,15 +29,15 @@ class Draws(pl.Callback):
         self.before = torch.get_rng_state()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.given_back.append(torch.equal(torch.get_rng_state(), self.before))
+        self.restored.append(torch.equal(torch.get_rng_state(), self.before))
 
 
-def test_every_validation_draws_the_same_noise_and_gives_the_random_state_back(tmp_path: Path) -> None:
-    """With so small a rate nothing is learned, so all that could differ between epochs is the noise of z."""
+def test_every_validation_draws_the_same_noise_and_restores_the_random_state(tmp_path: Path) -> None:
+    """With such a small rate nothing is learned, so only the noise of z could differ between epochs."""
     draws = Draws()
     Training(tmp_path, "optimizer.lr=1e-30", "trainer.max_epochs=3", callbacks=(draws,)).fit()
     assert len(draws.values) == 3 and draws.values[0] == draws.values[1] == draws.values[2]
-    assert draws.values[0]["val/reconstruction"] != 0 and draws.given_back == [True] * 3
+    assert draws.values[0]["val/reconstruction"] != 0 and draws.restored == [True] * 3
 
 
 def test_the_default_rate_is_half_a_cosine_down_to_zero() -> None:

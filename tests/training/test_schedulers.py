@@ -1,4 +1,4 @@
-"""Schedulers and optimisers of torch in runs of twelve steps, and in such that go on after the fifth or the sixth."""
+"""Schedulers and optimisers of torch in runs of twelve steps, and when resumed after the fifth or the sixth step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TORCHS = "scheduler._target_=torch.optim.lr_scheduler."
 
 
 def expected(name: str, **options: Any) -> list[float]:
-    """What torch's scheduler makes of the rate in each step."""
+    """Return the rate in each step under a scheduler of torch."""
     optimizer = torch.optim.Adam([torch.zeros(1)], lr=RATE)
     scheduler = getattr(lr_scheduler, name)(optimizer, **options)
     rates = []
@@ -39,7 +39,7 @@ def expected(name: str, **options: Any) -> list[float]:
 
 
 def warm_up() -> list[float]:
-    """Three steps up from a hundredth, then half a cosine of nine."""
+    """Return the rates of three steps up from a hundredth, then nine steps along half a cosine."""
     up = [RATE * (0.01 + 0.99 * step / 3) for step in range(3)]
     return [*up, *(RATE * (1 + math.cos(math.pi * step / 9)) / 2 for step in range(9))]
 
@@ -67,7 +67,7 @@ CASES = {
     "+scheduler.schedulers=[{_target_:torch.optim.lr_scheduler.ExponentialLR,_partial_:true,gamma:0.9},"
     "{_target_:torch.optim.lr_scheduler.LinearLR,_partial_:true,start_factor:1.0,end_factor:0.0}] "
     f"{TORCHS}ChainedScheduler": [RATE * 0.9**step * (1 - step / TOTAL) for step in range(TOTAL)],
-    # No validation is better than the first by a million nats: halved after the second and every one that follows.
+    # No validation is better than the first by a million nats, so each one from the second on halves the rate.
     "scheduler=plateau scheduler.patience=0 scheduler.threshold=1e6": [
         RATE / 2 ** max(0, step // 3 - 1) for step in range(TOTAL)
     ],
@@ -75,24 +75,24 @@ CASES = {
 
 
 @pytest.mark.parametrize("chosen", CASES)
-def test_scheduler_has_torchs_rates_and_goes_on_bit_for_bit(tmp_path: Path, chosen: str) -> None:
+def test_scheduler_has_torchs_rates_and_is_resumed_bit_for_bit(tmp_path: Path, chosen: str) -> None:
     whole = Run(tmp_path / "whole", *chosen.split())
     assert whole.watch.rates == pytest.approx(CASES[chosen], rel=1e-9, abs=1e-12)
     for place, steps in ((WITHIN, 5), (AT_THE_END, 6))[: 2 if "plateau" in chosen else 1]:
-        parts = Run(tmp_path / str(place), *chosen.split(), goes_on=whole.folder, at=place)
-        assert parts.watch.rates == whole.watch.rates[steps:] and parts.watch.betas == whole.watch.betas[steps:]
-        assert differences(whole.end(), parts.end()) == []
+        resumed = Run(tmp_path / str(place), *chosen.split(), resume_from=whole.folder, at=place)
+        assert resumed.watch.rates == whole.watch.rates[steps:] and resumed.watch.betas == whole.watch.betas[steps:]
+        assert differences(whole.end(), resumed.end()) == []
 
 
-def test_scheduler_every_one_of_torch_was_tried_or_is_refused() -> None:
-    tried = " ".join(CASES) + " StepLR MultiStepLR ExponentialLR LinearLR OneCycleLR CosineAnnealingWarmRestarts"
-    tried += " SequentialLR ReduceLROnPlateau"  # those of conf/scheduler
+def test_every_scheduler_of_torch_is_tested_or_refused() -> None:
+    tested = " ".join(CASES) + " StepLR MultiStepLR ExponentialLR LinearLR OneCycleLR CosineAnnealingWarmRestarts"
+    tested += " SequentialLR ReduceLROnPlateau"  # those of conf/scheduler
     for name in lr_scheduler.__all__:
         if name in REFUSED_SCHEDULERS or name in ("LambdaLR", "MultiplicativeLR"):
             with pytest.raises(ConfigError, match=r"^scheduler\.(_target_|lr_lambda)="):
                 check(make_config(f"{TORCHS}{name}"))
         else:
-            assert name in tried
+            assert name in tested
 
 
 @pytest.mark.parametrize(
@@ -108,39 +108,39 @@ def test_scheduler_every_one_of_torch_was_tried_or_is_refused() -> None:
         ("scheduler=warm_up", "scheduler=constant"),
     ],
 )
-def test_scheduler_that_is_changed_goes_on_as_if_it_had_been_so_from_the_start(
+def test_a_resumed_run_with_another_scheduler_has_the_rates_of_a_run_that_began_with_it(
     tmp_path: Path, before: str, after: str
 ) -> None:
     began = Run(tmp_path / "began", *before.split())
     changed = [*before.split(), *after.split()]
-    went_on = Run(tmp_path / "went_on", *changed, goes_on=began.folder, at=WITHIN)
-    assert went_on.watch.rates == Run(tmp_path / "whole", *changed).watch.rates[5:]
+    resumed = Run(tmp_path / "resumed", *changed, resume_from=began.folder, at=WITHIN)
+    assert resumed.watch.rates == Run(tmp_path / "whole", *changed).watch.rates[5:]
 
 
-def test_a_plateau_keeps_what_it_has_reached_under_another_rate(tmp_path: Path) -> None:
+def test_a_plateau_keeps_its_reduction_with_another_rate(tmp_path: Path) -> None:
     plateau = ("scheduler=plateau", "scheduler.patience=0", "scheduler.threshold=1e6")
     began = Run(tmp_path / "began", *plateau)
-    went_on = Run(tmp_path / "went_on", *plateau, "optimizer.lr=0.004", goes_on=began.folder, at=AT_THE_END)
-    assert went_on.watch.rates == pytest.approx([0.002] * 3 + [0.001] * 3)
+    resumed = Run(tmp_path / "resumed", *plateau, "optimizer.lr=0.004", resume_from=began.folder, at=AT_THE_END)
+    assert resumed.watch.rates == pytest.approx([0.002] * 3 + [0.001] * 3)
 
 
-def test_a_cyclic_schedule_keeps_the_proportion_of_parameter_groups() -> None:
-    """As an objective's own parameters have another rate."""
+def test_a_cyclic_schedule_keeps_the_ratio_of_parameter_groups() -> None:
+    """An objective's own parameters, for example, have another rate."""
     factory = build({"_target_": "torch.optim.lr_scheduler.OneCycleLR", "_partial_": True, "pct_start": 0.5})
     groups = [{"params": [torch.zeros(1)], "lr": 0.01}, {"params": [torch.zeros(1)], "lr": 0.0001}]
-    for typed in ({}, {"max_lr": 0.02}):
+    for options in ({}, {"max_lr": 0.02}):
         optimizer = torch.optim.Adam(groups)
-        factory.arguments |= typed
+        factory.arguments |= options
         scheduler = make_scheduler(factory, optimizer, 10)
         for _ in range(4):
             optimizer.step()
             scheduler.step()
-        peak = typed.get("max_lr", 0.01)
+        peak = options.get("max_lr", 0.01)
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([peak, peak / 100])
 
 
-def test_a_plateau_is_judged_by_differences_because_losses_may_be_negative() -> None:
-    """By ratios, -99.995 counts as lower than -100."""
+def test_a_plateau_is_detected_by_differences_because_losses_may_be_negative() -> None:
+    """With a relative threshold, -99.995 counts as lower than -100."""
     factory = build({"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "_partial_": True, "patience": 0})
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=RATE)
     scheduler = make_scheduler(factory, optimizer, TOTAL)
@@ -149,7 +149,7 @@ def test_a_plateau_is_judged_by_differences_because_losses_may_be_negative() -> 
     assert optimizer.param_groups[0]["lr"] == pytest.approx(RATE / 10)
 
 
-def test_a_scheduler_of_ones_own_is_given_what_it_asks_for() -> None:
+def test_a_users_scheduler_is_given_the_arguments_that_it_has() -> None:
     def halving(optimizer: torch.optim.Optimizer, *, total_steps: int, times: int) -> lr_scheduler.LRScheduler:
         return lr_scheduler.StepLR(optimizer, total_steps // times, 0.5)
 
@@ -164,15 +164,18 @@ def test_a_scheduler_of_ones_own_is_given_what_it_asks_for() -> None:
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ("scheduler=plateau data.validation_size=0", "scheduler._target_=.*ReduceLROnPlateau: follows val/objective"),
+        ("scheduler=plateau data.validation_size=0", "scheduler._target_=.*ReduceLROnPlateau: needs val/objective"),
         (
             "scheduler=step scheduler.step_size=0",
             "scheduler.step_size=0: must be a number of steps of at least 1, or a",
         ),
         ("scheduler=step scheduler.step_size=1.5", "scheduler.step_size=1.5: must be a number of steps"),
         ("scheduler=step scheduler.gamma=much", "scheduler.gamma=much: must be a finite number of at least 0"),
-        ("scheduler=step +scheduler.last_epoch=3", "scheduler.last_epoch=3: is known to the run: resume=auto"),
-        ("scheduler=multistep scheduler.milestones=[0.5,0.4]", r"scheduler.milestones=\[0.5, 0.4\]: must rise"),
+        ("scheduler=step +scheduler.last_epoch=3", "scheduler.last_epoch=3: is set by the run; resume=auto"),
+        (
+            "scheduler=multistep scheduler.milestones=[0.5,0.4]",
+            r"scheduler.milestones=\[0.5, 0.4\]: must be in ascending order",
+        ),
         ("scheduler=multistep scheduler.milestones=3", "scheduler.milestones=3: must be a list of steps"),
         (
             "scheduler=warm_up scheduler.schedulers=[3]",
@@ -190,7 +193,7 @@ def test_scheduler_options_that_torch_would_refuse_late_are_refused_at_once(chos
 
 
 def test_one_cycle_that_is_shorter_than_training_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="^scheduler.total_steps=5: is less than the 12 steps of training; leave it"):
+    with pytest.raises(ConfigError, match="^scheduler.total_steps=5: is less than the 12 steps of training; omit it"):
         Run(tmp_path, "scheduler=one_cycle", "scheduler.total_steps=5")
 
 
@@ -202,7 +205,7 @@ OPTIMIZERS = sorted(
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_of_torch_trains_and_goes_on_bit_for_bit_or_is_refused(tmp_path: Path, name: str) -> None:
+def test_every_optimizer_of_torch_trains_and_is_resumed_bit_for_bit_or_is_refused(tmp_path: Path, name: str) -> None:
     chosen = f"optimizer._target_=torch.optim.{name}"
     if name in REFUSED_OPTIMIZERS:
         with pytest.raises(ConfigError, match=f"^optimizer._target_=torch.optim.{name}: .*; use another, such as"):
@@ -212,17 +215,17 @@ def test_every_optimizer_of_torch_trains_and_goes_on_bit_for_bit_or_is_refused(t
     whole = Run(tmp_path / "whole", chosen)
     (optimizer,) = whole.training.trainer.optimizers
     assert type(optimizer).__name__ == name and optimizer.param_groups[0]["initial_lr"] == RATE
-    parts = Run(tmp_path / "parts", chosen, goes_on=whole.folder, at=WITHIN)
-    assert differences(whole.end(), parts.end()) == []
+    resumed = Run(tmp_path / "resumed", chosen, resume_from=whole.folder, at=WITHIN)
+    assert differences(whole.end(), resumed.end()) == []
 
 
 @pytest.mark.parametrize("pair", [("SGD", "Adam"), ("Adam", "Adagrad")])
-def test_a_run_that_goes_on_with_another_optimizer_begins_its_state_anew(tmp_path: Path, pair: tuple[str, str]) -> None:
+def test_a_run_resumed_with_another_optimizer_has_an_empty_state(tmp_path: Path, pair: tuple[str, str]) -> None:
     before, after = ((f"optimizer._target_=torch.optim.{name}", "scheduler=step") for name in pair)
     began = Run(tmp_path / "began", *before, *(["+optimizer.momentum=0.9"] if pair[0] == "SGD" else []))
-    went_on = Run(tmp_path / "went_on", *after, goes_on=began.folder, at=AT_THE_END)
-    assert went_on.watch.rates == began.watch.rates[6:]
-    (optimizer,) = went_on.training.trainer.optimizers
+    resumed = Run(tmp_path / "resumed", *after, resume_from=began.folder, at=AT_THE_END)
+    assert resumed.watch.rates == began.watch.rates[6:]
+    (optimizer,) = resumed.training.trainer.optimizers
     assert type(optimizer).__name__ == pair[1]
     assert {int(state["step"]) for state in optimizer.state.values()} == {TOTAL - 6}
 
@@ -230,8 +233,8 @@ def test_a_run_that_goes_on_with_another_optimizer_begins_its_state_anew(tmp_pat
 def test_another_optimizer_has_its_own_epsilon_and_the_betas_of_the_budget() -> None:
     def options(name: str) -> dict[str, Any]:
         plain = make_config() | {"optimizer": make_config()["optimizer"] | {"_target_": f"torch.optim.{name}"}}
-        made: torch.optim.Optimizer = build_optimizer(plain, (), RUN_PREFIXES)([torch.zeros(1)])
-        return made.defaults
+        optimizer: torch.optim.Optimizer = build_optimizer(plain, (), RUN_PREFIXES)([torch.zeros(1)])
+        return optimizer.defaults
 
     assert options("Adadelta")["eps"] == 1e-6 and options("Adafactor")["eps"] == (None, 1e-3)
     assert options("RAdam")["betas"] == [0.9, 0.999] and options("RAdam")["eps"] == 1e-8

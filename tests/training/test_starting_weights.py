@@ -1,4 +1,4 @@
-"""init_from: the weights of another run, on other data or with another head; what fits is taken, the rest is listed."""
+"""init_from: the weights of another run, on other data or with another head; those that fit are loaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.helpers.interrupted import SMALL
 NETS = ("model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "model.latent_dim=4", "trainer.max_epochs=1")
 
 
-def started(folder: Path, *overrides: str, fault: str = "nowhere:0:SIGTERM") -> Done:
+def train(folder: Path, *overrides: str, fault: str = "nowhere:0:SIGTERM") -> Done:
     return forked("tests/helpers/stopping.py", fault, *SMALL, *NETS, *overrides, f"hydra.run.dir={folder}")
 
 
@@ -33,7 +33,7 @@ def started(folder: Path, *overrides: str, fault: str = "nowhere:0:SIGTERM") -> 
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on the digits with a Gaussian head."""
     folder = tmp_path_factory.mktemp("source") / "run"
-    done = started(folder)
+    done = train(folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -43,8 +43,8 @@ def metrics_of(folder: Path) -> dict[str, Any]:
 
 
 def test_a_run_starts_from_the_weights_of_another(source: Path, tmp_path: Path) -> None:
-    """With a learning rate of nothing it ends where that ended."""
-    done = started(tmp_path / "run", f"init_from={source}", "seed=1", "optimizer.lr=1e-30")
+    """With a learning rate of almost zero its results are those of the other run."""
+    done = train(tmp_path / "run", f"init_from={source}", "seed=1", "optimizer.lr=1e-30")
     assert done.returncode == 0, done.stderr
     metrics, before = metrics_of(tmp_path / "run"), metrics_of(source)
     assert metrics["test/kl"] == pytest.approx(before["test/kl"], rel=1e-6)
@@ -53,18 +53,19 @@ def test_a_run_starts_from_the_weights_of_another(source: Path, tmp_path: Path) 
     record = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["nelbo"]["init_from"]
     assert record["taken"] == list(best["state_dict"]) and record["step"] == best["global_step"] == 6
     assert record["provenance"] == best["nelbo"]["provenance"] and len(record["sha256"]) == 64
-    assert f"init_from={source}: tensors taken ({len(record['taken'])}): encoder.layers.1.weight, " in done.stderr
+    assert f"init_from={source}: tensors loaded ({len(record['taken'])}): encoder.layers.1.weight, " in done.stderr
 
 
-def test_other_data_and_another_head_take_what_fits(source: Path, tmp_path: Path) -> None:
-    """Images of another size: all but the first and the last layer, which are said."""
+def test_with_other_data_and_another_head_the_weights_that_fit_are_loaded(source: Path, tmp_path: Path) -> None:
+    """With images of another size these are all but the first and the last layer, which the log lists."""
     pixels = np.random.default_rng(0).choice([0, 255], (399, 6, 6)).astype(np.uint8)
     np.savez(tmp_path / "images.npz", x_train=pixels[:300], x_test=pixels[300:])
     other = ["data=arrays", f"data.path={tmp_path / 'images.npz'}", "data.validation_size=100", "likelihood=bernoulli"]
-    done = started(tmp_path / "run", f"init_from={source}", *other)
+    done = train(tmp_path / "run", f"init_from={source}", *other)
     assert done.returncode == 0, done.stderr
     lines = [line.partition(": tensors ")[2] for line in done.stderr.splitlines() if line.startswith("init_from=")]
-    assert [line.partition(" (")[0] for line in lines] == ["taken", "of another shape, not taken", "not in this model"]
+    groups = ["loaded", "of another shape, not loaded", "not in this model"]
+    assert [line.partition(" (")[0] for line in lines] == groups
     assert "encoder.layers.1.weight" in lines[1] and "likelihood.log_sigma" in lines[2]
 
 
@@ -72,47 +73,48 @@ def module(*overrides: str, folder: Path) -> Any:
     return Training(folder, *overrides).module
 
 
-def test_what_the_config_and_the_data_say_is_not_taken(tmp_path: Path) -> None:
-    words = ["likelihood=gaussian_fixed", "objective=beta_tc"]
-    ours = module(*words, "model.likelihood.sigma=0.5", folder=tmp_path)
-    theirs = module(*words, "model.likelihood.sigma=0.1", folder=tmp_path)
+def test_values_of_the_config_and_the_data_are_not_loaded(tmp_path: Path) -> None:
+    overrides = ["likelihood=gaussian_fixed", "objective=beta_tc"]
+    ours = module(*overrides, "model.likelihood.sigma=0.5", folder=tmp_path)
+    theirs = module(*overrides, "model.likelihood.sigma=0.1", folder=tmp_path)
     theirs.objective.prepare(7)
-    found = fit(ours, theirs.state_dict())
-    assert set(found.kept) == {"model.likelihood.sigma", "objective.num_examples"}
-    assert not set(found.kept) & set(found.taken) and not found.missing and not found.unused
+    comparison = fit(ours, theirs.state_dict())
+    assert set(comparison.kept) == {"model.likelihood.sigma", "objective.num_examples"}
+    assert not set(comparison.kept) & set(comparison.taken) and not comparison.missing and not comparison.unused
     torch.save({"nelbo": {"format": 2}, "state_dict": theirs.state_dict()}, tmp_path / "theirs.ckpt")
     start_from(ours, str(tmp_path / "theirs.ckpt"))
     assert ours.model.likelihood.sigma == 0.5 and ours.objective.num_examples != 7
-    assert torch.equal(ours.state_dict()[found.taken[0]], theirs.state_dict()[found.taken[0]])
+    name = comparison.taken[0]
+    assert torch.equal(ours.state_dict()[name], theirs.state_dict()[name])
 
 
-def test_what_was_learned_outside_parameters_is_taken(tmp_path: Path) -> None:
+def test_learned_buffers_are_loaded(tmp_path: Path) -> None:
     """A codebook and an optimal sigma are buffers."""
-    for words, buffer in (
+    for overrides, buffer in (
         (["posterior=vector_quantized", "prior=categorical", "objective=vq_vae"], "codebook"),
         (["likelihood=gaussian_optimal"], "likelihood.variance"),
     ):
-        ours = module(*words, folder=tmp_path)
+        ours = module(*overrides, folder=tmp_path)
         assert [name for name in fit(ours, ours.state_dict()).taken if buffer in name]
 
 
-def test_where_nothing_fits_it_is_refused(source: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_tensor_that_fits_is_refused(source: Path, tmp_path: Path) -> None:
     (tmp_path / "not a checkpoint.ckpt").write_bytes(b"no")
     torch.save({"nelbo": {"format": 2}, "state_dict": {"a": torch.zeros(2)}}, tmp_path / "other.ckpt")
     ours = module(folder=tmp_path)
-    for place, told in {
+    for place, message in {
         "nothing": "no such checkpoint",
         "not a checkpoint.ckpt": "not a readable checkpoint",
-        "other.ckpt": r"nothing of it fits this model: tensors not in the .*; tensors not in this model \(1\): a",
+        "other.ckpt": r"none of its tensors fits this model: tensors not in the .*; tensors not in this model \(1\): a",
     }.items():
-        with pytest.raises(ConfigError, match=rf"^init_from=.*{told}"):
+        with pytest.raises(ConfigError, match=rf"^init_from=.*{message}"):
             start_from(ours, str(tmp_path / place))
-    refused = started(tmp_path / "run", f"init_from={tmp_path / 'nothing'}")
+    refused = train(tmp_path / "run", f"init_from={tmp_path / 'nothing'}")
     assert refused.returncode == 2 and refused.stderr.startswith("error: init_from=")
     assert len(refused.stderr.splitlines()) == 1 and not (tmp_path / "run" / "config.yaml").exists()
 
 
-def test_long_lists_are_cut_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_long_lists_are_shortened_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ours = torch.nn.ModuleList([torch.nn.Linear(1, 1) for _ in range(15)])
     torch.save({"nelbo": {"format": 2}, "state_dict": ours.state_dict()}, tmp_path / "theirs.ckpt")
     with caplog.at_level(logging.INFO):
@@ -120,8 +122,8 @@ def test_long_lists_are_cut_in_the_log(tmp_path: Path, caplog: pytest.LogCapture
     assert len(origin["taken"]) == 30 and caplog.messages[-1].endswith(", 9.weight, 9.bias and 10 more")
 
 
-def test_which_weights_a_run_starts_from_is_told_by_their_content(source: Path, tmp_path: Path) -> None:
-    """So a moved source is the same run, another one at the same place is not, and none is the run as before."""
+def test_the_weights_that_a_run_starts_from_are_identified_by_their_content(source: Path, tmp_path: Path) -> None:
+    """A moved source makes the same run, another one at the same path does not; null is the same as no such key."""
     plain = {"seed": 0, "init_from": str(source)}
     shutil.copytree(source, tmp_path / "moved")
     assert identity({**plain, "init_from": str(tmp_path / "moved")}) == identity(plain)
@@ -132,11 +134,11 @@ def test_which_weights_a_run_starts_from_is_told_by_their_content(source: Path, 
     assert identity({**plain, "init_from": str(tmp_path / "moved")}) != identity(plain)
 
 
-def test_a_run_goes_on_from_its_own_weights_where_its_source_is_gone(source: Path, tmp_path: Path) -> None:
-    words = [f"init_from={tmp_path / 'source'}", "trainer.max_epochs=2"]
+def test_a_run_resumes_from_its_own_weights_after_its_source_was_deleted(source: Path, tmp_path: Path) -> None:
+    overrides = [f"init_from={tmp_path / 'source'}", "trainer.max_epochs=2"]
     shutil.copytree(source, tmp_path / "source")
-    assert started(tmp_path / "whole", *words).returncode == 0
-    assert started(tmp_path / "run", *words, fault="train:9:SIGTERM").returncode == 143
+    assert train(tmp_path / "whole", *overrides).returncode == 0
+    assert train(tmp_path / "run", *overrides, fault="train:9:SIGTERM").returncode == 143
     shutil.rmtree(tmp_path / "source")
     for other in (f"init_from={source / 'checkpoints' / 'last.ckpt'}", "init_from=null"):
         refused = forked("train.py", f"resume={tmp_path / 'run'}", other, "resume_changes=[init_from]")
@@ -150,4 +152,4 @@ def test_a_run_goes_on_from_its_own_weights_where_its_source_is_gone(source: Pat
     assert again.returncode == 0 and "this run is complete" in again.stderr
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["init_from"] == str(tmp_path / "source")
     moved = forked("train.py", f"resume={tmp_path / 'run'}", f"init_from={source}", "trainer.max_epochs=3")
-    assert moved.returncode == 0, moved.stderr  # the same weights, elsewhere
+    assert moved.returncode == 0, moved.stderr  # the same weights at another path

@@ -1,4 +1,4 @@
-"""A real TensorBoard on 127.0.0.1, its endpoints, and its pages in headless Chromium."""
+"""The endpoints of a TensorBoard server on 127.0.0.1, and its pages in headless Chromium."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from PIL import Image
 from nelbo.training.callbacks.latents import thumbnails
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SCREENSHOTS = os.environ.get("NELBO_SCREENSHOTS")  # a folder, to keep them for the README
+SCREENSHOTS = os.environ.get("NELBO_SCREENSHOTS")  # a folder in which the screenshots are kept, for the README
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_scalars(board: str) -> None:
     assert {f"train/{name}" for name in train} <= set(tags)
 
 
-def test_one_event_directory_a_run(board: str) -> None:
+def test_a_run_has_one_event_directory(board: str) -> None:
     assert len(get(board, "data/runs")) == 1
 
 
@@ -74,19 +74,19 @@ def test_kl_per_unit_is_a_histogram(board: str) -> None:
     assert "val/kl_per_unit" in tags
 
 
-def test_pictures_are_pictures(board: str) -> None:
+def test_pictures_can_be_decoded(board: str) -> None:
     (run,) = get(board, "data/runs")
     (tags,) = get(board, "data/plugin/images/tags").values()
-    for words in ("reconstructions", "samples", "traversals", "manifold", "aggregate posterior"):
-        (tag,) = [tag for tag in tags if words in tag]
+    for name in ("reconstructions", "samples", "traversals", "manifold", "aggregate posterior"):
+        (tag,) = [tag for tag in tags if name in tag]
         (entry, *_) = get(board, "data/plugin/images/images", run=run, tag=tag, sample="0")
         blob = get(board, f"data/plugin/images/individualImage?{entry['query']}")
         picture = Image.open(io.BytesIO(blob))
         assert picture.width >= 400 and picture.height >= 100 and len(set(picture.convert("L").tobytes())) > 20
 
 
-def test_hparams_hold_what_was_typed_and_the_test_metrics(board: str) -> None:
-    question = {
+def test_hparams_hold_the_overrides_and_the_test_metrics(board: str) -> None:
+    query = {
         "experimentName": "",
         "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_RUNNING"],
         "colParams": [{"hparam": "model.latent_dim"}, {"metric": {"group": "", "tag": "test/nelbo"}}],
@@ -95,7 +95,7 @@ def test_hparams_hold_what_was_typed_and_the_test_metrics(board: str) -> None:
     }
     request = urllib.request.Request(
         f"{board}/data/plugin/hparams/session_groups",
-        data=json.dumps(question).encode(),
+        data=json.dumps(query).encode(),
         headers={"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=30) as response:
@@ -105,7 +105,7 @@ def test_hparams_hold_what_was_typed_and_the_test_metrics(board: str) -> None:
     assert isinstance(values["test/nelbo"], float) and values["test/nelbo"] != 0
 
 
-def test_custom_scalars_put_rate_distortion_and_elbo_side_by_side(board: str) -> None:
+def test_custom_scalars_put_negative_elbo_kl_and_reconstruction_side_by_side(board: str) -> None:
     layout = get(board, "data/plugin/custom_scalars/layout")
     (category,) = layout["category"]
     tags = [tag for chart in category["chart"] for tag in chart["multiline"]["tag"]]
@@ -134,11 +134,11 @@ def test_pages_render_in_a_browser(board: str, tmp_path: Path, page: str) -> Non
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     picture = Image.open(target).convert("RGB")
     assert picture.size == (1400, 1000)
-    assert len(picture.resize((350, 250)).getcolors(100_000)) > 200  # a page that failed to load is blank
+    assert len(picture.resize((350, 250)).getcolors(100_000)) > 200  # a page that failed to load has few colours
 
 
 def test_pictures_of_any_shape_fit_the_projector() -> None:
-    """TensorBoard puts them into one picture of equal squares, and takes no other shape."""
+    """TensorBoard accepts only one picture of equal squares."""
     for shape, side in (((100, 3, 12, 10), 12), ((3, 1, 200, 90), 64), ((2, 3, 28, 28), 28)):
         squares = thumbnails(torch.rand(shape))
         assert squares.shape == (*shape[:2], side, side)

@@ -1,1 +1,1 @@
-"""Checkpoint files: written, read, checked, and turned back into models."""
+"""Checkpoints: writing, reading, checking, and building models from them."""

@@ -1,4 +1,4 @@
-"""The file of a checkpoint: plain containers and tensors, with every checksum compared."""
+"""Safe reading of checkpoint files: plain containers and tensors only, with every checksum verified."""
 
 from __future__ import annotations
 
@@ -17,49 +17,55 @@ from nelbo.errors import CheckpointError, DamagedCheckpoint, first_line
 
 PLAIN = (str, int, float, bool, bytes, type(None), torch.dtype, torch.device)
 
-
-LONGEST = 300  # characters of what is wrong with a stranger's file
+LONGEST = 300
+"""Maximum number of characters of an error that an untrusted file caused."""
 
 
 def read_plain(path: str | Path) -> Any:
-    """What `torch.save` wrote, on the CPU: plain containers and tensors, never an object of another class.
+    """Read a file that `torch.save` wrote, onto the CPU; it may hold only plain containers and tensors.
 
     Raises:
-        CheckpointError: if it is not a local file, cannot be read, is damaged, or holds anything else.
+        CheckpointError: if it is not a local file, cannot be read, is damaged, or holds an object of another class.
     """
     file = local(path)
     try:
-        with file.open("rb") as stream:  # once: what was checked is what is read
+        with file.open("rb") as stream:  # opened only once, so that the bytes checked are the bytes loaded
             _check_archive(stream)
             stream.seek(0)
-            # True, said here: without it TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD decides.
+            # An explicit weights_only=True cannot be overridden by TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
             content = torch.load(stream, map_location="cpu", weights_only=True, mmap=False)
-    except (OSError, MemoryError) as error:  # no word on the file itself
+    except (OSError, MemoryError) as error:  # these do not mean that the file itself is damaged
         reason = getattr(error, "strerror", None) or "it does not fit in memory"
         raise CheckpointError(f"{file}: cannot be read: {reason}") from error
-    except Exception as error:  # whatever the bytes of a stranger's file happen to mean to an unpickler
+    except Exception as error:  # arbitrary bytes make the unpickler raise any kind of exception
         raise DamagedCheckpoint(f"{file}: not a readable checkpoint: {short(first_line(error))}") from error
     check_plain(content, file)
     return content
 
 
 def check_plain(content: object, file: Path) -> None:
-    """What passes reads back as it was written; `weights_only` alone lets through more than plain data.
+    """Check that `content` holds only plain data, so that it can be read back exactly as it was written.
+
+    `weights_only` alone also accepts other types.
+
+    Args:
+        content: the content of a checkpoint.
+        file: its path, for the error.
 
     Raises:
-        CheckpointError: for anything but dicts, lists, tuples, scalars and dense tensors.
+        CheckpointError: if it holds anything but dicts, lists, tuples, scalars and dense tensors.
     """
-    left, seen = [content], set[int]()
-    while left:
-        value = left.pop()
+    pending, seen = [content], set[int]()
+    while pending:
+        value = pending.pop()
         kind = type(value)
         if id(value) in seen or kind in PLAIN:
             continue
-        seen.add(id(value))  # a container may hold itself
+        seen.add(id(value))  # a container may contain itself
         if isinstance(value, dict) and kind in (dict, OrderedDict):
-            left += [*value.keys(), *value.values()]
+            pending += [*value.keys(), *value.values()]
         elif isinstance(value, list | tuple) and kind in (list, tuple, torch.Size):
-            left += value
+            pending += value
         elif not (isinstance(value, Tensor) and kind in (Tensor, nn.Parameter) and _is_dense(value)):
             raise CheckpointError(f"{file}: holds a {kind.__name__}, not only plain containers and tensors")
 
@@ -69,10 +75,12 @@ def _is_dense(value: Tensor) -> bool:
 
 
 def local(path: str | Path) -> Path:
-    """`path`, if it is no address: pathlib makes http:/x of http://x, which other readers would still fetch.
+    """Return `path` as a Path, and refuse URLs.
+
+    pathlib turns http://x into http:/x, which is recognised as a URL too.
 
     Raises:
-        CheckpointError: for an address of any scheme.
+        CheckpointError: for a URL of any scheme.
     """
     if "://" in str(path) or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
         raise CheckpointError(f"{path}: checkpoints are read from local files only; download it first")
@@ -80,11 +88,13 @@ def local(path: str | Path) -> Path:
 
 
 def _check_archive(stream: IO[bytes]) -> None:
-    """What torch leaves out: it compares no checksum, unpacks whatever it finds, and reads bare pickles too.
+    """Check that a file is an undamaged archive as `torch.save` writes it.
+
+    `torch.load` verifies no checksums, accepts compressed entries and also reads pickles outside an archive.
 
     Raises:
-        ValueError: if it is not a whole archive as `torch.save` writes it.
-        zipfile.BadZipFile: if it is no archive.
+        ValueError: if the archive is damaged or `torch.save` would not have written it so.
+        zipfile.BadZipFile: if it is not a zip archive.
     """
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
@@ -93,17 +103,17 @@ def _check_archive(stream: IO[bytes]) -> None:
     with zipfile.ZipFile(stream) as archive:
         entries = archive.infolist()
         if archive.comment or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise ValueError("it has packed entries or a comment")
-        if any(entry.external_attr & 0x10 for entry in entries):  # torch reads nothing of them, and says nothing
+            raise ValueError("it has compressed entries or a comment")
+        if any(entry.external_attr & 0x10 for entry in entries):  # torch would silently skip their content
             raise ValueError("it has entries marked as directories")
         if sum(entry.file_size for entry in entries) > size:
             raise ValueError("its entries overlap")
         if len({entry.filename for entry in entries}) < len(entries):
-            raise ValueError("it holds two entries of one name")
+            raise ValueError("it has two entries of the same name")
         if damaged := archive.testzip():
             raise ValueError(f"it is damaged: the checksum of {damaged} is wrong")
 
 
-def short(told: object) -> str:
-    """Whatever a stranger's file makes an error say, in one line."""
-    return textwrap.shorten(str(told), LONGEST)
+def short(message: object) -> str:
+    """Return a message as one line of at most `LONGEST` characters; text from an untrusted file may be any length."""
+    return textwrap.shorten(str(message), LONGEST)

@@ -1,4 +1,4 @@
-"""What a number was made with: versions, commit, processor, accelerator."""
+"""The software and hardware that a result was computed with: versions, commit, processor, accelerator."""
 
 from __future__ import annotations
 
@@ -15,24 +15,28 @@ import torch
 from nelbo import __version__
 
 CHECKOUT = Path(__file__).parents[3]
-"""The root of the repository, if this package lies in one."""
+"""Root of the repository, if nelbo is used from a checkout."""
 
 CODE = ("src", "conf", "train.py", "scripts")
+"""Files and folders of the repository whose changes are reported."""
+
 GIT_SECONDS = 20.0
+"""Time limit for git, in seconds."""
+
 CPU_NAMES = re.compile(r"^(?:model name|Model|Hardware|cpu model)\s*:\s*(.+)$", re.MULTILINE)
+"""Lines of /proc/cpuinfo that name the processor, on different architectures."""
 
 
 def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:
-    """Versions and hardware of this process, in plain containers.
+    """Return the versions and the hardware of this process, in plain containers.
 
     Args:
-        device: the one that it computes on.
-        processes: how many share the work.
+        device: the device that it computes on.
+        processes: number of processes that share the work.
 
     Returns:
-        `nelbo`, `commit` (of nelbo, with `+changes` where its files differ from that; None outside a git checkout, or
-        where git says nothing), `torch`, `lightning`, `hydra`, `python`, `processor`, `accelerator` (the device's name,
-        None on a CPU) and `processes`.
+        A dict with the keys `nelbo`, `torch`, `lightning`, `hydra` and `python` (versions), `commit` (as `commit`
+        returns it), `processor`, `accelerator` (the device's name; None on a CPU) and `processes`.
     """
     return {
         "nelbo": __version__,
@@ -48,40 +52,44 @@ def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:
 
 
 def commit(checkout: Path) -> str | None:
-    """The commit of a git checkout, with `+changes` if files of the code differ from it; None where git knows none."""
+    """Return the commit of a git checkout, followed by `+changes` if files of the code differ from that commit.
+
+    Returns:
+        None outside a git checkout, or where git fails.
+    """
     if not (checkout / ".git").exists():
         return None
     command = ["git", "-C", str(checkout), "status", "--porcelain=v2", "--branch", "--", *CODE]
-    others = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # in a hook of another repository
-    quiet = {name: value for name, value in os.environ.items() if name not in others} | {"GIT_OPTIONAL_LOCKS": "0"}
+    unset = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # set in the hooks of another repository
+    variables = {name: value for name, value in os.environ.items() if name not in unset} | {"GIT_OPTIONAL_LOCKS": "0"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=quiet, timeout=GIT_SECONDS)
-    except (OSError, subprocess.TimeoutExpired):  # git is not installed, or its disk hangs
+        result = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=GIT_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):  # git is not installed, or its disk does not respond
         return None
-    head = re.search(r"^# branch\.oid ([0-9a-f]{40,})$", done.stdout, re.MULTILINE)
-    if done.returncode or not head:
+    head = re.search(r"^# branch\.oid ([0-9a-f]{40,})$", result.stdout, re.MULTILINE)
+    if result.returncode or not head:
         return None
-    changed = any(not line.startswith("#") for line in done.stdout.splitlines())
+    changed = any(not line.startswith("#") for line in result.stdout.splitlines())
     return head[1] + ("+changes" if changed else "")
 
 
 def processor() -> str:
-    """The processor's name, as the system tells it."""
+    """Return the processor's name as the operating system reports it."""
     try:
-        if found := CPU_NAMES.search(Path("/proc/cpuinfo").read_text()):
-            return found[1].strip()
+        if match := CPU_NAMES.search(Path("/proc/cpuinfo").read_text()):
+            return match[1].strip()
     except OSError:  # not Linux
         pass
     if platform.system() == "Darwin":
-        done = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True)
-        if done.stdout.strip():
-            return done.stdout.strip()
+        result = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True)
+        if result.stdout.strip():
+            return result.stdout.strip()
     return platform.processor() or platform.machine()
 
 
 def accelerator(device: torch.device) -> str | None:
-    """The name of a device that is no CPU, else None."""
+    """Return the name of a device, or None for the CPU."""
     if device.type == "cpu":
         return None
-    named = getattr(torch.get_device_module(device), "get_device_name", None)
-    return str(named(device)) if named else device.type
+    get_name = getattr(torch.get_device_module(device), "get_device_name", None)
+    return str(get_name(device)) if get_name else device.type

@@ -1,4 +1,4 @@
-"""How checkpoints are written and read: whole or not at all, and never as anything but plain containers and tensors."""
+"""Lightning's interface to checkpoint files: atomic writes, and reading of plain containers and tensors only."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from nelbo.files import DISK_ERRORS, atomic
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes beside the old file, fsyncs and renames; reads what `nelbo.load` would read.
+    """Checkpoint files that are complete or absent.
 
-    A checkpoint is a zip archive with the CRC of each of its entries; `read_checkpoint` compares them.
+    Writing goes to a temporary file in the same folder, which is fsynced and then renamed. Reading goes through
+    `read_checkpoint`, as in `nelbo.load`, which verifies the CRC of every entry of the zip archive.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write.
+        """Write a checkpoint.
 
         Raises:
-            NelboError: if the disk refuses; an older checkpoint of that name is still there.
-            CheckpointError: if something in it is no plain data, so that it could not be read again.
+            NelboError: if the disk is full or not writable; an existing file of that name is then unchanged.
+            CheckpointError: if the checkpoint holds anything but plain data, which could not be read back.
         """
         file = Path(path)
         check_plain(checkpoint, file)
@@ -34,24 +35,24 @@ class AtomicCheckpointIO(CheckpointIO):
             with atomic(file) as stream:
                 torch.save(checkpoint, stream)
         except (OSError, RuntimeError) as error:
-            cause = error if isinstance(error, OSError) else error.__context__  # torch wraps what its stream raises
-            if isinstance(cause, Stopped):  # asked a second time: now
+            cause = error if isinstance(error, OSError) else error.__context__  # torch wraps exceptions of its stream
+            if isinstance(cause, Stopped):  # a second signal: stop at once
                 raise cause from error
             if not isinstance(cause, OSError) or cause.errno not in DISK_ERRORS:
                 raise
-            hint = "the last one is untouched: make room, and go on with resume=auto"
+            hint = "the previous checkpoint is unchanged: make room, then resume with resume=auto"
             raise NelboError(f"{file}: cannot be written ({cause.strerror}); {hint}") from error
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read; always with `weights_only=True`, onto the CPU.
+        """Read a checkpoint onto the CPU, always with `weights_only=True`, whatever the arguments say.
 
         Raises:
-            CheckpointError: if it is damaged or not ours.
+            CheckpointError: if it is damaged or not written by nelbo.
         """
         return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove."""
+        """Remove a checkpoint; it may be missing."""
         Path(path).unlink(missing_ok=True)

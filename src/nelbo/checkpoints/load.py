@@ -1,4 +1,4 @@
-"""Checkpoints and run directories back to models: no Hydra, no Trainer, no data, no pickled classes."""
+"""Loading of models from checkpoints and run directories, without Hydra, Lightning, data or pickled classes."""
 
 from __future__ import annotations
 
@@ -22,45 +22,52 @@ from nelbo.models import VAE
 
 
 def load(path: str | Path, *, allow: Sequence[str] = ()) -> VAE:
-    """The model of a run directory (its best.ckpt) or of a checkpoint, in eval mode, on the CPU.
+    """Load the model of a run directory (its best.ckpt) or of a checkpoint, in eval mode, onto the CPU.
 
     Args:
         path: a run directory, or a checkpoint in it.
-        allow: packages of your own whose classes the model is made of, such as `("mypackage.",)`. A checkpoint can then
-            import and call anything in them, with arguments of its choice: name only what you would let a stranger run.
+        allow: packages outside nelbo whose classes the model uses, such as `("mypackage.",)`. The checkpoint can then
+            import and call anything in these packages with any arguments, so name only packages in which you would let
+            the author of the checkpoint run code.
 
     Raises:
-        CheckpointError: if there is none, or it was not written by nelbo, or it is damaged.
+        CheckpointError: if the checkpoint is missing, damaged or not written by nelbo.
         ConfigError: if `allow` is not a list of packages.
+
+    Example:
+        >>> import nelbo
+        >>> vae = nelbo.load("tests/checkpoints/format-2/mlp_vae.ckpt")
+        >>> vae.generate(6).mean.shape  # 6 images of 1 channel and 8 x 8 pixels
+        torch.Size([6, 1, 8, 8])
     """
     file = checkpoint_file(path)
     return build_model(read_checkpoint(file), file, allow, how=IN_PYTHON)
 
 
 def build_model(checkpoint: Mapping[str, Any], file: Path, allow: Sequence[str] = (), *, how: str = IN_CONFIGS) -> VAE:
-    """The model of a checkpoint that was read from `file`, in eval mode, on the CPU.
+    """Build the model of a checkpoint that has been read, in eval mode, on the CPU.
 
     Args:
-        checkpoint: its content.
-        file: where it lies.
-        allow: packages that it may be made of beside our own.
-        how: the caller's way to say `allow`, for the message that refuses another package.
+        checkpoint: the checkpoint's content.
+        file: its path, for errors.
+        allow: packages outside nelbo whose classes the model may use.
+        how: how the caller's user sets `allow`, for the error about a package that is not allowed.
 
     Raises:
-        CheckpointError: if it cannot be built.
+        CheckpointError: if the model cannot be built.
     """
     allowed = (*MODEL_PREFIXES, *user_prefixes("allow", allow))
     try:
         model = build(checkpoint[RECORD].get("model"), "model", allowed)
     except RefusedTarget as error:
-        refused = RefusedTarget(error.key, error.name, how)
-        raise CheckpointError(f"{file}: its model cannot be built: {short(refused)}") from error
+        refusal = RefusedTarget(error.key, error.name, how)
+        raise CheckpointError(f"{file}: its model cannot be built: {short(refusal)}") from error
     except ConfigError as error:
         raise CheckpointError(f"{file}: its model cannot be built: {short(error)}") from error
-    except Exception as error:  # whatever a stranger's numbers mean to torch
+    except Exception as error:  # arbitrary values make torch raise any kind of exception
         raise CheckpointError(f"{file}: its model cannot be built: {type(error).__name__}: {short(error)}") from error
     if not isinstance(model, VAE):
-        raise CheckpointError(f"{file}: what it holds is not a model but a {type(model).__name__}")
+        raise CheckpointError(f"{file}: describes a {type(model).__name__}, not a model")
     prefix = "model."
     state = {
         key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)
@@ -70,5 +77,5 @@ def build_model(checkpoint: Mapping[str, Any], file: Path, allow: Sequence[str] 
     except RuntimeError as error:
         raise CheckpointError(f"{file}: its tensors do not fit its model: {first_line(error)}") from error
     model.checks_pixels = True
-    model.advance(math.inf)  # a schedule that training did not finish: its figures are for the final values too
+    model.advance(math.inf)  # results are for the schedules' final values, even where training ended before them
     return model.eval()

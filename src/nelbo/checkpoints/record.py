@@ -1,4 +1,4 @@
-"""What nelbo writes into a checkpoint beside its tensors, and the one function that reads it."""
+"""The record that nelbo stores in a checkpoint beside the tensors, and the function that reads every checkpoint."""
 
 from __future__ import annotations
 
@@ -11,68 +11,70 @@ from nelbo.checkpoints.container import local, read_plain, short
 from nelbo.errors import CheckpointError, DamagedCheckpoint
 
 RECORD = "nelbo"
-"""The checkpoint's key for what a model needs to be built again, in plain containers."""
-
+"""Key of the record in a checkpoint. The record describes, in plain containers, how to rebuild the model."""
 
 FORMAT = 2
-"""Of new checkpoints. 2 has, beside what 1 had, what is needed to resume exactly."""
-
+"""Format number of new checkpoints; format 2 adds the state needed to resume a run exactly."""
 
 FORMATS = (1, 2)
-"""Those that load."""
+"""Format numbers that can be read."""
 
 
 def provenance(path: str | Path) -> dict[str, Any]:
-    """The data, protocol, split and checksum that a run directory's or checkpoint's model was trained on.
+    """Return what data the model of a run directory or checkpoint was trained on: name, protocol, split, checksum.
 
     Raises:
-        CheckpointError: if there is none, or it was not written by nelbo, or does not say.
+        CheckpointError: if the checkpoint is missing, damaged, not written by nelbo, or does not store this.
+
+    Example:
+        >>> provenance("tests/checkpoints/format-2/mlp_vae.ckpt")["data"]
+        'digits'
     """
     file = checkpoint_file(path)
-    found = read_checkpoint(file)[RECORD].get("provenance")
-    if not isinstance(found, dict):
+    content = read_checkpoint(file)[RECORD].get("provenance")
+    if not isinstance(content, dict):
         raise CheckpointError(f"{file}: does not say what data it was trained on; train it again")
-    return found
+    return content
 
 
 def checkpoint_file(path: str | Path, key: str = "") -> Path:
-    """The file that `path` means: itself, or a run directory's checkpoints/best.ckpt.
+    """Return the checkpoint that `path` refers to: the file itself, or checkpoints/best.ckpt of a run directory.
 
     Args:
-        path: it.
-        key: behind which it was typed, if it was: an error names both.
+        path: a checkpoint, a run directory, or the folder `checkpoints` in one.
+        key: the command-line key whose value is `path`, for errors; empty if it is not from a command line.
 
     Raises:
         CheckpointError: if there is no such file.
     """
     file = local(path)
-    typed = f"{key}={path}" if key else str(path) or repr("")
+    argument = f"{key}={path}" if key else str(path) or repr("")
     try:
         if file.is_dir():
             file = (file.parent if file.name == "checkpoints" else file) / "checkpoints" / "best.ckpt"
         if not str(path) or not file.is_file():
-            where = f"{typed}: " if key and str(path) not in ("", str(file)) else ""
-            named = file if where or (str(path) and not key) else typed
-            raise CheckpointError(f"{where}{named}: no such checkpoint; give a run directory or a .ckpt file")
-    except OSError as error:  # too long a name, or a directory that one may not look into
-        raise CheckpointError(f"{typed if key else file}: no such checkpoint: {error.strerror}") from error
+            prefix = f"{argument}: " if key and str(path) not in ("", str(file)) else ""
+            name = file if prefix or (str(path) and not key) else argument
+            raise CheckpointError(f"{prefix}{name}: no such checkpoint; give a run directory or a .ckpt file")
+    except OSError as error:  # the name is too long, or the directory is not accessible
+        raise CheckpointError(f"{argument if key else file}: no such checkpoint: {error.strerror}") from error
     return file
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint: the one way in which any is read.
+    """Read and check a checkpoint. All checkpoints are read through this function.
 
     Raises:
-        CheckpointError: as `read_plain` does, or if it was not written by nelbo, or by a later version.
+        CheckpointError: as `read_plain` does, and if it was not written by nelbo or has an unknown format.
     """
     checkpoint = read_plain(path)
     if type(checkpoint) is not dict or type(checkpoint.get(RECORD)) is not dict or "state_dict" not in checkpoint:
         raise DamagedCheckpoint(f"{path}: not written by nelbo (it holds no {RECORD!r} record)")
     record, state = checkpoint[RECORD], checkpoint["state_dict"]
-    if type(found := record.get("format")) is not int or found not in FORMATS:
+    if type(number := record.get("format")) is not int or number not in FORMATS:
         readable = " and ".join(map(str, FORMATS))
         raise CheckpointError(
-            f"{path}: has format {short(found)}, this nelbo reads {readable}; a later one may read it"
+            f"{path}: has format {short(number)}, this nelbo reads {readable}; a newer version may read it"
         )
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()

@@ -33,11 +33,12 @@ from nelbo.files import DISK_ERRORS
 from nelbo.messages.explain import explain
 from nelbo.messages.unread import refuse_left_out, refuse_unread
 from nelbo.messages.words import check_words
+from nelbo.numerics.threads import limit_spinning
 from nelbo.running.directory import how_to_write
 from nelbo.running.first_command import hint_for, with_first_words
 from nelbo.sweeps.job import run_cell
 from nelbo.terminal.programs import program
-from nelbo.terminal.streams import outlive_readers
+from nelbo.terminal.streams import tolerate_closed_pipes
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,8 @@ class _HydraCommand:
 
     def start(self) -> None:
         """Read the command line and run; what the user can put right is printed as one line, with exit status 2."""
-        outlive_readers()
+        tolerate_closed_pipes()
+        limit_spinning()
         if {"--help", "-h"} & set(sys.argv[1:]):
             print_help(self.script)
             return

@@ -22,6 +22,9 @@ COMMANDS = {
 }
 """The commands, each a module of this package, and what they do."""
 
+ASKED_BY_SHELL = "_ARGCOMPLETE"
+"""The variable with which a shell asks for completions."""
+
 NO_WINDOWS = "error: nelbo's commands need Linux or macOS (fork, POSIX signals); on Windows they run in WSL 2"
 
 
@@ -37,6 +40,12 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, help in COMMANDS.items():
         commands.add_parser(name, help=help, add_help=False)
+    completion = commands.add_parser("completion", help="print what a shell reads for completion: bash, zsh or fish")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+    if ASKED_BY_SHELL in os.environ:
+        from nelbo.commands.completion import complete
+
+        complete(made, [commands.choices[name] for name in COMMANDS])
     return made
 
 
@@ -50,7 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(NO_WINDOWS, file=sys.stderr)
         sys.exit(USAGE_ERROR)
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command = parser().parse_args(words[:1]).command
+    parsed = parser().parse_args(words if words[:1] == ["completion"] else words[:1])
+    if parsed.command == "completion":
+        from nelbo.commands.completion import script
+
+        print(script(parsed.shell))
+        return
+    command = parsed.command
     sys.argv[1:] = words[1:]
     begin(f"nelbo.commands.{command}")
     importlib.import_module(f"nelbo.commands.{command}").main()

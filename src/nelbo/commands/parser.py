@@ -11,7 +11,7 @@ from nelbo.errors import USAGE_ERROR, NelboError
 from nelbo.messages.names import meant, question
 from nelbo.messages.shell import for_shell
 from nelbo.terminal.programs import program
-from nelbo.terminal.streams import outlive_readers
+from nelbo.terminal.streams import tolerate_closed_pipes
 
 DASHES = "--"
 SPELLINGS = "Options are typed as key=value, as --key=value or as --key value."
@@ -109,5 +109,5 @@ def fail(error: object) -> NoReturn:
 
 def prepared() -> list[str]:
     """Return the arguments of the command line; output whose reader has closed it is discarded from here on."""
-    outlive_readers()
+    tolerate_closed_pipes()
     return sys.argv[1:]

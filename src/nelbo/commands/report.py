@@ -27,7 +27,15 @@ def parser() -> Parser:
         "The sweep may still run, or have been cut off.",
     )
     made.key("sweep", "DIRECTORY", "the directory of the sweep", required=True)
-    made.key("watch", "true", "show a live table, and write the report every minute", type=boolean, default=False)
+    made.key(
+        "watch",
+        "true",
+        "show a live table, and write the report every minute",
+        type=boolean,
+        nargs="?",
+        const=True,
+        default=False,
+    )
     made.key("allow_targets", "[PACKAGE.,...]", "packages of your own that the data are made of", default="")
     return made
 

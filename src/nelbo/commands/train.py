@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from nelbo.commands.hydra_command import hydra_command
+from nelbo.running.settings import resolve
 
 
 def task(config: DictConfig) -> float:
@@ -13,7 +16,9 @@ def task(config: DictConfig) -> float:
     Returns:
         The validation score of the best checkpoint, which a search minimises.
     """
-    from nelbo.running.run import run  # seconds to import, which --help and most errors do without
+    if HydraConfig.get().mode == RunMode.RUN:  # a sweep's process has imported everything already
+        resolve(config)  # what is wrong in the config alone is said without torch, whose import takes seconds
+    from nelbo.running.run import run
 
     return run(config)
 

@@ -1,1 +1,1 @@
-"""A run's config as plain containers: checked, compared and built, without Hydra and without Lightning."""
+"""The config of a run as plain containers: checks, comparison, identity and construction of its objects."""

@@ -1,9 +1,9 @@
-"""Plain containers to objects: the one builder, for training and for loading alike.
+"""Construction of objects from plain containers, for configs and for checkpoints.
 
-A mapping with `_target_` becomes a call of that class or function; `_partial_: true` makes it a `Factory`, to be called
-later with what only the caller knows (a shape, a parameter list). Nothing outside the allowed prefixes is ever imported
-or called, so neither a config nor a checkpoint can run a stranger's code; and nothing at all is, before the whole tree
-has been looked through.
+A mapping with `_target_` becomes a call of that class or function. With `_partial_: true` it becomes a `Factory`, which
+is called later with the arguments that only the caller knows (a shape, a list of parameters). Nothing outside the
+allowed packages is imported or called, so that neither a config nor a checkpoint can run arbitrary code. The whole tree
+is checked before anything is imported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nelbo.config.constructor_errors import left_to_its_base, missing_argument, name_here, refused
+from nelbo.config.constructor_errors import constructor_message, installed_name, missing_argument, missing_super_call
 from nelbo.errors import ConfigError, first_line
 
 MODEL_PREFIXES = ("nelbo.models.", "nelbo.nets.", "nelbo.heads.", "nelbo.priors.", "nelbo.schedules.")
@@ -31,7 +31,7 @@ RUN_PREFIXES = (
     "pytorch_lightning.loggers.",
     "pytorch_lightning.profilers.",
     "optuna.pruners.",
-    # Those of its packages that compute and nothing else: image, text and audio download weights and tokenizers.
+    # Only those packages of torchmetrics that just compute; image, text and audio download weights and tokenizers.
     "torchmetrics.aggregation.",
     "torchmetrics.classification.",
     "torchmetrics.clustering.",
@@ -42,46 +42,45 @@ RUN_PREFIXES = (
 )
 OTHERS = {prefix.partition(".")[0] for prefix in RUN_PREFIXES} - {"nelbo"}
 REFUSALS = (TypeError, ValueError, AttributeError, ArithmeticError, ImportError, RuntimeError)
-"""How constructors of other packages say that they were given nonsense."""
+"""Exceptions that constructors of other packages raise for invalid arguments."""
 
 NAME = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", re.ASCII)
-"""A dotted name without private parts: no `..`, no `__init__`, no letter that only looks like a Latin one."""
+"""A dotted name of ASCII letters, without `..` and without parts that begin with an underscore."""
 
 PREFIX = re.compile(r"([A-Za-z]\w*\.)+", re.ASCII)
 PLAIN = (str, int, float, bool, type(None))
 MAX_DEPTH = 32
-MAX_VALUES = 100_000  # a list that holds another one twice, and so on, is short to write and endless to read
-
+MAX_VALUES = 100_000  # containers that are nested and repeated can be small to store but take forever to visit
 
 IN_CONFIGS = "allow_targets=[{}.]"
 IN_PYTHON = 'nelbo.load(..., allow=("{}.",))'
-"""How a user allows a package of their own, where it is typed and in Python."""
+"""How a user allows another package: on the command line, and in Python."""
 
 
 class RefusedTarget(ConfigError):
-    """A target outside the allowed packages; the hint says how its package is allowed, if it may be a user's own."""
+    """A target outside the allowed packages; `allow` is how a user can allow its package, if it may be their own."""
 
     def __init__(self, key: str, name: str, allow: str = IN_CONFIGS) -> None:
         self.name = name
         package = name.partition(".")[0]
-        theirs = package not in {*sys.stdlib_module_names, *OTHERS, "nelbo"}
-        how = f"; if {package} is yours, or you trust it: {allow.format(package)}" if theirs else ""
-        if here := name_here(name):
-            how = f"; did you mean {here}?" if _matches(here, RUN_PREFIXES) else ""
-        super().__init__(key, name, f"is not among the packages whose objects a config may build{how}", located=True)
+        may_be_own = package not in {*sys.stdlib_module_names, *OTHERS, "nelbo"}
+        hint = f"; if {package} is yours, or you trust it: {allow.format(package)}" if may_be_own else ""
+        if installed := installed_name(name):
+            hint = f"; did you mean {installed}?" if _matches(installed, RUN_PREFIXES) else ""
+        super().__init__(key, name, f"is not among the packages whose objects a config may build{hint}", located=True)
 
 
 class Factory:
-    """A target with some of its arguments: call it with the rest. Errors name the place in the config."""
+    """A class or function with some of its arguments, to be called with the others. Errors name its config `path`."""
 
     def __init__(self, target: Callable[..., Any], arguments: Mapping[str, Any], path: str) -> None:
         self.target, self.arguments, self.path = target, dict(arguments), path
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
-        """The object.
+        """Call the target with the remaining arguments.
 
         Raises:
-            ConfigError: for an argument that the target does not know, lacks or refuses.
+            ConfigError: if an argument is unknown, missing or invalid.
         """
         arguments = {**self.arguments, **kwargs}
         _check_arguments(self.target, args, arguments, self.path)
@@ -93,11 +92,11 @@ class Factory:
             if "allocate memory" in str(error) or "out of memory" in str(error):
                 hint = "needs more memory than there is; make it smaller"
                 raise ConfigError(self.path, self.target.__name__, hint, located=True) from error
-            if hint := left_to_its_base(error):
+            if hint := missing_super_call(error):
                 raise ConfigError(self.path, self.target.__name__, hint, located=True) from error
             if self.target.__module__.partition(".")[0] not in OTHERS:
                 raise
-            hint = refused(error, self.arguments)
+            hint = constructor_message(error, self.arguments)
             raise ConfigError(self.path, self.target.__name__, hint, located=True) from error
 
     def __repr__(self) -> str:
@@ -105,22 +104,31 @@ class Factory:
 
 
 def build(spec: object, path: str = "", allowed: Sequence[str] = RUN_PREFIXES) -> Any:
-    """Build everything in `spec`, a tree of dicts, lists and scalars; `path` says where in the config it stands.
+    """Build the objects that a tree of dicts, lists and scalars describes.
+
+    Args:
+        spec: the tree.
+        path: where it is in the config, for errors.
+        allowed: what the names of targets may begin with.
 
     Raises:
-        ConfigError: for a target outside `allowed`, one that does not exist, or arguments that it refuses.
+        ConfigError: if a target is not allowed or does not exist, or one of its arguments is invalid.
+
+    Example:
+        >>> build({"_target_": "nelbo.schedules.Linear", "start": 0, "end": 1, "steps": 4})(2)
+        0.5
     """
     check_targets(spec, allowed, path)
-    for key, name in _targets(spec, path):  # all of them before the first object is made
+    for key, name in _targets(spec, path):  # all targets must exist before the first object is built
         _resolve(str(name), key, allowed)
     return _build(spec, path, allowed)
 
 
 def check_targets(plain: object, allowed: Sequence[str] = RUN_PREFIXES, path: str = "") -> None:
-    """Refuse a tree that is not plain or names a target outside `allowed`; nothing is imported for that.
+    """Check that a tree is plain and names only targets in `allowed`, without importing anything.
 
     Raises:
-        ConfigError: naming the place.
+        ConfigError: with the key of the first value that is not.
     """
     for key, name in _targets(plain, path):
         if not isinstance(name, str) or not NAME.fullmatch(name):
@@ -131,12 +139,12 @@ def check_targets(plain: object, allowed: Sequence[str] = RUN_PREFIXES, path: st
 
 
 def user_prefixes(key: str, value: object) -> tuple[str, ...]:
-    """The packages that a user trusts beyond `RUN_PREFIXES`, such as [mypackage.].
+    """Return the packages that a user allows beyond `RUN_PREFIXES`, such as [mypackage.].
 
-    Whoever names one lets a config import and call anything in it. Only the form is checked.
+    A config can import and call anything in these packages. Only the form of their names is checked here.
 
     Raises:
-        ConfigError: if it is not a list of dotted prefixes that end in a dot.
+        ConfigError: if it is not a list of dotted names that end in a dot.
     """
     if not isinstance(value, list | tuple):
         raise ConfigError(key, _shown(value), "must be a list of packages, such as [mypackage.]", located=True)
@@ -158,35 +166,36 @@ def _build(spec: object, path: str, allowed: Sequence[str]) -> Any:
             return children
         factory = Factory(_resolve(spec["_target_"], f"{path}._target_", allowed), children, path)
         if not spec.get("_partial_", False):
-            return _made(factory)
-        _check_known(factory.target, children, path)  # now: the rest of the arguments may be minutes away
+            return _call(factory)
+        _check_known(factory.target, children, path)  # at once, because the factory may be called minutes later
         return factory
     if isinstance(spec, list | tuple):
         return [_build(value, f"{path}[{index}]", allowed) for index, value in enumerate(spec)]
     return spec
 
 
-def _made(factory: Factory) -> Any:
-    """The object.
+def _call(factory: Factory) -> Any:
+    """Call a factory without further arguments.
 
     Raises:
-        ConfigError: also where Lightning, which is not imported here, refuses an argument in its own way.
+        ConfigError: if an argument is invalid, also for the exception of Lightning, which is not imported here.
     """
     try:
         return factory()
     except Exception as error:
         if type(error).__name__ != "MisconfigurationException":
             raise
-        hint = refused(error, factory.arguments)
+        hint = constructor_message(error, factory.arguments)
         raise ConfigError(factory.path, factory.target.__name__, hint, located=True) from error
 
 
 def _targets(plain: object, path: str) -> Iterator[tuple[str, object]]:
-    """Every `_target_` in the tree and where it stands; a stack, because a stranger's tree may be deeper than ours.
+    """Yield the key and the value of every `_target_` in the tree.
 
     Raises:
-        ConfigError: for what is not plain, or has no meaning in a mapping that is to be built.
+        ConfigError: for a value that is not plain, or an invalid key in a mapping.
     """
+    # A stack and no recursion, because an untrusted tree may be deeper than Python allows.
     stack: list[tuple[object, str, int, bool]] = [(plain, path, 0, False)]
     seen = 0
     while stack:
@@ -198,8 +207,8 @@ def _targets(plain: object, path: str) -> Iterator[tuple[str, object]]:
         children: list[tuple[object, str, int, bool]] = []
         if isinstance(value, dict) and type(value) is dict:
             dot = f"{place}." if place else ""
-            numbered = is_argument and all(type(key) is int for key in value)  # such as {epoch: batches}
-            for key in () if numbered else value:
+            integer_keys = is_argument and all(type(key) is int for key in value)  # such as {epoch: batches}
+            for key in () if integer_keys else value:
                 if type(key) is not str or not key.isprintable():
                     raise ConfigError(f"{dot}{_shown(key)}", "...", "keys must be plain text", located=True)
                 if key.startswith("_") and key not in ("_target_", "_partial_"):
@@ -223,52 +232,52 @@ def _targets(plain: object, path: str) -> Iterator[tuple[str, object]]:
 
 
 def _shown(value: object) -> str:
-    """A stranger's value in an error: one line of ASCII, not too long, and never the whole of a container."""
+    """Return an untrusted value for an error: at most 80 ASCII characters, and only the type of a container."""
     return ascii(value)[:80] if type(value) in PLAIN else type(value).__name__
 
 
 def _matches(name: str, allowed: Sequence[str]) -> bool:
-    """Whether one of the prefixes covers it; one without a dot at its end covers itself alone."""
+    """Return whether a name begins with one of the prefixes; a prefix without a final dot must be the whole name."""
     return any(name.startswith(prefix) if prefix.endswith(".") else name == prefix for prefix in allowed)
 
 
 def _resolve(name: str, key: str, allowed: Sequence[str]) -> Callable[..., Any]:
-    """The class or function called `name`, if it may be built; `check_targets` has looked at the name."""
+    """Import the class or function `name` and check that it may be built; `check_targets` has checked the name."""
     module_name, _, attribute = name.rpartition(".")
     try:
         module = importlib.import_module(module_name)
         target = getattr(module, attribute)
     except AttributeError as error:
-        alike = {other.lower(): other for other in getattr(module, "__all__", None) or vars(module)}
-        near = difflib.get_close_matches(attribute.lower(), alike, 1, 0.8)
-        asked = f"; did you mean {module_name}.{alike[near[0]]}?" if near else ""
-        raise ConfigError(key, name, f"does not exist{asked}", located=True) from error
+        others = {other.lower(): other for other in getattr(module, "__all__", None) or vars(module)}
+        near = difflib.get_close_matches(attribute.lower(), others, 1, 0.8)
+        suggestion = f"; did you mean {module_name}.{others[near[0]]}?" if near else ""
+        raise ConfigError(key, name, f"does not exist{suggestion}", located=True) from error
     except ImportError as error:
         raise ConfigError(key, name, import_failed(name, error), located=True) from error
     if name.startswith("nelbo."):
-        home = "nelbo"  # and of ours, what a module offers: a helper that copies or downloads files is no part of a run
-        if attribute not in getattr(module, "__all__", ()):
-            raise ConfigError(key, name, f"is not one of what {module_name} exports", located=True)
+        home = "nelbo"
+        if attribute not in getattr(module, "__all__", ()):  # such as helpers that copy or download files
+            raise ConfigError(key, name, f"is not exported by {module_name}", located=True)
     elif _matches(name, RUN_PREFIXES):
         home = module_name
         if not inspect.isclass(target):
-            raise ConfigError(key, name, "is not a class, and of other packages only those are built", located=True)
-    else:  # the user's own
+            raise ConfigError(key, name, "is not a class; of other packages only classes can be built", located=True)
+    else:  # a package that the user allows
         home = name.partition(".")[0]
-    # A module's own imports are attributes too (nelbo.data.fetch.subprocess): what counts is where the object was made.
+    # What a module imports is an attribute too (nelbo.data.fetch.subprocess), so the object's own module is checked.
     if not callable(target) or not f"{getattr(target, '__module__', '')}.".startswith(f"{home}."):
         raise ConfigError(key, name, f"is not a class or a function of {home}", located=True)
     return target  # type: ignore[no-any-return]
 
 
 def import_failed(name: str, error: ImportError) -> str:
-    """What to say of a target whose module cannot be imported; a user's own may lie where Python does not look."""
+    """Return the message for a target whose module cannot be imported, with a hint for the user's own packages."""
     missing = isinstance(error, ModuleNotFoundError)
     if not missing or name.startswith("nelbo.") or _matches(name, RUN_PREFIXES):
         return f"does not exist: {first_line(error)}"
     if f"{name}.".startswith(f"{error.name}."):
-        return f"does not exist: {first_line(error)}; say which folder it lies in: PYTHONPATH=FOLDER python ..."
-    return f"cannot be imported: {first_line(error)}; install that, or say where it is: PYTHONPATH=FOLDER python ..."
+        return f"does not exist: {first_line(error)}; give the folder that it is in: PYTHONPATH=FOLDER python ..."
+    return f"cannot be imported: {first_line(error)}; install it, or give its folder: PYTHONPATH=FOLDER python ..."
 
 
 def _check_arguments(target: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, Any], path: str) -> None:

@@ -1,7 +1,7 @@
-"""A run's config, looked through before anything is built.
+"""Checks of a run's config before anything is built.
 
-What our own objects are given they check themselves. Here is what is given to other libraries, which would refuse it
-late, at length or not at all, and what only the whole shows.
+Classes of nelbo check their own arguments. These checks are for values that are passed to other libraries, which would
+refuse them late, with long messages or not at all, and for values that contradict each other.
 """
 
 from __future__ import annotations
@@ -13,9 +13,19 @@ from typing import Any
 from nelbo.config import trainer_keys
 from nelbo.config.build import RUN_PREFIXES, check_targets, user_prefixes
 from nelbo.config.keys import select
+from nelbo.config.ranges import check_ranges
 from nelbo.config.slots import check_slots, refuse_missing
 from nelbo.config.trainer_checks import check_loggers, check_optimizer, check_scheduler
-from nelbo.errors import QUOTES, ConfigError, as_no_number, boolean, choice, integer, number, positive_integer
+from nelbo.errors import (
+    QUOTING_HINT,
+    ConfigError,
+    boolean,
+    choice,
+    integer,
+    number,
+    positive_integer,
+    quoted_if_literal,
+)
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
@@ -24,17 +34,18 @@ MOST_PROCESSES = 1024
 MOST_VALUES = 2**40  # in one tensor: four TiB
 
 REFUSED_CALLBACKS = {
-    "LearningRateFinder": "changes the rate behind the config's back: sweep optimizer.lr instead",
-    "BatchSizeFinder": "changes the batch size behind the config's back: sweep data.batch_size instead",
-    "StochasticWeightAveraging": "does not go on exactly after a stop: use EMAWeightAveraging",
+    "LearningRateFinder": "trains with a learning rate other than that of the config; sweep optimizer.lr instead",
+    "BatchSizeFinder": "trains with a batch size other than that of the config; sweep data.batch_size instead",
+    "StochasticWeightAveraging": "cannot be resumed exactly; use EMAWeightAveraging",
 }
+"""Callbacks of Lightning that a run cannot use, and why."""
 
 PARTS = ("data", "model", "objective", "optimizer", "scheduler", "trainer", "guard")
-"""What a run cannot do without."""
+"""Parts that every run needs."""
 
 TRIAL = {"study", "number", "metric", "pruner"}
 STORAGE = "NELBO_STORAGE"
-"""The environment variable with the URL of the database of a trial's study, which no config holds."""
+"""Environment variable with the URL of the database of a trial's study; it is never stored in a config."""
 
 NEEDED = (
     *("seed", "threads", "float32", "trial", "resume", "resume_changes", "allow_targets", "data.shape"),
@@ -45,18 +56,18 @@ DATA_PARTS = {
     "source": "choose a set with data=..., such as data=image_folder data.root=photos",
     "augment": "its options are data.augment.flip=true and data.augment.pad_crop=4",
 }
-"""The mappings of a data set of ours that are built, and how they are set."""
+"""Parts of `ImageData` that are built, and hints on how to set them."""
 
 CALLED_LATER = ("optimizer", "scheduler", "trainer", "guard")
 
 
 def _shares(key: str, value: object, minimum: int) -> None:
-    """Lightning's way to say how many batches: 5 is five of them, 0.5 half, 1.0 all."""
+    """Check a number of batches or a share of them, as Lightning reads it: 5 is five batches, 0.5 half, 1.0 all."""
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
     share = isinstance(value, float) and (0 < value <= 1 or value == minimum == 0)
     if not whole and not share:
         hint = f"must be a number of batches of at least {minimum}, or a share of them such as 0.5; 1.0 is all"
-        raise ConfigError(key, as_no_number(value), hint)
+        raise ConfigError(key, quoted_if_literal(value), hint)
 
 
 def _batches(key: str, value: object) -> None:
@@ -77,14 +88,17 @@ def _betas(key: str, value: object) -> None:
 
 
 def _epsilon(key: str, value: object) -> None:
-    """Without it a gradient of 0 makes NaN; above 1 nothing moves. Adafactor has two, of which one may be null."""
+    """Check an epsilon: with 0, zero gradients give NaN; above 1, parameters hardly change.
+
+    Adafactor has a pair, of which one may be null.
+    """
     for epsilon in value if isinstance(value, list) else [value]:
         if not (epsilon is None and isinstance(value, list)) and number(key, epsilon, positive=True) > 1:
             raise ConfigError(key, value, "must be at most 1")
 
 
 def _devices(key: str, value: object) -> None:
-    """A number of them, all, or a list of their indices."""
+    """Check a number of devices, "auto" or -1 for all, or a list of their indices."""
     if value in ("auto", -1) or (isinstance(value, str) and value.replace(",", "").isdigit()):
         return
     if isinstance(value, list) and value:
@@ -101,14 +115,14 @@ def _profiler(key: str, value: object) -> None:
 
 def _trial(key: str, value: object) -> None:
     if not isinstance(value, dict) or set(value) != TRIAL:
-        raise ConfigError(key, value, f"must be null, or what a search gives: {', '.join(sorted(TRIAL))}")
+        raise ConfigError(key, value, f"must be null; a search sets it, with {', '.join(sorted(TRIAL))}")
 
 
 def _name(key: str, value: object) -> None:
     if value is None:
         raise ConfigError(key, value, f"has no default; type {key}=...")
     if not isinstance(value, str) or not value:
-        raise ConfigError(key, value, f"must be a name; a number needs {QUOTES}")
+        raise ConfigError(key, value, f"must be a name; a number needs {QUOTING_HINT}")
 
 
 def _names(key: str, value: object) -> None:
@@ -155,7 +169,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "resume_changes": _names,
     "threads": _or_none(lambda key, value: integer(key, value, minimum=1, maximum=MOST_PROCESSES)),
     "float32": _or_none(lambda key, value: choice(key, value, ("ieee", "tf32"))),
-    # The budget first: others interpolate it, and the error should name what was typed.
+    # The budget comes first, because other keys interpolate it and the error should name the key that the user set.
     "budget.epochs": positive_integer,
     "budget.lr": _positive,
     "budget.batch_size": positive_integer,
@@ -192,14 +206,14 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "trainer.profiler": _profiler,
     **trainer_keys.CHECKS,
 }
-"""By key, where the config has it."""
+"""Checks of single values by key; a key that the config lacks is not checked."""
 
 
 def check(plain: Mapping[str, Any]) -> None:
-    """Refuse a resolved config that cannot be run.
+    """Check that a resolved config can be run.
 
     Raises:
-        ConfigError: for the first value that is no use: its key, the value and the hint.
+        ConfigError: for the first invalid value.
     """
     check_targets(dict(plain), allowed_targets(plain))
     _check_groups(plain)
@@ -208,13 +222,13 @@ def check(plain: Mapping[str, Any]) -> None:
         holder = select(plain, ".".join(parents)) if parents else plain
         if isinstance(holder, Mapping) and name in holder:
             allows(key, holder[name])
-    for check_part in (check_optimizer, check_scheduler, check_loggers):
+    for check_part in (check_optimizer, check_scheduler, check_loggers, check_ranges):
         check_part(plain)
     _check_together(plain)
 
 
 def allowed_targets(plain: Mapping[str, Any]) -> tuple[str, ...]:
-    """What this run may build: the packages of every run and those that its user adds.
+    """Return the prefixes of what a run may build: those of every run, and those that the user allows.
 
     Raises:
         ConfigError: if `allow_targets` is not a list of packages.
@@ -233,7 +247,7 @@ def _check_groups(plain: Mapping[str, Any]) -> None:
     for key in NEEDED:
         *parents, name = key.split(".")
         if name not in (select(plain, parents[0]) if parents else plain):
-            raise ConfigError(key, "", "a run needs it: do not leave it out")
+            raise ConfigError(key, "", "a run needs it; do not remove it")
     for key in CALLED_LATER:
         if plain[key] and plain[key].get("_partial_") is not True:
             hint = "must be true: the run gives it the rest of its arguments"
@@ -249,7 +263,7 @@ def _check_groups(plain: Mapping[str, Any]) -> None:
 
 
 def _check_data(data: Mapping[str, Any]) -> None:
-    """The parts of a data set of ours."""
+    """Check that an `ImageData` has the parts that it needs."""
     if data["_target_"] != IMAGE_DATA:
         return
     for part, hint in DATA_PARTS.items():
@@ -268,11 +282,11 @@ def _check_together(plain: Mapping[str, Any]) -> None:
     if several > 1 and batch_size == 1:
         raise ConfigError("data.batch_size", batch_size, f"{several} processes need batches of at least 2 to share")
     if select(plain, "optimizer.fused") and select(plain, "optimizer.foreach"):
-        raise ConfigError("optimizer.foreach", True, "is another way to do what optimizer.fused does: use one of them")
+        raise ConfigError("optimizer.foreach", True, "cannot be combined with optimizer.fused; use one of them")
     samples, shape = select(plain, "objective.num_samples"), select(plain, "data.shape") or [1]
     if select(plain, "data.shape") and (model_shape := select(plain, "model.shape")) != shape:
         raise ConfigError("model.shape", model_shape, f"must be that of the data, {shape}")
     sizes = (samples, batch_size, *shape)
     if all(isinstance(size, int) for size in sizes) and math.prod(sizes) > MOST_VALUES:
-        hint = f"with data.batch_size={batch_size} the pictures of one batch would fill {math.prod(sizes) >> 38} TiB"
+        hint = f"with data.batch_size={batch_size} the images of one batch would take {math.prod(sizes) >> 38} TiB"
         raise ConfigError("objective.num_samples", samples, hint)

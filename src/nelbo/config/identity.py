@@ -1,4 +1,4 @@
-"""Which runs are the same run: a digest of what decides the result, and of nothing else."""
+"""The identity of a run: a digest of the config values that determine its result."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MACHINE_FACTS = (
     "resume_changes",
     "allow_targets",
 )
-"""What may differ between machines, searches and grids, or starts of a run, without another result being meant."""
+"""Keys that do not determine the result: they may differ between machines, kinds of sweeps, or starts of a run."""
 
 FREE_TO_CHANGE = (*MACHINE_FACTS, "budget", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
-"""What may differ when a run goes on. What the budget says stands elsewhere too, where it is compared."""
+"""Keys that may change when a run is resumed. The keys that interpolate values of `budget` are compared themselves."""
 
 ADDED_LATER: dict[str, Any] = {
     "float32": None,
@@ -38,51 +38,53 @@ ADDED_LATER: dict[str, Any] = {
     "trainer.sync_batchnorm": False,
     "trainer.inference_mode": True,
 }
-"""Keys that runs of earlier versions do not have, with the values under which a run is the same as theirs."""
+"""Keys that configs of earlier versions lack, with the values that are equivalent to their absence."""
 
 NUMBER_OR_SHARE = (
     *("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches", "val_check_interval"),
     *("validation_size", "test_size", "total_steps", "T_max", "total_iters", "step_size", "milestones", "T_0"),
     *("step_size_up", "step_size_down", "anneal_epochs"),
 )
-"""Keys at which 1 is one of something and 1.0 is all."""
+"""Keys for which 1 means one image, batch or step, and 1.0 means all of them."""
 
 LENGTH = 16
+"""Number of hexadecimal digits of an identity."""
 
 
 def identity(plain: Mapping[str, Any], without: Sequence[str] = MACHINE_FACTS) -> str:
-    """Sixteen hexadecimal digits of the SHA-256 of a run's resolved config without machine facts.
+    """Return sixteen hexadecimal digits of the SHA-256 of a run's resolved config.
 
-    Devices and nodes count: `data.batch_size` is that of each process, so they change what is trained.
+    The number of devices and nodes is part of it, because `data.batch_size` is that of each process.
 
     Args:
         plain: the config as plain containers, with every interpolation resolved.
-        without: dotted keys that do not count.
+        without: dotted keys to leave out.
     """
-    told = copy.deepcopy(with_loggers_as_before(plain))
-    for fact in (*without, *ADDED_LATER):
-        *groups, key = fact.split(".")
-        holder: Any = told
+    config = copy.deepcopy(with_loggers_as_before(plain))
+    for dotted in (*without, *ADDED_LATER):
+        *groups, key = dotted.split(".")
+        holder: Any = config
         for group in groups:
             holder = holder.get(group, {})
-        if fact in without or (key in holder and holder[key] == ADDED_LATER[fact]):
+        if dotted in without or (key in holder and holder[key] == ADDED_LATER[dotted]):
             holder.pop(key, None)
-    if told.get("init_from") is not None:
-        told["init_from"] = content(told["init_from"])
-    if told.get("trainer", {}).get("max_epochs") is not None:
-        told.get("budget", {}).pop("min_steps", None)  # it raises no number that is typed
-    text = json.dumps(_same_numbers(told), sort_keys=True, default=str)
+    if config.get("init_from") is not None:
+        config["init_from"] = content(config["init_from"])
+    if config.get("trainer", {}).get("max_epochs") is not None:
+        config.get("budget", {}).pop("min_steps", None)  # it has no effect on an explicit number of epochs
+    text = json.dumps(_same_numbers(config), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
 
 def content(origin: Any) -> str:
-    """What the weights of `init_from` are: the SHA-256 of the checkpoint's file, wherever that lies.
+    """Return the SHA-256 of the checkpoint that `init_from` refers to.
 
     Args:
-        origin: a run's directory or a checkpoint; or what a run recorded of it, which counts also where that is gone.
+        origin: a run's directory, or a checkpoint; or the record that a run stored of it, which is used without reading
+            the file.
 
     Returns:
-        The digest; the path itself where there is no file, which the run will refuse.
+        The digest; the path itself if there is no such file, which the run will refuse.
     """
     if isinstance(origin, Mapping):
         return str(origin["sha256"])
@@ -97,15 +99,15 @@ def content(origin: Any) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _sha256(file: Path, changed: int, size: int) -> str:
-    """Of a file; read again when it has changed."""
+    """Return the SHA-256 of a file; the other arguments make the cache read a file again after it has changed."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def with_loggers_as_before(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The config in the shape that it had when a run had one logger, which stood there without a name.
+    """Return a config with its logger unnamed, as in earlier versions, if there is at most one.
 
-    Where there is one at most: so runs and cells from before loggers had names are known again.
+    The identity of runs and cells from before loggers had names thus stays the same.
     """
     loggers = plain.get("logger")
     if not isinstance(loggers, Mapping) or "_target_" in loggers:
@@ -115,7 +117,7 @@ def with_loggers_as_before(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _same_numbers(value: Any, key: str = "") -> Any:
-    """1 and 1.0 are written alike, but where the one is a number and the other all of something."""
+    """Return a value in which 1.0 is written as 1, except for keys where 1 and 1.0 have different meanings."""
     if isinstance(value, Mapping):
         return {name: _same_numbers(item, str(name)) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Keys of a config: how one is looked up, and which are set on the command line of every run."""
+"""Config keys: lookup of a dotted key, and the keys that are most often set on the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Any
 
 
 def select(plain: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key; None where there is none."""
+    """Return the value at a dotted key; None if there is none.
+
+    Example:
+        >>> select({"optimizer": {"lr": 0.001}}, "optimizer.lr")
+        0.001
+    """
     value: Any = plain
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -24,4 +29,4 @@ TYPED_KEYS = (
     "trainer.max_epochs",
     "seed",
 )
-"""The keys that people type: in `--help`, in suggestions and in TensorBoard's hparams tab."""
+"""Keys that are shown in `--help`, in suggestions and in TensorBoard's hparams tab."""

@@ -1,4 +1,4 @@
-"""The parts of a run and what fills the slots of its model, looked through before anything is built."""
+"""Checks that a config has all parts of a run and all slots of its model, before anything is built."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any
 from nelbo.errors import ConfigError, NelboError
 
 SLOTS = {slot: slot for slot in ("posterior", "prior", "likelihood")} | {"encoder": "model", "decoder": "model"}
-"""The slots of a VAE, and the group that fills each."""
+"""Slots of a VAE, and the config group that fills each of them."""
 
-
-NO_GROUPS = {"guard": "a run needs it, for it ends training that is not finite; guard.skip_above=null skips no updates"}
-"""What to say of a part that is missing and that no group chooses."""
+NO_GROUPS = {"guard": "a run needs it to end training that is not finite; guard.skip_above=null skips no updates"}
+"""Hints for missing parts that have no config group."""
 
 
 def refuse_missing(key: str, plain: Mapping[str, Any]) -> None:
-    """Refuse a config without a part that every run needs.
+    """Check that a config has the part `key`, which every run needs.
 
     Raises:
-        NelboError: naming it and how it is chosen.
+        NelboError: if it is missing; the message says how to choose it.
     """
     part = plain.get(key)
     if isinstance(part, Mapping) and "_target_" in part:
@@ -33,10 +32,10 @@ def refuse_missing(key: str, plain: Mapping[str, Any]) -> None:
 
 
 def check_slots(model: Mapping[str, Any]) -> None:
-    """Refuse a model of ours with a slot that nothing can be built for.
+    """Check that every slot of a `nelbo.models.VAE` has a part that can be built.
 
     Raises:
-        ConfigError: naming the slot and how it is filled.
+        ConfigError: for the first slot without one; the message says how to fill it.
     """
     if model["_target_"] != "nelbo.models.VAE":
         return

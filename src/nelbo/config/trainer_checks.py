@@ -1,47 +1,47 @@
-"""Checks of a run's optimiser, scheduler and loggers before they are built: their classes are other libraries'."""
+"""Checks of a run's optimiser, scheduler and loggers before they are built; their classes are of other libraries."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from nelbo.errors import ConfigError, as_no_number, boolean, number, positive_integer
+from nelbo.errors import ConfigError, boolean, number, positive_integer, quoted_if_literal
 
 TOTALS = ("total_steps", "T_max", "total_iters")
-"""Options of schedulers that count the steps of the whole schedule."""
+"""Options of schedulers that are the number of steps of the whole schedule."""
 
 STEP_COUNTS = (*TOTALS, "step_size", "milestones", "T_0", "step_size_up", "step_size_down", "anneal_epochs")
-"""All that count steps: a whole number, or a share of the steps of training."""
+"""All options that are numbers of steps: a whole number, or a share of the steps of training."""
 
 FACTORS = (
     *("gamma", "factor", "start_factor", "end_factor", "power", "eta_min", "min_lr", "base_lr", "max_lr", "swa_lr"),
     *("pct_start", "div_factor", "final_div_factor", "base_momentum", "max_momentum", "threshold", "eps"),
 )
-"""Options of schedulers that are numbers, or lists of them; torch looks at some only when it uses them."""
+"""Options of schedulers that are numbers, or lists of them; torch checks some of them only when it uses them."""
 
 SCHEDULERS, OPTIMIZERS = "torch.optim.lr_scheduler.", "torch.optim."
 
 REFUSED_OPTIMIZERS = {
-    "LBFGS": "evaluates a loss several times in one step, and here each time has other noise",
-    "Muon": "takes matrices only, and networks have biases and kernels too",
-    "SparseAdam": "takes sparse gradients only, and networks here have none",
-    "Optimizer": "is what optimisers are derived from",
+    "LBFGS": "evaluates the loss several times per step, which needs a loss without random samples",
+    "Muon": "takes matrices only, but networks have biases and kernels too",
+    "SparseAdam": "takes sparse gradients only, but those of these networks are dense",
+    "Optimizer": "is the base class of optimisers",
 }
-REFUSED_SCHEDULERS = {"LRScheduler": "is what schedulers are derived from"}
+REFUSED_SCHEDULERS = {"LRScheduler": "is the base class of schedulers"}
 TAKE_FUNCTIONS = ("LambdaLR", "MultiplicativeLR")
-PUT_TOGETHER = ("SequentialLR", "ChainedScheduler")
-LAST_EPOCH = "is known to the run: resume=auto goes on with it"
-"""Why a scheduler is not told where it stands."""
+COMPOSITE = ("SequentialLR", "ChainedScheduler")
+LAST_EPOCH = "is set by the run; resume=auto continues a schedule"
+"""Why the option `last_epoch` of a scheduler cannot be set."""
 
-NOT_A_PART = (*PUT_TOGETHER, "OneCycleLR", "CyclicLR", "ReduceLROnPlateau")
-"""Schedulers that set the rate whatever others made of it, or are put together from others."""
+NOT_A_PART = (*COMPOSITE, "OneCycleLR", "CyclicLR", "ReduceLROnPlateau")
+"""Schedulers that cannot be part of another: they overwrite the learning rate of others, or consist of others."""
 
 
 def check_optimizer(plain: Mapping[str, Any]) -> None:
-    """Refuse optimisers that cannot train a model here.
+    """Check that the optimiser can train models with random samples and dense gradients.
 
     Raises:
-        ConfigError: saying why.
+        ConfigError: if it cannot.
     """
     target = plain["optimizer"]["_target_"]
     if reason := REFUSED_OPTIMIZERS.get(_name(target, OPTIMIZERS)):
@@ -49,10 +49,10 @@ def check_optimizer(plain: Mapping[str, Any]) -> None:
 
 
 def check_scheduler(plain: Mapping[str, Any]) -> None:
-    """Refuse schedulers of torch that cannot be made or followed, and options that torch would refuse late.
+    """Check schedulers of torch: that they can be used, and options that torch itself checks late or not at all.
 
     Raises:
-        ConfigError: for the first one.
+        ConfigError: for the first problem.
     """
     for path, spec, part_of in _schedulers(plain["scheduler"]):
         _check_one(path, spec, part_of)
@@ -60,15 +60,15 @@ def check_scheduler(plain: Mapping[str, Any]) -> None:
     unvalidated = data.get("validation_size") == 0 or trainer.get("limit_val_batches") == 0
     target = plain["scheduler"]["_target_"]
     if _name(target, SCHEDULERS) == "ReduceLROnPlateau" and unvalidated:
-        hint = "follows val/objective and needs validation images: set data.validation_size, or use another scheduler"
+        hint = "needs val/objective and so validation images: set data.validation_size, or use another scheduler"
         raise ConfigError("scheduler._target_", target, hint)
 
 
 def check_loggers(plain: Mapping[str, Any]) -> None:
-    """Refuse loggers that cannot be made.
+    """Check that the loggers can be built.
 
     Raises:
-        ConfigError: for the first one.
+        ConfigError: for the first one that cannot.
     """
     for name, spec in named_loggers(plain["logger"]).items():
         path = f"logger.{name}" if name else "logger"
@@ -82,27 +82,27 @@ def check_loggers(plain: Mapping[str, Any]) -> None:
         if spec.get("_partial_") is not True:
             hint = "must be true: the run gives it the rest of its arguments"
             raise ConfigError(f"{path}._partial_", spec.get("_partial_"), hint)
-        for option, allows in LOGGER_OPTIONS.items():
+        for option, check_option in LOGGER_OPTIONS.items():
             if option in spec:
-                allows(f"{path}.{option}", spec[option])
+                check_option(f"{path}.{option}", spec[option])
 
 
 def named_loggers(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The loggers of a config by name; of a config from before they had names, one that is called nothing."""
+    """Return the loggers of a config by name; the unnamed logger of an earlier version's config has the name ""."""
     return {"": spec} if "_target_" in spec else dict(spec)
 
 
 def _name(target: object, package: str) -> str:
-    """The name of a class of that package; empty for all others."""
+    """Return the name of a class without its package; empty for a class of another package."""
     return target.removeprefix(package) if isinstance(target, str) and target.startswith(package) else ""
 
 
 def _schedulers(spec: Any, path: str = "scheduler", part_of: str = "") -> Iterator[tuple[str, Mapping[str, Any], str]]:
-    """A scheduler and its parts: where it stands, what it says and the name of what it is a part of."""
+    """Yield a scheduler and its parts: config path, config, and the name of the scheduler that it is a part of."""
     yield path, spec, part_of
     parts = spec.get("schedulers")
     name = _name(spec.get("_target_"), SCHEDULERS)
-    if name not in PUT_TOGETHER:
+    if name not in COMPOSITE:
         return
     if not isinstance(parts, list) or not parts:
         raise ConfigError(f"{path}.schedulers", parts, "must be a list of schedulers")
@@ -121,15 +121,14 @@ def _check_one(path: str, spec: Mapping[str, Any], part_of: str) -> None:
     if part_of and name in NOT_A_PART:
         raise ConfigError(f"{path}._target_", target, f"cannot be a part of {part_of}")
     if part_of == "ChainedScheduler" and name == "CosineAnnealingWarmRestarts":
-        raise ConfigError(f"{path}._target_", target, "sets the rate whatever others made of it: it cannot be chained")
+        hint = "cannot be chained, because it overwrites the learning rate of the others"
+        raise ConfigError(f"{path}._target_", target, hint)
     function = spec.get("lr_lambda")
     if name in TAKE_FUNCTIONS and not (isinstance(function, Mapping) and function.get("_partial_") is True):
-        hint = (
-            "must be a function of the step, of a package in allow_targets: {_target_:mypackage.share,_partial_:true}"
-        )
+        hint = "must be a function of the step in a package of allow_targets: {_target_:mypackage.share,_partial_:true}"
         raise ConfigError(f"{path}.lr_lambda", function, hint)
     if not name:
-        return  # of the user's own: its options may mean anything
+        return  # a class of the user, whose options are unknown
     if "last_epoch" in spec:
         raise ConfigError(f"{path}.last_epoch", spec["last_epoch"], LAST_EPOCH)
     for option in STEP_COUNTS:
@@ -148,12 +147,12 @@ def _steps(key: str, value: object) -> None:
         for index, item in enumerate(value):
             _steps(f"{key}[{index}]", item)
         if len({type(item) for item in value}) == 1 and value != sorted(value):
-            raise ConfigError(key, value, "must rise")
+            raise ConfigError(key, value, "must be in ascending order")
         return
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if not whole and not (isinstance(value, float) and 0 < value <= 1):
         hint = "must be a number of steps of at least 1, or a share of them such as 0.5; 1.0 is all"
-        raise ConfigError(key, as_no_number(value), hint)
+        raise ConfigError(key, quoted_if_literal(value), hint)
 
 
 def _text(key: str, value: object) -> None:
@@ -162,7 +161,7 @@ def _text(key: str, value: object) -> None:
 
 
 def _run_directory(key: str, value: object) -> None:
-    raise ConfigError(key, value, "a run's directory is hydra.run.dir=...")
+    raise ConfigError(key, value, "cannot be set; a run's directory is hydra.run.dir=...")
 
 
 LOGGER_OPTIONS: dict[str, Callable[[str, object], object]] = {
@@ -172,4 +171,4 @@ LOGGER_OPTIONS: dict[str, Callable[[str, object], object]] = {
     "flush_logs_every_n_steps": positive_integer,
     "save_dir": _run_directory,
 }
-"""Checks of options by their name, where a logger's config has them."""
+"""Checks of options of loggers by name; an option that a logger's config lacks is not checked."""

@@ -1,4 +1,8 @@
-"""Fetching, data sets, protocols. The DataModule is in `nelbo.data.module`, so that this stays light."""
+"""Data sets: downloading, reading, splitting, and the protocols that turn stored pixels into model input.
+
+`nelbo.data.module` with the LightningDataModule is not imported here, so that `import nelbo.data` does not import
+Lightning.
+"""
 
 from nelbo.data.arrays import Arrays, Examples
 from nelbo.data.augmentation import Augmentation

@@ -1,6 +1,6 @@
-"""A data set as published, in memory or on disk.
+"""Data sets as arrays of images and labels, in memory or on disk, and how images are held out of them.
 
-Shapes: N or B examples, C H W image, F factors.
+Shapes: N examples in an array, B examples in a batch, C H W image, F factors.
 """
 
 from __future__ import annotations
@@ -17,19 +17,30 @@ from nelbo.data.memory_map import MemoryMap
 from nelbo.errors import ConfigError, DataError, number
 
 UNLABELLED = -1
+"""Label of an image that has none."""
+
 RawBatch = tuple[Tensor, Tensor, Tensor]
-"""uint8 images (B, C, H, W), labels (B,), and where the images stand in their array (B,)."""
+"""Images (B, C, H, W), uint8; labels (B,), int64; positions of the images in their array (B,), int64."""
 
 
 @dataclass(frozen=True, eq=False)
 class Examples(Dataset[RawBatch]):
-    """Images and labels, indexed a batch at a time: all of an array, or those at `indices`.
+    """Images and labels, indexed by batch: those of a whole array, or of the positions `indices` in it.
 
     Args:
         images: (N, C, H, W), uint8 in [0, 255].
-        labels: (N,), int64; `UNLABELLED` where there are none.
-        factors: (N, F), int64: the known factors of variation, where there are any.
-        indices: which of the N these are; all of them if None.
+        labels: (N,), int64; `UNLABELLED` for images without a label.
+        factors: (N, F), int64: values of the known factors of variation; None if unknown.
+        indices: positions of the examples in the array; None for all N.
+
+    Example:
+        >>> images = torch.zeros(5, 1, 8, 8, dtype=torch.uint8)
+        >>> some = Examples(images, unlabelled(5)).take(torch.tensor([0, 3]))
+        >>> len(some)
+        2
+        >>> x, labels, positions = some.__getitems__(torch.tensor([1]))
+        >>> x.shape, labels.tolist(), positions.tolist()
+        (torch.Size([1, 1, 8, 8]), [-1], [3])
     """
 
     images: Tensor | MemoryMap
@@ -41,22 +52,22 @@ class Examples(Dataset[RawBatch]):
         return len(self.images) if self.indices is None else len(self.indices)
 
     def __getitem__(self, position: int) -> RawBatch:
-        """A batch of one."""
+        """Return a batch of one example."""
         return self.__getitems__(torch.tensor([position]))
 
     def __getitems__(self, positions: Tensor) -> RawBatch:
-        """A batch."""
-        where = positions if self.indices is None else self.indices[positions]
-        return self.images.index_select(0, where), self.labels[where], where
+        """Return the batch of the examples at `positions` (B,)."""
+        rows = positions if self.indices is None else self.indices[positions]
+        return self.images.index_select(0, rows), self.labels[rows], rows
 
     def take(self, positions: Tensor) -> Examples:
-        """Some of these, without a copy."""
+        """Return the examples at `positions`, without copying images."""
         return Examples(
             self.images, self.labels, self.factors, positions if self.indices is None else self.indices[positions]
         )
 
     def update_digest(self, digest: hashlib._Hash) -> None:
-        """Add images, labels and choice."""
+        """Add images, labels and indices to a digest."""
         if isinstance(self.images, MemoryMap):
             digest.update(self.images.sha256.encode())
         else:
@@ -69,14 +80,14 @@ class Examples(Dataset[RawBatch]):
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """A data set as published.
+    """A data set with its published splits.
 
     Args:
-        train: to train on, and to hold validation images out of.
-        test: to test on.
-        validation: how many of the last training images are a published validation set; 0 if there is none.
-        classes: what the labels 0, 1, ... mean.
-        factor_names: what the columns of `factors` mean.
+        train: examples for training, including the published validation set if there is one.
+        test: examples for testing.
+        validation: number of examples at the end of `train` that are a published validation set; 0 for none.
+        classes: names of the labels 0, 1, ...
+        factor_names: names of the columns of `factors`.
     """
 
     train: Examples
@@ -87,16 +98,16 @@ class Arrays:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(C, H, W)."""
+        """Shape (C, H, W) of a training image."""
         return tuple(self.train.images.shape[1:])
 
     def empty_parts(self) -> list[str]:
-        """Which of the parts that a set must have hold no images: "training", "test"."""
+        """Return which of the required splits, "training" and "test", have no images."""
         counts = {"training": len(self.train) - self.validation, "test": len(self.test)}
         return [part for part, count in counts.items() if count <= 0]
 
     def sha256(self) -> str:
-        """Of images and labels as they are served; for images mapped from disk, of their file."""
+        """Return the SHA-256 of all images, labels and indices; a memory map contributes the SHA-256 of its images."""
         digest = hashlib.sha256()
         for examples in (self.train, self.test):
             examples.update_digest(digest)
@@ -104,46 +115,52 @@ class Arrays:
 
 
 def unlabelled(count: int) -> Tensor:
-    """Labels for images that have none, (N,)."""
+    """Return labels (N,) for `count` images that have none."""
     return torch.full((count,), UNLABELLED)
 
 
 def split_off_test(
     examples: Examples, size: float, seed: int, classes: Sequence[str] = (), validation: int = 0
 ) -> Arrays:
-    """A set that was published without test images: `size` of it, drawn by `seed`, becomes the test set.
+    """Hold a test set out of a data set that was published without one.
 
     Args:
-        examples: all of them.
-        size: a number of images, or a share of those that are not for validation.
-        seed: of the choice.
-        classes: what the labels mean.
-        validation: how many of the last are a published validation set, and stay that.
+        examples: the whole data set.
+        size: number of test images, or their share of the images that are not for validation.
+        seed: seed of the random choice.
+        classes: names of the labels.
+        validation: number of examples at the end of `examples` that are a published validation set; none of them become
+            test images.
 
     Raises:
-        ConfigError: if that leaves nothing to train on.
+        ConfigError: if `size` leaves no test images or no training images.
     """
     total = len(examples) - validation
     count = held_out("test_size", size, total)
     if count == 0:
         raise ConfigError("test_size", size, f"must leave at least one of the {total} images to test on")
-    chosen, rest = random_split(total, count, seed)
-    kept = torch.cat([rest, torch.arange(total, len(examples))])
-    return Arrays(examples.take(kept), examples.take(chosen), validation, tuple(classes))
+    test, rest = random_split(total, count, seed)
+    train = torch.cat([rest, torch.arange(total, len(examples))])
+    return Arrays(examples.take(train), examples.take(test), validation, tuple(classes))
 
 
 def random_split(total: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """`size` of `total` positions drawn by `seed`, and the rest, both in ascending order."""
+    """Draw `size` of the positions 0 .. total - 1 at random; return them and the rest, both in ascending order."""
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
     return order[:size].sort().values, order[size:].sort().values
 
 
 def held_out(key: str, size: float, total: int) -> int:
-    """How many of `total` to hold out: a whole number, or a share below 1.
+    """Return how many of `total` images to hold out.
+
+    Args:
+        key: name of the config value `size`, for errors.
+        size: a whole number of images, or a share below 1; a positive share holds out at least one image.
+        total: number of images.
 
     Raises:
-        ConfigError: if it is neither, or leaves nothing to train on.
-        DataError: if there are no images.
+        ConfigError: if `size` is neither, or leaves no training images.
+        DataError: if `total` is 0.
     """
     if total == 0:
         raise DataError("the data set is empty")

@@ -1,4 +1,4 @@
-"""What training images may go through before they are presented: flips and shifts, drawn by (seed, epoch, index).
+"""Random augmentation of training images: flips and shifts that depend on (seed, epoch, index) alone.
 
 Shapes: B batch, C H W image.
 """
@@ -13,21 +13,33 @@ from nelbo.errors import ConfigError, boolean, integer
 
 
 class Augmentation:
-    """Training images flipped left to right, and padded and cropped back; validation and test are never touched.
+    """Random horizontal flips and shifts of training images; validation and test images are never augmented.
 
     Args:
-        flip: whether half of the images, drawn anew in each epoch, are mirrored.
-        pad_crop: pixels of padding on each side, by reflection, before an image of the old size is cropped at random.
+        flip: whether each image is mirrored with probability 1/2, drawn in each epoch.
+        pad_crop: pixels of reflection padding on each side, from which an image of the original size is cropped at a
+            random position.
 
     Raises:
         ConfigError: for a value out of range.
+
+    Example:
+        >>> from nelbo.data.noise import Draws
+        >>> images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+        >>> Augmentation(flip=True, pad_crop=1)(images, Draws(seed=0, epoch=0, indices=torch.arange(2))).shape
+        torch.Size([2, 1, 8, 8])
     """
 
     def __init__(self, *, flip: bool, pad_crop: int) -> None:
         self.flip, self.pad_crop = boolean("flip", flip), integer("pad_crop", pad_crop, minimum=0)
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """The batch, (B, C, H, W), of whatever type it is."""
+        """Augment a batch.
+
+        Args:
+            images: (B, C, H, W), of any dtype.
+            draws: random numbers of the batch's examples.
+        """
         if self.pad_crop:
             rows = _window(draws.uniform(ROWS), images.shape[2], self.pad_crop)
             columns = _window(draws.uniform(COLUMNS), images.shape[3], self.pad_crop)
@@ -39,7 +51,7 @@ class Augmentation:
         return images
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Refuse what images of `shape` (C, H, W) are too small for.
+        """Check that images of `shape` (C, H, W) can be augmented.
 
         Raises:
             ConfigError: if the padding is not smaller than the image.
@@ -51,7 +63,13 @@ class Augmentation:
 
 
 def _window(uniform: Tensor, size: int, padding: int) -> Tensor:
-    """Where each of `size` pixels is taken from, for a shift of up to `padding` either way, (B, size)."""
+    """Return the source position of each pixel along one axis, (B, size), for shifts of -padding .. padding pixels.
+
+    Args:
+        uniform: one number in [0, 1) for each image, (B,).
+        size: number of pixels along the axis.
+        padding: the largest shift.
+    """
     shift = (uniform * (2 * padding + 1)).long() - padding
-    where = torch.arange(size, device=uniform.device) + shift[:, None]
-    return (size - 1) - ((size - 1) - where.abs()).abs()  # reflected at both edges
+    positions = torch.arange(size, device=uniform.device) + shift[:, None]
+    return (size - 1) - ((size - 1) - positions.abs()).abs()  # reflected at both edges

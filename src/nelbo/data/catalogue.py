@@ -1,4 +1,4 @@
-"""What data sets there are, and which of their files are in the cache."""
+"""The published data sets, their sizes, and the state of their files in the cache."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nelbo.data.sets.published import DSPRITES_FILES, OMNIGLOT_FILES, SVHN_FILES
 
 @dataclass(frozen=True)
 class Entry:
-    """A published set.
+    """A published data set.
 
     Args:
-        folder: its place in the cache.
-        files: that it needs there; none for one that comes with a package.
-        train: training images, from which the validation images are taken.
-        test: test images.
-        labels: what they are.
+        folder: its folder in the cache.
+        files: the files that it needs in the cache; empty if it is part of an installed package.
+        train: number of training images, including those that validation holds out.
+        test: number of test images.
+        labels: description of the labels.
     """
 
     folder: str
@@ -30,16 +30,16 @@ class Entry:
     labels: str
 
     def cached(self) -> bool:
-        """Whether all files are there, by name; `problems` looks inside."""
+        """Return whether all files exist in the cache; `problems` verifies their content."""
         return all((cache_directory() / self.folder / file.name).exists() for file in self.files)
 
     def size(self) -> int:
-        """Bytes in the cache."""
+        """Return the size of the data set's folder in the cache, in bytes."""
         home = cache_directory() / self.folder
         return sum(path.stat().st_size for path in home.rglob("*") if path.is_file()) if home.is_dir() else 0
 
     def problems(self) -> list[str]:
-        """What is wrong with the cached files, one line each."""
+        """Return a line for each cached file that is not as expected."""
         paths = [(file, cache_directory() / self.folder / file.name) for file in self.files]
         return [f"{path}: {problem}" for file, path in paths if (problem := mismatch(file, path, record(path)))]
 
@@ -56,4 +56,4 @@ CATALOGUE = {
     "svhn": Entry("svhn", SVHN_FILES, 73_257, 26_032, "10 digits"),
     "dsprites": Entry("dsprites", DSPRITES_FILES, 663_552, 73_728, "3 shapes, 6 factors"),
 }
-"""By what is typed behind `data=`."""
+"""Data sets by the value of `data=` on the command line."""

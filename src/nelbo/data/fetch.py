@@ -1,4 +1,7 @@
-"""One file, many origins: the cache, https mirrors, packages of a registry. All of them are checked alike."""
+"""Files of data sets: fetched into the cache from the first available origin, and verified on every use.
+
+Origins are https mirrors and packages of registries; see `nelbo.data.origins`.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,13 @@ from nelbo.files import DISK_ERRORS
 
 log = logging.getLogger(__name__)
 LONGEST_REASON = 120
+"""Maximum number of characters of an error that is quoted in a message."""
+
 LARGEST = 256 << 20
-"""The most that is unpacked of a file whose size nobody published, in bytes."""
+"""Maximum unpacked size, in bytes, of a file whose size is not published."""
+
 SCRATCH = ".fetching."
+"""Beginning of the names of scratch folders."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,11 @@ class RemoteFile:
     """A file of a data set.
 
     Args:
-        name: its name in the cache.
-        digest: of the unpacked content, as `sha256:...` or `md5:...`; empty where nobody published one: the SHA-256 of
-            the first fetch is then kept beside it.
-        size: of the unpacked content, in bytes, where it is known; never is more than that unpacked.
-        origins: tried in order, as far as this machine has what they need.
+        name: name in the cache.
+        digest: digest of the unpacked content, `sha256:...` or `md5:...`; empty if none is published. Then the SHA-256
+            of the content that was fetched first is stored beside the file and later content is compared with it.
+        size: size of the unpacked content in bytes, and the most that is ever unpacked; None if unknown.
+        origins: where to get the file, tried in order; origins that need a missing program are skipped.
     """
 
     name: str
@@ -48,15 +55,19 @@ class RemoteFile:
 
 
 def cache_directory() -> Path:
-    """Where data sets are kept: `NELBO_DATA`, or the user's cache directory."""
+    """Return the folder that holds data sets: `NELBO_DATA`, or nelbo's folder in the user's cache directory."""
     return Path(os.environ.get("NELBO_DATA") or pooch.os_cache("nelbo")).expanduser()
 
 
 def fetch(files: Sequence[RemoteFile], folder: str) -> list[Path]:
-    """The verified files of a set in the cache, each from the first origin that has it.
+    """Return the paths of a data set's files in the cache, fetched if they are missing, and verified.
+
+    Args:
+        files: the files.
+        folder: the data set's folder in the cache.
 
     Raises:
-        DataError: if a cached file is not what it should be, or no origin has it; says how to place it by hand.
+        DataError: if a cached file is corrupt, or no origin provides it. The message says how to place it by hand.
     """
     home = cache_directory() / folder
     if any(not (home / file.name).exists() for file in files):
@@ -67,18 +78,20 @@ def fetch(files: Sequence[RemoteFile], folder: str) -> list[Path]:
     for file in files:
         path = home / file.name
         if problem := mismatch(file, path, record(path)):
-            raise DataError(f"{path}: corrupt data file, {problem}; delete it to fetch it anew")
+            raise DataError(f"{path}: corrupt data file, {problem}; delete it to fetch it again")
         if not file.digest and not record(path).exists():
-            _keep_digest(path)
+            _store_digest(path)
     return [home / file.name for file in files]
 
 
 @contextmanager
 def workspace(home: Path) -> Iterator[Path]:
-    """A scratch folder in `home`, for one process at a time; what killed processes left there is removed.
+    """Provide a scratch folder in `home`, to one process at a time.
+
+    Scratch folders of killed processes are removed first.
 
     Raises:
-        DataError: if it cannot be written.
+        DataError: if `home` cannot be written.
     """
     with ExitStack() as stack:
         try:
@@ -98,7 +111,7 @@ def workspace(home: Path) -> Iterator[Path]:
 
 
 def _unwritable(home: Path, error: OSError) -> DataError:
-    return DataError(f"{home}: cannot be written ({error}); set NELBO_DATA to a folder that can")
+    return DataError(f"{home}: cannot be written ({error}); set NELBO_DATA to a folder that can be written")
 
 
 def _fetch_from_origins(file: RemoteFile, path: Path, scratch: Path) -> None:
@@ -110,26 +123,26 @@ def _fetch_from_origins(file: RemoteFile, path: Path, scratch: Path) -> None:
         try:
             origin.write(unpacked, scratch, LARGEST if file.size is None else file.size)
             problem = mismatch(file, unpacked, record(path))
-        except Exception as error:  # a server may send anything, and decoders fail on it in every way
+        except Exception as error:  # a server may send anything, so decoders may raise any kind of exception
             if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-                raise  # no other origin would help
-            problem = _reason(error)
+                raise  # another origin would fail in the same way
+            problem = _describe(error)
         if not problem:
             os.replace(unpacked, path)
             log.info("fetched %s from %s", path, origin.name)
             return
         tried.append(f"{origin.name} ({problem})")
     hint = f"place a file with {file.digest} there by hand" if file.digest else "place it there by hand"
-    raise DataError(f"{path}: not in the cache and not to be had; tried {'; '.join(tried) or 'no source'}; {hint}")
+    raise DataError(f"{path}: not in the cache and cannot be fetched; tried {'; '.join(tried) or 'no source'}; {hint}")
 
 
-def mismatch(file: RemoteFile, path: Path, seen: Path) -> str:
-    """Why `path` is not the file, or an empty string.
+def mismatch(file: RemoteFile, path: Path, digest_file: Path) -> str:
+    """Return how the content of `path` differs from that expected; empty if it does not.
 
     Args:
-        file: what it should be.
-        path: what is there.
-        seen: the digest of its first fetch, for a file without a published one.
+        file: the expected file.
+        path: the file to verify.
+        digest_file: the stored digest of the content fetched first, used if the file has no published digest.
     """
     if not path.is_file():
         return "not a file"
@@ -138,36 +151,36 @@ def mismatch(file: RemoteFile, path: Path, seen: Path) -> str:
         return f"{size} bytes where {file.size} are expected"
     if size > LARGEST:
         return f"more than {LARGEST} bytes"
-    expected = file.digest or _recorded(seen)
+    expected = file.digest or _stored_digest(digest_file)
     if not expected:
         return ""
     algorithm, _, value = expected.partition(":")
-    found = _digest(path, algorithm)
-    return "" if found == value else f"its {algorithm} is {found}, expected {value}"
+    actual = _digest(path, algorithm)
+    return "" if actual == value else f"its {algorithm} is {actual}, expected {value}"
 
 
 def record(path: Path) -> Path:
-    """Where the digest of the first fetch of `path` is kept; it outlives the file."""
+    """Return the path of the stored digest of `path`; it is kept when `path` itself is deleted."""
     return path.with_name(f"{path.name}.digest")
 
 
-def _recorded(seen: Path) -> str:
-    if not seen.exists():
+def _stored_digest(digest_file: Path) -> str:
+    if not digest_file.exists():
         return ""
-    with readable(seen, "digest", "delete it if you trust the file beside it"):
-        if not re.fullmatch("sha256:[0-9a-f]{64}", text := seen.read_text().strip()):
-            raise ValueError("needs sha256: and 64 digits")
+    with readable(digest_file, "digest", "delete it if you trust the file beside it"):
+        if not re.fullmatch("sha256:[0-9a-f]{64}", text := digest_file.read_text().strip()):
+            raise ValueError("needs sha256: and 64 hexadecimal digits")
         return text
 
 
-def _keep_digest(path: Path) -> None:
+def _store_digest(path: Path) -> None:
     try:
         with workspace(path.parent) as scratch:
-            kept = scratch / "digest"
-            kept.write_text(f"sha256:{_digest(path, 'sha256')}\n")
-            os.replace(kept, record(path))
-    except DataError as error:  # the file itself is at hand
-        log.warning("%s will not be checked by the next run: %s", path, error)
+            digest_file = scratch / "digest"
+            digest_file.write_text(f"sha256:{_digest(path, 'sha256')}\n")
+            os.replace(digest_file, record(path))
+    except DataError as error:  # the data file itself can be used
+        log.warning("%s will not be verified by the next run: %s", path, error)
 
 
 def _digest(path: Path, algorithm: str) -> str:
@@ -175,10 +188,9 @@ def _digest(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
-def _reason(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
-        said = error.stderr if isinstance(error.stderr, str) else error.stderr.decode(errors="replace")
-        return next((line.strip() for line in said.splitlines() if line.strip()), f"exit status {error.returncode}")
+        output = error.stderr if isinstance(error.stderr, str) else error.stderr.decode(errors="replace")
+        return next((line.strip() for line in output.splitlines() if line.strip()), f"exit status {error.returncode}")
     line = first_line(error)
-    # What requests says of a failed connection is a paragraph in one line.
-    return line if len(line) <= LONGEST_REASON else type(error).__name__
+    return line if len(line) <= LONGEST_REASON else type(error).__name__  # requests puts a paragraph into one line

@@ -1,4 +1,4 @@
-"""Batches by indexing, and an order that depends only on the seed and the epoch.
+"""The order of batches, which depends on the seed and the epoch alone, and the DataLoader that fetches them.
 
 Shapes: B batch.
 """
@@ -18,20 +18,24 @@ from nelbo.data.arrays import Examples, RawBatch
 
 
 class Batches(Sampler[Tensor]):
-    """Batches of indices, (B,): every example exactly once an epoch, over all processes, none repeated.
+    """Sampler of batches of indices (B,) that visits every example exactly once per epoch, over all processes.
 
-    The order comes from (seed, epoch). Together, the batches of all processes are those that one process would have
-    with a batch size as many times larger; each has its share of every one, equal but for one example at most.
+    The order depends on (seed, epoch). The batches of all processes are obtained by splitting the batches that one
+    process would have with `world_size` times the batch size; the shares of a batch differ by at most one example.
 
     Args:
-        num_examples: N.
-        batch_size: B, the last batches may be smaller.
-        shuffle: whether the order changes from epoch to epoch; else it is the data's own.
-        seed: of the order.
-        rank: this process.
+        num_examples: number of examples.
+        batch_size: B; the last batches may be smaller.
+        shuffle: whether the order is random and different in each epoch; if not, it is the order of the data set.
+        seed: seed of the order.
+        rank: number of this process.
         world_size: number of processes.
-        epoch: the first one.
-        start: how many of its batches are over already: a resumed run goes on behind them.
+        epoch: the first epoch.
+        start: number of batches to skip in the first epoch, because a resumed run has already used them.
+
+    Example:
+        >>> [batch.tolist() for batch in Batches(5, 2, shuffle=False)]
+        [[0, 1], [2, 3], [4]]
     """
 
     def __init__(
@@ -52,11 +56,11 @@ class Batches(Sampler[Tensor]):
 
     @property
     def sampler(self) -> Batches:
-        """Itself: where Lightning looks for `set_epoch`."""
+        """The object itself, because Lightning looks for `set_epoch` there."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning says which epoch begins."""
+        """Set the current epoch; Lightning calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -67,44 +71,54 @@ class Batches(Sampler[Tensor]):
         return iter(self.batches()[start if self.epoch == epoch else 0 :])
 
     def batches(self) -> list[Tensor]:
-        """All batches of this epoch."""
-        return [batch[self.rank :: self.world_size] for batch in self.together()]
+        """Return all batches of the current epoch for this process."""
+        return [batch[self.rank :: self.world_size] for batch in self.global_batches()]
 
-    def together(self) -> list[Tensor]:
-        """All batches of this epoch, each with the shares of all processes."""
+    def global_batches(self) -> list[Tensor]:
+        """Return all batches of the current epoch, each with the shares of all processes."""
         if self.shuffle:
             (state,) = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)
             order = torch.randperm(self.num_examples, generator=torch.Generator().manual_seed(int(state)))
         else:
             order = torch.arange(self.num_examples)
-        together = list(order.split(self.batch_size * self.world_size))
-        if len(together) > 1 and len(together[-1]) < self.world_size:  # nobody may go without
-            together[-2:] = torch.cat(together[-2:]).tensor_split(2)
-        return together
+        batches = list(order.split(self.batch_size * self.world_size))
+        if len(batches) > 1 and len(batches[-1]) < self.world_size:  # every process needs at least one example
+            batches[-2:] = torch.cat(batches[-2:]).tensor_split(2)
+        return batches
 
 
 class ResumableLoader(DataLoader[RawBatch]):
-    """A DataLoader that Lightning takes for resumable, as it is: `Batches` starts where the run stopped."""
+    """DataLoader with the methods by which Lightning recognises a loader that can resume within an epoch.
+
+    It needs no state, because `Batches` starts at the batch where the run stopped.
+    """
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: how many batches are over stands in the state of Lightning's loops."""
+        """Return no state: Lightning's loops store the number of batches that are done."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to do."""
+        """Ignore the state, which is empty."""
 
 
 def loader(examples: Examples, batches: Batches, *, num_workers: int, pin_memory: bool) -> ResumableLoader:
-    """A DataLoader that takes whole batches from the data set."""
+    """Return a DataLoader that indexes `examples` with whole batches of indices.
+
+    Args:
+        examples: the data set.
+        batches: sampler of the batches.
+        num_workers: number of processes that fetch batches.
+        pin_memory: whether batches are copied to pinned memory.
+    """
     return ResumableLoader(
         examples,
         batch_sampler=batches,  # type: ignore[arg-type] # tensors of indices, where torch's annotation says lists
-        collate_fn=_identity,  # type: ignore[arg-type] # it is given the batch itself
+        collate_fn=_identity,  # type: ignore[arg-type] # its argument is a batch already
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
-        worker_init_fn=_leave_signals_to_the_parent,
-        generator=torch.Generator(),  # else each epoch's iterator draws from the numbers that training draws from
+        worker_init_fn=_ignore_signals,
+        generator=torch.Generator(),  # without it each new iterator would draw from the generator that training uses
     )
 
 
@@ -112,7 +126,10 @@ def _identity(batch: RawBatch) -> RawBatch:
     return batch
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """A signal to the whole process group must not take the workers from a run that is about to save itself."""
+def _ignore_signals(worker: int) -> None:
+    """Ignore signals in a worker.
+
+    A signal to the process group must not end the workers while the run still needs them to write a checkpoint.
+    """
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)

@@ -1,6 +1,6 @@
-"""uint8 images on disk, read where they are indexed: sets that do not fit in memory.
+"""Images in a file that are read when they are indexed, for data sets that do not fit in memory.
 
-Shapes: N or B examples, C H W image.
+Shapes: N examples in the file, B examples in a batch, C H W image.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from torch import Tensor
 from nelbo.errors import DataError
 
 WINDOW = 256 << 20
-"""Bytes that may be mapped before they are handed back: what a map adds to resident memory stays about here."""
+"""Bytes that may be mapped before pages are released; a map adds about this much to resident memory."""
 
 FAULT = 2 << 20
-"""What Linux maps around one touched page, at most: measured with ext4 on 6.18, whose cache has large pages."""
+"""Bytes that Linux maps at most when one page is touched, measured with ext4 on 6.18, whose cache has large pages."""
 
 
 class MemoryMap:
-    """Images in a file, chosen by `index_select` like those of a tensor (N, C, H, W), for which it is the fastest way.
+    """uint8 images in a file, selected with `index_select` as those of a tensor (N, C, H, W) are.
 
-    A process's resident memory does not grow with what it has read: after every `WINDOW` the mapped pages are handed
-    back (they stay in the system's cache as long as it has room, so reading them again is cheap).
+    The resident memory of the process does not grow with the number of images read: mapped pages are released after
+    every `WINDOW` bytes. The system's cache keeps them while there is room, so reading them again is cheap.
 
     Args:
-        path: raw bytes in C order from `offset` on.
-        shape: as the file lies: (N, C, H, W), (N, H, W, C) or (N, H, W).
-        sha256: of the images; for results.
-        offset: of the first image.
-        channels: where the file has them: "first", "last" or "none".
-        hint: what to say where the file is damaged.
-        levels: how many values the file's pixels take, 0 .. levels - 1, which are served spread over 0 .. 255; None
-            serves them as they are.
-        sixteen_bits: the largest value of the pictures of 16 bits among those that the file was made of, whose upper
-            eight it holds; None where there are none.
+        path: the file: raw bytes in C order, starting at `offset`.
+        shape: shape of the array in the file: (N, C, H, W), (N, H, W, C) or (N, H, W).
+        sha256: SHA-256 of the images, which results store.
+        offset: position of the first image in the file, in bytes.
+        channels: position of the channels in `shape`: "first", "last" or "none".
+        hint: what the user can do if the file is damaged, for the error.
+        levels: number of values of the stored pixels, 0 .. levels - 1, which are spread over 0 .. 255 when they are
+            read; None reads them unchanged.
+        sixteen_bits: largest value of the 16-bit pictures that the file was made from; the file holds the upper eight
+            bits of each value. None if there were no such pictures.
 
     Raises:
-        DataError: if the file has not the length that the shape says.
+        DataError: if the file cannot be read, or its length does not fit the shape.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class MemoryMap:
         self._images = channels_first(stored, channels)
         self.shape = self._images.shape
         self._chunk = max(1, WINDOW // (FAULT + math.prod(self.shape[1:])))
-        self._hand_back = expected > WINDOW and hasattr(mmap, "MADV_DONTNEED")
+        self._release = expected > WINDOW and hasattr(mmap, "MADV_DONTNEED")
 
     def __reduce__(self) -> tuple[object, ...]:
         return _open, self._arguments
@@ -84,25 +84,25 @@ class MemoryMap:
     def __len__(self) -> int:
         return int(self.shape[0])
 
-    def index_select(self, dim: int, where: Tensor) -> Tensor:
-        """The images at `where` (B,), copied, (B, C, H, W), as a tensor's `index_select` gives them.
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        """Return a copy of the images at `index` (B,), as (B, C, H, W).
 
         Raises:
-            ValueError: for another dimension than the first.
+            ValueError: if `dim` is not 0.
         """
         if dim != 0:
-            raise ValueError(f"images are chosen along dimension 0, not {dim}")
-        positions = where.numpy()
+            raise ValueError(f"images are selected along dimension 0, not {dim}")
+        positions = index.numpy()
         images = np.empty((len(positions), *self.shape[1:]), np.uint8)
         for start in range(0, len(positions), self._chunk):
             part = slice(start, start + self._chunk)
             images[part] = self._images[positions[part]]
-            if self._hand_back:
+            if self._release:
                 self._map.madvise(mmap.MADV_DONTNEED)
         return torch.from_numpy(images if self.levels is None else at_levels(images, self.levels))
 
     def with_levels(self, levels: int) -> MemoryMap:
-        """The same file, its pixels 0 .. levels - 1 served spread over 0 .. 255."""
+        """Return a map of the same file whose pixels 0 .. levels - 1 are spread over 0 .. 255."""
         path, shape, sha256, offset, channels, hint, _ = self._arguments
         return _open(path, shape, sha256, offset, channels, hint, levels)
 
@@ -114,11 +114,16 @@ def _open(
 
 
 def at_levels(stored: np.ndarray, levels: int) -> np.ndarray:
-    """A copy of uint8 values k = 0 .. levels - 1 as round(255 k / (levels - 1))."""
+    """Return uint8 values k = 0 .. levels - 1 as round(255 k / (levels - 1)), in a new array.
+
+    Example:
+        >>> at_levels(np.array([0, 1, 2], np.uint8), 3).tolist()
+        [0, 128, 255]
+    """
     table = bytes(min(255, round(255 * value / (levels - 1))) for value in range(256))
     return np.frombuffer(bytearray(stored.tobytes()).translate(table), np.uint8).reshape(stored.shape)
 
 
 def channels_first(array: np.ndarray, channels: str) -> np.ndarray:
-    """A view (N, C, H, W) of images whose channels come "first", "last" or not at all ("none")."""
+    """Return a view (N, C, H, W) of images whose channels are "first", "last" or missing ("none")."""
     return array[:, None] if channels == "none" else array if channels == "first" else array.transpose(0, 3, 1, 2)

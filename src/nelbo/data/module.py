@@ -1,6 +1,6 @@
-"""The LightningDataModule of every data set.
+"""The LightningDataModule that serves every data set: splitting, batches, augmentation and protocol.
 
-Shapes: N or B examples, C H W image.
+Shapes: N examples, B batch, C H W image.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from nelbo.errors import ConfigError, DataError, boolean, choice, integer, posit
 __all__ = ["ImageData"]
 
 Batch = tuple[Tensor, Tensor]
-"""What a model is given: x (B, C, H, W) in [0, 1] and labels (B,)."""
+"""Input of a model: x (B, C, H, W), float in [0, 1], and labels (B,)."""
 
 START_EXAMPLES, START_PIXELS = 10_000, 50_000_000
-"""How many training images, and pixels of them, models take their starting values from at most."""
+"""Maximum number of training images, and of their pixels, that models take their starting values from."""
 
-# Noise that is drawn once for all has epochs of its own; training epochs come after them.
+# Random numbers that are drawn once for all epochs have epoch numbers of their own, before those of training.
 ONCE_FOR_TRAINING_ARRAY, ONCE_FOR_TEST_ARRAY, FIRST_EPOCH = range(3)
 
 
 class ImageData(pl.LightningDataModule):
-    """uint8 images, in memory or on disk, served as batches (x, labels) with x in [0, 1], (B, C, H, W).
+    """Batches (x, labels) of a data set, with x (B, C, H, W) in [0, 1].
 
     Args:
-        name: of the data set, for results.
-        source: called once with `options`, gives the images.
-        shape: (C, H, W), which the loaded images must have; None takes theirs.
-        levels: how many values a pixel may take, for likelihoods of discrete pixels; None is 256, where the images
+        name: name of the data set, stored in results.
+        source: data function; it is called once with `options` and returns the images.
+        shape: required shape (C, H, W) of the images; None accepts any.
+        levels: number of values that a pixel can take, for likelihoods of discrete pixels; None for 256, if the pixels
             leave no doubt that 255 is white.
-        protocol: how stored pixels become what the model sees, a key of `PROTOCOLS`.
-        augment: what training images go through before that.
+        protocol: how stored pixels become model input: a key of `PROTOCOLS`.
+        augment: random augmentation of training images.
         batch_size: B, in each process.
-        validation_size: how many training images, or which share of them, are held out by `seed`; 0 for none.
-        seed: of the split, and of pixels that are drawn once.
-        shuffle: whether training batches come in a new order each epoch.
-        num_workers: processes that fetch batches; indexing needs none.
-        order_seed: of the order of training batches, and of what is drawn anew in each epoch.
-        options: whatever else the source takes, such as the root of a folder.
+        validation_size: number of training images to hold out, or their share below 1; 0 for none.
+        seed: seed of the split, and of pixels that are drawn once for all epochs.
+        shuffle: whether the order of training batches is random and different in each epoch.
+        num_workers: number of processes that fetch batches; indexing is fast enough without any.
+        order_seed: seed of the order of training batches, and of what is drawn in each epoch.
+        options: further arguments of `source`, such as the root of a folder.
 
     Raises:
         ConfigError: for a value out of range.
@@ -91,29 +91,30 @@ class ImageData(pl.LightningDataModule):
         self.classes: tuple[str, ...] = ()
         self.sha256 = ""
         self.position = (0, 0)
-        """The epoch that training begins in, and how many of its batches are over: elsewhere in a run that goes on.
+        """First epoch of training, and number of its batches to skip; a resumed run sets them.
 
-        Set before the first iterator exists: workers fetch from it before Lightning sets the sampler's epoch.
+        They must be set before the first iterator is created, because its workers fetch batches at once, before
+        Lightning sets the sampler's epoch.
         """
 
     def setup(self, stage: str | None = None) -> None:
-        """Load and split, once.
+        """Load the images and split them; later calls do nothing.
 
         Raises:
-            ConfigError: if the set has another shape than the config says, or too few images to hold out.
-            DataError: if the set cannot be had or is empty.
+            ConfigError: if the images do not have the configured shape, or there are too few to hold some out.
+            DataError: if the data set cannot be loaded or is empty.
         """
         if self.splits:
             return
         try:
             arrays = self.source()
         except ConfigError as error:
-            key = error.key.replace("data.source.", "data.")  # what a source takes stands beside it
+            key = error.key.replace("data.source.", "data.")  # options of the source are keys of `data`
             raise ConfigError(key, error.value, error.hint, located=True) from error
         if empty := arrays.empty_parts():
             raise DataError(f"{self.name}: the data set is empty: it has no {' and no '.join(empty)} images")
-        if arrays.shape != (tested := tuple(arrays.test.images.shape[1:])):
-            raise DataError(f"{self.name}: training images have shape {arrays.shape}, test images {tested}")
+        if arrays.shape != (test_shape := tuple(arrays.test.images.shape[1:])):
+            raise DataError(f"{self.name}: training images have shape {arrays.shape}, test images {test_shape}")
         if self.shape is None:
             self.shape = arrays.shape
         if arrays.shape != self.shape:
@@ -131,15 +132,16 @@ class ImageData(pl.LightningDataModule):
         self.classes, self.sha256 = arrays.classes, arrays.sha256()
 
     def _split(self, arrays: Arrays) -> tuple[Tensor, Tensor]:
-        """Positions of the training and the validation images."""
+        """Return the positions of the training images and of the validation images."""
         total = len(arrays.train)
         size = held_out("validation_size", self.validation_size, total)
         if arrays.validation:
             if 0 < self.validation_size < 1:
-                size = arrays.validation  # a share asks for some: these are the ones that were published
+                size = arrays.validation  # any share selects the published validation set
             if size not in (0, arrays.validation):
-                hint = f"{self.name} comes with {arrays.validation} validation images: use that, or 0 to train on all"
-                raise ConfigError("validation_size", self.validation_size, hint)
+                problem = f"{self.name} has a published validation set of {arrays.validation} images"
+                hint = "use that number, or 0 to train on all images"
+                raise ConfigError("validation_size", self.validation_size, f"{problem}; {hint}")
             order = torch.arange(total)
             return order[: total - size], order[total - size :]
         validation, train = random_split(total, size, self.seed)
@@ -147,11 +149,11 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def dequantized_levels(self) -> int | None:
-        """How many levels uniform noise has filled; None if pixels are without such noise."""
+        """Number of levels of the pixels before uniform noise was added; None without such noise."""
         return self.levels if self.protocol == "dequantized" else None
 
     def provenance(self) -> dict[str, Any]:
-        """What a result must carry so that it is compared with its like only."""
+        """Return the description of the data that results store, so that only comparable results are compared."""
         return {
             "data": self.name,
             "protocol": self.protocol,
@@ -161,67 +163,77 @@ class ImageData(pl.LightningDataModule):
         }
 
     def present(self, split: str, batch: RawBatch, epoch: int | None = None) -> Batch:
-        """A raw batch of a split as the model sees it; where it trains, in which epoch."""
-        images, labels, where = batch
+        """Turn a raw batch into model input.
+
+        Args:
+            split: "train", "val" or "test".
+            batch: uint8 images, labels, and positions of the images in their array.
+            epoch: epoch of training, whose random numbers are used for augmentation and protocol; None for images that
+                are not trained on, which are not augmented and whose random numbers are the same in every epoch.
+        """
+        images, labels, positions = batch
         protocol = PROTOCOLS[self.protocol]
         once = ONCE_FOR_TEST_ARRAY if split == "test" else ONCE_FOR_TRAINING_ARRAY
-        fixed = Draws(self.seed, once, where)
+        fixed_draws = Draws(self.seed, once, positions)
         if epoch is None:
-            return protocol.present(images, fixed), labels
-        anew = Draws(self.order_seed, FIRST_EPOCH + epoch, where)
-        if protocol.anew:
-            return protocol.present(self.augment(images, anew), anew), labels
-        return self.augment(protocol.present(images, fixed), anew), labels  # what was drawn once is flipped as it is
+            return protocol.present(images, fixed_draws), labels
+        epoch_draws = Draws(self.order_seed, FIRST_EPOCH + epoch, positions)
+        if protocol.each_epoch:
+            return protocol.present(self.augment(images, epoch_draws), epoch_draws), labels
+        # Pixels that are drawn only once must be drawn before they are moved.
+        return self.augment(protocol.present(images, fixed_draws), epoch_draws), labels
 
     def starting_images(self) -> Tensor:
-        """Training images as the model will see them, (N, C, H, W) in [0, 1], evenly spread over the set."""
+        """Return training images as model input, (N, C, H, W) in [0, 1], evenly spread over the training set."""
         train = self.splits["train"]
         count = max(1, min(START_EXAMPLES, START_PIXELS // math.prod(self.shape or ())))
         x, _ = self.present("train", train.__getitems__(torch.arange(0, len(train), -(-len(train) // count))))
         return x
 
     def examples(self, count: int) -> Batch:
-        """The first images and labels held out (of the test set if none are), as the model will see them."""
+        """Return the first `count` validation images and labels as model input, or test images if there are none."""
         split = "val" if len(self.splits["val"]) else "test"
         examples = self.splits[split]
         return self.present(split, examples.__getitems__(torch.arange(min(count, len(examples)))))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """uint8 to floats, on the device."""
+        """Turn a raw batch into model input, on the device."""
         assert self.trainer is not None
         if self.trainer.training:
             return self.present("train", batch, 0 if self._overfits() else self.trainer.current_epoch)
         return self.present("test" if self.trainer.testing else "val", batch)
 
     def train_dataloader(self) -> DataLoader[RawBatch]:
-        """Training batches; with `trainer.overfit_batches` the same ones in each epoch, pixel for pixel."""
+        """Return the training batches; with `trainer.overfit_batches` they are identical in all epochs."""
         return self._loader("train", shuffle=self.shuffle and not self._overfits())
 
     def val_dataloader(self) -> DataLoader[RawBatch] | list[DataLoader[RawBatch]]:
-        """Validation batches; none if no images are held out."""
+        """Return the validation batches; an empty list without a validation set."""
         return self._loader("val", shuffle=False) if len(self.splits["val"]) else []
 
     def test_dataloader(self) -> DataLoader[RawBatch]:
-        """Test batches."""
+        """Return the test batches."""
         return self._loader("test", shuffle=False)
 
     def check_batches(self, least: int, world_size: int, *, validated: bool) -> None:
-        """Refuse batches that are too small for an objective which compares the images of a batch.
+        """Check that batches are large enough for an objective that compares the images of a batch.
 
         Args:
-            least: how many images it needs in each, of all processes together.
-            world_size: processes that share them.
+            least: number of images that the objective needs in a batch, over all processes.
+            world_size: number of processes.
             validated: whether validation images are used.
 
         Raises:
-            ConfigError: if the last batch of the training or the validation images has fewer.
+            ConfigError: if the smallest batch of training or validation images has fewer.
         """
         for split in ("train", "val") if validated else ("train",):
             total = len(self.splits[split])
-            batches = Batches(total, self.batch_size, shuffle=False, world_size=world_size).together()
+            batches = Batches(total, self.batch_size, shuffle=False, world_size=world_size).global_batches()
             if total and (smallest := min(map(len, batches))) < least:
-                hint = f"leaves a batch of {smallest} of the {total} {split} images, and this objective needs {least}"
-                raise ConfigError("data.batch_size", self.batch_size, f"{hint}: choose another")
+                problem = (
+                    f"leaves a batch of {smallest} of the {total} {split} images, but this objective needs {least}"
+                )
+                raise ConfigError("data.batch_size", self.batch_size, f"{problem}; choose another size")
 
     def _overfits(self) -> bool:
         return bool(self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined] # set by Lightning

@@ -1,10 +1,10 @@
-"""Random numbers for examples, from (seed, epoch, index, purpose) alone.
+"""Random numbers for the examples of a batch, which depend on (seed, epoch, index, purpose) alone.
 
-They depend neither on the batch that an example comes in, nor on the process, worker or device: a counter goes through
-an integer hash (a counter-based generator in the sense of Salmon et al. 2011), so a whole batch is one vectorised
-expression. The hash is two keyed rounds of the 32-bit finaliser `lowbias32` (Wellons 2018), whose avalanche bias is
-near the best known. `tests/data/test_noise.py` checks that its numbers are uniform, and independent over pixels,
-examples, epochs, seeds and purposes.
+They do not depend on the batch that an example is in, nor on process, worker or device. This is a counter-based
+generator (Salmon et al. 2011): a counter is hashed, so a whole batch is one vectorised expression. The hash is two
+keyed rounds of the 32-bit finaliser `lowbias32` (Wellons 2018), whose avalanche bias is near the best known.
+`tests/data/test_noise.py` checks that the numbers are uniform, and independent between pixels, examples, epochs, seeds
+and purposes.
 
 Shapes: B batch.
 """
@@ -19,28 +19,39 @@ import torch
 from torch import Tensor
 
 FLIP, ROWS, COLUMNS, PIXELS = range(4)
-"""Purposes: numbers drawn for one are independent of those for another."""
+"""Purposes; numbers for different purposes are independent."""
 
-# Multipliers of the finalisers, as the signed integers that tensors hold.
+# Multipliers of the finalisers, as signed integers, because tensors have no unsigned ones.
 LOWBIAS_1, LOWBIAS_2 = 0x7FEB352D, 0x846CA68B - (1 << 32)
 MURMUR_1, MURMUR_2 = 0xFF51AFD7ED558CCD - (1 << 64), 0xC4CEB9FE1A85EC53 - (1 << 64)
 LOW_31, LOW_24 = (1 << 31) - 1, (1 << 24) - 1
 
 
 class Draws:
-    """Uniform numbers for the examples of a batch.
+    """Uniform random numbers for the examples of a batch.
 
     Args:
-        seed: of the run or of the data.
-        epoch: from 0; whatever is drawn once for all has an epoch of its own.
-        indices: of the examples in their array, (B,), int64, on the device where the numbers are wanted.
+        seed: seed of the run or of the data.
+        epoch: number of the epoch, at least 0. Numbers that are drawn once for all epochs use a separate number.
+        indices: positions of the examples in their array, (B,), int64, on the device where the numbers are used.
+
+    Example:
+        >>> one = Draws(seed=0, epoch=0, indices=torch.tensor([7])).uniform(PIXELS, 28, 28)
+        >>> two = Draws(seed=0, epoch=0, indices=torch.tensor([3, 7])).uniform(PIXELS, 28, 28)
+        >>> torch.equal(one[0], two[1])  # example 7 gets the same numbers in any batch
+        True
     """
 
     def __init__(self, seed: int, epoch: int, indices: Tensor) -> None:
         self.seed, self.epoch, self.indices = seed, epoch, indices
 
     def uniform(self, purpose: int, *shape: int) -> Tensor:
-        """Numbers in [0, 1), multiples of 2^-24, (B, *shape)."""
+        """Return numbers in [0, 1), (B, *shape), multiples of 2^-24.
+
+        Args:
+            purpose: what they are for: `FLIP`, `ROWS`, `COLUMNS` or `PIXELS`.
+            shape: shape of the numbers of one example.
+        """
         key = _mix_64(self.indices + _offset(self.seed, self.epoch, purpose))
         low = (key & LOW_31).int().unsqueeze(1)
         high = ((key >> 32) & LOW_31).int().unsqueeze(1)
@@ -60,16 +71,16 @@ def _offset(seed: int, epoch: int, purpose: int) -> int:
 
 
 def _mix_64(value: Tensor) -> Tensor:
-    """MurmurHash3's 64-bit finaliser (Appleby 2011), elementwise."""
+    """Apply the 64-bit finaliser of MurmurHash3 (Appleby 2011) elementwise."""
     for multiplier in (MURMUR_1, MURMUR_2):
         value = (value ^ ((value >> 33) & LOW_31)) * multiplier
     return value ^ ((value >> 33) & LOW_31)
 
 
 def _mix_32(value: Tensor, scratch: Tensor) -> Tensor:
-    """lowbias32, elementwise and in place: temporaries would take half of the time.
+    """Apply lowbias32 elementwise and in place, because temporary tensors would take half of the time.
 
-    `>>` keeps the sign, so what it brings in is masked away.
+    `>>` copies the sign bit into the upper bits, so these are masked.
     """
     for shift, multiplier in ((16, LOWBIAS_1), (15, LOWBIAS_2), (16, None)):
         torch.bitwise_right_shift(value, shift, out=scratch)

@@ -1,4 +1,4 @@
-"""How stored pixels become the pixels that a model sees. Results of different protocols are not comparable.
+"""Protocols: how stored pixels become model input. Results under different protocols are not comparable.
 
 Shapes: B batch, C H W image.
 """
@@ -15,25 +15,25 @@ from nelbo.data.noise import PIXELS, Draws
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to present images.
+    """A conversion of stored images to model input.
 
     Args:
-        description: what it does, for a person.
-        present: uint8 images (B, C, H, W) and the batch's random numbers to floats in [0, 1].
-        anew: whether training images are drawn anew in every epoch; all others are drawn once.
+        description: what it does, for the user.
+        present: converts uint8 images (B, C, H, W), with the random numbers of the batch, to floats in [0, 1].
+        each_epoch: whether training images get new random numbers in every epoch; other images always get the same.
     """
 
     description: str
     present: Callable[[Tensor, Draws], Tensor]
-    anew: bool = False
+    each_epoch: bool = False
 
 
 def _raw(images: Tensor, draws: Draws) -> Tensor:
-    return images.float().mul_(1 / 255)  # half the time of a division; 255 still becomes exactly 1
+    return images.float().mul_(1 / 255)  # twice as fast as a division, and 255 still becomes exactly 1
 
 
 def _bernoulli(images: Tensor, draws: Draws) -> Tensor:
-    """Each pixel 1 with probability its grey value, else 0 (Salakhutdinov & Murray 2008)."""
+    """Draw each pixel as 1 with the probability of its grey value, else 0 (Salakhutdinov & Murray 2008)."""
     return (draws.uniform(PIXELS, *images.shape[1:]) < _raw(images, draws)).float()
 
 
@@ -42,19 +42,26 @@ def _threshold(images: Tensor, draws: Draws) -> Tensor:
 
 
 def _dequantized(images: Tensor, draws: Draws) -> Tensor:
-    """(v + u) / 256: a density of these pixels bounds the probability of the 8-bit ones (Theis et al. 2016, eq. 3)."""
+    """Return (v + u) / 256 for the 8-bit value v and uniform noise u in [0, 1).
+
+    The mean log-density of these pixels is a lower bound of the log-probability of v, up to the constant log 256 per
+    pixel (Theis et al. 2016, eq. 3).
+    """
     return draws.uniform(PIXELS, *images.shape[1:]).add_(images).div_(256)
 
 
 PROTOCOLS = {
     "raw": Protocol("pixels as they are, divided by 255", _raw),
     "dequantized": Protocol(
-        "uniform noise within each of 256 levels: training images anew, others once", _dequantized, anew=True
+        "uniform noise within each of 256 levels: in every epoch for training images, once for others",
+        _dequantized,
+        each_epoch=True,
     ),
     "dynamic": Protocol(
-        "training images binarised anew at every presentation, validation and test once", _bernoulli, anew=True
+        "binarised at random: in every epoch for training images, once for others", _bernoulli, each_epoch=True
     ),
-    "fixed": Protocol("all images binarised once, by the data's seed", _bernoulli),
-    "threshold": Protocol("1 where the pixel is at least one half", _threshold),
-    "static": Protocol("binarised once by the data set's publisher", _raw),
+    "fixed": Protocol("binarised at random once, with the seed of the data", _bernoulli),
+    "threshold": Protocol("1 where the pixel is at least one half, else 0", _threshold),
+    "static": Protocol("binarised once by the publisher of the data set", _raw),
 }
+"""Protocols by the value of `data.protocol`."""

@@ -1,9 +1,10 @@
-"""Images made once into one memory map in the cache, so that the next run starts at once and none is held in memory.
+"""Stores: data sets that were converted once into a memory-mapped file in the cache.
 
-A store is a folder: `images.bin` (uint8, C order), `labels.npy`, `factors.npy` where there are factors, and
-`manifest.json`. It is made in a scratch folder and renamed, so it is there whole or not at all.
+Later runs start without conversion and do not hold images in memory. A store is a folder with `images.bin` (uint8, C
+order), `labels.npy`, `factors.npy` if there are factors, and `manifest.json`. It is created in a scratch folder that is
+renamed, so a store is complete or absent.
 
-Shapes: N or B examples, C H W image, F factors.
+Shapes: N examples in the store, B examples in a chunk, C H W image, F factors.
 """
 
 from __future__ import annotations
@@ -28,15 +29,21 @@ from nelbo.data.readable import readable
 from nelbo.errors import DataError
 
 FORMAT = 1
+"""Format number of stores; stores of other formats are not used."""
+
 IMAGES, MANIFEST = "images.bin", "manifest.json"
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some images on their way into a store: uint8 (B, C, H, W), labels (B,), factors (B, F) where there are any.
+    """A part of the images that are written to a store.
 
-    Those for `validation` come last. Of the pictures of 16 bits that have come so far, `sixteen_bits` is the largest
-    value; None where there were none.
+    Args:
+        images: (B, C, H, W), uint8.
+        labels: (B,).
+        factors: (B, F); None if there are none.
+        validation: whether the images belong to the validation set, whose chunks are the last ones.
+        sixteen_bits: largest value of all 16-bit pictures up to and including this chunk; None if there were none.
     """
 
     images: np.ndarray
@@ -47,11 +54,12 @@ class Chunk:
 
 
 class Store:
-    """Where a set is, or will be, made.
+    """A store in the cache, which may not exist yet.
 
     Args:
-        place: in the cache; the store is the folder of that name and of its identity.
-        identity: everything else that the content depends on, plain values; stores of other identities make way.
+        place: path without the fingerprint that is added to the name of the folder.
+        identity: plain values that the content depends on. Creating a store removes those with the same `place` and
+            another identity.
     """
 
     def __init__(self, place: Path, identity: Sequence[object]) -> None:
@@ -59,35 +67,36 @@ class Store:
         self.folder = place.with_name(f"{place.name}-{fingerprint(FORMAT, *identity)}")
 
     def open(self, make: Callable[[], Iterator[Chunk]], num_bytes: int) -> Examples:
-        """The examples, made first where they are not there.
+        """Return the examples of the store; create it first if it does not exist.
 
         Args:
-            make: yields chunks, all of one shape.
-            num_bytes: that the images will take, checked against the free disk before anything is made; 0 if unknown.
+            make: yields the content in chunks, all with images of the same shape.
+            num_bytes: size of the images in bytes, compared with the free disk space beforehand; 0 if unknown.
 
         Raises:
-            DataError: if it cannot be written, or is damaged.
+            DataError: if the store cannot be written, or is damaged.
         """
         if not self.folder.exists():
             with workspace(self.folder.parent) as scratch:
-                if not self.folder.exists():  # another process may have made it while this one waited
+                if not self.folder.exists():  # another process may have created it while this one waited
                     self._make(make, num_bytes, scratch)
         return read_store(self.folder)
 
     def validation(self) -> int:
-        """How many of the last images are for validation, of a store that is there."""
-        with readable(self.folder / MANIFEST, "manifest", f"delete {self.folder} to make it anew"):
+        """Return how many images at the end of an existing store are a validation set."""
+        with readable(self.folder / MANIFEST, "manifest", _rebuild_hint(self.folder)):
             return int(json.loads((self.folder / MANIFEST).read_text())["validation"])
 
     def _make(self, make: Callable[[], Iterator[Chunk]], num_bytes: int, scratch: Path) -> None:
         free = shutil.disk_usage(scratch).free
         if num_bytes > free:
-            raise DataError(f"{self.folder}: needs {num_bytes:,} bytes of disk, {free:,} are free; set NELBO_DATA")
-        made = scratch / "store"
-        made.mkdir()
+            problem = f"needs {num_bytes:,} bytes of disk space, but only {free:,} are free"
+            raise DataError(f"{self.folder}: {problem}; set NELBO_DATA to another folder")
+        store = scratch / "store"
+        store.mkdir()
         digest, shape, labels, factors, validation = hashlib.sha256(), (0, 0, 0), [], [], 0
         sixteen_bits: int | None = None
-        with open(made / IMAGES, "wb") as file:
+        with open(store / IMAGES, "wb") as file:
             for chunk in make():
                 content = np.ascontiguousarray(chunk.images)
                 shape = content.shape[1:]
@@ -102,9 +111,9 @@ class Store:
             os.fsync(file.fileno())
         if not labels:
             raise DataError(f"{self.place.name}: the data set is empty")
-        _save(made / "labels.npy", labels)
+        _save(store / "labels.npy", labels)
         if factors:
-            _save(made / "factors.npy", factors)
+            _save(store / "factors.npy", factors)
         manifest = {
             "shape": [sum(map(len, labels)), *shape],
             "sha256": digest.hexdigest(),
@@ -112,25 +121,29 @@ class Store:
             "validation": validation,
             "sixteen_bits": sixteen_bits,
         }
-        (made / MANIFEST).write_text(json.dumps(manifest))
+        (store / MANIFEST).write_text(json.dumps(manifest))
         for number, old in enumerate(self.folder.parent.glob(f"{glob.escape(self.place.name)}-*")):
-            os.rename(old, scratch / f"old{number}")  # removed with the scratch folder; who reads it keeps its files
-        os.rename(made, self.folder)
+            os.rename(old, scratch / f"old{number}")  # removed with the scratch folder; open files remain readable
+        os.rename(store, self.folder)
+
+
+def _rebuild_hint(folder: Path) -> str:
+    return f"delete {folder} to create it again"
 
 
 def _save(path: Path, parts: Sequence[np.ndarray]) -> None:
-    buffer = io.BytesIO()  # straight to a full disk, np.save fails with an error that does not say why
+    buffer = io.BytesIO()  # on a full disk np.save to a file raises an error without the reason
     np.save(buffer, np.concatenate(parts).astype(np.int64))
     path.write_bytes(buffer.getbuffer())
 
 
 def read_store(folder: Path) -> Examples:
-    """What a store holds.
+    """Return the examples of a store.
 
     Raises:
-        DataError: if it is damaged.
+        DataError: if the store is damaged.
     """
-    hint = f"delete {folder} to make it anew"
+    hint = _rebuild_hint(folder)
     with readable(folder / MANIFEST, "manifest", hint):
         manifest = json.loads((folder / MANIFEST).read_text())
         count, channels, height, width = manifest["shape"]
@@ -150,32 +163,34 @@ def read_store(folder: Path) -> Examples:
 
 
 def stores() -> list[Path]:
-    """The folders of all stores in the cache."""
+    """Return the folders of all stores in the cache."""
     return sorted(path.parent for path in cache_directory().glob(f"*/*/{MANIFEST}"))
 
 
 def damage(folder: Path) -> str:
-    """What is wrong with a store, its images hashed; an empty string if nothing is."""
+    """Return how a store is damaged, after hashing its images; empty if it is not."""
     try:
-        recorded = read_store(folder).images
+        images = read_store(folder).images
     except DataError as error:
         return str(error)
-    assert isinstance(recorded, MemoryMap)
+    assert isinstance(images, MemoryMap)
     with open(folder / IMAGES, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    same = found == recorded.sha256
-    return "" if same else f"{folder / IMAGES}: its SHA-256 is {found}, recorded was {recorded.sha256}; delete {folder}"
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual == images.sha256:
+        return ""
+    return f"{folder / IMAGES}: its SHA-256 is {actual}, expected {images.sha256}; {_rebuild_hint(folder)}"
 
 
 def version(path: Path) -> list[object]:
-    """Plain values that change when a file does, without reading it.
+    """Return plain values that change when a file changes, without reading it.
 
-    The time of the last change of its inode is among them, for what copies or unpacks files may set the other back.
+    They include the time of the last change of its inode, because programs that copy or unpack files may set the time
+    of the last modification back.
     """
     status = path.stat()
     return [str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def fingerprint(*parts: object) -> str:
-    """Sixteen hexadecimal digits of `parts`, plain values."""
+    """Return sixteen hexadecimal digits of the SHA-256 of plain values."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -1,1 +1,1 @@
-"""The directory of a run: names of its files, who owns it, how long its logs are."""
+"""A run's directory on disk: the names of its files, the process that owns it and the lengths of its logs."""

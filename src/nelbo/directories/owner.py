@@ -1,10 +1,10 @@
-"""Which process works in a directory, known to all others, on this machine and on others.
+"""Exclusive ownership of a directory by one process, visible on all machines of a cluster.
 
-A lock of the operating system is exact, and is released however its owner dies, but it may not reach from one machine
-of a cluster to another. So the owner also writes who it is into a file, and touches that file while it lives: on
-another machine a free lock proves nothing, but a file that nobody touches any more does.
+A lock of the operating system is exact and is released however its owner dies, but it may not work between machines
+that share a file system. The owner therefore also writes a file that identifies it, and touches that file while it
+runs. On another machine a free lock does not prove that the owner is dead, but a file that is no longer touched does.
 
-This module imports nothing of ours but `errors` and `files`.
+Of nelbo, this module imports `errors` and `files` only.
 """
 
 from __future__ import annotations
@@ -28,27 +28,34 @@ from nelbo.files import DISK_ERRORS
 
 log = logging.getLogger(__name__)
 
-BEAT = 15.0
+TOUCH_INTERVAL = 15.0
 """Seconds between two touches of an owner's file."""
 
-SILENCE = 90.0
-"""Seconds for which a file is watched before its owner, on another machine, is replaced: no clocks are compared."""
+WATCH_SECONDS = 90.0
+"""Seconds without a touch after which a process on another machine takes ownership.
 
-UNHEARD = 600.0
-"""Age in seconds at which a file counts as abandoned for those who only look: clocks may differ by minutes."""
+The file is watched for that long, so the clocks of the two machines are not compared.
+"""
 
-SECONDS_BETWEEN_LOOKS = 1.0
+ABANDONED_AGE = 600.0
+"""Age in seconds at which `living_owner` treats a file from another machine as abandoned.
+
+It compares clocks, which may differ by minutes between machines.
+"""
+
+POLL_INTERVAL = 1.0
+"""Seconds between two looks at a file that is being watched."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process that works in a directory.
+    """A process that owns a directory.
 
     Args:
-        host: the name of its machine.
-        pid: its number there.
-        machine: the running kernel, which is as far as locks are sure to reach.
-        since: when it began, in seconds since 1970.
+        host: name of its machine.
+        pid: its process number there; 0 if unknown.
+        machine: identifier of the running kernel; locks are reliable between processes of the same kernel.
+        since: time at which it took ownership, in seconds since 1970.
     """
 
     host: str = "an unknown machine"
@@ -57,54 +64,55 @@ class Owner:
     since: float = 0.0
 
     def __str__(self) -> str:
-        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"process {self.pid} on {self.host}, since {began}" if self.pid else "an unknown process"
+        start = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        return f"process {self.pid} on {self.host}, since {start}" if self.pid else "an unknown process"
 
 
-class Owned(NelboError):
-    """A directory that belongs to another process."""
+class DirectoryInUse(NelboError):
+    """The directory is owned by another process."""
 
     def __init__(self, owner: Owner) -> None:
-        super().__init__(f"{owner} works in it")
+        super().__init__(f"the directory is in use by {owner}")
         self.owner = owner
 
 
 class Ownership:
-    """A context in which this process owns a directory, for one purpose.
+    """Context manager in which this process owns a directory for one purpose.
 
     Args:
-        folder: the directory, which exists by then.
-        name: of the purpose: the files are `NAME.lock` and `NAME.owner`.
-        patience: seconds to wait for a lock that somebody holds.
-        touch_in_thread: whether a thread touches the file; where processes are forked, `touch` is to be called instead.
+        folder: the directory; it must exist when the context is entered.
+        name: name of the purpose; the files are `NAME.lock` and `NAME.owner`.
+        patience: seconds to wait for a lock that another process holds.
+        touch_in_thread: whether a thread touches the owner's file. Pass False where the process forks, and call `touch`
+            instead.
     """
 
     def __init__(self, folder: Path, name: str, *, patience: float = 0.0, touch_in_thread: bool = True) -> None:
         self.lock, self.file = FileLock(folder / f"{name}.lock"), folder / f"{name}.owner"
         self.patience, self.touch_in_thread = patience, touch_in_thread
         self.owner = Owner(socket.gethostname(), os.getpid(), this_machine(), time.time())
-        self._touched, self._unheard = time.monotonic(), False
+        self._touched, self._touch_failed = time.monotonic(), False
         self._released = threading.Event()
 
     def __enter__(self) -> Ownership:
-        """Take the directory.
+        """Take ownership.
 
         Raises:
-            Owned: if another process has it.
-            OSError: if it cannot be written.
+            DirectoryInUse: if another process owns the directory.
+            OSError: if the directory cannot be written.
         """
         try:
             self.lock.acquire(timeout=self.patience)
         except Timeout as error:
-            raise Owned(read_owner(self.file) or Owner()) from error
+            raise DirectoryInUse(read_owner(self.file) or Owner()) from error
         try:
-            self._wait_for_silence()
+            self._wait_for_other_machine()
             self.file.unlink(missing_ok=True)
             self._write()
         except BaseException as error:
             self.lock.release()
             if isinstance(error, FileExistsError):
-                raise Owned(read_owner(self.file) or Owner()) from error
+                raise DirectoryInUse(read_owner(self.file) or Owner()) from error
             raise
         if self.touch_in_thread:
             threading.Thread(target=self._touch_until_released, daemon=True).start()
@@ -119,53 +127,59 @@ class Ownership:
         self.lock.release()
 
     def touch(self) -> None:
-        """Show other machines that this process lives, if it is time."""
-        if time.monotonic() - self._touched >= BEAT:
+        """Touch the owner's file if `TOUCH_INTERVAL` seconds have passed since the last touch."""
+        if time.monotonic() - self._touched >= TOUCH_INTERVAL:
             self._touch()
 
     def _touch(self) -> None:
         self._touched = time.monotonic()
         try:
             os.utime(self.file)
-            self._unheard = False
+            self._touch_failed = False
         except OSError as error:
-            if not self._unheard:
+            if not self._touch_failed:
                 reason = f"{self.file}: cannot be touched ({error.strerror})"
-                log.warning("%s: other machines may take this process for dead", reason)
-            self._unheard = True
+                log.warning("%s: other machines may conclude that this process has ended", reason)
+            self._touch_failed = True
 
     def _touch_until_released(self) -> None:
-        while not self._released.wait(BEAT):
+        while not self._released.wait(TOUCH_INTERVAL):
             self._touch()
 
     def _write(self) -> None:
-        with self.file.open("x") as stream:  # where two machines do this at once, one of them succeeds
+        with self.file.open("x") as stream:  # if two machines do this at the same time, only one succeeds
             try:
                 json.dump(asdict(self.owner), stream)
                 stream.flush()
-            except OSError:  # a full disk: nobody's file would keep others out
+            except OSError:  # full disk: a file without an owner would keep other processes out
                 self.file.unlink()
                 raise
 
-    def _wait_for_silence(self) -> None:
-        """With the lock held: whoever stands in the file is dead, unless it is on another machine."""
+    def _wait_for_other_machine(self) -> None:
+        """Watch the file of an owner on another machine until it is touched or removed, or `WATCH_SECONDS` have passed.
+
+        This process holds the lock, so an owner on this machine is dead.
+
+        Raises:
+            DirectoryInUse: if the file is touched.
+        """
         owner = read_owner(self.file)
         if owner is None or owner.machine == this_machine():
             return
-        log.info("%s: waiting up to %g s to see whether %s still lives", self.file.parent, SILENCE, owner)
-        before, deadline = touched_at(self.file), time.monotonic() + SILENCE
+        log.info("%s: waiting up to %g s to see whether %s is still running", self.file.parent, WATCH_SECONDS, owner)
+        before, deadline = touched_at(self.file), time.monotonic() + WATCH_SECONDS
         while time.monotonic() < deadline:
-            time.sleep(min(SECONDS_BETWEEN_LOOKS, SILENCE))
+            time.sleep(min(POLL_INTERVAL, WATCH_SECONDS))
             now = touched_at(self.file)
-            if now is None:  # released meanwhile
+            if now is None:  # its owner has released the directory
                 return
             if now != before:
-                raise Owned(owner)
+                raise DirectoryInUse(owner)
 
 
 @functools.cache
 def this_machine() -> str:
-    """A name of the running kernel: different on every machine, and after every start of one."""
+    """Return an identifier of the running kernel; it differs between machines and after each reboot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:  # not Linux
@@ -173,7 +187,7 @@ def this_machine() -> str:
 
 
 def read_owner(file: Path) -> Owner | None:
-    """Who stands in an owner's file: None if there is none, an `Owner` without a number if it cannot be read."""
+    """Return the owner recorded in a file: None without a file, an `Owner` with pid 0 if it cannot be read."""
     try:
         return Owner(**json.loads(file.read_text()))
     except FileNotFoundError:
@@ -183,16 +197,19 @@ def read_owner(file: Path) -> Owner | None:
 
 
 def touched_at(file: Path) -> float | None:
-    """When a file was touched last; None if it is not there. Opening it makes a network file system look anew."""
+    """Return the time at which a file was last touched; None if it does not exist."""
     try:
-        with file.open("rb") as stream:
+        with file.open("rb") as stream:  # opening makes a network file system refresh what it has cached
             return os.fstat(stream.fileno()).st_mtime
     except FileNotFoundError:
         return None
 
 
 def living_owner(folder: Path, name: str) -> Owner | None:
-    """Who owns a directory for a purpose, as far as it can be seen from here; None if nobody does."""
+    """Return the process that owns a directory for the purpose `name`, or None if there is none.
+
+    For an owner on another machine this is a judgement from the age of its file; see `ABANDONED_AGE`.
+    """
     lock, file = folder / f"{name}.lock", folder / f"{name}.owner"
     owner = read_owner(file)
     if owner is None and not lock.exists():
@@ -203,11 +220,14 @@ def living_owner(folder: Path, name: str) -> Owner | None:
     if owner is None or (owner.machine == this_machine() and held is not None):
         return None
     touched = touched_at(file)
-    return owner if touched is not None and time.time() - touched < UNHEARD else None
+    return owner if touched is not None and time.time() - touched < ABANDONED_AGE else None
 
 
 def is_held(lock: Path) -> bool | None:
-    """Whether a process holds a lock, as far as locks reach; None where the file may not be opened to find out."""
+    """Return whether a process holds a lock; None if the lock file cannot be opened.
+
+    A lock that a process on another machine holds may look free.
+    """
     try:
         with FileLock(lock).acquire(timeout=0):
             return False

@@ -1,4 +1,4 @@
-"""What torch.distributions lacks."""
+"""Distributions over latent variables and images, with their KLs, mixtures and tempering."""
 
 from nelbo.distributions.autoregressive import AutoregressiveOneHots
 from nelbo.distributions.beta import BetaPixels

@@ -1,6 +1,6 @@
-"""Discrete codes whose variables depend on those before them.
+"""An autoregressive distribution over discrete codes.
 
-Shapes: any sample shape, event (N, K): N variables with one of K classes each, one-hot.
+Shapes: any sample shape, event (N, K): N variables of K classes each, one-hot.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn import functional
 
-from nelbo.distributions.one_hot import refuse_relaxed
+from nelbo.distributions.one_hot import check_one_hot
 
 Logits = Callable[[Tensor], Tensor]
 
 
 class AutoregressiveOneHots(Distribution):
-    """P(z) = prod over n of P(z_n | z_1 .. z_n-1), batch shape () (van den Oord et al. 2017, section 3.3).
+    """P(z) = prod_n P(z_n | z_1, ..., z_{n-1}), batch shape () (van den Oord et al. 2017, section 3.3).
 
-    A density takes one pass of the net, a sample N of them.
+    `log_prob` takes one pass of the network, `sample` takes N passes.
 
     Args:
-        logits: codes (M, N, K) to the logits of each variable, (M, N, K), which do not depend on it or those after it.
-        like: a tensor (N, K) whose size, device and type it takes.
-        temperature: what the logits are divided by.
+        logits: a function from codes (M, N, K) to the logits of each variable, (M, N, K). The logits of variable n
+            must depend only on variables before n.
+        like: a tensor (N, K) with the size, device and dtype of a code.
+        temperature: a number by which the logits are divided.
     """
 
     arg_constraints = {}
@@ -36,18 +37,18 @@ class AutoregressiveOneHots(Distribution):
         super().__init__(torch.Size(), like.shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log P(value), (...), in nats, of one-hot codes (..., N, K).
+        """Return log P(value), (...), in nats, of one-hot codes (..., N, K).
 
         Raises:
-            ValueError: for values that are not one-hot, such as relaxed samples.
+            ValueError: if the values are not one-hot, as relaxed samples are not.
         """
-        refuse_relaxed(value)
+        check_one_hot(value)
         log_p = self._log_softmax(value.reshape(-1, *self.event_shape)).reshape(value.shape)
         return (value * log_p).sum((-2, -1))
 
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """One-hot codes, (*sample_shape, N, K)."""
+        """Return one-hot codes, (*sample_shape, N, K)."""
         shape = torch.Size(sample_shape)
         z = self.like.new_zeros(shape.numel(), *self.event_shape)
         for n in range(self.event_shape[0]):

@@ -1,4 +1,4 @@
-"""Beta pixels.
+"""Pixels with a Beta density.
 
 Shapes: any batch shape, event (C, H, W).
 """
@@ -16,15 +16,21 @@ from nelbo.numerics.precision import finest
 
 
 class BetaPixels(Distribution):
-    """A density over x by way of y = (x (L - 1) + 1/2) / L ~ Beta(m n, (1 - m) n), with m the mean of y.
+    """The density of x where y = (x (L - 1) + 1/2) / L ~ Beta(m n, (1 - m) n), with m the mean of y.
 
-    Levels 0 and 1 become y = 1/(2L) and 1 - 1/(2L), where the density is finite. It is one of x: its logarithm includes
-    log((L - 1) / L) a pixel, and it integrates to one over [-h, 1 + h], h = 1 / (2 (L - 1)). Mean and samples are of x.
+    The pixels x = 0 and x = 1 map to y = 1/(2L) and 1 - 1/(2L), where the density is finite. It is a density of x: its
+    logarithm includes log((L - 1) / L) per pixel, and it integrates to 1 over [-h, 1 + h] with h = 1 / (2 (L - 1)).
+    The mean and the samples are in units of x.
 
     Args:
-        logits: of m, (..., C, H, W).
-        concentration: n, broadcastable to logits: the variance of y is m (1 - m) / (n + 1).
-        levels: L, at least 2.
+        logits: logit of m, (..., C, H, W).
+        concentration: n, broadcastable to logits. The variance of y is m (1 - m) / (n + 1).
+        levels: the number of levels L of a pixel, at least 2.
+
+    Example:
+        >>> px = BetaPixels(torch.zeros(5, 1, 4, 4), torch.tensor(10.0), levels=256)
+        >>> px.batch_shape, px.event_shape, px.log_prob(torch.rand(5, 1, 4, 4)).shape
+        (torch.Size([5]), torch.Size([1, 4, 4]), torch.Size([5]))
     """
 
     arg_constraints = {"logits": constraints.real, "concentration": constraints.positive}
@@ -35,30 +41,31 @@ class BetaPixels(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Where the density is not zero: a little wider than [0, 1]."""
+        """The interval with a positive density, [-h, 1 + h]: slightly wider than [0, 1]."""
         half = 0.5 / (self.levels - 1)
         return constraints.independent(constraints.interval(-half, 1 + half), EVENT_DIMENSIONS)
 
     @property
-    def shapes(self) -> tuple[Tensor, Tensor]:
-        """Both parameters of the Beta, (..., C, H, W); 1 - m from its own logit, so that it keeps its digits."""
+    def alpha_and_beta(self) -> tuple[Tensor, Tensor]:
+        """The parameters of the Beta distribution, alpha = m n and beta = (1 - m) n, each (..., C, H, W)."""
+        # 1 - m is computed from its own logit to avoid cancellation.
         return torch.sigmoid(self.logits) * self.concentration, torch.sigmoid(-self.logits) * self.concentration
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-density of images, (...), in nats."""
+        """Return the log-density of images, (...), in nats."""
         top, levels = self.levels - 1, self.levels
-        log_y, log_rest = ((value * top + 0.5) / levels).log(), (((1 - value) * top + 0.5) / levels).log()
-        above, below = self.shapes
-        # Terms of 1e4 a pixel cancel to a few nats: in float32 an image would lose whole ones.
-        above, below, concentration = (finest(part) for part in (above, below, self.concentration))
-        pixels = torch.lgamma(concentration) - torch.lgamma(above) - torch.lgamma(below)
-        pixels = pixels + (above - 1) * log_y + (below - 1) * log_rest + math.log(top / levels)
+        log_y, log_1_minus_y = ((value * top + 0.5) / levels).log(), (((1 - value) * top + 0.5) / levels).log()
+        alpha, beta = self.alpha_and_beta
+        # Terms of about 1e4 per pixel cancel to a few nats: in float32 the error per image would be several nats.
+        alpha, beta, concentration = (finest(part) for part in (alpha, beta, self.concentration))
+        pixels = torch.lgamma(concentration) - torch.lgamma(alpha) - torch.lgamma(beta)
+        pixels = pixels + (alpha - 1) * log_y + (beta - 1) * log_1_minus_y + math.log(top / levels)
         log_p: Tensor = pixels.flatten(-EVENT_DIMENSIONS).sum(-1)
         return log_p.to(self.logits.dtype)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Pixels, (*sample_shape, ..., C, H, W)."""
-        return self._pixels(Beta(*self.shapes, validate_args=False).sample(torch.Size(sample_shape)))
+        """Return pixels, (*sample_shape, ..., C, H, W)."""
+        return self._pixels(Beta(*self.alpha_and_beta, validate_args=False).sample(torch.Size(sample_shape)))
 
     @property
     def mean(self) -> Tensor:
@@ -66,8 +73,9 @@ class BetaPixels(Distribution):
         return self._pixels(torch.sigmoid(self.logits))
 
     def _pixels(self, y: Tensor) -> Tensor:
+        """Return x for y."""
         return (y * self.levels - 0.5) / (self.levels - 1)
 
     def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> BetaPixels:
-        """The same distribution with a larger batch shape."""
+        """Return the same distribution with a larger batch shape."""
         return BetaPixels(self.logits.expand((*batch_shape, *self.event_shape)), self.concentration, self.levels)

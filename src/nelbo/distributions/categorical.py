@@ -1,4 +1,4 @@
-"""Pixels with a probability for each of their L levels.
+"""Pixels with an unconstrained probability for each of their L levels.
 
 Shapes: any batch shape, event (C, H, W).
 """
@@ -14,14 +14,21 @@ from nelbo.distributions.levels import LevelPixels
 from nelbo.distributions.pixels import EVENT_DIMENSIONS
 
 LEVEL = -3
-"""Where the levels stand among the dimensions of the logits."""
+"""The dimension of the levels in the logits (..., C, L, H, W)."""
 
 
 class CategoricalPixels(LevelPixels):
     """P(k) = softmax(logits)_k for each pixel and channel (van den Oord et al. 2016, section 2.2).
 
     Args:
-        logits: (..., C, L, H, W).
+        logits: unnormalised log-probabilities, (..., C, L, H, W).
+
+    Example:
+        >>> px = CategoricalPixels(torch.zeros(5, 3, 256, 4, 4))
+        >>> px.batch_shape, px.event_shape
+        (torch.Size([5]), torch.Size([3, 4, 4]))
+        >>> round(-px.log_prob(torch.zeros(5, 3, 4, 4))[0].item() / 48, 3)  # log 256 nats per pixel and channel
+        5.545
     """
 
     arg_constraints = {"logits": constraints.real}
@@ -32,7 +39,7 @@ class CategoricalPixels(LevelPixels):
         super().__init__(levels, logits.shape[:-4], torch.Size((channels, height, width)))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-probability of images, (...), in nats."""
+        """Return the log-probability of images, (...), in nats."""
         level = self.nearest(value).long().unsqueeze(LEVEL)
         shape = torch.broadcast_shapes(self.logits.shape[:-4], level.shape[:-4])
         logits, level = self.logits.expand(*shape, *self.logits.shape[-4:]), level.expand(*shape, *level.shape[-4:])
@@ -40,34 +47,40 @@ class CategoricalPixels(LevelPixels):
         return log_p.flatten(-EVENT_DIMENSIONS).sum(-1)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Levels, (*sample_shape, ..., C, H, W)."""
+        """Return images, (*sample_shape, ..., C, H, W)."""
         pixels = Categorical(logits=self.logits.movedim(LEVEL, -1), validate_args=False)
         level: Tensor = pixels.sample(torch.Size(sample_shape))
         return level.to(self.logits.dtype) / self.top
 
     @property
     def mean(self) -> Tensor:
-        """The exact mean of the levels, (..., C, H, W)."""
+        """The exact mean image, (..., C, H, W)."""
         values = torch.arange(self.levels, dtype=self.logits.dtype, device=self.logits.device) / self.top
         return (self.logits.softmax(LEVEL) * values.reshape(-1, 1, 1)).sum(LEVEL)
 
     def expand(
         self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None
     ) -> CategoricalPixels:
-        """The same distribution with a larger batch shape."""
+        """Return the same distribution with a larger batch shape."""
         return CategoricalPixels(self.logits.expand(*batch_shape, *self.logits.shape[-4:]))
 
 
 class LogProbability(torch.autograd.Function):
-    """Log softmax(logits) at `level`, (..., C, H, W), of logits (..., C, L, H, W) in any memory layout.
+    """Log softmax(logits) at `level`, (..., C, H, W), for logits (..., C, L, H, W) in any memory layout.
 
-    Logits of L = 256 levels are most of a model's memory. Cross-entropy makes five tensors of their size and moves the
-    levels to where it wants them; this makes one in each direction.
+    With L = 256 levels, the logits take most of a model's memory. Torch's cross-entropy allocates five tensors of their
+    size and permutes the dimensions; this function allocates one in each direction.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, logits: Tensor, level: Tensor) -> Tensor:
-        """Level: (..., C, 1, H, W)."""
+        """Return the log-probabilities.
+
+        Args:
+            ctx: the context that passes tensors to `backward`.
+            logits: (..., C, L, H, W).
+            level: (..., C, 1, H, W).
+        """
         total = logits.logsumexp(LEVEL, keepdim=True)
         ctx.save_for_backward(logits, level, total)
         return (logits.gather(LEVEL, level) - total).squeeze(LEVEL)
@@ -75,7 +88,7 @@ class LogProbability(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        """One-hot minus softmax."""
+        """Return the gradient of the logits, `gradient` (one-hot - softmax), and None for the level."""
         logits, level, total = ctx.saved_tensors  # type: ignore[attr-defined]
         gradient = gradient.unsqueeze(LEVEL)
         of_logits = (logits - total).exp_().mul_(-gradient)

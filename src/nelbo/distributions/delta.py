@@ -1,4 +1,4 @@
-"""A point mass: the code of a plain autoencoder.
+"""A point mass, as the code of a plain autoencoder.
 
 Shapes: any batch shape, event (D,).
 """
@@ -11,7 +11,11 @@ from torch.distributions import Distribution, constraints
 
 
 class Delta(Distribution):
-    """All mass on `loc`, (..., D). It has no density, so `log_prob` and every KL are refused, never zero."""
+    """A point mass on `loc`. It has no density, so `log_prob` and every KL raise an error instead of returning 0.
+
+    Args:
+        loc: the point, (..., D).
+    """
 
     arg_constraints = {"loc": constraints.real_vector}
     support = constraints.real_vector
@@ -23,22 +27,22 @@ class Delta(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The point itself."""
+        """The point, (..., D)."""
         return self.loc
 
     @property
     def variance(self) -> Tensor:
-        """Zero."""
+        """Zero, (..., D)."""
         return torch.zeros_like(self.loc)
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:  # type: ignore[override]
-        """The point, `sample_shape` times; gradients flow to it."""
+        """Return copies of the point, (*sample_shape, ..., D); gradients flow to `loc`."""
         return self.loc.expand(*sample_shape, *self.loc.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Refused.
+        """Raise an error: a point mass has no density.
 
         Raises:
-            NotImplementedError: always; a point mass has no density.
+            NotImplementedError: always.
         """
         raise NotImplementedError("a deterministic code has no log q(z|x), so neither a KL nor an ELBO")

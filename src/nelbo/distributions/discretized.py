@@ -1,4 +1,4 @@
-"""Densities collected into the nearest of L levels, the two outer ones open to +-infinity.
+"""Pixels with L levels whose probabilities are integrals of a density over intervals around the levels.
 
 Shapes: any batch shape, event (C, H, W).
 """
@@ -19,19 +19,20 @@ from nelbo.distributions.pixels import EVENT_DIMENSIONS
 SQRT_HALF = math.sqrt(0.5)
 
 FAR = 1e30
-"""An open edge, in levels: no scale reaches it, and unlike infinity it gives zero times it a value."""
+"""A finite substitute for an interval edge at infinity, in units of levels: 0 times infinity would be NaN."""
 
 
 class Discretized(LevelPixels):
-    """P(k) = F(x_k + h) - F(x_k - h), h = 1 / (2 (L - 1)), F(0 level - h) = 0 and F(top level + h) = 1: it sums to one.
+    """P(k) = F((x_k + h - loc) / scale) - F((x_k - h - loc) / scale), with x_k = k / (L - 1) and h = 1 / (2 (L - 1)).
 
-    Subclasses say what F is. Inside, all is in units of the distance between levels, where neighbours share an edge to
-    the last bit.
+    F is a cumulative distribution function, which subclasses define. The interval of the lowest level extends to
+    -infinity and that of the highest to +infinity, so that the probabilities sum to 1. The computations are in units of
+    the distance between levels, in which adjacent intervals share exactly the same edge.
 
     Args:
         loc: (..., C, H, W), in pixel units.
         scale: (C, 1, 1) or broadcastable to loc, in pixel units.
-        levels: L, at least 2.
+        levels: the number of levels L, at least 2.
     """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
@@ -42,58 +43,76 @@ class Discretized(LevelPixels):
 
     @staticmethod
     def log_mass(level: Tensor, top: int, loc: Tensor, scale: Tensor) -> Tensor:
-        """Log P(level), of the broadcast shape, in nats; loc and scale in units of the distance between levels."""
+        """Return log P(level) of the broadcast shape, in nats.
+
+        Args:
+            level: the index of the level, 0 to L - 1, as a float.
+            top: the index of the highest level, L - 1.
+            loc: location, in units of the distance between levels.
+            scale: scale, in units of the distance between levels.
+        """
         raise NotImplementedError
 
     @staticmethod
     def distribution_function(value: Tensor) -> Tensor:
-        """F at scale 1 about 0."""
+        """Return F(value), the cumulative distribution function at location 0 and scale 1."""
         raise NotImplementedError
 
     @staticmethod
     def noise(shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Samples at scale 1 about 0, of the type and on the device of `like`."""
+        """Return samples at location 0 and scale 1, with the dtype and device of `like`."""
         raise NotImplementedError
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-probability of images, (...), in nats."""
+        """Return the log-probability of images, (...), in nats."""
         log_p = self.log_mass(self.nearest(value), self.top, self.loc * self.top, self.scale * self.top)
         return log_p.flatten(-EVENT_DIMENSIONS).sum(-1)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Levels, (*sample_shape, ..., C, H, W)."""
+        """Return images, (*sample_shape, ..., C, H, W)."""
         drawn = self.loc + self.scale * self.noise((*sample_shape, *self.loc.shape), self.loc)
         return self.nearest(drawn) / self.top
 
     @property
     def mean(self) -> Tensor:
-        """The exact mean of the levels, (..., C, H, W)."""
+        """The exact mean image, (..., C, H, W)."""
         return self.mean_level(self.top, self.loc * self.top, self.scale * self.top) / self.top
 
     @classmethod
     def mean_level(cls, top: int, loc: Tensor, scale: Tensor) -> Tensor:
-        """The mean number of the level: the sum over edges of the probability to lie above."""
+        """Return the mean index of the level: the sum over edges of the probability above the edge.
+
+        Args:
+            top: the index of the highest level, L - 1.
+            loc: location, in units of the distance between levels.
+            scale: scale, in units of the distance between levels.
+        """
         total = torch.zeros_like(loc)
-        for level in range(top):  # one at a time: all of them at once would take L times the memory
+        for level in range(top):  # in a loop, because all edges at once would take L times the memory
             total += cls.distribution_function((loc - (level + 0.5)) / scale)
         return total
 
     def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> Self:
-        """The same distribution with a larger batch shape."""
+        """Return the same distribution with a larger batch shape."""
         return type(self)(self.loc.expand((*batch_shape, *self.event_shape)), self.scale, self.levels)
 
 
 class DiscretizedLogistic(Discretized):
-    """A logistic density collected into levels (Kingma et al. 2016, eq. 5; Salimans et al. 2017, eq. 2).
+    """A discretized logistic density (Kingma et al. 2016, eq. 5; Salimans et al. 2017, eq. 2).
 
-    Its standard deviation, before it is collected, is scale * pi / sqrt(3).
+    The standard deviation of the density is scale * pi / sqrt(3).
+
+    Example:
+        >>> px = DiscretizedLogistic(torch.zeros(5, 1, 4, 4), torch.tensor(0.1), levels=256)
+        >>> px.batch_shape, px.event_shape, px.log_prob(torch.zeros(5, 1, 4, 4)).shape
+        (torch.Size([5]), torch.Size([1, 4, 4]), torch.Size([5]))
     """
 
     @staticmethod
     def log_mass(level: Tensor, top: int, loc: Tensor, scale: Tensor) -> Tensor:
-        """F(b) - F(a) = F(b) F(-a) (1 - exp(-(b - a))), whose logarithm is exact far out in the tails too."""
+        """Return log(F(b) - F(a)), as the log of F(b) F(-a) (1 - exp(a - b)), which is accurate in the tails too."""
         below_top, above_bottom = level < top, level > 0
-        # What depends on the level alone is small where it meets many components.
+        # These depend on the level only, and are small tensors even if loc and scale have many components.
         upper = torch.where(below_top, level + 0.5, FAR)
         lower = torch.where(above_bottom, level - 0.5, -FAR)
         closed = (below_top & above_bottom).to(level.dtype)
@@ -104,39 +123,40 @@ class DiscretizedLogistic(Discretized):
 
     @staticmethod
     def distribution_function(value: Tensor) -> Tensor:
-        """1 / (1 + exp(-value))."""
+        """Return 1 / (1 + exp(-value))."""
         return torch.sigmoid(value)
 
     @staticmethod
     def noise(shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """The logit of a uniform number."""
+        """Return logits of uniform numbers."""
         uniform = torch.rand(shape, dtype=like.dtype, device=like.device)
         return torch.logit(uniform, eps=torch.finfo(uniform.dtype).eps / 4)
 
 
 class DiscretizedGaussian(Discretized):
-    """A normal density collected into levels; scale is its standard deviation."""
+    """A discretized normal density; `scale` is its standard deviation (Ho et al. 2020, eq. 13)."""
 
     @staticmethod
     def log_mass(level: Tensor, top: int, loc: Tensor, scale: Tensor) -> Tensor:
-        """Reflected to the lower tail, where F(-a) = erfcx(a / sqrt 2) exp(-a^2 / 2) / 2 keeps its digits.
+        """Return log P(level); in the tails, F(-a) = erfcx(a / sqrt 2) exp(-a^2 / 2) / 2 avoids cancellation.
 
-        torch's own log_ndtr has no gradient there: at -10,000 in float32 it is six times too large.
+        `torch.special.log_ndtr` is not used because its gradient is wrong in the tail: at -10,000 in float32 it is six
+        times too large.
         """
         closed = (level > 0) & (level < top)
-        # How far the upper edge lies above loc, and the lower one below it.
+        # The distances from loc up to the upper edge and down to the lower edge, in units of scale.
         up = torch.where(level < top, (level + 0.5 - loc) / scale, math.inf)
         down = torch.where(level > 0, (loc - (level - 0.5)) / scale, math.inf)
         inside = (up > 0) & (down > 0)
-        # loc within the level: two parts, that add. Elsewhere their sum is replaced, so that no logarithm is of 0.
+        # If loc is inside the interval, the masses on both sides of it add. Elsewhere 1 avoids the logarithm of 0.
         around = torch.where(inside, 0.5 * (torch.erf(up * SQRT_HALF) + torch.erf(down * SQRT_HALF)), 1)
-        # loc outside: a tail from the near edge, less that from the far edge.
+        # If loc is outside, the mass is the tail beyond the near edge minus the tail beyond the far edge.
         width = 1 / scale
         near = (-torch.minimum(up, down)).clamp(min=0)
         shrink = torch.exp(-width * (near + width / 2))
         rest = torch.special.erfcx(near * SQRT_HALF)
         difference = rest - torch.special.erfcx((near + width) * SQRT_HALF) * shrink
-        # It lies between width times the density at either edge: these hold it where a difference has no digits left.
+        # Clamp to the bounds, width times the density at either edge: the difference may have lost all precision.
         slab = width * math.sqrt(2 / math.pi)
         difference = torch.minimum(torch.maximum(difference, slab * shrink), slab)
         outside = torch.log(torch.where(closed, difference, rest)) - 0.5 * near.square() - math.log(2)
@@ -144,11 +164,11 @@ class DiscretizedGaussian(Discretized):
 
     @staticmethod
     def distribution_function(value: Tensor) -> Tensor:
-        """The normal distribution function."""
+        """Return the standard normal cumulative distribution function."""
         below: Tensor = torch.special.ndtr(value)
         return below
 
     @staticmethod
     def noise(shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Standard normal numbers."""
+        """Return standard normal numbers."""
         return torch.randn(shape, dtype=like.dtype, device=like.device)

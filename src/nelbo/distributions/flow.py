@@ -1,4 +1,4 @@
-"""A density moved by an invertible map.
+"""Normalizing flows: a base density transformed by an invertible map.
 
 Shapes: any batch shape, event (D,).
 """
@@ -15,25 +15,34 @@ from nelbo.distributions.normal import DiagonalNormal
 
 
 class LogDetTransform(Protocol):
-    """What a flow asks of its transform, zuko's: values together with log |det| of the Jacobian."""
+    """The interface of an invertible map f, which the transforms of zuko have."""
 
     inv: LogDetTransform
 
     def __call__(self, x: Tensor) -> Tensor:
-        """f(x), (..., D)."""
+        """Return f(x), (..., D)."""
 
     def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """f(x), (..., D), and log |det df/dx|, (...)."""
+        """Return f(x), (..., D), and log |det df/dx|, (...)."""
 
 
 class Flow(Distribution):
     """z = f(e), e ~ base: log p(z) = log base(e) - log |det df/de| (Rezende & Mohamed 2015, eq. 5).
 
-    Its mean and variance have no closed form, so they are refused; average samples instead.
+    The mean and the variance have no closed form and raise `NotImplementedError`; average samples instead.
 
     Args:
-        base: of e.
-        transform: f. Sampling calls it, the density of a given z its inverse.
+        base: the distribution of e, event shape (D,).
+        transform: f. Sampling evaluates f; the density at a given z evaluates its inverse.
+
+    Example:
+        >>> from nelbo.distributions import StandardNormal
+        >>> from nelbo.nets import FlowTransforms
+        >>> layers = FlowTransforms(2, 0, kind="coupling", layers=2, hidden=[8])
+        >>> p = Flow(StandardNormal(torch.zeros(2)), layers())
+        >>> z, log_p = p.rsample_and_log_prob((3,))
+        >>> z.shape, log_p.shape
+        (torch.Size([3, 2]), torch.Size([3]))
     """
 
     arg_constraints = {}
@@ -45,27 +54,30 @@ class Flow(Distribution):
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Samples, (*sample_shape, ..., D)."""
+        """Return samples, (*sample_shape, ..., D)."""
         with self._full_precision():
             return self.transform(self.base.rsample(sample_shape))
 
     def rsample_and_log_prob(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
-        """Samples, (*sample_shape, ..., D), and log p of each, (*sample_shape, ...), in nats: nothing is inverted."""
+        """Return samples, (*sample_shape, ..., D), and log p of each, (*sample_shape, ...), in nats.
+
+        This evaluates the transform only, not its inverse.
+        """
         e = self.base.rsample(sample_shape)
         with self._full_precision():
             z, log_det = self.transform.call_and_ladj(e)
         return z, self._base_log_prob(e) - log_det
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log p(z), (...), in nats."""
-        # Coupling layers do not broadcast their input against their context.
+        """Return log p(value), (...), in nats; this evaluates the inverse transform."""
+        # Coupling layers do not broadcast the input against the context.
         value = value.expand(torch.broadcast_shapes(value.shape, self.base.loc.shape))
         with self._full_precision():
             e, log_det = self.transform.inv.call_and_ladj(value)
         return self._base_log_prob(e) + log_det
 
     def _full_precision(self) -> torch.autocast:
-        """Under autocast too: the nets of the layers run only now, and a sum of log-determinants needs its digits."""
+        """Return a context that disables autocast: sums of log-determinants need the precision of float32."""
         return torch.autocast(self.base.loc.device.type, enabled=False)
 
     def _base_log_prob(self, e: Tensor) -> Tensor:

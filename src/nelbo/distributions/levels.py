@@ -12,14 +12,14 @@ from torch.distributions import Distribution, constraints
 from nelbo.distributions.pixels import EVENT_DIMENSIONS
 
 TOLERANCE = 1e-3
-"""How far from a level, in units of their distance, pixels may lie that 8 bits hold exactly."""
+"""The accepted distance of a pixel from a level that 8 bits represent exactly, in units of levels."""
 
 
 class Levels(constraints.Constraint):
-    """Images whose pixels are k / (L - 1), k = 0 .. L - 1.
+    """The constraint that all pixels of an image are of the form k / (L - 1), k = 0, ..., L - 1.
 
     Args:
-        levels: L.
+        levels: the number of levels L, at least 2.
     """
 
     is_discrete = True
@@ -27,22 +27,22 @@ class Levels(constraints.Constraint):
 
     def __init__(self, levels: int) -> None:
         self.levels = levels
-        # Where 8 bits cannot hold the levels (17 of them, say), storing has rounded each by up to half of 1/255.
+        # If 8 bits cannot represent the levels exactly (L = 17, for example), stored pixels are off by up to 1/510.
         self.tolerance = TOLERANCE + (0 if 255 % (levels - 1) == 0 else 0.5 * (levels - 1) / 255)
 
     def check(self, value: Tensor) -> Tensor:
-        """Whether each image is such, (...)."""
+        """Return whether each image satisfies the constraint, (...)."""
         steps = value * (self.levels - 1)
         inside = (value >= 0) & (value <= 1) & ((steps - steps.round()).abs() < self.tolerance)
         return inside.flatten(-EVENT_DIMENSIONS).all(-1)
 
 
 class LevelPixels(Distribution):
-    """What all distributions over images of L levels share; subclasses say how probable each level is.
+    """The base of distributions over images with L levels; subclasses define the probability of each level.
 
     Args:
-        levels: L, at least 2.
-        batch_shape: (...).
+        levels: the number of levels L, at least 2.
+        batch_shape: any.
         event_shape: (C, H, W).
     """
 
@@ -54,14 +54,14 @@ class LevelPixels(Distribution):
 
     @property
     def top(self) -> int:
-        """The number of the highest level, L - 1."""
+        """The index of the highest level, L - 1."""
         return self.levels - 1
 
     @property
     def support(self) -> constraints.Constraint:
-        """The levels."""
+        """The images whose pixels are levels."""
         return Levels(self.levels)
 
     def nearest(self, value: Tensor) -> Tensor:
-        """The number of the level nearest to each pixel, 0 .. L - 1, as floats."""
+        """Return the index of the level nearest to each pixel, 0 to L - 1, as floats."""
         return (value.clamp(0, 1) * self.top).round()

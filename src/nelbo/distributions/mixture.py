@@ -1,4 +1,4 @@
-"""Mixtures over vectors.
+"""Mixture distributions over vectors.
 
 Shapes: K components, D dimensions, any leading shape.
 """
@@ -16,19 +16,24 @@ from nelbo.distributions.normal import DiagonalNormal, FullNormal
 from nelbo.numerics.precision import finest
 
 LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
-"""Of the density of N(0, 1)."""
+"""Minus the log-density of N(0, 1) at 0, in nats."""
 
 
 class NormalMixture(MixtureSameFamily):
-    """Sum over k of softmax(logits)_k N(loc_k, diag(scale_k^2)), batch shape (), event shape (D,).
+    """p(z) = sum_k softmax(logits)_k N(z; loc_k, diag(scale_k^2)), batch shape (), event shape (D,).
 
-    log_prob goes through products of matrices in float64, for they cancel: no tensor has the size (..., K, D). A device
-    without float64 takes torch's own way, which has such tensors.
+    `log_prob` uses matrix products, so that no tensor has the size (..., K, D). The products cancel and are computed in
+    float64. A device without float64 uses torch's implementation, which allocates such tensors.
 
     Args:
-        logits: (K,).
-        loc: (K, D).
-        scale: (K, D).
+        logits: unnormalised log weights, (K,).
+        loc: means, (K, D).
+        scale: standard deviations, (K, D).
+
+    Example:
+        >>> p = NormalMixture(torch.zeros(10), torch.randn(10, 2), torch.ones(10, 2))
+        >>> p.log_prob(torch.zeros(3, 5, 2)).shape
+        torch.Size([3, 5])
     """
 
     def __init__(self, logits: Tensor, loc: Tensor, scale: Tensor) -> None:
@@ -37,7 +42,7 @@ class NormalMixture(MixtureSameFamily):
         super().__init__(weights, DiagonalNormal(loc, scale), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log p(value), (...), in nats, of vectors (..., D)."""
+        """Return log p(value), (...), in nats, of vectors (..., D)."""
         z, loc, scale = finest(value), finest(self.loc), finest(self.scale)
         if z.dtype != torch.float64:
             return super().log_prob(value)  # type: ignore[no-any-return, no-untyped-call]
@@ -50,12 +55,18 @@ class NormalMixture(MixtureSameFamily):
 
 @singledispatch
 def even_mixture(components: Distribution) -> Distribution:
-    """The mixture with equal weights of `components`, batch shape (K,).
+    """Return the mixture of `components` with equal weights.
+
+    Args:
+        components: the K components, batch shape (K,), event shape (D,).
+
+    Returns:
+        A distribution with batch shape () and event shape (D,).
 
     Raises:
-        NotImplementedError: for distributions whose density at a given point is missing or slow.
+        NotImplementedError: for distributions without a density at a given point, or with a slow one.
     """
-    raise NotImplementedError(f"no mixture is made of {type(components).__name__}")
+    raise NotImplementedError(f"no mixture is defined for {type(components).__name__}")
 
 
 @even_mixture.register

@@ -1,4 +1,4 @@
-"""Gaussians over vectors, with their KLs beside them.
+"""Gaussian distributions over vectors and their KLs.
 
 Shapes: any batch shape, event (D,).
 """
@@ -15,12 +15,20 @@ from nelbo.numerics.precision import finest
 
 
 class DiagonalNormal(Independent[Normal]):
-    """N(loc, diag(scale^2)) over vectors; a class of its own so that KLs can be registered against it.
+    """N(loc, diag(scale^2)) over vectors, event shape (D,).
+
+    It is a class of its own so that KLs can be registered for it.
 
     Args:
         loc: mean, (..., D).
         scale: standard deviation, (..., D).
-        log_scale: its logarithm, where the caller has it already.
+        log_scale: the logarithm of `scale`, if it is already computed.
+
+    Example:
+        >>> from torch.distributions import kl_divergence
+        >>> q = DiagonalNormal(torch.ones(5, 2), torch.ones(5, 2))
+        >>> kl_divergence(q, StandardNormal(torch.zeros(2)))  # |loc|^2 / 2 nats
+        tensor([1., 1., 1., 1., 1.])
     """
 
     def __init__(self, loc: Tensor, scale: Tensor, log_scale: Tensor | None = None) -> None:
@@ -45,12 +53,12 @@ class DiagonalNormal(Independent[Normal]):
         return self.scale.log() if self._log_scale is None else self._log_scale
 
     def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> DiagonalNormal:
-        """The same distribution with a larger batch shape."""
+        """Return the same distribution with a larger batch shape."""
         shape = (*batch_shape, *self.event_shape)
         return DiagonalNormal(self.loc.expand(shape), self.scale.expand(shape))
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Loc + scale * epsilon (Kingma & Welling 2014, section 2.4), `sample_shape` times."""
+        """Return samples loc + scale * epsilon, (*sample_shape, ..., D) (Kingma & Welling 2014, section 2.4)."""
         shape = (*sample_shape, *self.batch_shape, *self.event_shape)
         return self.loc + self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
 
@@ -59,7 +67,7 @@ class StandardNormal(DiagonalNormal):
     """N(0, I) over vectors.
 
     Args:
-        like: a tensor (D,) whose size, device and type it takes.
+        like: a tensor (D,) with the size, device and dtype of z.
     """
 
     def __init__(self, like: Tensor) -> None:
@@ -68,7 +76,7 @@ class StandardNormal(DiagonalNormal):
 
 @register_kl(DiagonalNormal, DiagonalNormal)  # type: ignore[untyped-decorator]
 def _kl_diagonal_normal(p: DiagonalNormal, q: DiagonalNormal) -> Tensor:
-    """In nats (Kingma & Welling 2014, B)."""
+    """Return the KL, (...), in nats (Kingma & Welling 2014, appendix B, generalised to any diagonal q)."""
     if isinstance(q, StandardNormal):
         return (0.5 * (p.loc.square() + p.scale.square() - 1) - p.log_scale).sum(-1)
     ratio, distance = p.scale / q.scale, (p.loc - q.loc) / q.scale
@@ -76,7 +84,7 @@ def _kl_diagonal_normal(p: DiagonalNormal, q: DiagonalNormal) -> Tensor:
 
 
 class FullNormal(MultivariateNormal):
-    """N(loc, L L^T) over vectors.
+    """N(loc, L L^T) over vectors, event shape (D,).
 
     Args:
         loc: mean, (..., D).
@@ -87,7 +95,10 @@ class FullNormal(MultivariateNormal):
         super().__init__(loc, scale_tril=scale_tril, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log p(value), (...), in nats. In float64: errors of a triangular solve grow with 2^D where L is not small."""
+        """Return log p(value), (...), in nats.
+
+        The triangular solve is in float64: its error can grow with 2^D if the off-diagonal entries of L are not small.
+        """
         factor, distance = finest(self.scale_tril), finest(value) - finest(self.loc)
         shape = torch.broadcast_shapes(distance.shape[:-1], factor.shape[:-2])
         factor, distance = factor.expand(*shape, *factor.shape[-2:]), distance.expand(*shape, distance.shape[-1])
@@ -95,14 +106,18 @@ class FullNormal(MultivariateNormal):
         return self._log_density(e.to(value.dtype))
 
     def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> FullNormal:
-        """The same distribution with a larger batch shape."""
+        """Return the same distribution with a larger batch shape."""
         shape = (*batch_shape, *self.event_shape)
         return FullNormal(self.loc.expand(shape), self.scale_tril.expand((*shape, *self.event_shape)))
 
     def rsample_and_log_prob(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
-        """Loc + L e, (*sample_shape, ..., D), and log p of each, (*sample_shape, ...), in nats, from e: no solve."""
+        """Return samples loc + L e, (*sample_shape, ..., D), and log p of each, (*sample_shape, ...), in nats.
+
+        The density is computed from the noise e, without a triangular solve.
+        """
         e = torch.randn((*sample_shape, *self.loc.shape), dtype=self.loc.dtype, device=self.loc.device)
-        with torch.autocast(e.device.type, enabled=False):  # the density is that of the unrounded product
+        # The density is that of the exact product, so it must not be rounded to bfloat16.
+        with torch.autocast(e.device.type, enabled=False):
             z = self.loc + (self.scale_tril @ e.unsqueeze(-1)).squeeze(-1)
         return z, self._log_density(e)
 
@@ -113,7 +128,10 @@ class FullNormal(MultivariateNormal):
 
 @register_kl(MultivariateNormal, DiagonalNormal)  # type: ignore[untyped-decorator]
 def _kl_full_normal(p: MultivariateNormal, q: DiagonalNormal) -> Tensor:
-    """1/2 (|L / s|^2 + |(m - m') / s|^2 - D) - sum log L_ii + sum log s_i: p = N(m, L L^T), q = N(m', diag(s^2))."""
+    """Return the KL of p = N(m, L L^T) and q = N(m', diag(s^2)), (...), in nats.
+
+    It is 1/2 (|L / s|^2 + |(m - m') / s|^2 - D) - sum_i log L_ii + sum_i log s_i.
+    """
     factor = p.scale_tril
     spread = (factor / q.scale.unsqueeze(-1)).square().sum((-2, -1))
     distance = ((p.loc - q.loc) / q.scale).square().sum(-1)

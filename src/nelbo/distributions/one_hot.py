@@ -1,4 +1,4 @@
-"""Discrete codes: N variables with one of K classes each, one-hot.
+"""Discrete codes: N categorical variables of K classes each, one-hot.
 
 Shapes: any batch shape, event (N, K).
 """
@@ -7,56 +7,69 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Independent, OneHotCategorical, constraints, register_kl
+from torch.distributions import Categorical, Distribution, Independent, constraints, register_kl
 from torch.nn import functional
 
+from nelbo.distributions.compat import UncheckedOneHotCategorical
 
-def refuse_relaxed(value: Tensor) -> None:
-    """Refuse values (..., K) that are not one-hot; those that are no numbers are the guard's to name.
+
+def check_one_hot(value: Tensor) -> None:
+    """Check that values are one-hot codes.
+
+    NaN is accepted: it gives a NaN log-probability, which training reports.
+
+    Args:
+        value: codes, (..., K).
 
     Raises:
-        ValueError: for them.
+        ValueError: if a value is not one-hot.
     """
     total = value.sum(-1)
     if not (((value == 0) | (value == 1) | value.isnan()).all() and ((total == 1) | total.isnan()).all()):
-        raise ValueError("the probability of classes is that of one-hot codes, and these are relaxed ones")
+        raise ValueError("log_prob needs one-hot codes, and relaxed samples are not one-hot")
 
 
-class OneHot(OneHotCategorical):
-    """One variable, (..., K); a class of its own so that a KL can be registered against it.
+class OneHot(UncheckedOneHotCategorical):
+    """One categorical variable, event shape (K,).
 
-    Nothing is validated: torch's own checks its logits whatever it is told, and its samples stop at a NaN.
+    It is a class of its own so that a KL can be registered for it. NaN logits are not an error here: they give NaN
+    samples and log-probabilities, which training reports.
 
     Args:
-        logits: (..., K).
+        logits: unnormalised log-probabilities, (..., K).
     """
 
-    def __init__(self, logits: Tensor) -> None:
-        self._categorical = Categorical(logits=logits, validate_args=False)
-        Distribution.__init__(self, logits.shape[:-1], logits.shape[-1:], validate_args=False)
-
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """One-hot codes, (*sample_shape, ..., K); NaN where the probabilities are."""
-        lost = self.probs.isnan().any(-1)
-        probs = torch.where(lost.unsqueeze(-1), 1.0, self.probs)
+        """Return one-hot codes, (*sample_shape, ..., K); NaN if the probabilities are NaN."""
+        invalid = self.probs.isnan().any(-1)
+        probs = torch.where(invalid.unsqueeze(-1), 1.0, self.probs)
         chosen = Categorical(probs=probs, validate_args=False).sample(torch.Size(sample_shape))
         code = functional.one_hot(chosen, self.event_shape[0]).to(self.probs)
-        return torch.where(lost.unsqueeze(-1), torch.nan, code)
+        return torch.where(invalid.unsqueeze(-1), torch.nan, code)
 
 
 @register_kl(OneHot, OneHot)  # type: ignore[untyped-decorator]
 def _kl_one_hot(p: OneHot, q: OneHot) -> Tensor:
-    """In nats; torch's is infinite where a probability of q is only too small for a float."""
+    """Return the KL, (...), in nats.
+
+    Unlike torch's own, it stays finite if a probability of q underflows to 0.
+    """
     return (p.probs * (p.logits - q.logits)).sum(-1)
 
 
 class OneHots(Independent[OneHot]):
-    """Independent categorical variables: P(z) = prod over n of softmax(logits_n)[class of z_n].
+    """Independent categorical variables, P(z) = prod_n softmax(logits_n)[class of z_n], event shape (N, K).
 
-    torch's own `log_prob` takes the argmax of what is no one-hot code, without a word; this one refuses it.
+    `log_prob` raises an error for values that are not one-hot, of which torch's would silently take the argmax.
 
     Args:
-        logits: (..., N, K).
+        logits: unnormalised log-probabilities, (..., N, K).
+
+    Example:
+        >>> p = OneHots(torch.zeros(3, 4))  # three variables of four classes
+        >>> z = p.sample((5,))
+        >>> z.shape, p.log_prob(z).shape
+        (torch.Size([5, 3, 4]), torch.Size([5]))
     """
 
     def __init__(self, logits: Tensor) -> None:
@@ -64,36 +77,42 @@ class OneHots(Independent[OneHot]):
 
     @property
     def logits(self) -> Tensor:
-        """Log-probabilities of the classes, (..., N, K)."""
+        """Normalised log-probabilities of the classes, (..., N, K)."""
         logits: Tensor = self.base_dist.logits
         return logits
 
     def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> OneHots:
-        """The same distribution with a larger batch shape."""
+        """Return the same distribution with a larger batch shape."""
         return type(self)(self.logits.expand(*batch_shape, *self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log P(value), (...), in nats, of one-hot codes (..., N, K).
+        """Return log P(value), (...), in nats, of one-hot codes (..., N, K).
 
         Raises:
-            ValueError: for values that are not one-hot, such as relaxed samples.
+            ValueError: if the values are not one-hot, as relaxed samples are not.
         """
-        refuse_relaxed(value)
-        # A class that cannot be has log-probability -inf, and 0 times that is no number; 0 times no number is none.
+        check_one_hot(value)
+        # An impossible class has log-probability -inf, so it must not be multiplied by 0. `0 * value` passes NaN on.
         return torch.where(value == 1, self.logits, 0 * value).sum((-2, -1))
 
 
 class RelaxedOneHot(OneHots):
-    """Differentiable samples of `OneHots`: softmax((logits + Gumbel noise) / temperature), Jang et al. 2017, eq. 2.
+    """`OneHots` with differentiable samples, softmax((logits + Gumbel noise) / temperature) (Jang et al. 2017, eq. 2).
 
-    KLs are those of the classes, not of the relaxed samples (their section 3.1), so their log-density is refused: its
-    ratio to the prior's probability of classes would be no importance weight (Maddison et al. 2017, appendix C).
+    KLs are those of the classes, not of the relaxed samples (Jang et al. 2017, section 3.1). `log_prob` raises an
+    error: the ratio of the density of a relaxed sample to the prior probability of its class is not an importance
+    weight (Maddison et al. 2017, appendix C).
 
     Args:
-        logits: (..., N, K).
-        temperature: above 0, scalar.
-        straight_through: whether samples are rounded to one-hot codes, with the gradient of the relaxed ones
-            (their section 2.2).
+        logits: unnormalised log-probabilities, (..., N, K).
+        temperature: a positive scalar.
+        straight_through: whether samples are rounded to one-hot codes, with the gradient of the relaxed samples
+            (Jang et al. 2017, section 2.2).
+
+    Example:
+        >>> q = RelaxedOneHot(torch.zeros(3, 4), torch.tensor(0.5), straight_through=True)
+        >>> q.rsample((5,)).sum(-1).eq(1).all().item()
+        True
     """
 
     has_rsample = True
@@ -103,13 +122,13 @@ class RelaxedOneHot(OneHots):
         self.temperature, self.straight_through = temperature, straight_through
 
     def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> RelaxedOneHot:
-        """The same distribution with a larger batch shape."""
+        """Return the same distribution with a larger batch shape."""
         logits = self.logits.expand(*batch_shape, *self.event_shape)
         return RelaxedOneHot(logits, self.temperature, straight_through=self.straight_through)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Points of the simplex, (*sample_shape, ..., N, K)."""
-        # The least positive number keeps the noise finite; rand() may be 0.
+        """Return points on the probability simplex, (*sample_shape, ..., N, K)."""
+        # torch.rand may return 0, so clamp to the least positive number to keep the noise finite.
         uniform = torch.rand((*sample_shape, *self.logits.shape), dtype=self.logits.dtype, device=self.logits.device)
         tiny = torch.finfo(uniform.dtype).tiny
         gumbel = -(-uniform.clamp_min(tiny).log()).clamp_min(tiny).log()
@@ -117,26 +136,26 @@ class RelaxedOneHot(OneHots):
         if not self.straight_through:
             return relaxed
         hard = functional.one_hot(relaxed.argmax(-1), relaxed.shape[-1]).to(relaxed.dtype)
-        return hard + (relaxed - relaxed.detach())  # one-hot to the last digit
+        return hard + (relaxed - relaxed.detach())  # the difference is exactly 0, so the sum is exactly one-hot
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Refused.
+        """Raise an error: see the class.
 
         Raises:
-            NotImplementedError: always; see above.
+            NotImplementedError: always.
         """
         raise NotImplementedError("a relaxed sample of classes has no log q(z|x), so no importance weight")
 
 
 class Quantized(Distribution):
-    """All mass on one code a vector: the nearest of a codebook (van den Oord et al. 2017, eq. 1).
+    """A point mass on the codebook entry nearest to each vector (van den Oord et al. 2017, eq. 1), event shape (N, K).
 
-    The code is discrete, so that this is a probability and log q(code) = 0: -log p(x|z) - log p(z) is a negative ELBO.
+    The code is discrete, so log q(code|x) = log 1 = 0 and -log p(x|z) - log p(z) is a negative ELBO.
 
     Args:
-        code: (..., N, K), one-hot.
-        vectors: what the encoder said, (..., N, D).
-        quantized: the entries of the codebook nearest to them, (..., N, D).
+        code: the indices of the nearest entries, one-hot, (..., N, K).
+        vectors: the output z_e of the encoder, (..., N, D).
+        quantized: the nearest entries e of the codebook, (..., N, D).
     """
 
     arg_constraints = {}
@@ -149,24 +168,24 @@ class Quantized(Distribution):
 
     @property
     def commitment(self) -> Tensor:
-        """|z_e - sg(e)|^2, (...): how far the encoder is from its codes (van den Oord et al. 2017, eq. 3)."""
+        """|z_e - sg(e)|^2, (...): the commitment term; sg stops the gradient (van den Oord et al. 2017, eq. 3)."""
         return (self.vectors - self.quantized.detach()).square().sum((-2, -1))
 
     @property
     def straight_through(self) -> Tensor:
-        """The entries, (..., N, D), with a gradient that goes to the encoder as if nothing had been rounded."""
+        """The nearest entries, (..., N, D), whose gradient passes unchanged to the encoder's vectors."""
         return self.quantized.detach() + (self.vectors - self.vectors.detach())
 
     @property
     def mean(self) -> Tensor:
-        """The code itself."""
+        """The code, (..., N, K)."""
         return self.code
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """The code, (*sample_shape, ..., N, K)."""
+        """Return copies of the code, (*sample_shape, ..., N, K)."""
         return self.code.expand(*sample_shape, *self.code.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """0 at the code and -inf elsewhere, (...), in nats."""
+        """Return 0 at the code and -inf elsewhere, (...), in nats."""
         same = (value == self.code).all(-1).all(-1)
         return torch.where(same, 0.0, -torch.inf).to(self.vectors.dtype)

@@ -1,4 +1,4 @@
-"""Samples that come with their density, and means where there is no closed form."""
+"""Samples together with their density, and means of distributions without a closed form."""
 
 from __future__ import annotations
 
@@ -12,14 +12,30 @@ from nelbo.distributions.flow import Flow
 from nelbo.distributions.normal import FullNormal
 
 MEAN_SAMPLES = 32
-"""A mean without a closed form is an average of so many samples."""
+"""The number of samples that estimate a mean without a closed form."""
 
 
 @singledispatch
 def sample_with_density(distribution: Distribution, num_samples: int) -> tuple[Tensor, Tensor | None]:
-    """`num_samples` samples, (S, B, D), and log p of each, (S, B), where sampling gives it for free.
+    """Return samples and, if it can be computed with them at little cost, their log-density.
 
-    Reparameterised, except for classes: those have no such samples, and are relaxed where a gradient is needed.
+    Samples are reparameterised if the distribution supports it; `OneHots` does not, `RelaxedOneHot` does.
+
+    Args:
+        distribution: batch shape (B,), event shape (D,) or another.
+        num_samples: S.
+
+    Returns:
+        Samples, (S, B, D), and log p of each, (S, B), in nats. The latter is None unless the distribution is a `Flow`
+        or a `FullNormal`.
+
+    Example:
+        >>> from nelbo.distributions import DiagonalNormal
+        >>> z, log_q = sample_with_density(FullNormal(torch.zeros(5, 2), torch.eye(2).expand(5, 2, 2)), 3)
+        >>> z.shape, log_q.shape
+        (torch.Size([3, 5, 2]), torch.Size([3, 5]))
+        >>> sample_with_density(DiagonalNormal(torch.zeros(5, 2), torch.ones(5, 2)), 3)[1] is None
+        True
     """
     draw = distribution.rsample if distribution.has_rsample else distribution.sample
     return draw(torch.Size((num_samples,))), None
@@ -32,7 +48,11 @@ def _(distribution: Flow | FullNormal, num_samples: int) -> tuple[Tensor, Tensor
 
 
 def two_means(distribution: Distribution) -> tuple[Tensor, Tensor]:
-    """E[z], (B, D), twice: the exact one, or averages of independent samples, whose product has no bias from noise."""
+    """Return two estimates of E[z], each (B, D).
+
+    Both are exact if the mean has a closed form. Otherwise they are averages of independent samples, so that their
+    product is an unbiased estimate of E[z]^2.
+    """
     try:
         mean = distribution.mean
     except NotImplementedError:
@@ -42,6 +62,6 @@ def two_means(distribution: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def mean_of(distribution: Distribution) -> Tensor:
-    """E[z], (B, D): the exact one, or an average of `MEAN_SAMPLES` samples."""
+    """Return E[z], (B, D): exact if it has a closed form, else an average of `MEAN_SAMPLES` samples."""
     first, second = two_means(distribution)
     return (first + second) / 2

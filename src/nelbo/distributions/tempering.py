@@ -1,4 +1,4 @@
-"""Tempering: a prior made narrower or wider for sampling."""
+"""Tempering: priors with a smaller or larger spread, for sampling."""
 
 from __future__ import annotations
 
@@ -16,14 +16,26 @@ from nelbo.distributions.one_hot import OneHots
 
 @singledispatch
 def temper(distribution: Distribution, temperature: float) -> Distribution:
-    """`distribution` with its spread multiplied by `temperature`; 1 leaves it as it is.
+    """Return `distribution` with its spread multiplied by `temperature`.
 
-    Of a mixture, that of each component about its own mean; of a flow, that of the base; classes have logits, which are
-    divided by it.
+    Scales of Gaussians and Laplace distributions are multiplied by it. In a mixture those of the components are, in a
+    flow those of the base. Logits of classes are divided by it.
+
+    Args:
+        distribution: a prior or posterior over latent variables.
+        temperature: a positive number; 1 leaves the distribution unchanged.
 
     Raises:
-        NotImplementedError: where no rule is registered for the distribution.
+        NotImplementedError: if no rule is registered for the distribution.
+
+    Example:
+        >>> import torch
+        >>> from nelbo.distributions import StandardNormal
+        >>> temper(StandardNormal(torch.zeros(2)), 0.5).scale
+        tensor([0.5000, 0.5000])
     """
+    if temperature == 1:
+        return distribution
     raise NotImplementedError(f"no temperature is defined for {type(distribution).__name__}")
 
 
@@ -35,7 +47,10 @@ def _(distribution: DiagonalNormal, temperature: float) -> DiagonalNormal:
 @temper.register(Independent)
 def _(distribution: Independent[Any], temperature: float) -> Independent[Any]:
     base = distribution.base_dist
-    scaled = type(base)(base.loc, base.scale * temperature, validate_args=False)
+    parameters = {name: getattr(base, name) for name in base.arg_constraints}
+    if "scale" not in parameters:
+        return distribution if temperature == 1 else temper.dispatch(Distribution)(base, temperature)  # type: ignore[return-value]
+    scaled = type(base)(**{**parameters, "scale": base.scale * temperature}, validate_args=False)
     return Independent(scaled, distribution.reinterpreted_batch_ndims, validate_args=False)
 
 

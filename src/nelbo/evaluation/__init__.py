@@ -1,4 +1,4 @@
-"""Estimators that call a model again and again."""
+"""Measures of finished models: likelihood bounds, posterior diagnostics, representations and sample quality."""
 
 from nelbo.evaluation.ais import AIS
 from nelbo.evaluation.collapse import Collapse

@@ -1,4 +1,4 @@
-"""Annealed importance sampling as a measure.
+"""The measure `ais`, annealed importance sampling.
 
 Shapes: S chains, N images, B batch, C H W image.
 """
@@ -20,37 +20,40 @@ from nelbo.evaluation.annealing import (
 )
 from nelbo.evaluation.importance import CHUNK_PIXELS
 from nelbo.evaluation.likelihood import require_vectors
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, mean_and_error, spread
+from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject, mean_and_error
 from nelbo.models import VAE
+from nelbo.views.images import evenly_spaced
 
 LOW_ACCEPTANCE = 0.4
+"""Acceptance rate below which there is a warning."""
+
 WIDE_GAP = 1.0
-"""Nats between the two bounds of simulated images above which the number of temperatures is called too small."""
+"""Difference between the two bounds of simulated images, in nats, above which there is a warning."""
 
 SHARE = 50
-"""Of the temperatures a trial that says how long it will take has the fiftieth part."""
+"""A trial that estimates the duration has one fiftieth of the temperatures."""
 
 CHAINS_PER_PILOT = 4
-"""One chain finds step sizes for so many that are weighted."""
+"""Weighted chains for each pilot chain, which adapts step sizes."""
 
 
 class AIS(Measure):
-    """-log p(x) by annealed importance sampling, in nats an image, and a two-sided check of it.
+    """-log p(x) by annealed importance sampling, in nats per image, and a check of it from both sides.
 
-    It does not use q(z|x), so it is the judge where importance sampling from q(z|x) has too few effective samples
+    AIS does not use q(z|x), so it gives an answer where importance sampling from q(z|x) has too few effective samples
     (Neal 2001; Wu et al. 2017, "On the quantitative analysis of decoder-based generative models"). `ais_nll` is in
     expectation an upper bound of -log p(x) that falls with the number of temperatures.
 
-    How close it is, bidirectional Monte Carlo says (Grosse et al. 2015): for images that the model itself made, with
-    the z that they were made from, `ais_lower` and `ais_upper` bound log p(x) from both sides, and `ais_gap` lies
-    between them. On real images the error is as small only so far as they are like those that the model makes.
+    Bidirectional Monte Carlo (Grosse et al. 2015) shows how close it is: for images that are sampled from the model
+    together with their z, `ais_lower` and `ais_upper` bound log p(x) from both sides, and `ais_gap` is their
+    difference. The error on real images is of the same size only as far as they are similar to the model's samples.
 
     Args:
-        num_chains: S, of each image.
+        num_chains: S, chains of each image.
         num_temperatures: T, steps from p(z) to p(x, z).
-        num_leapfrog_steps: of each proposal.
-        limit: no more than so many images; None for all.
-        num_simulated: images that are simulated for the check; 0 for no check.
+        num_leapfrog_steps: leapfrog steps of each proposal.
+        limit: largest number of images; None for all.
+        num_simulated: images that are sampled from the model for the check; 0 for no check.
     """
 
     def __init__(
@@ -64,19 +67,19 @@ class AIS(Measure):
         self.betas = sigmoid_schedule(self.num_temperatures)
 
     def __call__(self, subject: Subject) -> Findings:
-        """Measure.
+        """Measure the subject.
 
         Raises:
-            NoMeaning: if p(z) has no density, or p(x|z) no gradient with respect to z, as of classes.
+            NotApplicable: if p(z) has no density, or p(x|z) no gradient with respect to z.
         """
         check(subject)
         size = max(1, CHUNK_PIXELS // (self.num_chains * subject.images[torch.arange(1)].numel()))
 
         def measure(x: Tensor) -> dict[str, Tensor]:
-            found = self.anneal(subject.model, x, self.step_sizes(subject.model, x))
-            return {"nll": -lower_bound(found.log_weights), "acceptance": found.acceptance}
+            chains = self.anneal(subject.model, x, self.step_sizes(subject.model, x))
+            return {"nll": -lower_bound(chains.log_weights), "acceptance": chains.acceptance}
 
-        self.foresee(subject, size)
+        self.estimate_duration(subject, size)
         per_image = subject.map("ais", measure, limit=self.limit, batch_size=size)
         findings = Findings()
         findings.add_mean("ais_nll", per_image["nll"])
@@ -89,15 +92,15 @@ class AIS(Measure):
         findings.values |= findings.recipe | {"ais_images": len(per_image["nll"]), "ais_acceptance": acceptance}
         if acceptance < LOW_ACCEPTANCE:
             findings.warnings.append(
-                f"ais: {acceptance:.0%} of the proposals were accepted: the step size does not keep up with "
-                f"the temperature; more temperatures, metrics.ais.num_temperatures={4 * self.num_temperatures}"
+                f"ais: only {acceptance:.0%} of the proposals were accepted, because the step size changes more slowly "
+                f"than the temperature; try metrics.ais.num_temperatures={4 * self.num_temperatures}"
             )
         if self.num_simulated:
             self.add_bracket(findings, self.bracket(subject, size))
         return findings
 
-    def foresee(self, subject: Subject, size: int) -> None:
-        """Say how long all of it will take, by a trial with fewer temperatures on one batch of `size` images."""
+    def estimate_duration(self, subject: Subject, size: int) -> None:
+        """Estimate the duration by a trial with fewer temperatures on one batch of `size` images."""
         few = AIS(
             num_chains=self.num_chains,
             num_temperatures=max(2, self.num_temperatures // SHARE),
@@ -105,11 +108,12 @@ class AIS(Measure):
             limit=self.limit,
             num_simulated=0,
         )
-        images, pilots = len(spread(len(subject.images), self.limit)), max(1, self.num_chains // CHAINS_PER_PILOT)
-        # A simulated image is annealed twice, forth and back, with step sizes that were found once.
+        images = len(evenly_spaced(len(subject.images), self.limit))
+        pilots = max(1, self.num_chains // CHAINS_PER_PILOT)
+        # A simulated image is annealed twice, forward and backward, with the same step sizes.
         simulated = self.num_simulated * (2 * self.num_chains + pilots) / (self.num_chains + pilots)
         times = self.num_temperatures / few.num_temperatures * (1 + simulated / images)
-        subject.foresee_batches(
+        subject.estimate_map_duration(
             "ais",
             lambda x: few.anneal(subject.model, x, few.step_sizes(subject.model, x)),
             times,
@@ -118,12 +122,12 @@ class AIS(Measure):
         )
 
     def add_bracket(self, findings: Findings, bounds: Tensor) -> None:
-        """Both bounds of simulated images, (N, 2), and what they say."""
+        """Add the bounds of simulated images, (N, 2), and warnings about them."""
         findings.values["ais_simulated_images"] = len(bounds)
         if len(bounds) < self.num_simulated:
             findings.warnings.append(
-                f"ais: {self.num_simulated - len(bounds)} of {self.num_simulated} simulated images were left out of "
-                "ais_gap: pixels at the edge of the support have no finite density"
+                f"ais: {self.num_simulated - len(bounds)} of {self.num_simulated} simulated images are not part of "
+                "ais_gap, because pixels at the edge of the support have no finite density"
             )
         if not len(bounds):
             return
@@ -134,22 +138,22 @@ class AIS(Measure):
         gap = (upper - lower).mean().item()
         if not gap <= WIDE_GAP:
             findings.warnings.append(
-                f"ais: on simulated images the bounds are {gap:.2f} nats apart, so ais_nll may be off by as much; "
-                f"more temperatures, metrics.ais.num_temperatures={4 * self.num_temperatures}"
+                f"ais: on simulated images the bounds differ by {gap:.2f} nats, so ais_nll may be off by as much; "
+                f"try metrics.ais.num_temperatures={4 * self.num_temperatures}"
             )
 
     def bracket(self, subject: Subject, size: int) -> Tensor:
-        """A lower and an upper bound of log p(x), (N, 2), of images that the model makes; processes take turns."""
+        """Return a lower and an upper bound of log p(x) of simulated images, (N, 2); processes share the images."""
         counts = [len(part) for part in torch.arange(self.num_simulated).split(size)]
-        processes, found = subject.processes, []
+        processes, parts = subject.processes, []
         for number in range(processes.rank, len(counts), processes.count):
             with subject.random_state("ais, simulated", number):
-                found.append(self.bounds(subject.model, counts[number]).cpu())
+                parts.append(self.bounds(subject.model, counts[number]).cpu())
             subject.watch("ais, simulated", min(number + processes.count, len(counts)), len(counts))
-        return torch.cat(processes.join(found, len(counts)))
+        return torch.cat(processes.join(parts, len(counts)))
 
     def bounds(self, model: VAE, count: int) -> Tensor:
-        """Both bounds of `count` simulated images, (N, 2)."""
+        """Return both bounds of log p(x) of up to `count` simulated images, (N, 2)."""
         z, x = simulate(model, count)
         if not len(x):
             return torch.empty(0, 2, dtype=torch.float64)
@@ -159,12 +163,12 @@ class AIS(Measure):
         return torch.stack([lower, upper], dim=1)
 
     def step_sizes(self, model: VAE, x: Tensor) -> Tensor:
-        """From chains of their own."""
+        """Return step sizes that are adapted on separate pilot chains, (T - 1, B)."""
         chains = max(1, self.num_chains // CHAINS_PER_PILOT)
         return adapt_step_sizes(model, x, self.betas, num_chains=chains, num_leapfrog_steps=self.num_leapfrog_steps)
 
     def anneal(self, model: VAE, x: Tensor, step_sizes: Tensor, exact: Tensor | None = None) -> Annealed:
-        """All chains of images x."""
+        """Anneal all chains of images x; see `annealing.anneal`."""
         return anneal(
             model,
             x,
@@ -177,20 +181,20 @@ class AIS(Measure):
 
 
 def check(subject: Subject) -> None:
-    """Refuse models that cannot be annealed.
+    """Raise an error if the model cannot be annealed.
 
     Raises:
-        NoMeaning: if p(z) has no density, or p(x|z) no gradient with respect to z, as of classes.
+        NotApplicable: if p(z) has no density, or p(x|z) no gradient with respect to z.
     """
-    require_vectors(subject, "ais", "which no gradient leads from one to another; use metrics=[nll] or [elbo]")
+    require_vectors(subject, "ais", "between which no gradient leads; use metrics=[nll] or [elbo]")
     model, x = subject.model, subject.images[torch.arange(1)].to(subject.device)
     with torch.enable_grad():
         z = x.new_zeros(1, 1, model.latent_dim).requires_grad_()
         try:
             model.prior(model.encode).log_prob(z)
         except NotImplementedError as error:
-            raise NoMeaning("ais: p(z) has no density to anneal from; metrics=[nll] needs it too") from error
+            raise NotApplicable("ais: p(z) has no density to start from, which metrics=[nll] needs as well") from error
         if not model.decode(z).log_prob(x).requires_grad:
-            raise NoMeaning(
-                "ais: p(x|z) has no gradient with respect to z, which its proposals follow; use metrics=[nll]"
+            raise NotApplicable(
+                "ais: p(x|z) has no gradient with respect to z, which the proposals need; use metrics=[nll]"
             )

@@ -1,4 +1,4 @@
-"""A small classifier, trained once for each data set, for what its features tell of generated images.
+"""A small classifier of a data set, whose features are used to compare generated images with real ones.
 
 Shapes: N images, B batch, F features, C H W image.
 """
@@ -18,25 +18,25 @@ from nelbo.evaluation.measure import Split, Subject
 from nelbo.numerics.randomness import isolated
 
 VERSION = 1
-"""Of architecture and training together; to be raised with every change of them, for it is part of a file's name."""
+"""Version of architecture and training together, a part of the cache file's name: increase it with every change."""
 
 FEATURES = 64
 STEPS, EPOCHS, BATCH_SIZE, LEARNING_RATE = 800, 20, 128, 4e-3
-"""So many steps, or so many epochs where those are fewer."""
+"""Training takes the smaller of `STEPS` steps and `EPOCHS` epochs."""
 
 THREADS = 1
-"""How many threads train it: sums over several come in another order, and so to other weights."""
+"""Threads during training: with more of them sums are taken in another order, which changes the weights."""
 
 STRIDE_FROM = 16
-"""From this size on the first convolution looks at every other pixel."""
+"""Smallest height and width of images for which the first convolution has stride 2."""
 
 
 class SmallClassifier(nn.Module):
-    """Three convolutions and two linear layers.
+    """A classifier of three convolutions and two linear layers.
 
     Args:
         shape: (C, H, W) of the images.
-        classes: how many.
+        classes: number of classes.
     """
 
     def __init__(self, shape: Sequence[int], classes: int) -> None:
@@ -51,19 +51,19 @@ class SmallClassifier(nn.Module):
             nn.AdaptiveAvgPool2d(3),
             nn.Flatten(),
             nn.Linear(64 * 9, FEATURES, bias=False),
-            # Mean 0 and variance 1 over training images: distances and kernels have a scale that means something.
+            # Features have mean 0 and variance 1 over training images, so distances and kernels have a known scale.
             nn.BatchNorm1d(FEATURES, affine=False),
         )
         self.head = nn.Linear(FEATURES, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, (B, classes), of images (B, C, H, W) in [0, 1]."""
+        """Return logits, (B, classes), of images (B, C, H, W) in [0, 1]."""
         logits: Tensor = self.head(self.body(2 * x - 1))
         return logits
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """The penultimate layer, (B, F), of images (B, C, H, W) in [0, 1]."""
+        """Return the penultimate layer, (B, F), of images (B, C, H, W) in [0, 1]."""
         features: Tensor = self.body(2 * x - 1)
         return features
 
@@ -74,14 +74,14 @@ def _convolution(channels: int, out: int, *, kernel_size: int, stride: int) -> l
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A classifier that was trained.
+class TrainedClassifier:
+    """A trained classifier and its accuracy.
 
     Args:
         net: in eval mode, on the CPU.
-        sha256: of its weights.
-        accuracy: on the test images that have labels; None if there are none.
-        warnings: what became of a file that could not be used.
+        sha256: SHA-256 of its weights.
+        accuracy: on the labelled test images; None if there are none.
+        warnings: why a cache file was not used, one line each.
     """
 
     net: SmallClassifier
@@ -90,8 +90,11 @@ class Trained:
     warnings: tuple[str, ...] = ()
 
 
-def train(subject: Subject) -> Trained:
-    """Train on the labelled training images, as the model sees them; on the CPU, to the same weights each time."""
+def train(subject: Subject) -> TrainedClassifier:
+    """Train a classifier on the labelled training images, preprocessed as for the model.
+
+    Training runs on the CPU with fixed seeds and one thread, so it gives the same weights each time.
+    """
     split = subject.splits["train"]
     labels = split.labels
     labelled = torch.nonzero(labels >= 0).flatten()
@@ -109,11 +112,11 @@ def train(subject: Subject) -> Trained:
             scheduler.step()
             subject.watch("training the classifier", step + 1, steps)
         net.eval().requires_grad_(False)
-        return Trained(net, weights_sha256(net.state_dict()), _accuracy(net, subject.splits["test"]))
+        return TrainedClassifier(net, weights_sha256(net.state_dict()), _accuracy(net, subject.splits["test"]))
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:
-    """Of names, shapes and values."""
+    """Return the SHA-256 of the names, shapes and values of a state dict."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(f"{name} {tuple(state[name].shape)}".encode())
@@ -123,6 +126,7 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 
 @contextmanager
 def _single_threaded() -> Iterator[None]:
+    """Run a block with `THREADS` threads and with gradients."""
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
@@ -133,7 +137,7 @@ def _single_threaded() -> Iterator[None]:
 
 
 def _batches(positions: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches of `positions` without an end: each epoch in an order of its own, without a last smaller one."""
+    """Yield batches of `positions` endlessly, shuffled in each epoch, without a smaller last batch."""
     size = min(BATCH_SIZE, len(positions))
     while True:
         shuffled = positions[torch.randperm(len(positions), generator=generator)]
@@ -142,9 +146,10 @@ def _batches(positions: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def _accuracy(net: SmallClassifier, split: Split) -> float | None:
+    """Return the accuracy on the labelled images of a split; None if there are none."""
     labels = split.labels
     labelled = torch.nonzero(labels >= 0).flatten()
     if not len(labelled):
         return None
-    right = sum(int((net(split[chosen]).argmax(1) == labels[chosen]).sum()) for chosen in labelled.split(500))
-    return right / len(labelled)
+    correct = sum(int((net(split[chosen]).argmax(1) == labels[chosen]).sum()) for chosen in labelled.split(500))
+    return correct / len(labelled)

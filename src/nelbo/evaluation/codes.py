@@ -1,4 +1,4 @@
-"""Codes of images, and the classifiers that are fitted to them.
+"""Codes of images as NumPy arrays, and classifiers that are fitted to them.
 
 Shapes: N images, B batch, D latent dimensions, F features.
 """
@@ -22,15 +22,15 @@ Integers = NDArray[np.int64]
 
 
 def codes_of(subject: Subject, task: str, *, split: str | None = None, limit: int | None = None) -> Floats:
-    """E_q(z|x)[z] of the images of a split, (N, D): exact, or an average of samples where it has no closed form.
+    """Return E_q(z|x)[z] of the images of a split, (N, D): exact, or an average of samples if there is no closed form.
 
-    Of classes, their probabilities; of a codebook, its entries, all positions in a row.
+    For codes of classes these are the class probabilities, and for a codebook its entries, flattened.
 
     Args:
         subject: the model and its data.
-        task: for people.
-        split: another one than that which is evaluated.
-        limit: no more than so many images, evenly spread over the split.
+        task: name of the task, for progress reports and for the random states.
+        split: name of the split; None for the one that is evaluated.
+        limit: largest number of images, evenly spread over the split; None for all.
     """
 
     @torch.no_grad()
@@ -42,11 +42,11 @@ def codes_of(subject: Subject, task: str, *, split: str | None = None, limit: in
 
 
 def linear_classifier(*, l2: float, max_iter: int) -> Any:
-    """Multinomial logistic regression on standardised features.
+    """Return a multinomial logistic regression on standardised features, as a scikit-learn classifier.
 
     Args:
-        l2: the weight of |w|^2 / 2 beside the cross-entropy summed over examples.
-        max_iter: steps of L-BFGS at most.
+        l2: weight of |w|^2 / 2, relative to the cross-entropy summed over examples.
+        max_iter: largest number of L-BFGS steps.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -56,16 +56,20 @@ def linear_classifier(*, l2: float, max_iter: int) -> Any:
 
 
 def fit(classifier: Any, features: Floats, labels: Integers) -> list[str]:
-    """Fit a scikit-learn classifier to features (N, F) and labels (N,), and say what kept it from converging."""
+    """Fit a scikit-learn classifier to features (N, F) and labels (N,).
+
+    Returns:
+        Convergence warnings of the fit, one line each. Other warnings are passed on.
+    """
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         classifier.fit(features, labels)
-    told = []
+    messages = []
     for warning in caught:
         if issubclass(warning.category, ConvergenceWarning):
-            told.append(str(warning.message).splitlines()[0].rstrip(":"))
+            messages.append(str(warning.message).splitlines()[0].rstrip(":"))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return told
+    return messages

@@ -1,4 +1,4 @@
-"""Which latent units carry nothing, since when, whether theory expects them to, and what could be done.
+"""Posterior collapse: inactive units, the epoch from which they were, the number that theory predicts, and remedies.
 
 Shapes: N images, P pixels, D latent dimensions.
 """
@@ -13,24 +13,26 @@ from torch import Tensor
 from nelbo.distributions import Flow, StandardNormal
 from nelbo.errors import at_most, number
 from nelbo.evaluation.likelihood import require_density, require_vectors
-from nelbo.evaluation.linear_theory import LinearTheory, linear_theory
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject
+from nelbo.evaluation.linear_theory import linear_theory
+from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject
 from nelbo.evaluation.passes import mean_variances
 from nelbo.metrics import KLPerUnit
 from nelbo.metrics.collapse import OTHER_BETAS, final_beta, longer_training
 from nelbo.metrics.units import ACTIVE_VARIANCE
+from nelbo.theory.linear import LinearTheory
 from nelbo.trace import unit_kl
 
 
 class Collapse(Measure):
     """Posterior collapse, unit by unit: KL, and Var_x(E_q[z_i]), above 0.01 for active units (Burda et al. 2016).
 
-    A collapsed unit is a fault only where the data had a use for it. With a Gaussian likelihood of one sigma and a
-    Gaussian prior the optimum of a linear model is known (Dai et al. 2018; Lucas et al. 2019): it is compared with.
+    An inactive unit is a fault only if the data have a use for it. For a Gaussian likelihood with one sigma and a
+    Gaussian prior, the number of active units is compared with the optimum of a linear model, which is known in closed
+    form (Dai et al. 2018; Lucas et al. 2019).
 
     Args:
-        limit: no more than so many images; None for all.
-        kl_threshold: nats; a unit has collapsed since its KL stayed below this.
+        limit: largest number of images; None for all.
+        kl_threshold: in nats; `collapsed_since` is the epoch from which the KL of a unit stayed below it.
     """
 
     def __init__(self, *, limit: int | None, kl_threshold: float) -> None:
@@ -39,13 +41,13 @@ class Collapse(Measure):
 
     @torch.no_grad()
     def __call__(self, subject: Subject) -> Findings:
-        """Measure.
+        """Measure the subject.
 
         Raises:
-            NoMeaning: if the model has no KL that could collapse, or codes of classes.
+            NotApplicable: if the model has no KL that could collapse, or codes of classes.
         """
         require_density(subject, "collapse")
-        require_vectors(subject, "collapse", "and units are active by the variance of a number; see kl_per_unit.csv")
+        require_vectors(subject, "collapse", "and a unit is active by the variance of a number; see kl_per_unit.csv")
         findings = Findings()
         variances = mean_variances(subject, self.limit)
         active = variances > ACTIVE_VARIANCE
@@ -54,7 +56,7 @@ class Collapse(Measure):
         try:
             kl = mean_unit_kl(subject, self.limit)
             findings.values["kl_per_unit"] = " ".join(f"{value:.3f}" for value in kl.tolist())
-        except NoMeaning as error:
+        except NotApplicable as error:
             findings.warnings.append(str(error))
         findings.values |= {
             "collapse_active_units": int(active.sum()),
@@ -65,39 +67,45 @@ class Collapse(Measure):
             theory = linear_theory(subject)
             findings.values["collapse_predicted_units"] = theory.units(len(active))
             findings.values["collapse_water_level"] = theory.level
-            findings.warnings += [noise] if (noise := theory.noise(len(active))) else []
-        except NoMeaning as error:
+            findings.warnings += sampling_noise(theory, len(active))
+        except NotApplicable as error:
             findings.warnings.append(str(error))
         if inactive:
             if subject.unit_kl_history:
                 findings.values["collapsed_since"] = since(subject.unit_kl_history, inactive, self.kl_threshold)
             else:
-                findings.warnings.append("collapse: since when is not known, the run wrote no KL per unit")
+                findings.warnings.append(
+                    "collapse: the epoch of the collapse is unknown, because the run did not record the KL of each unit"
+                )
             findings.warnings.append(verdict(subject, len(active), inactive, theory))
-        from nelbo.views.units import draw_units  # brings matplotlib
+        from nelbo.views.units import draw_units  # imports matplotlib
 
-        linear = None if theory is None else (theory.eigenvalues, theory.level, theory.worth, theory.spectrum.is_whole)
-        findings.pictures["collapse"] = draw_units(kl, variances, ACTIVE_VARIANCE, *(linear or ()))
+        findings.pictures["collapse"] = draw_units(kl, variances, ACTIVE_VARIANCE, theory)
         return findings
 
 
 def mean_unit_kl(subject: Subject, limit: int | None) -> Tensor:
-    """KL(q(z_i|x) || p(z_i)) averaged over images, (D,), in nats, in float64.
+    """Return KL(q(z_i|x) || p(z_i)) averaged over images, (D,), in nats, in float64.
 
     Raises:
-        NoMeaning: if the units of q or p depend on each other.
+        NotApplicable: if the units of q or p depend on each other.
     """
     if not KLPerUnit.applies(subject.example):
-        raise NoMeaning(
-            "kl_per_unit: the units of q(z|x) or p(z) depend on each other, so only their KL together exists"
+        raise NotApplicable(
+            "kl_per_unit: the units of q(z|x) or p(z) depend on each other, so only their joint KL is defined"
         )
     p = subject.model.prior(subject.model.encode)
-    found = subject.map("collapse", lambda x: {"kl": unit_kl(subject.model.encode(x), p)}, limit=limit)
-    return found["kl"].double().mean(dim=0)
+    per_image = subject.map("collapse", lambda x: {"kl": unit_kl(subject.model.encode(x), p)}, limit=limit)
+    return per_image["kl"].double().mean(dim=0)
 
 
 def ranges(units: Sequence[int]) -> str:
-    """Ascending numbers in short: 3, 7-12."""
+    """Return ascending numbers in short form.
+
+    Example:
+        >>> ranges([3, 7, 8, 9])
+        '3, 7-9'
+    """
     runs: list[list[int]] = []
     for unit in units:
         if runs and unit == runs[-1][1] + 1:
@@ -108,62 +116,77 @@ def ranges(units: Sequence[int]) -> str:
 
 
 def since(history: Mapping[int, Sequence[float]], units: Sequence[int], threshold: float) -> str:
-    """From which epoch on each unit's KL stays below a threshold, units together that share it.
+    """Describe from which epoch on the KL of each unit stays below a threshold, with units of the same epoch together.
 
     Args:
         history: KL of each unit, (D,), by epoch.
-        units: those to tell of, ascending.
+        units: the units to describe, ascending.
         threshold: in nats.
+
+    Example:
+        >>> since({1: [0.5, 0.0, 0.5], 2: [0.5, 0.0, 0.0]}, [0, 1, 2], threshold=0.01)
+        'epoch 1: 1; epoch 2: 2; 0.01 nats or more at the end: 0'
     """
-    when: dict[int | None, list[int]] = {}
+    starts: dict[int | None, list[int]] = {}
     for unit in units:
         start = None
         for epoch in sorted(history, reverse=True):
             if not history[epoch][unit] < threshold:
                 break
             start = epoch
-        when.setdefault(start, []).append(unit)
-    told = [f"epoch {start}: {ranges(when[start])}" for start in sorted(key for key in when if key is not None)]
-    if None in when:
-        told.append(f"{threshold:g} nats or more at the end: {ranges(when[None])}")
-    return "; ".join(told)
+        starts.setdefault(start, []).append(unit)
+    parts = [f"epoch {start}: {ranges(starts[start])}" for start in sorted(key for key in starts if key is not None)]
+    if None in starts:
+        parts.append(f"{threshold:g} nats or more at the end: {ranges(starts[None])}")
+    return "; ".join(parts)
+
+
+def sampling_noise(theory: LinearTheory, latent_dim: int) -> list[str]:
+    """Return a warning if held-out images contradict some units that the training images alone would justify."""
+    above, units = theory.units_above_level(latent_dim), theory.units(latent_dim)
+    if above == units:
+        return []
+    return [
+        f"collapse: {above} units have an eigenvalue of the training images above the level, but only {units} of them "
+        "lower the loss of held-out images; the others are sampling noise"
+    ]
 
 
 def verdict(subject: Subject, latent_dim: int, inactive: Sequence[int], theory: LinearTheory | None) -> str:
-    """Whether the inactive units are a fault, and what to do, in one line."""
+    """Return one line that says whether the inactive units are a fault, and what to try."""
     active = latent_dim - len(inactive)
-    told = f"collapse: {len(inactive)} of {latent_dim} units are inactive ({ranges(inactive)})"
+    summary = f"collapse: {len(inactive)} of {latent_dim} units are inactive ({ranges(inactive)})"
     expected = None if theory is None else theory.units(latent_dim)
     fewer = max(active, 1)
-    enough = f"model.latent_dim={fewer} would do" if fewer < latent_dim else ""
+    enough = f"model.latent_dim={fewer} is enough" if fewer < latent_dim else ""
     if expected is None:
-        unused = f"; if the data has no use for them, {enough}" if enough else ""
-        return f"{told}{unused}; if they should be in use: {remedies(subject)}"
+        unused = f"; if the data have no use for them, {enough}" if enough else ""
+        return f"{summary}{unused}; if they should be active, try: {remedies(subject)}"
     if expected <= active:
         return (
-            f"{told}; the linear theory expects {expected} units, so collapse of the rest is the optimum and no fault"
-            + (f"; {enough}" if enough else "")
+            f"{summary}; the linear theory predicts {expected} active units, so the collapse of the others is optimal "
+            "and not a fault" + (f"; {enough}" if enough else "")
         )
     return (
-        f"{told}; the linear theory expects {expected} units, {expected - active} more than are active; a nonlinear "
-        f"decoder may need fewer; if they should be in use: {remedies(subject)}"
+        f"{summary}; the linear theory predicts {expected} active units, {expected - active} more than there are; a "
+        f"nonlinear decoder may need fewer; if they should be active, try: {remedies(subject)}"
     )
 
 
 def remedies(subject: Subject) -> str:
-    """What may wake units, in words of the config, as far as the run does not have it; the most likely first."""
+    """Return what may activate units, as overrides that the run does not have yet, the most promising first."""
     (latent,) = subject.example.latents
     beta = final_beta(subject.config)
     end = "" if beta in (None, 1) else f",end:{beta:g}"
     objective, longer = subject.config.get("objective") or {}, longer_training(subject.steps)
-    told = [longer] if longer else []
+    options = [longer] if longer else []
     if not objective or ("beta" in objective and objective.get("_target_") not in OTHER_BETAS):
-        told.append("a lower objective.beta" + ("" if beta is None else f" than {beta:g}"))
-        told.append(
+        options.append("a lower objective.beta" + ("" if beta is None else f" than {beta:g}"))
+        options.append(
             f"a KL warm-up, 'objective.beta={{linear:{{steps:2000{end}}}}}' or {{cyclical:{{steps:2000{end}}}}}"
         )
     if objective.get("_target_") != "nelbo.objectives.FreeBits":
-        told.append("objective=free_bits")
+        options.append("objective=free_bits")
     if isinstance(latent.p, StandardNormal):
-        told.append("prior=flow" if isinstance(latent.q, Flow) else "prior=vamp or prior=flow")
-    return "; ".join(told)
+        options.append("prior=flow" if isinstance(latent.q, Flow) else "prior=vamp or prior=flow")
+    return "; ".join(options)

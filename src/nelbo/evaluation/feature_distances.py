@@ -1,4 +1,4 @@
-"""Distances between two sets of features, by torchmetrics.
+"""Distances between two sets of features, computed by torchmetrics.
 
 Shapes: N and M images, F features.
 """
@@ -13,7 +13,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 
 class _Features(nn.Module):
-    """Lets torchmetrics take features where it expects images.
+    """The identity, which lets torchmetrics accept features instead of images.
 
     Args:
         num_features: F.
@@ -24,22 +24,23 @@ class _Features(nn.Module):
         self.num_features = num_features
 
     def forward(self, features: Tensor) -> Tensor:
-        """The same."""
+        """Return the features unchanged."""
         return features
 
 
 def frechet_distance(real: Tensor, generated: Tensor) -> float:
-    """|mu - mu'|^2 + tr(C + C' - 2 (C C')^(1/2)) of features (N, F) and (M, F), in float64."""
-    # Every process has all features: what torchmetrics would add up over processes it would count twice.
+    """Return |mu - mu'|^2 + tr(C + C' - 2 (C C')^(1/2)) of features (N, F) and (M, F), in float64."""
+    # Every process has all features, so torchmetrics must not sum over processes: it would count each feature twice.
     metric = FrechetInceptionDistance(feature=_Features(real.shape[1]), sync_on_compute=False)
-    centre = real.double().mean(dim=0)  # it takes squares of means from means of squares, which cancel far from 0
+    # torchmetrics subtracts squares of means from means of squares, which is inaccurate far from 0.
+    centre = real.double().mean(dim=0)
     metric.update(real.double() - centre, real=True)
     metric.update(generated.double() - centre, real=False)
     return float(metric.compute())
 
 
 def kernel_distance(real: Tensor, generated: Tensor, subsets: int, subset_size: int) -> tuple[float, float]:
-    """KID of features (N, F) and (M, F): its mean and standard deviation over random subsets, in float64."""
+    """Return the mean and standard deviation of KID over random subsets of features (N, F) and (M, F), in float64."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all extracted features")
         metric = KernelInceptionDistance(

@@ -1,4 +1,4 @@
-"""What the ELBO loses, in two parts: the family of q(z|x), and the encoder that chooses from it.
+"""The gap between log p(x) and the ELBO, split into the parts of the posterior family and of the encoder.
 
 Shapes: S samples, B batch, C H W image.
 """
@@ -20,16 +20,16 @@ from nelbo.numerics.precision import finest
 from nelbo.trace import Latent
 
 SHARE = 50
-"""Of the steps and samples a trial that says how long it will take has the fiftieth part."""
+"""A trial that estimates the duration has one fiftieth of the steps and samples."""
 
 
 @torch.no_grad()
 def elbo(model: VAE, q: Distribution, x: Tensor, num_samples: int) -> Tensor:
-    """Mean of log p(x|z), less the KL, in closed form where there is one, (B,), in float64, in nats.
+    """Return the ELBO of each image, (B,), in nats, in float64; its KL is in closed form if there is one.
 
     Args:
         model: in eval mode.
-        q: over z, for each image, batch shape (B,).
+        q: distribution of z for each image, batch shape (B,).
         x: images, (B, C, H, W) in [0, 1].
         num_samples: S.
     """
@@ -42,23 +42,23 @@ def elbo(model: VAE, q: Distribution, x: Tensor, num_samples: int) -> Tensor:
 
 
 class Gaps(Measure):
-    """log p(x) - ELBO, in nats an image, as two parts (Cremer et al. 2018).
+    """log p(x) - ELBO, in nats per image, as the sum of two gaps (Cremer et al. 2018).
 
-    `approximation_gap` is log p(x) - L[q*], what the best member q* of the family of q(z|x) still loses; it asks for a
-    richer posterior. `amortisation_gap` is L[q*] - L[q(z|x)], what the encoder loses against it; it asks for a better
-    encoder. `inference_gap` is their sum, KL(q(z|x) || p(z|x)).
+    `approximation_gap` is log p(x) - L[q*], where q* is the best member of the family of q(z|x) for the image: a large
+    one calls for a richer posterior. `amortisation_gap` is L[q*] - L[q(z|x)], the loss of the encoder's q(z|x) relative
+    to q*: a large one calls for a better encoder. Their sum, `inference_gap`, is KL(q(z|x) || p(z|x)).
 
-    q* is found for each image by itself. log p(x) is the importance-weighted bound from samples of q*, the better
-    proposal: of the two bounds, from q and from q*, one is chosen here and not the larger for each image, whose mean
-    weight would be above p(x). Being a lower bound still, it makes `approximation_gap` too small, if anything. Where
-    q* is much narrower than the posterior, a few weights decide: `gaps_nll_untrusted` is the share of such images.
+    q* is optimised for each image separately. log p(x) is estimated by importance sampling from q*, which is a better
+    proposal than q(z|x). (The larger of both estimates of each image would have a mean weight above p(x).) The estimate
+    is a lower bound in expectation, so `approximation_gap` tends to be too small. If q* is much narrower than the
+    posterior, a few weights dominate: `gaps_nll_untrusted` is the share of such images.
 
     Args:
-        num_steps: of Adam, an image.
-        lr: its learning rate at the start.
-        gradient_samples: of q, for each gradient.
-        num_samples: of q and of q*, for each ELBO and for log p(x).
-        limit: no more than so many images; None for all.
+        num_steps: Adam steps for each image.
+        lr: initial learning rate of Adam.
+        gradient_samples: samples of q for each gradient.
+        num_samples: samples of q and of q* for each ELBO, and for log p(x).
+        limit: largest number of images; None for all.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class Gaps(Measure):
         self.limit = at_most("limit", limit)
 
     def __call__(self, subject: Subject) -> Findings:
-        """Measure.
+        """Measure the subject.
 
         Raises:
-            NoMeaning: if the model has no log q(z|x), or codes of classes.
+            NotApplicable: if the model has no log q(z|x), or codes of classes.
         """
         require_density(subject, "gaps")
-        require_vectors(subject, "gaps", "whose samples have no gradient to find q* by")
+        require_vectors(subject, "gaps", "whose samples have no gradient by which q* could be optimised")
         model = subject.model
 
         def measure(x: Tensor, steps: int = self.num_steps, samples: int = self.num_samples) -> dict[str, Tensor]:
@@ -96,7 +96,7 @@ class Gaps(Measure):
             return values | ({} if likelihood.shape is None else {"shape": likelihood.shape})
 
         few = [max(1, number // SHARE) for number in (self.num_steps, self.num_samples)]
-        subject.foresee_batches("gaps", lambda x: measure(x, *few), self.num_steps / few[0], self.limit)
+        subject.estimate_map_duration("gaps", lambda x: measure(x, *few), self.num_steps / few[0], self.limit)
         per_image = subject.map("gaps", measure, limit=self.limit)
         second_half, second_half_error = mean_and_error(per_image.pop("second_half"))
         shapes = per_image.pop("shape", None)
@@ -113,13 +113,13 @@ class Gaps(Measure):
         gap, error = mean_and_error(per_image["amortisation_gap"])
         if gap < 0:
             findings.warnings.append(
-                f"gaps: q* is {-gap:.2f} nats worse than q(z|x), so it was not found: smaller steps, "
+                f"gaps: q* is {-gap:.2f} nats worse than q(z|x), so its optimisation failed; try smaller steps, "
                 f"metrics.gaps.lr={self.lr / 10:g}, or less noise, "
                 f"metrics.gaps.gradient_samples={10 * self.gradient_samples}"
             )
         elif second_half > max(error, 2 * second_half_error):
             findings.warnings.append(
                 f"gaps: q* has not converged: the second half of the steps gained {second_half:.2f} nats, more than "
-                f"the standard error {error:.2f} of amortisation_gap; metrics.gaps.num_steps={4 * self.num_steps}"
+                f"the standard error {error:.2f} of amortisation_gap; try metrics.gaps.num_steps={4 * self.num_steps}"
             )
         return findings

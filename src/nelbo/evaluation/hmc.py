@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo on p(z) p(x|z)^beta, one chain for every sample and image at once (Neal 2011, section 3).
+"""Hamiltonian Monte Carlo on p(z) p(x|z)^beta, with all chains of all images in one batch (Neal 2011, section 3).
 
 Shapes: S chains, B images, D latent dimensions, C H W image. All log-densities are in nats.
 """
@@ -16,14 +16,16 @@ from nelbo.models import VAE
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Where the chains are, with both parts of the density there, so that another beta costs no pass of the decoder.
+    """The positions of the chains, with log-densities and gradients.
+
+    The prior and the likelihood are kept apart, so that changing beta needs no pass through the decoder.
 
     Args:
-        z: (S, B, D).
+        z: positions, (S, B, D).
         log_prior: log p(z), (S, B).
         log_likelihood: log p(x|z), (S, B).
-        prior_gradient: of log p(z), (S, B, D).
-        likelihood_gradient: of log p(x|z), (S, B, D).
+        prior_gradient: gradient of log p(z), (S, B, D).
+        likelihood_gradient: gradient of log p(x|z), (S, B, D).
     """
 
     z: Tensor
@@ -33,15 +35,15 @@ class State:
     likelihood_gradient: Tensor
 
     def log_density(self, beta: float) -> Tensor:
-        """Log p(z) + beta log p(x|z), (S, B)."""
+        """Return log p(z) + beta log p(x|z), (S, B)."""
         return self.log_prior + beta * self.log_likelihood
 
     def gradient(self, beta: float) -> Tensor:
-        """Its gradient with respect to z, (S, B, D)."""
+        """Return the gradient of `log_density` with respect to z, (S, B, D)."""
         return self.prior_gradient + beta * self.likelihood_gradient
 
     def where(self, condition: Tensor, other: State) -> State:
-        """This state in the chains where `condition` (S, B) holds, `other` elsewhere."""
+        """Return this state for chains where `condition` (S, B) is true, and `other` for the rest."""
         mine, others = ([getattr(state, field.name) for field in fields(State)] for state in (self, other))
         chosen = (
             torch.where(condition if new.ndim == condition.ndim else condition.unsqueeze(-1), new, old)
@@ -51,11 +53,12 @@ class State:
 
 
 Evaluate = Callable[[Tensor], State]
+"""A function from positions z (S, B, D) to their state."""
 
 
 @torch.no_grad()
 def evaluator(model: VAE, x: Tensor) -> Evaluate:
-    """A function of z (S, B, D) that gives both parts of log p(x, z), and their gradients with respect to z alone.
+    """Return a function of z (S, B, D) that computes both parts of log p(x, z), and their gradients with respect to z.
 
     Args:
         model: in eval mode.
@@ -77,17 +80,17 @@ def evaluator(model: VAE, x: Tensor) -> Evaluate:
 def leapfrog(
     state: State, momentum: Tensor, evaluate: Evaluate, beta: float, step_sizes: Tensor, num_steps: int
 ) -> tuple[State, Tensor]:
-    """`num_steps` leapfrog steps (Neal 2011, section 2.3) with unit mass: the new state and momentum.
+    """Make leapfrog steps with unit mass (Neal 2011, section 2.3) and return the new state and momentum.
 
-    They conserve volume, and from the new state with the momentum reversed they lead back.
+    The steps preserve volume and are reversible: from the new state, with the momentum negated, they lead back.
 
     Args:
-        state: of the chains.
+        state: state of the chains.
         momentum: (S, B, D).
-        evaluate: the density.
+        evaluate: computes the density.
         beta: power of the likelihood.
         step_sizes: (B,).
-        num_steps: at least 1.
+        num_steps: number of steps, at least 1.
     """
     step = step_sizes.unsqueeze(-1)
     for _ in range(num_steps):
@@ -100,17 +103,20 @@ def leapfrog(
 def transition(
     state: State, evaluate: Evaluate, beta: float, step_sizes: Tensor, num_steps: int
 ) -> tuple[State, Tensor]:
-    """One step of Hamiltonian Monte Carlo: the new state, and the probability of each chain to accept, (S, B).
+    """Make one step of Hamiltonian Monte Carlo; return the new state and the acceptance probability of each chain.
 
-    It is reversible with respect to p(z) p(x|z)^beta, for momenta are drawn anew. A proposal whose density or energy is
+    The step draws new momenta and is reversible with respect to p(z) p(x|z)^beta. A proposal whose density or energy is
     not finite is rejected.
 
     Args:
-        state: of the chains.
-        evaluate: the density.
+        state: state of the chains.
+        evaluate: computes the density.
         beta: power of the likelihood.
         step_sizes: (B,).
-        num_steps: of the leapfrog.
+        num_steps: number of leapfrog steps.
+
+    Returns:
+        The new state, and the acceptance probabilities, (S, B).
     """
     momentum = torch.randn_like(state.z)
     proposal, end = leapfrog(state, momentum, evaluate, beta, step_sizes, num_steps)

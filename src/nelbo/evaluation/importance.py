@@ -1,4 +1,4 @@
-"""log p(x) by importance sampling from q(z|x).
+"""Estimates of log p(x) by importance sampling from q(z|x).
 
 Shapes: S samples, B batch, C H W image.
 """
@@ -20,22 +20,22 @@ from nelbo.models import VAE
 from nelbo.numerics.precision import IEEE, finest, float32
 
 CHUNK_PIXELS = 800_000
-"""Images x samples x pixels that are decoded at once: 3 MB, which stays in a processor's cache."""
+"""Images x samples x pixels that are decoded at once: 3 MB, which fits the cache of a processor."""
 
 FLUSH = 250
-"""Samples whose weights are summed at once: the sums cost next to nothing then."""
+"""Samples whose weights are summed at once, so that the cost of summing is negligible."""
 
 
 @dataclass(frozen=True, eq=False)
 class Importance:
-    """What S importance samples of each image say.
+    """Estimates of log p(x) from S importance samples of each image, and their diagnostics.
 
     Args:
         log_likelihood: log 1/S sum_s w_s, (B,), in nats.
         effective_samples: (sum_s w_s)^2 / sum_s w_s^2, (B,): between 1 and S (Kong 1992); 0 if all weights are 0.
         shape: k-hat of the tail of the weights, (B,), see `pareto`; None for fewer than 100 samples.
-        curve: the same as `log_likelihood` from the first K samples, by K.
-        log_weights: log w, (S, B), if they were asked for.
+        curve: estimates from the first K samples, (B,), by K.
+        log_weights: log w, (S, B), in nats; None unless requested.
     """
 
     log_likelihood: Tensor
@@ -56,17 +56,17 @@ def importance(
     counts: Sequence[int] = (),
     keep_log_weights: bool = False,
 ) -> Importance:
-    """Weights w_s = p(x, z_s) / q(z_s|x), z_s ~ q(z|x) (Burda et al. 2016, eq. 8), of S = `num_samples` samples.
+    """Estimate log p(x) from weights w_s = p(x, z_s) / q(z_s|x) with z_s ~ q(z|x) (Burda et al. 2016, eq. 8).
 
-    The log of their mean is in expectation a lower bound of log p(x), which it approaches as S grows. Images are
-    encoded once, and weights are summed as they come, in float64, so that memory does not grow with S.
+    The log of the mean weight is in expectation a lower bound of log p(x), which it approaches as S grows. Images are
+    encoded once, and weights are summed as they are computed, in float64, so that memory does not grow with S.
 
     Args:
         model: in eval mode.
         x: images, (B, C, H, W) in [0, 1].
         num_samples: S.
-        q: another than the model's own, batch shape (B,).
-        counts: at which K <= S the bound is noted too.
+        q: proposal distribution with batch shape (B,); None for the model's q(z|x).
+        counts: values of K < S for which `curve` has an estimate too.
         keep_log_weights: whether to return all weights, S x B numbers.
 
     Raises:
@@ -79,7 +79,7 @@ def importance(
     total = finest(x.new_full((len(x),), -math.inf))
     squares, tail = total.clone(), tail_size(num_samples) + 1
     largest = total.unsqueeze(0)
-    curve, kept, pending, done = {}, [], [], 0
+    curve, log_weights, pending, done = {}, [], [], 0
     for stop in sorted({*(count for count in counts if count < num_samples), num_samples}):
         while done < stop:
             z, log_q = sample_with_density(q, min(chunk, stop - done))
@@ -94,7 +94,7 @@ def importance(
             candidates = torch.cat([largest, log_weight])
             largest = candidates.topk(min(tail, len(candidates)), dim=0).values
             if keep_log_weights:
-                kept.append(log_weight.float())
+                log_weights.append(log_weight.float())
         curve[stop] = total - math.log(stop)
     enough = num_samples >= FEWEST
     return Importance(
@@ -102,10 +102,22 @@ def importance(
         effective_samples=(2 * total - squares).exp().where(total > -math.inf, 0),
         shape=pareto_shape(largest) if enough else None,
         curve=curve,
-        log_weights=torch.cat(kept) if keep_log_weights else None,
+        log_weights=torch.cat(log_weights) if keep_log_weights else None,
     )
 
 
 def log_likelihood(model: VAE, x: Tensor, num_samples: int) -> Tensor:
-    """The importance-weighted bound of log p(x) with S = `num_samples` samples, (B,), in nats; see `importance`."""
+    """Return the importance-weighted bound of log p(x), (B,), in nats; see `importance`.
+
+    Args:
+        model: in eval mode.
+        x: images, (B, C, H, W) in [0, 1].
+        num_samples: S, importance samples of each image.
+
+    Example:
+        >>> import nelbo
+        >>> model = nelbo.load("outputs/my_run")  # doctest: +SKIP
+        >>> log_likelihood(model, x, num_samples=500)  # doctest: +SKIP
+        tensor([-90.1, -85.3, ...])
+    """
     return importance(model, x, num_samples).log_likelihood

@@ -1,6 +1,6 @@
-"""How much of the rate is information about the image, and how much of it a prior that is not q(z).
+"""The KL split into mutual information of image and code, and the distance of q(z) from the prior.
 
-Shapes: N images, B batch, S codes an image, M = N S codes, D latent dimensions.
+Shapes: N images, B batch, S codes per image, M = N S codes, D latent dimensions.
 """
 
 from __future__ import annotations
@@ -14,27 +14,32 @@ from torch import Tensor
 from nelbo.distributions import Flow, sample_with_density
 from nelbo.errors import at_most, positive_integer
 from nelbo.evaluation.likelihood import require_density
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Subject, spread
-from nelbo.evaluation.pairs import over_images
-from nelbo.metrics.information import Estimates, sums
+from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject
+from nelbo.evaluation.pairs import log_sum_over_images
+from nelbo.metrics.information import Estimates, sum_densities
 from nelbo.numerics.precision import finest
 from nelbo.trace import Latent
+from nelbo.views.images import evenly_spaced
 
 SATURATED = 1.0
+"""Distance from log N, in nats, below which the mutual information counts as saturated."""
 
 
 class Information(Measure):
-    """E_x KL(q(z|x) || p(z)) = I_q(x; z) + KL(q(z) || p(z)), q(z) the average of q(z|x) over the N images, in nats.
+    """E_x KL(q(z|x) || p(z)) = I_q(x; z) + KL(q(z) || p(z)), where q(z) averages q(z|x) over the N images, in nats.
 
-    "ELBO surgery" (Hoffman & Johnson 2016). The mutual information I_q cannot exceed log N. For images yet unseen it is
-    a lower bound and `mutual_information_upper` (leave-one-out) an upper one, both in expectation (Poole et al. 2019,
-    "structured bounds with tractable encoders"); the rate is an upper bound too. None of them is clipped at another.
-    All N x N densities are needed. The standard errors, over images, do not know that the codes share one q(z).
+    This decomposition is "ELBO surgery" (Hoffman & Johnson 2016). The mutual information I_q of the N images is at most
+    log N. For unseen images it is a lower bound in expectation, and `mutual_information_upper` (leave-one-out) an upper
+    bound (Poole et al. 2019, "structured bounds with tractable encoders"); the mean KL, `information_rate`, is another
+    upper bound. No value is clipped at a bound.
+
+    N x N densities are computed. The standard errors, over images, ignore that the codes share one q(z).
 
     Args:
-        num_samples: S, codes drawn of each image.
-        limit: no more than so many images; None for all.
-        flow_limit: the same where q is a flow: a density costs a pass through its layers, for each of S N^2 pairs.
+        num_samples: S, codes sampled for each image.
+        limit: largest number of images; None for all.
+        flow_limit: largest number of images if q is a flow, whose density costs a pass through its layers for each of
+            the S N^2 pairs.
     """
 
     def __init__(self, *, num_samples: int, limit: int | None, flow_limit: int) -> None:
@@ -44,50 +49,52 @@ class Information(Measure):
 
     @torch.no_grad()
     def __call__(self, subject: Subject) -> Findings:
-        """Measure.
+        """Measure the subject.
 
         Raises:
-            NoMeaning: if the model has no log q(z|x), or one of a single code, or there is but one image.
+            NotApplicable: if the model has no log q(z|x), or q(z|x) is a single code, or there is only one image.
         """
         require_density(subject, "information")
         (latent,) = subject.example.latents
-        asked = len(spread(len(subject.images), self.limit))
-        images = min(asked, self.flow_limit) if isinstance(latent.q, Flow) else asked
+        requested = len(evenly_spaced(len(subject.images), self.limit))
+        images = min(requested, self.flow_limit) if isinstance(latent.q, Flow) else requested
         if images < 2:
-            raise NoMeaning("information: one image shares no information with its code; give it a larger limit=")
+            raise NotApplicable("information: one image has no mutual information with its code; raise limit")
         drawn = subject.map("information: codes", self._draw(subject), limit=images)
         z = drawn["z"].flatten(0, 1).to(subject.device)
         own = torch.arange(images, device=z.device).repeat_interleave(self.num_samples)
-        mine, others = over_images(subject, "information", images, lambda q, first: sums(q, z, own - first))
-        found = Estimates(mine, others, images)
+        own_log_q, others_log_q = log_sum_over_images(
+            subject, "information", images, lambda q, first: sum_densities(q, z, own - first)
+        )
+        estimates = Estimates(own_log_q, others_log_q, images)
 
         findings = Findings(recipe={"information_images": images, "information_samples": self.num_samples})
         for name, values in (
-            ("mutual_information", found.lower),
-            ("mutual_information_upper", found.upper),
-            ("marginal_kl", found.log_aggregate - drawn["log_p"].flatten()),
+            ("mutual_information", estimates.lower),
+            ("mutual_information_upper", estimates.upper),
+            ("marginal_kl", estimates.log_aggregate - drawn["log_p"].flatten()),
         ):
             findings.add_mean(name, values.unflatten(0, (images, -1)).mean(dim=1))
         findings.add_mean("information_rate", drawn["rate"])
         findings.values |= {"mutual_information_limit": math.log(images), **findings.recipe}
-        if images < asked:
+        if images < requested:
             findings.warnings.append(
-                f"information: on {images} of {asked} images, as densities of a posterior flow are slow; "
-                f"metrics.information.flow_limit={asked} takes {(asked / images) ** 2:.0f} times as long"
+                f"information: measured on {images} of {requested} images, because densities of a posterior flow are "
+                f"slow; metrics.information.flow_limit={requested} takes {(requested / images) ** 2:.0f} times as long"
             )
-        mutual, most = found.lower.mean().item(), math.log(images)
+        mutual, most = estimates.lower.mean().item(), math.log(images)
         if mutual > most - SATURATED:
-            rate, upper = drawn["rate"].mean().item(), found.upper.mean().item()
+            rate, upper = drawn["rate"].mean().item(), estimates.upper.mean().item()
             name = "information_rate" if rate < upper else "mutual_information_upper"
             findings.warnings.append(
-                f"mutual_information is saturated: {mutual:.2f} of at most log {images} = {most:.2f} nats; for images "
-                f"yet unseen it lies anywhere from there to {min(rate, upper):.2f} ({name}), and what is missing is in "
-                "marginal_kl"
+                f"mutual_information is saturated: {mutual:.2f} of at most log {images} = {most:.2f} nats; for unseen "
+                f"images it is between that and {min(rate, upper):.2f} ({name}), and marginal_kl contains the missing "
+                "part"
             )
         return findings
 
     def _draw(self, subject: Subject) -> Callable[[Tensor], dict[str, Tensor]]:
-        """A function of a batch: its codes z (B, S, D), their log p(z) (B, S), and the rate (B,)."""
+        """Return a function from a batch to its codes z (B, S, D), their log p(z) (B, S), and their KL `rate` (B,)."""
         p = subject.model.prior(subject.model.encode)
 
         def draw(x: Tensor) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
-"""What every measure is: a finished model and its data to numbers.
+"""The interface of every measure: from a finished model and its data to numbers.
 
-Shapes: N images of the split that is evaluated, B batch, C H W image.
+Shapes: N images of the split that is evaluated, B batch, D latent dimensions, F factors, C H W image.
 """
 
 from __future__ import annotations
@@ -25,28 +25,27 @@ from nelbo.models import VAE
 from nelbo.numerics.precision import IEEE, float32
 from nelbo.numerics.randomness import isolated
 from nelbo.trace import Trace
-from nelbo.views.images import Images
-from nelbo.views.images import spread as spread
+from nelbo.views.images import Images, evenly_spaced
 
 Scalar = float | int | str
 
 TRIAL = 1000
-"""Images of a trial that says how long something will take."""
+"""Images in a trial run from which a duration is estimated."""
 
 SIZES = ("_images", "_samples")
-"""Endings of values that say of how many something was measured."""
+"""Suffixes of values that say how many images or samples something was measured on."""
 
 
-class NoMeaning(NelboError):
-    """A measure that has no meaning for this model or data: it is left out, and said to be."""
+class NotApplicable(NelboError):
+    """A measure is not defined for this model or these data; it is skipped with this message."""
 
 
 class Split(Images, Protocol):
-    """The images of a split, as the model sees them, with what is known of them."""
+    """The images of a split, preprocessed as for the model, with their labels and factors."""
 
     @property
     def factors(self) -> Tensor | None:
-        """All known factors of variation, (N, F), where there are any."""
+        """All known factors of variation, (N, F); None if the data have none."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +53,24 @@ class Subject:
     """What is measured: a model in eval mode, and the splits of the data that it was trained on.
 
     Args:
-        name: for people.
+        name: label for people.
         model: in eval mode, on `device`.
         splits: train, val, test.
-        split: the one that is evaluated.
-        device: of the model.
-        seed: of everything random.
-        batch_size: images that are taken at once.
-        data: the data's provenance: name, protocol, SHA-256, ...
-        checkpoint: the SHA-256 of the model's file, where there is one.
-        classes: what the labels mean.
-        dequantized_levels: how many levels uniform noise has filled, if the pixels are such.
-        config: the run's, in plain containers; empty where only a checkpoint is left.
-        steps: optimiser steps that the model was trained for, where that is known.
-        unit_kl_history: KL of each unit (D,) on the validation set by epoch, where the run wrote it.
-        cache: where what is made once for a data set is kept.
-        processes: this one and those that share the work.
-        watch: called with what is done, how much of it, and out of how much.
-        expect: called with what cannot be watched, and the seconds that it will take; None where nobody asks.
+        split: name of the split that is evaluated.
+        device: device of the model.
+        seed: seed of all random numbers.
+        batch_size: images that are processed at once.
+        data: provenance of the data: name, protocol, SHA-256, ...
+        checkpoint: SHA-256 of the model's file; empty if it was not loaded from one.
+        classes: names of the labels.
+        dequantized_levels: number of pixel levels between which uniform noise was added; None without such noise.
+        config: config of the run, in plain containers; empty if only the checkpoint is left.
+        steps: optimiser steps that the model was trained for; None if unknown.
+        unit_kl_history: KL of each unit (D,) on the validation set by epoch; empty if the run did not record it.
+        cache: directory for files that are computed once for each data set; None for no cache.
+        processes: this process and those that share the work.
+        watch: called with the name of a task, the steps done and the steps in total.
+        expect: called with the name of a task that reports no progress and its estimated seconds; None to not estimate.
     """
 
     name: str
@@ -92,33 +91,39 @@ class Subject:
     processes: Processes = field(default_factory=Processes)
     watch: Callable[[str, int, int], None] = lambda task, done, total: None
     expect: Callable[[str, float], None] | None = None
-    _found: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False)
+    _cached: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False)
 
     @property
     def images(self) -> Split:
-        """Those of the split that is evaluated."""
+        """The images of the split that is evaluated."""
         return self.splits[self.split]
 
     @cached_property
     def example(self) -> Trace:
-        """A trace of one image, to ask what has a meaning for such traces."""
+        """A trace of one image, from which a measure reads which distributions the model has."""
         with torch.no_grad(), self.random_state("example", 0):
             return self.model.trace(self.images[torch.arange(1)].to(self.device))
 
     def once(self, key: tuple[object, ...], compute: Callable[[], Any]) -> Any:
-        """`compute()`, or what it gave to an earlier measure under the same key."""
-        if key not in self._found:
-            self._found[key] = compute()
-        return self._found[key]
+        """Return `compute()`, computed at most once for each key and shared by all measures of this subject."""
+        if key not in self._cached:
+            self._cached[key] = compute()
+        return self._cached[key]
 
-    def foresee(self, task: str, times: float, trial: Callable[[], object]) -> None:
-        """Say how long a task will take that no `watch` reports on: `times` as long as a trial with a part of it."""
+    def estimate_duration(self, task: str, times: float, trial: Callable[[], object]) -> None:
+        """Estimate how long a task without progress reports takes, and pass the estimate to `expect`.
+
+        Args:
+            task: name of the task, for people.
+            times: how many times as long as the trial the task takes; up to 1 nothing is estimated.
+            trial: does a part of the task.
+        """
         if self.expect is not None and times > 1:
             started = time.perf_counter()
             trial()
             self.expect(task, times * (time.perf_counter() - started))
 
-    def foresee_batches(
+    def estimate_map_duration(
         self,
         task: str,
         trial: Callable[[Tensor], object],
@@ -126,23 +131,23 @@ class Subject:
         limit: int | None,
         batch_size: int | None = None,
     ) -> None:
-        """The same of a task whose batches take long: a batch takes `times` as long as a trial with one.
+        """Estimate how long a `map` with slow batches takes, and pass the estimate to `expect`.
 
         Args:
-            task: as of `map`, which then says no more of it.
-            trial: called with images (B, C, H, W) on the model's device, in a random state of its own.
-            times: how much longer a batch takes than the trial.
-            limit: as of `map`.
-            batch_size: as of `map`.
+            task: name of the task as given to `map`, which then estimates no duration of its own.
+            trial: called with images (B, C, H, W) on the model's device, in a separate random state.
+            times: how many times as long as the trial a batch takes.
+            limit: as given to `map`.
+            batch_size: as given to `map`.
         """
-        batches = spread(len(self.images), limit).split(batch_size or self.batch_size)
+        batches = evenly_spaced(len(self.images), limit).split(batch_size or self.batch_size)
         share = -(-len(batches) // self.processes.count)
         with self.random_state(f"{task}, trial", 0):
-            self.foresee(task, times * share, lambda: trial(self.images[batches[0]].to(self.device)))
+            self.estimate_duration(task, times * share, lambda: trial(self.images[batches[0]].to(self.device)))
 
     @contextmanager
     def random_state(self, task: str, number: int) -> Iterator[None]:
-        """A random state of its own for each seed, task and number; the one from outside comes back at the end."""
+        """Run a block in a random state derived from the seed, `task` and `number`; then restore the outer state."""
         digest = hashlib.sha256(f"{self.seed} {task} {number}".encode()).digest()
         with isolated(int.from_bytes(digest[:8]) // 2):
             yield
@@ -156,48 +161,48 @@ class Subject:
         limit: int | None = None,
         batch_size: int | None = None,
     ) -> dict[str, Tensor]:
-        """`function` of every batch of a split, its values (B, ...) joined in the order of the images, on the CPU.
+        """Apply a function to every batch of a split and concatenate its values, (N, ...) each, on the CPU.
 
-        Processes take turns at batches. Each batch has a random state of its own, from the seed and its number, so the
-        values do not depend on how many processes there are.
+        Processes take turns at batches. Each batch has its own random state, derived from the seed and its number, so
+        the values do not depend on the number of processes. They are in the order of the images.
 
         Args:
-            task: for people, and for the random states.
-            function: images (B, C, H, W) on the model's device to named values, (B, ...) each.
-            split: another one than that which is evaluated.
-            limit: no more than so many images, evenly spread over the split.
-            batch_size: another one than the subject's.
+            task: name of the task, for progress reports and for the random states.
+            function: maps images (B, C, H, W) on the model's device to named values, (B, ...) each.
+            split: name of the split; None for the one that is evaluated.
+            limit: largest number of images, evenly spread over the split; None for all.
+            batch_size: None for the subject's.
         """
         images = self.splits[split or self.split]
-        batches = spread(len(images), limit).split(batch_size or self.batch_size)
-        found: list[dict[str, Tensor]] = []
+        batches = evenly_spaced(len(images), limit).split(batch_size or self.batch_size)
+        parts: list[dict[str, Tensor]] = []
         for number in range(self.processes.rank, len(batches), self.processes.count):
             with self.random_state(task, number):
                 values = function(images[batches[number]].to(self.device))
-            found.append({key: value.detach().cpu() for key, value in values.items()})
+            parts.append({key: value.detach().cpu() for key, value in values.items()})
             self.watch(task, min(number + self.processes.count, len(batches)), len(batches))
         return {
-            key: torch.cat(self.processes.join([values[key] for values in found], len(batches)))
-            for key in self.processes.same(list(found[0]) if found else [])
+            key: torch.cat(self.processes.join([values[key] for values in parts], len(batches)))
+            for key in self.processes.same(list(parts[0]) if parts else [])
         }
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
-    """The mean over images (N,), and its standard error, in float64."""
+    """Return the mean over images (N,) and its standard error, in float64; the error of one image is nan."""
     values = values.double()
     return values.mean().item(), (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else math.nan
 
 
 @dataclass
 class Findings:
-    """What a measure found.
+    """The results of a measure for one subject.
 
     Args:
-        values: by flat names; they become `test/NAME`. How it was measured stands among them: `nll_samples`.
+        values: results and settings by flat names; each becomes `test/NAME`, for example `nll` and `nll_samples`.
         per_image: (N, ...) each, in the order of the images, for paired comparisons.
         pictures: (C, height, width) in [0, 1] each.
-        warnings: what a reader of the numbers must know, a line each.
-        recipe: what must be equal for these values to be compared between runs.
+        warnings: what a reader of the numbers must know, one line each.
+        recipe: settings that must be equal for the values of two runs to be comparable.
     """
 
     values: dict[str, Scalar] = field(default_factory=dict)
@@ -208,7 +213,7 @@ class Findings:
 
     @property
     def results(self) -> dict[str, float]:
-        """The numbers among the values that are results: neither settings, which the recipe has, nor sizes."""
+        """The values that are results: numbers that are neither settings, which the recipe has, nor sizes."""
         return {
             key: value
             for key, value in self.values.items()
@@ -216,7 +221,16 @@ class Findings:
         }
 
     def add_mean(self, name: str, per_image: Tensor) -> None:
-        """The mean of values (N,) as NAME, its standard error over images as NAME_se, and the values themselves."""
+        """Add the mean of values (N,) as NAME, its standard error over images as NAME_se, and the values themselves.
+
+        A warning is added if some of the values are not finite.
+
+        Example:
+            >>> findings = Findings()
+            >>> findings.add_mean("nll", torch.tensor([1.0, 3.0]))
+            >>> findings.values
+            {'nll': 2.0, 'nll_se': 1.0}
+        """
         mean, error = mean_and_error(per_image)
         self.values |= {name: mean} | ({f"{name}_se": error} if len(per_image) > 1 else {})
         self.per_image[name] = per_image
@@ -225,7 +239,7 @@ class Findings:
 
 
 class _InFloat32:
-    """What is called in IEEE float32, whatever the training of the model was computed in."""
+    """Base class whose `__call__` runs in IEEE float32, whatever precision the model was trained in."""
 
     def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)
@@ -234,24 +248,24 @@ class _InFloat32:
 
 
 class Measure(_InFloat32, ABC):
-    """One entry of `metrics=[...]`."""
+    """One entry of `metrics=[...]`, measured on one run at a time."""
 
     @abstractmethod
     def __call__(self, subject: Subject) -> Findings:
-        """Measure.
+        """Measure the subject.
 
         Raises:
-            NoMeaning: if the model or the data have no such thing.
+            NotApplicable: if the measure is not defined for the model or the data.
         """
 
 
 class JointMeasure(_InFloat32, ABC):
-    """One that needs several runs."""
+    """One entry of `metrics=[...]` that compares several runs."""
 
     @abstractmethod
     def __call__(self, subjects: Sequence[Subject]) -> list[Findings]:
-        """What was found of each subject, in their order.
+        """Measure the subjects together and return the results of each, in the same order.
 
         Raises:
-            NoMeaning: if the models or the data have no such thing.
+            NotApplicable: if the measure is not defined for the models or the data.
         """

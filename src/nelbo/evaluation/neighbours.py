@@ -1,6 +1,6 @@
-"""Whether a model's images are copies of training images.
+"""Nearest training images of generated images: whether a model copies its training set.
 
-Shapes: Q images that are looked up, K neighbours, P = C H W pixels.
+Shapes: Q query images, K neighbours, P = C H W pixels.
 """
 
 from __future__ import annotations
@@ -10,29 +10,34 @@ from torch import Tensor
 
 from nelbo.errors import at_most, choice, number, positive_integer
 from nelbo.evaluation.generated import PIXELS, generate
-from nelbo.evaluation.measure import Findings, Measure, NoMeaning, Scalar, Subject
+from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Scalar, Subject
 from nelbo.views.grids import grid
 
 NEIGHBOURS, ROWS = 5, 10
+"""Neighbours of an image and number of images in the picture."""
+
 BLOCK = 1000
 """Training images that are compared at once."""
 
 QUANTILE = 0.01
+"""Quantile of the distances of unseen images below which a sample counts as a copy."""
 
 
 class Neighbours(Measure):
-    """Distances from samples to the nearest training images, beside those of images that the model has never seen.
+    """Distances from samples to the nearest training images, compared with those of unseen images.
 
-    `neighbour_distance_ratio` is the median distance of samples over that of the split's images: near 0 for copies.
-    `copies` is the share of samples that are as near to a training image as the nearest 1% of the split's images, so
-    about 0.01 for samples that are like unseen images. Distances are Euclidean, over pixels. The noise of p(x|z) would
-    hide copies, so means are compared; smooth as they are, they are somewhat nearer to all images than real ones are.
+    `neighbour_distance_ratio` is the median distance of samples divided by that of the split's images: near 0 for
+    copies. `copies` is the share of samples that are as close to a training image as the closest 1% of the split's
+    images: about 0.01 for samples that are like unseen images. Distances are Euclidean, over pixels.
+
+    By default means of p(x|z) are compared, because the noise of samples would hide copies. Means are smoother than
+    real images and therefore somewhat closer to all training images.
 
     Args:
-        num_generated: samples.
-        temperature: of p(z); 1 is the model itself.
-        pixels: the `mean` of p(x|z), or a `sample` of it.
-        limit: no more than so many images of the split; None for all.
+        num_generated: number of samples.
+        temperature: temperature of p(z); 1 for p(z) itself.
+        pixels: `mean` of p(x|z), or `sample` of it.
+        limit: largest number of images of the split; None for all.
     """
 
     def __init__(self, *, num_generated: int, temperature: float, pixels: str, limit: int | None) -> None:
@@ -42,22 +47,22 @@ class Neighbours(Measure):
         self.limit = at_most("limit", limit)
 
     def __call__(self, subject: Subject) -> Findings:
-        """Measure.
+        """Measure the subject.
 
         Raises:
-            NoMeaning: on the training images themselves.
+            NotApplicable: if the split is the training set, or consists of training images.
         """
         if subject.split == "train":
-            raise NoMeaning("neighbours compares with training images, so split=train cannot be what is unlike them")
+            raise NotApplicable("neighbours compares unseen images with training images; use split=test or val")
         generated = generate(
             subject, "samples", self.num_generated, lambda x: x, temperature=self.temperature, pixels=self.pixels
         )
         unseen = subject.map("images", lambda x: {"": x}, limit=self.limit)[""]
         count = min(NEIGHBOURS, len(subject.splits["train"]))
         distances, positions = nearest(subject, torch.cat([generated, unseen]).flatten(1), count)
-        ours, theirs = distances[: len(generated), 0], distances[len(generated) :, 0]
-        if not (median := theirs.median()):
-            raise NoMeaning(f"neighbours: most images of {subject.split} are training images themselves")
+        of_samples, of_unseen = distances[: len(generated), 0], distances[len(generated) :, 0]
+        if not (median := of_unseen.median()):
+            raise NotApplicable(f"neighbours: most images of split {subject.split} are training images themselves")
         settings: dict[str, Scalar] = {
             "neighbour_generated": len(generated),
             "neighbour_images": len(unseen),
@@ -66,22 +71,27 @@ class Neighbours(Measure):
         }
         findings = Findings(recipe={**settings})
         findings.values = {
-            "neighbour_distance_ratio": (ours.median() / median).item(),
-            "copies": (ours <= theirs.quantile(QUANTILE)).double().mean().item(),
+            "neighbour_distance_ratio": (of_samples.median() / median).item(),
+            "copies": (of_samples <= of_unseen.quantile(QUANTILE)).double().mean().item(),
             **settings,
         }
         shown = generated[:ROWS]
-        found = subject.splits["train"][positions[: len(shown)].flatten()].unflatten(0, (len(shown), count))
-        findings.pictures["neighbours"] = grid(torch.cat([shown[:, None], found], dim=1))
+        near = subject.splits["train"][positions[: len(shown)].flatten()].unflatten(0, (len(shown), count))
+        findings.pictures["neighbours"] = grid(torch.cat([shown[:, None], near], dim=1))
         return findings
 
 
 @torch.no_grad()
 def nearest(subject: Subject, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The K = `count` nearest training images of each query (Q, P): distances and positions, (Q, K), nearest first.
+    """Return the distances and positions of the K nearest training images of each query, (Q, K), nearest first.
 
-    Processes share the training images. Neighbours are found by squared norms and products, which is fast but loses
-    small distances to rounding; those of the ones found are then computed from their differences.
+    Neighbours are selected by squared norms and products, which is fast but rounds small distances; the distances of
+    the selected ones are then computed exactly. Processes share the training images.
+
+    Args:
+        subject: provides the training images.
+        queries: flattened images, (Q, P).
+        count: K.
     """
     train, processes = subject.splits["train"], subject.processes
     blocks = torch.arange(len(train)).split(BLOCK)
@@ -90,7 +100,7 @@ def nearest(subject: Subject, queries: Tensor, count: int) -> tuple[Tensor, Tens
     where = torch.zeros_like(best, dtype=torch.long)
     for index in range(processes.rank, len(blocks), processes.count):
         x = train[blocks[index]].flatten(1).to(queries)
-        # Without the query's own norm, which changes nothing in the order.
+        # The squared distance without the norm of the query, which does not change the order.
         squared = torch.addmm(x.square().sum(dim=1), queries, x.T, alpha=-2)
         near, chosen = squared.topk(min(count, len(x)), largest=False)
         best, where = _nearer(
@@ -112,6 +122,6 @@ def nearest(subject: Subject, queries: Tensor, count: int) -> tuple[Tensor, Tens
 
 
 def _nearer(distances: Tensor, positions: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` smallest of each row, and their positions."""
+    """Return the `count` smallest distances of each row, and their positions."""
     values, order = distances.topk(count, largest=False)
     return values, positions.gather(1, order)

@@ -1,4 +1,4 @@
-"""What one pass over the images tells.
+"""Measures that need one pass over the images: the ELBO and active units.
 
 Shapes: N images, B batch, D latent dimensions of all levels together.
 """
@@ -18,11 +18,13 @@ from nelbo.numerics.precision import finest
 
 
 class ELBO(Measure):
-    """Rate, distortion and their sum, the negative ELBO at beta = 1, in nats an image; a plain code has no rate.
+    """KL (`rate`), reconstruction (`distortion`) and their sum, the negative ELBO at beta = 1, in nats per image.
+
+    A model without a KL, such as posterior=deterministic, has the reconstruction only.
 
     Args:
-        num_samples: Monte Carlo samples of q(z|x) an image.
-        limit: no more than so many images; None for all.
+        num_samples: Monte Carlo samples of q(z|x) per image.
+        limit: largest number of images; None for all.
     """
 
     def __init__(self, *, num_samples: int, limit: int | None) -> None:
@@ -30,14 +32,14 @@ class ELBO(Measure):
         self.limit = at_most("limit", limit)
 
     def __call__(self, subject: Subject) -> Findings:
-        """Measure."""
-        density = subject.example.has_kl
+        """Measure the subject."""
+        has_kl = subject.example.has_kl
 
         @torch.no_grad()
         def measure(x: Tensor) -> dict[str, Tensor]:
             trace = subject.model.trace(x, self.num_samples)
             values = {"distortion": -finest(trace.log_px).mean(dim=0)}
-            if density:
+            if has_kl:
                 values["rate"] = finest(trace.kl).mean(dim=0)
                 values["nelbo"] = values["distortion"] + values["rate"]
             return values
@@ -46,41 +48,41 @@ class ELBO(Measure):
         for key, per_image in subject.map("elbo", measure, limit=self.limit).items():
             findings.add_mean(key, per_image)
         findings.values["elbo_samples"] = self.num_samples
-        if density:
+        if has_kl:
             add_bits_per_dim(findings, "bits_per_dim", subject, findings.per_image["nelbo"])
         return findings
 
 
 class ActiveUnits(Measure):
-    """How many units have Var_x(E_q(z|x)[z]) > 0.01 (Burda et al. 2016, section 5.2), of how many.
+    """Number of units with Var_x(E_q(z|x)[z]) > 0.01 (Burda et al. 2016, section 5.2), and of all units.
 
     Args:
-        limit: no more than so many images; None for all.
+        limit: largest number of images; None for all.
     """
 
     def __init__(self, *, limit: int | None) -> None:
         self.limit = at_most("limit", limit)
 
     def __call__(self, subject: Subject) -> Findings:
-        """Measure.
+        """Measure the subject.
 
         Raises:
-            NoMeaning: for codes of classes.
+            NotApplicable: if z are codes of classes.
         """
         require_vectors(
-            subject, "active_units", "and units are active by the variance of a number; see test/code_perplexity"
+            subject, "active_units", "and a unit is active by the variance of a number; see test/code_perplexity"
         )
         variances = mean_variances(subject, self.limit)
         return Findings({"active_units": int((variances > ACTIVE_VARIANCE).sum()), "units": len(variances)})
 
 
 def mean_variances(subject: Subject, limit: int | None) -> Tensor:
-    """Var_x(E_q(z|x)[z]) of each unit, (D,), in float64; see `metrics.ActiveUnits`."""
+    """Return Var_x(E_q(z|x)[z]) of each unit, (D,), in float64; see `metrics.ActiveUnits`."""
 
     @torch.no_grad()
     def means(x: Tensor) -> dict[str, Tensor]:
         first, second = two_means(subject.model.encode(x))
         return {"first": first.flatten(1), "second": second.flatten(1)}
 
-    found = subject.map("active units", means, limit=limit)
-    return covariance(moments(found["first"].double(), found["second"].double()))
+    per_image = subject.map("active units", means, limit=limit)
+    return covariance(moments(per_image["first"].double(), per_image["second"].double()))

@@ -1,6 +1,6 @@
-"""How far two sets of points cover each other, by the balls around each point that reach its k-th neighbour.
+"""Precision, recall, density and coverage of two sets of points, from balls that reach to the k-th neighbour.
 
-Shapes: N real points, M generated ones, F features.
+Shapes: N real points, M generated points, F features.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import torch
 from torch import Tensor
 
 ELEMENTS = 10_000_000
-"""Distances that are held at once."""
+"""Largest number of distances in memory."""
 
 ROUNDING = 1e-12
-"""Squared distances in float64 that differ by less, in units of the largest squared norm, are the same."""
+"""Squared distances that differ by less than this, relative to the largest squared norm, count as equal."""
 
 
 class Overlap(NamedTuple):
-    """Shares of points, and a density that is 1 in expectation where both sets have one distribution.
+    """How two sets of points overlap.
 
     Args:
-        precision: of the generated points, that lie in the ball of a real one.
-        recall: of the real points, that lie in the ball of a generated one.
-        density: in how many balls of real points a generated one lies, over k.
-        coverage: of the real points, in whose ball a generated one lies.
+        precision: share of the generated points that are in the ball of a real point.
+        recall: share of the real points that are in the ball of a generated point.
+        density: mean number of balls of real points that contain a generated point, divided by k; 1 in expectation if
+            both sets have the same distribution.
+        coverage: share of the real points whose ball contains a generated point.
     """
 
     precision: float
@@ -35,28 +36,37 @@ class Overlap(NamedTuple):
 
 
 def prdc(real: Tensor, generated: Tensor, k: int) -> Overlap:
-    """Precision and recall (Kynkaanniemi et al. 2019, eq. 2), density and coverage (Naeem et al. 2020, eqs. 4 and 5).
+    """Compute precision, recall, density and coverage of generated points.
 
-    A ball is closed: its k-th neighbour lies in it. Therefore the real points themselves, given as the generated ones,
-    have density (k + 1) / k; for independent points it makes no difference.
+    Precision and recall are eq. 2 of Kynkaanniemi et al. 2019, density and coverage eqs. 4 and 5 of Naeem et al. 2020.
+
+    The ball of a point reaches to its k-th neighbour in its own set and contains it. If the generated points are equal
+    to the real points, the density is therefore (k + 1) / k; for independent points it makes no difference.
 
     Args:
         real: (N, F).
         generated: (M, F).
-        k: which neighbour of its own set a point's ball reaches to.
+        k: number of the neighbour to which the ball of a point reaches.
 
     Raises:
-        ValueError: if a set has no more than k points.
+        ValueError: if a set has k points or fewer.
+
+    Example:
+        >>> points = torch.arange(10.0).unsqueeze(1)
+        >>> prdc(points, points + 100, k=2)
+        Overlap(precision=0.0, recall=0.0, density=0.0, coverage=0.0)
     """
     if min(len(real), len(generated)) <= k:
-        raise ValueError(f"{len(real)} and {len(generated)} points have no neighbour number {k}")
-    center = real.double().mean(dim=0)  # small numbers: little is lost when their squares are subtracted
+        raise ValueError(
+            f"k={k} needs more than {k} points in each set, and there are {len(real)} and {len(generated)}"
+        )
+    center = real.double().mean(dim=0)  # differences of the squares of smaller numbers are more accurate
     real, generated = real.double() - center, generated.double() - center
     norms = torch.cat([real, generated]).square().sum(dim=1)
     rounding = ROUNDING * norms.max()
     real_radii, generated_radii = radii(real, k) + rounding, radii(generated, k) + rounding
     balls = torch.zeros(len(generated))
-    recalled = covered = 0
+    recalled, covered = 0, 0
     for chunk, squared in squared_distances(real, generated):
         in_real = squared <= real_radii[chunk, None]
         balls += in_real.sum(dim=0)
@@ -71,15 +81,15 @@ def prdc(real: Tensor, generated: Tensor, k: int) -> Overlap:
 
 
 def radii(points: Tensor, k: int) -> Tensor:
-    """The squared distance from each point (N, F) to its k-th nearest among the others, (N,)."""
-    # One more than k, for each point is among its own nearest.
+    """Return the squared distance from each point (N, F) to its k-th nearest other point, (N,)."""
+    # k + 1, because each point is its own nearest one.
     return torch.cat(
         [squared.topk(k + 1, largest=False).values[:, -1] for _, squared in squared_distances(points, points)]
     )
 
 
 def squared_distances(rows: Tensor, columns: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Some rows (N, F) at a time, and their squared distances from all columns (M, F): (rows of the chunk, M)."""
+    """Yield chunks of rows (N, F), with their squared distances from all columns (M, F): (rows of the chunk, M)."""
     size = max(1, ELEMENTS // len(columns))
     norms = columns.square().sum(dim=1)
     for start in range(0, len(rows), size):

@@ -1,4 +1,4 @@
-"""Processes that share an evaluation: torchrun --nproc_per_node=2 scripts/evaluate.py ..."""
+"""Processes that share an evaluation, as started by `torchrun --nproc_per_node=2 scripts/evaluate.py ...`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that share the work; what they exchange lies on the CPU (gloo).
+    """This process among those that share the work. Tensors are exchanged on the CPU (gloo).
 
     Args:
-        rank: this one.
-        count: how many.
+        rank: number of this process, from 0.
+        count: number of processes.
     """
 
     rank: int = 0
     count: int = 1
 
     def join(self, mine: list[Tensor], total: int) -> list[Tensor]:
-        """All `total` parts in order, of which this process has every `count`th from `rank` on."""
+        """Return the parts of all processes, in order.
+
+        Args:
+            mine: the parts of this process: every `count`th of all parts, starting from number `rank`.
+            total: number of parts of all processes.
+        """
         if self.count == 1:
             return mine
         shares: list[list[Tensor]] = [[] for _ in range(self.count)]
@@ -31,9 +36,9 @@ class Processes:
         return [shares[number % self.count][number // self.count] for number in range(total)]
 
     def same(self, value: Value) -> Value:
-        """The first process's value, in all of them."""
+        """Return the value of the first process, in every process."""
         if self.count == 1:
             return value
-        box = [value]
-        distributed.broadcast_object_list(box, src=0)
-        return box[0]
+        values = [value]
+        distributed.broadcast_object_list(values, src=0)
+        return values[0]

@@ -1,4 +1,4 @@
-"""The best q of each image: in the family of q(z|x), but found for that image alone.
+"""The best q of each image: a member of the family of q(z|x), optimised for that image alone.
 
 Shapes: B batch, D latent dimensions, C H W image.
 """
@@ -18,15 +18,15 @@ from nelbo.models import VAE
 from nelbo.trace import Latent
 
 Free = tuple[list[Tensor], Callable[..., Distribution]]
-"""Parameters of each image's q, (B, ...) each, and what makes a q of them."""
+"""Parameters of each image's q, (B, ...) each, and a function that builds q from them."""
 
 
 @singledispatch
 def free_parameters(q: Distribution, model: VAE, x: Tensor) -> Free:
-    """Parameters of `q` = q(z|x) that are each image's own, tied to no encoder, and what makes a q of them.
+    """Return the parameters of q(z|x) of each image, detached from the encoder's weights, and a function to build q.
 
-    Where a family has none here (a flow, whose layers all images share) they are the encoder's features: the family is
-    then whatever `model.posterior` makes of any features.
+    For a family without an implementation here, such as a flow, whose layers all images share, the parameters are the
+    encoder's features. The family then contains every q that `model.posterior` makes of any features.
     """
     return [model.encoder(x)], model.posterior
 
@@ -38,7 +38,8 @@ def _(q: DiagonalNormal, model: VAE, x: Tensor) -> Free:
 
 @free_parameters.register
 def _(q: FullNormal, model: VAE, x: Tensor) -> Free:
-    # L = diag(sigma) (I + U), as in FullNormalPosterior: entries of L itself would need step sizes of their own.
+    # L = diag(sigma) (I + U), as in FullNormalPosterior. The entries of L itself have very different scales, which
+    # one learning rate does not suit.
     scale = q.scale_tril.diagonal(dim1=-2, dim2=-1)
     unit = torch.eye(scale.shape[-1], dtype=scale.dtype, device=scale.device)
 
@@ -63,30 +64,31 @@ def _(q: Independent[Distribution], model: VAE, x: Tensor) -> Free:
 def fit(
     model: VAE, x: Tensor, *, num_steps: int, lr: float, gradient_samples: int
 ) -> tuple[Distribution, Distribution]:
-    """The best q of each image in the family of q(z|x), by Adam on its ELBO, from q(z|x) on.
+    """Optimise the ELBO of each image over the family of q(z|x), with Adam and q(z|x) as the starting point.
 
-    The learning rate falls to 0 as half a cosine, so that the noise of the gradients averages out. Adam has a step size
-    for each parameter, and no two images share one, so that none depends on the others in the batch.
+    The learning rate falls to 0 along half a cosine, so that the noise of the gradients averages out. Images share no
+    parameters, and Adam scales the step of each parameter separately, so the result of an image does not depend on the
+    others in the batch.
 
     Args:
         model: in eval mode.
         x: images, (B, C, H, W) in [0, 1].
-        num_steps: of Adam.
-        lr: the learning rate at the start.
-        gradient_samples: of q, for each gradient.
+        num_steps: Adam steps.
+        lr: initial learning rate.
+        gradient_samples: samples of q for each gradient.
 
     Returns:
-        q after half of the steps, and at the end; batch shape (B,).
+        q after half of the steps, and after all; batch shape (B,).
     """
     with torch.no_grad():
         p = model.prior(model.encode)
         start, make = free_parameters(model.encode(x), model, x)
         parameters = [value.clone().requires_grad_() for value in start]
     adam = torch.optim.Adam(parameters, lr=lr)
-    kept = start
+    halfway = start
     for step in range(num_steps):
         if step == num_steps // 2:
-            kept = [parameter.detach().clone() for parameter in parameters]
+            halfway = [parameter.detach().clone() for parameter in parameters]
         adam.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / num_steps))
         with torch.enable_grad():
             q = make(*parameters)
@@ -97,4 +99,4 @@ def fit(
             parameter.grad = gradient
         adam.step()
     with torch.no_grad():
-        return make(*kept), make(*(parameter.detach() for parameter in parameters))
+        return make(*halfway), make(*(parameter.detach() for parameter in parameters))

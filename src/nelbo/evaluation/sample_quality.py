@@ -1,4 +1,4 @@
-"""How far a model's images are from the data's, in a feature space.
+"""Distances between generated and real images in a feature space.
 
 Shapes: N images, M generated images, F features, C H W image.
 """
@@ -14,25 +14,26 @@ from nelbo.errors import at_most, choice, number, positive_integer
 from nelbo.evaluation.extractors import Extraction, Extractor
 from nelbo.evaluation.feature_distances import frechet_distance, kernel_distance
 from nelbo.evaluation.generated import PIXELS, generate
-from nelbo.evaluation.measure import TRIAL, Findings, Measure, NoMeaning, Subject, spread
+from nelbo.evaluation.measure import TRIAL, Findings, Measure, NotApplicable, Subject
 from nelbo.evaluation.prdc import prdc
+from nelbo.views.images import evenly_spaced
 
 FEW_FEATURES = 256
-"""Of a trial of FID, whose time grows with the third power of the features."""
+"""Features in a trial that estimates the duration of FID, which is cubic in the number of features."""
 
 
 class SampleQuality(Measure):
-    """A comparison of features of generated images with those of the split that is evaluated.
+    """Base class of measures that compare features of generated images with those of the split that is evaluated.
 
-    Its values come with how they were found, `NAME_extractor`, `NAME_generated`, ... Numbers of another extractor, of
-    another number of images, or of means where these are of samples, are not comparable.
+    The values include the settings, `NAME_extractor`, `NAME_generated`, ... Results for different extractors, for
+    different numbers of images, or for samples and means of p(x|z) are not comparable.
 
     Args:
-        extractor: of features.
+        extractor: feature extractor.
         num_generated: M.
-        temperature: of p(z); 1 is the model itself.
-        pixels: `sample` of p(x|z), which makes the images draws of the model's own p(x), or its `mean`.
-        limit: no more than so many images of the split; None for all.
+        temperature: temperature of p(z); 1 for p(z) itself.
+        pixels: `sample` of p(x|z), so that images are samples of the model's own p(x), or `mean` of p(x|z).
+        limit: largest number of images of the split; None for all.
     """
 
     name: ClassVar[str]
@@ -47,15 +48,15 @@ class SampleQuality(Measure):
         self.limit = at_most("limit", limit)
 
     def __call__(self, subject: Subject) -> Findings:
-        """Measure.
+        """Measure the subject.
 
         Raises:
-            NoMeaning: if the extractor has no meaning for the data, or there are too few images.
+            NotApplicable: if the extractor cannot be used for the data, or there are too few images.
         """
         extraction = self.extraction(subject)
         real, generated = self.features(subject, subject.split, self.limit), self.generated_features(subject)
         if min(len(real), len(generated)) < 2:
-            raise NoMeaning(f"{self.name} needs two images or more, both generated and of the split")
+            raise NotApplicable(f"{self.name} needs at least two generated images and two of the split")
         findings = Findings(warnings=list(extraction.warnings))
         recipe = {
             **extraction.recipe,
@@ -74,24 +75,23 @@ class SampleQuality(Measure):
         """Add values that compare features (N, F) and (M, F) to `findings`."""
 
     def extraction(self, subject: Subject) -> Extraction:
-        """The function from images to features."""
+        """Return the function from images to features."""
         key = ("extraction", self.extractor.identity)
         extraction: Extraction = subject.once(key, lambda: self.extractor.prepare(subject))
         return extraction
 
     def features(self, subject: Subject, split: str, limit: int | None) -> Tensor:
-        """Of a split's images, (N, F)."""
+        """Return the features of a split's images, (N, F)."""
         function = self.extraction(subject).function
 
         def compute() -> Tensor:
-            found = subject.map(f"features of {split}", lambda x: {"": function(x)}, split=split, limit=limit)
-            return found[""]
+            return subject.map(f"features of {split}", lambda x: {"": function(x)}, split=split, limit=limit)[""]
 
         features: Tensor = subject.once(("images", self.extractor.identity, split, limit), compute)
         return features
 
     def generated_features(self, subject: Subject) -> Tensor:
-        """Of images that the model makes, (M, F)."""
+        """Return the features of generated images, (M, F)."""
         function = self.extraction(subject).function
         key = ("generated", self.extractor.identity, self.num_generated, self.temperature, self.pixels)
 
@@ -112,10 +112,10 @@ class SampleQuality(Measure):
 class FID(SampleQuality):
     """The Frechet distance of Gaussians fitted to features (Heusel et al. 2017, eq. 6).
 
-    It is biased: finite sets of one distribution have a distance too, larger the fewer images either of them has.
-    `fid_reference` says how large: between the split's images and as many training images as were generated, those of
-    a perfect model. With `extractor=classifier`, which was trained on the latter, that is a little more than for images
-    new to it.
+    FID is biased: two finite sets of the same distribution have a positive distance, which grows as either set gets
+    smaller. `fid_reference` is the FID of a perfect model: the distance between the split's images and as many training
+    images as were generated. With `extractor=classifier`, which was trained on these training images, `fid_reference`
+    is slightly larger than with unseen images instead.
     """
 
     name = "fid"
@@ -123,14 +123,18 @@ class FID(SampleQuality):
     def compare(self, subject: Subject, real: Tensor, generated: Tensor, findings: Findings) -> None:
         """Add `fid` and `fid_reference`."""
         few = [features[:, :FEW_FEATURES] for features in (real, generated)]
-        subject.foresee("fid, covariances", 2 * (real.shape[1] / FEW_FEATURES) ** 3, lambda: frechet_distance(*few))
+        subject.estimate_duration(
+            "fid, covariances", 2 * (real.shape[1] / FEW_FEATURES) ** 3, lambda: frechet_distance(*few)
+        )
         findings.values["fid"] = frechet_distance(real, generated)
         if (fewest := min(len(real), len(generated))) <= real.shape[1]:
             findings.warnings.append(
-                f"fid: {fewest} images are too few for the covariance of {real.shape[1]} features; believe kid instead"
+                f"fid: {fewest} images are too few for the covariance of {real.shape[1]} features; use metrics=[kid]"
             )
         if subject.split == "train":
-            findings.warnings.append("fid_reference was left out: it compares with the training images themselves")
+            findings.warnings.append(
+                "fid_reference is not reported, because split=train would be compared with itself; use split=test"
+            )
         else:
             reference = self.features(subject, "train", len(generated))
             findings.values |= {
@@ -139,26 +143,27 @@ class FID(SampleQuality):
             }
             if len(reference) < len(generated):
                 findings.warnings.append(
-                    f"fid_reference is of {len(reference)} training images, all there are, and fid of {len(generated)} "
-                    f"generated ones; fewer images have a larger distance, so a perfect model's fid would be below the "
-                    f"reference: metrics.fid.num_generated={len(reference)} makes the two comparable"
+                    f"fid_reference is of all {len(reference)} training images, and fid of {len(generated)} generated "
+                    f"images; fewer images have a larger distance, so the fid of a perfect model would be below the "
+                    f"reference; metrics.fid.num_generated={len(reference)} makes both comparable"
                 )
 
 
 class KID(SampleQuality):
     """The squared maximum mean discrepancy of features under a cubic kernel (Binkowski et al. 2018), unbiased.
 
-    The mean over random subsets, and `kid_subset_std`, the standard deviation between them: not an error of the mean,
-    for the subsets share images. Two equal distributions have 0 in expectation, so it may come out below.
+    `kid` is the mean over random subsets, and `kid_subset_std` the standard deviation between them, which is not the
+    standard error of the mean, because subsets share images. For two equal distributions the expectation is 0, so the
+    value may be negative.
 
     Args:
-        extractor: of features.
+        extractor: feature extractor.
         num_generated: M.
-        temperature: of p(z); 1 is the model itself.
-        pixels: `sample` of p(x|z), which makes the images draws of the model's own p(x), or its `mean`.
-        limit: no more than so many images of the split; None for all.
-        subsets: how many.
-        subset_size: images in each, but at most half of them, so that subsets differ.
+        temperature: temperature of p(z); 1 for p(z) itself.
+        pixels: `sample` of p(x|z), so that images are samples of the model's own p(x), or `mean` of p(x|z).
+        limit: largest number of images of the split; None for all.
+        subsets: number of subsets.
+        subset_size: images in each subset; at most half of all images are used, so that subsets differ.
     """
 
     name = "kid"
@@ -184,11 +189,11 @@ class KID(SampleQuality):
         """Add `kid` and `kid_subset_std`."""
         size = min(self.subset_size, len(real) // 2, len(generated) // 2)
         if size < 2:
-            raise NoMeaning(
-                "kid needs subsets of two images or more, and so four images, both generated and of the split"
+            raise NotApplicable(
+                "kid needs subsets of at least two images, and therefore four generated images and four of the split"
             )
         with subject.random_state("kid, trial", 0):
-            subject.foresee("kid", self.subsets, lambda: kernel_distance(real, generated, 1, size))
+            subject.estimate_duration("kid", self.subsets, lambda: kernel_distance(real, generated, 1, size))
         with subject.random_state("kid", 0):
             kid, deviation = kernel_distance(real, generated, self.subsets, size)
         sizes = {"kid_subsets": self.subsets, "kid_subset_size": size}
@@ -197,17 +202,17 @@ class KID(SampleQuality):
 
 
 class PRDC(SampleQuality):
-    """Precision and recall, density and coverage, by nearest neighbours (see `prdc`): fidelity apart from diversity.
+    """Precision and density (fidelity), recall and coverage (diversity), from nearest neighbours; see `prdc`.
 
-    As many images of each kind are compared, for recall and coverage depend on how many there are.
+    Equal numbers of generated and real images are compared, because recall and coverage depend on the numbers.
 
     Args:
-        extractor: of features.
+        extractor: feature extractor.
         num_generated: M.
-        temperature: of p(z); 1 is the model itself.
-        pixels: `sample` of p(x|z), which makes the images draws of the model's own p(x), or its `mean`.
-        limit: no more than so many images of the split; None for all.
-        k: to which neighbour the ball around an image reaches.
+        temperature: temperature of p(z); 1 for p(z) itself.
+        pixels: `sample` of p(x|z), so that images are samples of the model's own p(x), or `mean` of p(x|z).
+        limit: largest number of images of the split; None for all.
+        k: number of the neighbour to which the ball around an image reaches.
     """
 
     name = "prdc"
@@ -231,11 +236,13 @@ class PRDC(SampleQuality):
         """Add `precision`, `recall`, `density` and `coverage`."""
         count = min(len(real), len(generated))
         if count <= self.k:
-            raise NoMeaning(f"prdc with k={self.k} needs more than {count} images, both generated and of the split")
+            raise NotApplicable(
+                f"prdc with k={self.k} needs more than {self.k} generated images and {self.k} of the split, not {count}"
+            )
         settings = {"prdc_generated": count, "prdc_images": count, "prdc_k": self.k}
         findings.values |= settings
         findings.recipe |= settings
-        real, generated = (features[spread(len(features), count)] for features in (real, generated))
-        part = spread(count, max(TRIAL, self.k + 1))
-        subject.foresee("prdc", (count / len(part)) ** 2, lambda: prdc(real[part], generated[part], self.k))
+        real, generated = (features[evenly_spaced(len(features), count)] for features in (real, generated))
+        part = evenly_spaced(count, max(TRIAL, self.k + 1))
+        subject.estimate_duration("prdc", (count / len(part)) ** 2, lambda: prdc(real[part], generated[part], self.k))
         findings.values |= prdc(real, generated, self.k)._asdict()

@@ -1,9 +1,9 @@
-"""Scores of disentanglement from samples that have one factor in common.
+"""Disentanglement scores from examples that share the value of one factor.
 
-Both papers render such samples. Here they are drawn from a data set's own examples: a factor's value, then examples
-that have it.
+Both papers render such examples. Here they are drawn from the data set: first a value of the factor, then examples that
+have it.
 
-Shapes: N examples, V votes, L examples or pairs a vote, D latent dimensions, F factors.
+Shapes: N examples, V votes, L examples or pairs per vote, D latent dimensions, F factors.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from nelbo.evaluation.codes import Floats, Integers, fit, linear_classifier
 
 
 class Groups:
-    """The examples by the value of a factor; values that only one example has are left out.
+    """Examples grouped by the value of a factor; values of a single example are ignored.
 
     Args:
-        factor: its values, (N,).
+        factor: the value of each example, (N,).
 
     Raises:
         ValueError: if no two examples share a value.
@@ -31,7 +31,7 @@ class Groups:
             raise ValueError("no two examples share a value of the factor")
 
     def sets(self, votes: int, size: int, generator: np.random.Generator) -> Integers:
-        """Examples (V, L), drawn with replacement; those of a vote share one value."""
+        """Draw examples (V, L) with replacement; those of a vote share one value."""
         group = generator.integers(len(self._starts), size=(votes, 1))
         members: Integers = self._order[
             self._starts[group] + generator.integers(self._counts[group], size=(votes, size))
@@ -39,7 +39,7 @@ class Groups:
         return members
 
     def pairs(self, votes: int, size: int, generator: np.random.Generator) -> tuple[Integers, Integers]:
-        """Two different examples with one value, (V, L) each; every pair has a value of its own."""
+        """Draw pairs of different examples with the same value, (V, L) each; the value is drawn for each pair."""
         group = generator.integers(len(self._starts), size=(votes, size))
         start, count = self._starts[group], self._counts[group]
         first = generator.integers(count)
@@ -50,18 +50,18 @@ class Groups:
 def factor_vae_score(
     codes: Floats, factors: Integers, num_votes: int, examples_per_vote: int, generator: np.random.Generator
 ) -> float:
-    """How well the unit that varies least tells which factor was fixed (Kim & Mnih 2018, section 4).
+    """Return how well the unit with the smallest variance predicts which factor is fixed (Kim & Mnih 2018, section 4).
 
-    A vote: fix a factor, take L examples, divide the variance of each unit by that over all examples, and take the unit
-    of the least. A unit stands for the factor that most of the votes for it had: `num_votes` votes say which, and as
-    many others are judged. 1 / F is chance.
+    In a vote a factor is fixed at a random value and L examples are drawn; the vote is for the unit with the smallest
+    variance relative to its variance over all examples. Each unit predicts the factor of most of its votes. The
+    prediction is fitted to `num_votes` votes, and its accuracy is measured on as many others. Chance is 1 / F.
 
     Args:
-        codes: (N, D), of units that are active: in one that is constant, noise would vary least.
+        codes: (N, D), of active units only: the noise of a constant unit would win votes.
         factors: (N, F).
-        num_votes: to fit, and again as many to judge by.
+        num_votes: votes to fit to, and as many again to test on.
         examples_per_vote: L.
-        generator: of all draws.
+        generator: generator of all random numbers.
 
     Raises:
         ValueError: if no two examples share a value of some factor.
@@ -80,21 +80,21 @@ def factor_vae_score(
 def beta_vae_score(
     codes: Floats, factors: Integers, num_votes: int, examples_per_vote: int, generator: np.random.Generator
 ) -> tuple[float, list[str]]:
-    """How well a linear classifier tells which factor pairs have in common (Higgins et al. 2017, section 3).
+    """Return how well a linear classifier predicts which factor pairs share (Higgins et al. 2017, section 3).
 
-    A vote: fix a factor, take L pairs of examples that share a value of it, and average |z1 - z2| over them, (D,).
-    Logistic regression on the standardised averages is fitted to `num_votes` votes and judged by as many others. 1 / F
-    is chance.
+    In a vote L pairs of examples that share the value of one factor are drawn, and |z1 - z2| is averaged over them,
+    (D,). A logistic regression on the standardised averages is fitted to `num_votes` votes, and its accuracy is
+    measured on as many others. Chance is 1 / F.
 
     Args:
         codes: (N, D).
         factors: (N, F).
-        num_votes: to fit, and again as many to judge by.
+        num_votes: votes to fit to, and as many again to test on.
         examples_per_vote: L.
-        generator: of all draws.
+        generator: generator of all random numbers.
 
     Returns:
-        The accuracy, and what kept the classifier from converging.
+        The accuracy, and convergence warnings of the classifier.
 
     Raises:
         ValueError: if no two examples share a value of some factor.
@@ -105,5 +105,5 @@ def beta_vae_score(
         first, second = Groups(factor).pairs(int((fixed == k).sum()), examples_per_vote, generator)
         differences[fixed == k] = np.abs(codes[first] - codes[second]).mean(axis=1)
     classifier = linear_classifier(l2=1.0, max_iter=1000)
-    told = fit(classifier, differences[:num_votes], fixed[:num_votes])
-    return float((classifier.predict(differences[num_votes:]) == fixed[num_votes:]).mean()), told
+    messages = fit(classifier, differences[:num_votes], fixed[:num_votes])
+    return float((classifier.predict(differences[num_votes:]) == fixed[num_votes:]).mean()), messages

@@ -18,7 +18,7 @@ from nelbo import __version__
 from nelbo.checkpoints.environment import environment
 from nelbo.config.build import build, user_prefixes
 from nelbo.errors import ConfigError, NelboError, at_most, integer, positive_integer
-from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NoMeaning, Subject
+from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NotApplicable, Subject
 from nelbo.evaluation.processes import Processes
 from nelbo.finished.compare import compare
 from nelbo.finished.dashboard import show
@@ -120,7 +120,7 @@ class Evaluation:
         started = time.perf_counter()
         try:
             findings = measure(self.subject)
-        except NoMeaning as reason:
+        except NotApplicable as reason:
             self.left_out.append(str(reason))
             return
         self.keep(name, findings, time.perf_counter() - started)
@@ -138,7 +138,7 @@ def take_jointly(name: str, measure: JointMeasure, evaluations: Sequence[Evaluat
     started = time.perf_counter()
     try:
         found = measure([evaluation.subject for evaluation in evaluations])
-    except NoMeaning as reason:
+    except NotApplicable as reason:
         evaluations[0].left_out.append(str(reason))
         return
     for evaluation, findings in zip(evaluations, found, strict=True):

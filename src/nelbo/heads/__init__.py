@@ -1,4 +1,4 @@
-"""Heads turn features into distributions and own their parameters."""
+"""Heads, from features to distributions: likelihoods p(x|z) and posteriors q(z|x), with their parameters."""
 
 from nelbo.heads.bernoulli import Bernoulli, ContinuousBernoulli
 from nelbo.heads.beta import Beta

@@ -1,4 +1,4 @@
-"""Likelihoods with one logit a pixel.
+"""Likelihoods with one logit per pixel.
 
 Shapes: S Monte Carlo samples, B batch, C H W image.
 """
@@ -13,24 +13,23 @@ from torch.distributions import Distribution, Independent
 
 from nelbo.distributions import BernoulliPixels
 from nelbo.distributions import ContinuousBernoulli as ContinuousBernoulliPixels
-from nelbo.heads.bounds import before_bound, soft_bound
+from nelbo.heads.bounds import inverse_soft_bound, soft_bound
 from nelbo.heads.likelihood import Likelihood, logit_within_range
 from nelbo.nets import Projection
 
 CONTINUOUS_LOGIT_BOUND = 15.0
-"""|logit| of a continuous Bernoulli stays below this: its density at 0 and 1 grows with |logit| without end."""
-
+"""The bound of |logit| of a continuous Bernoulli, whose density at 0 and 1 otherwise grows without limit."""
 
 STEPS = 30
-"""Of the bisection: less than a millionth of a logit is left."""
+"""The number of bisection steps, after which the error of a logit is below 1e-6."""
 
 
 class PixelLogits(Likelihood):
-    """A likelihood with one logit a pixel; subclasses say what it is the logit of.
+    """The base of likelihoods with one logit per pixel; subclasses define the distribution.
 
     Args:
         feature_shape: shape of the decoder's features.
-        shape: (C, H, W).
+        shape: shape of the images, (C, H, W).
     """
 
     def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
@@ -38,52 +37,58 @@ class PixelLogits(Likelihood):
         self.project = Projection(feature_shape, shape)
 
     def initialize(self, images: Tensor) -> None:
-        """The bias starts at the logit of the mean image (Burda et al. 2016, C)."""
+        """Set the bias to the logit of the mean image (Burda et al. 2016, appendix C)."""
         self.project.set_bias(images.mean(dim=0), logit_within_range)
 
 
 class Bernoulli(PixelLogits):
-    """p(x|z) = prod Bernoulli(x; p(z)), for binary pixels only (Kingma & Welling 2014, eq. 11).
+    """p(x|z) = prod_i Bernoulli(x_i; p_i(z)), for binary pixels only (Kingma & Welling 2014, eq. 11).
 
     Args:
         feature_shape: shape of the decoder's features.
-        shape: (C, H, W).
+        shape: shape of the images, (C, H, W).
+
+    Example:
+        >>> likelihood = Bernoulli((16,), (1, 28, 28))
+        >>> px = likelihood(torch.zeros(3, 5, 16))  # features of 3 samples for each of 5 images
+        >>> px.log_prob(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([3, 5])
     """
 
     hint = "binarise the pixels (data=binarized_mnist) or use a density (likelihood=gaussian or continuous_bernoulli)"
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
-        """p(x|z)."""
+        """Return p(x|z)."""
         return BernoulliPixels(self.project(features))
 
 
 class ContinuousBernoulli(PixelLogits):
-    """The density on [0, 1] proportional to p^x (1-p)^(1-x), normalised (Loaiza-Ganem & Cunningham 2019, eq. 3).
+    """The normalised density on [0, 1] proportional to p^x (1-p)^(1-x) (Loaiza-Ganem & Cunningham 2019, eq. 3).
 
-    Logits are bounded smoothly by `CONTINUOUS_LOGIT_BOUND`: the density at 0 and 1 is not bounded otherwise.
+    The logits are bounded smoothly by `CONTINUOUS_LOGIT_BOUND`.
 
     Args:
         feature_shape: shape of the decoder's features.
-        shape: (C, H, W).
+        shape: shape of the images, (C, H, W).
     """
 
     hint = "scale the pixels to [0, 1]"
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
-        """p(x|z)."""
+        """Return p(x|z)."""
         logits = soft_bound(self.project(features), CONTINUOUS_LOGIT_BOUND)
         return Independent(ContinuousBernoulliPixels(logits), 3, validate_args=False)
 
     def initialize(self, images: Tensor) -> None:
-        """The bias starts where the mean of p is the mean image, which no other constant logits fit better."""
-        self.project.set_bias(images.mean(dim=0), _parameter)
+        """Set the bias such that E[x] is the mean image: the maximum-likelihood constant logits."""
+        self.project.set_bias(images.mean(dim=0), _projected_value)
 
 
-def _parameter(mean: Tensor) -> Tensor:
-    """What the projection of a continuous Bernoulli says where the mean is this: by bisection, as no formula has it."""
+def _projected_value(mean: Tensor) -> Tensor:
+    """Return the projected value that gives the mean E[x], by bisection because there is no closed form."""
     low = torch.full_like(mean, -CONTINUOUS_LOGIT_BOUND)
     width = 2 * CONTINUOUS_LOGIT_BOUND
     for _ in range(STEPS):
         width /= 2
         low = torch.where(ContinuousBernoulliPixels(low + width).mean < mean, low + width, low)
-    return before_bound(low, CONTINUOUS_LOGIT_BOUND)
+    return inverse_soft_bound(low, CONTINUOUS_LOGIT_BOUND)

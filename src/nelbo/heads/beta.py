@@ -1,4 +1,4 @@
-"""A Beta likelihood: a density on an interval, whose pixels may pile up at its ends.
+"""A Beta likelihood, a density on an interval that can concentrate at both ends.
 
 Shapes: S Monte Carlo samples, B batch, C H W image. x lies in [0, 1].
 """
@@ -14,30 +14,33 @@ from torch.distributions import Distribution
 
 from nelbo.distributions import BetaPixels
 from nelbo.errors import integer
-from nelbo.heads.bounds import before_bound, soft_bound
+from nelbo.heads.bounds import inverse_soft_bound, soft_bound
 from nelbo.heads.likelihood import Likelihood, variance_about
 from nelbo.nets import Projection
 
 LOGIT_BOUND = 10.0
-"""|logit| of the mean stays below this: it reaches the outer ones of 256 levels (6.2), and no parameter reaches 0."""
+"""The bound of |logit| of the mean: above that of the outermost of 256 levels (6.2), so that no parameter reaches 0."""
 
 CONCENTRATION_FLOOR = 0.1
-"""Below this most mass is beyond the outer ones of 256 levels; even pixels of those two alone ask for 0.3."""
+"""The least concentration: below it most of the mass is outside the outermost of 256 levels.
+
+Even the maximum-likelihood concentration of pixels on these two levels only is 0.3."""
 
 
 class Beta(Likelihood):
-    """p(x|z) = prod Beta(y; mu(z) nu, (1 - mu(z)) nu) (L - 1) / L, y = (x (L - 1) + 1/2) / L, one learned nu a channel.
+    """p(x|z) = prod_i Beta(y_i; mu_i(z) nu, (1 - mu_i(z)) nu) (L - 1) / L, with y = (x (L - 1) + 1/2) / L.
 
-    log nu lies smoothly between log `CONCENTRATION_FLOOR` and log `concentration_ceiling`, where a pixel at an
-    outer level has the deviation of quantisation noise: constant pixels would otherwise earn an unbounded density.
+    The concentration nu is learned, one per channel. log nu is bounded smoothly by log `CONCENTRATION_FLOOR` and log
+    `concentration_ceiling(levels)`, at which a pixel on an outermost level has the standard deviation of quantisation
+    noise. Without the upper bound, constant pixels would have an unbounded density.
 
     Args:
         feature_shape: shape of the decoder's features.
-        shape: (C, H, W).
-        levels: L of the data, which says how far its ends are from 0 and 1; 256 for 8 bits.
+        shape: shape of the images, (C, H, W).
+        levels: number of levels L of the data, which determines how far y stays from 0 and 1; 256 for 8 bits.
 
     Raises:
-        ConfigError: if there are fewer than two levels.
+        ConfigError: if `levels` is not a whole number of at least 2.
     """
 
     hint = "scale the pixels to [0, 1]"
@@ -51,31 +54,38 @@ class Beta(Likelihood):
         self.raw_concentration = nn.Parameter(torch.zeros(shape[0], 1, 1))
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
-        """p(x|z)."""
+        """Return p(x|z)."""
         logits = soft_bound(self.project(features), LOGIT_BOUND)
         concentration = torch.exp(self.middle + soft_bound(self.raw_concentration, self.reach))
         return BetaPixels(logits, concentration, self.levels)
 
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:
-        """The mean starts at the mean image, nu where the variance, mu (1 - mu) / (nu + 1), is that of the data."""
-        start = self.project.set_bias(images.mean(dim=0), self._parameter)
-        y = self._inside(start)
+        """Set the mean to the mean image, and nu such that the variance mu (1 - mu) / (nu + 1) is that of the data."""
+        start = self.project.set_bias(images.mean(dim=0), self._projected_value)
+        y = self._to_y(start)
         variance = variance_about(start, images) * ((self.levels - 1) / self.levels) ** 2
         largest = (y * (1 - y)).mean(dim=(-2, -1), keepdim=True)
         ratio = largest / variance.mean(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(y.dtype).tiny)
         log_concentration = (ratio - 1).clamp(min=CONCENTRATION_FLOOR).log()
-        self.raw_concentration.copy_(before_bound(log_concentration - self.middle, self.reach))
+        self.raw_concentration.copy_(inverse_soft_bound(log_concentration - self.middle, self.reach))
 
-    def _inside(self, x: Tensor) -> Tensor:
-        """Pixels x as values y of the Beta."""
+    def _to_y(self, x: Tensor) -> Tensor:
+        """Return y for pixels x."""
         return (x * (self.levels - 1) + 0.5) / self.levels
 
-    def _parameter(self, mean: Tensor) -> Tensor:
-        """What the projection says where the mean of x is this."""
-        return before_bound(torch.logit(self._inside(mean)), LOGIT_BOUND)
+    def _projected_value(self, mean: Tensor) -> Tensor:
+        """Return the projected value that gives the mean E[x]."""
+        return inverse_soft_bound(torch.logit(self._to_y(mean)), LOGIT_BOUND)
 
 
 def concentration_ceiling(levels: int) -> float:
-    """Where an outer level, y = 1/(2L), has the variance of noise within it: y (1 - y) / (nu + 1) = 1/(12 L^2)."""
+    """Return the nu at which an outermost level, y = 1 / (2L), has the variance of quantisation noise, 1 / (12 L^2).
+
+    It solves y (1 - y) / (nu + 1) = 1 / (12 L^2).
+
+    Example:
+        >>> concentration_ceiling(256)
+        1532.0
+    """
     return 6.0 * levels - 4

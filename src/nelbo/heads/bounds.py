@@ -1,4 +1,4 @@
-"""Smooth bounds: a saturated parameter keeps its gradient, and nothing overflows."""
+"""Smooth bounds of parameters, which prevent overflow and keep a gradient near the bound."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import torch
 from torch import Tensor
 
 START = 0.9
-"""Starting values lie within this share of what bounds them, where a bound still passes on a fifth of a gradient."""
+"""The fraction of the bound within which initial values lie; there the derivative of the bound is about 1/5."""
 
 
 def soft_bound(value: Tensor, bound: float) -> Tensor:
-    """`value` kept within (-bound, bound), the identity near 0."""
+    """Return bound * tanh(value / bound): in (-bound, bound), and close to `value` near 0.
+
+    Example:
+        >>> soft_bound(torch.tensor([0.1, 5.0, 100.0]), 10.0)
+        tensor([ 0.1000,  4.6212, 10.0000])
+    """
     return bound * torch.tanh(value / bound)
 
 
-def before_bound(value: Tensor, bound: float) -> Tensor:
-    """What `soft_bound` makes into `value`, or into `START * bound` where that is smaller in size."""
+def inverse_soft_bound(value: Tensor, bound: float) -> Tensor:
+    """Return the argument for which `soft_bound` is `value`, after clamping `value` to +-`START * bound`."""
     return bound * torch.atanh((value / bound).clamp(-START, START))

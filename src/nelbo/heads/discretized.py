@@ -1,4 +1,4 @@
-"""Likelihoods of pixels with discrete levels: densities collected into them.
+"""Likelihoods of pixels with discrete levels, by integrating a density around each level.
 
 Shapes: C H W image. loc and scale are in pixel units, x in [0, 1].
 """
@@ -20,23 +20,23 @@ from nelbo.heads.likelihood import Likelihood, variance_about
 from nelbo.nets import Projection
 
 SCALE_FLOOR = 0.01
-"""No scale goes below this share of the distance between two levels: there all of the mass is on one of them."""
+"""The least scale, in units of the distance between two levels; there all of the mass is on one level."""
 
 LOGISTIC_DEVIATION = math.pi / math.sqrt(3)
-"""Standard deviation of a logistic at scale 1."""
+"""Standard deviation of a logistic distribution with scale 1."""
 
 
 class Discrete(Likelihood):
-    """A likelihood of pixels that take one of `levels` values; subclasses give each a probability.
+    """The base of likelihoods of pixels with discrete levels; subclasses define the probability of each level.
 
     Args:
-        levels: of a pixel; 256 for 8 bits.
+        levels: number of levels of a pixel; 256 for 8 bits.
 
     Raises:
-        ConfigError: if there are fewer than two levels.
+        ConfigError: if `levels` is not a whole number of at least 2.
     """
 
-    hint = "give it stored pixels (data.protocol=raw, data.levels as many as they have) or use likelihood=gaussian"
+    hint = "use stored pixels (data.protocol=raw and data.levels set to their number of levels) or likelihood=gaussian"
 
     def __init__(self, levels: int) -> None:
         super().__init__()
@@ -44,20 +44,22 @@ class Discrete(Likelihood):
 
 
 class Discretized(Discrete):
-    """p(x|z): a density about mu(z) collected into levels, one learned scale a channel: scale = floor + exp(log_scale).
+    """The base of likelihoods that discretise a density with location mu(z).
+
+    One scale per channel is learned: scale = floor + exp(log_scale). Subclasses define the density.
 
     Args:
         feature_shape: shape of the decoder's features.
-        shape: (C, H, W).
-        levels: of a pixel; 256 for 8 bits.
+        shape: shape of the images, (C, H, W).
+        levels: number of levels of a pixel; 256 for 8 bits.
 
     Raises:
-        ConfigError: if there are fewer than two levels.
+        ConfigError: if `levels` is not a whole number of at least 2.
     """
 
     pixels: ClassVar[type[DiscretizedLogisticPixels | DiscretizedGaussianPixels]]
     deviation: ClassVar[float]
-    """Standard deviation at scale 1."""
+    """Standard deviation of the density at scale 1."""
 
     def __init__(self, feature_shape: Sequence[int], shape: Sequence[int], *, levels: int) -> None:
         super().__init__(levels)
@@ -66,21 +68,32 @@ class Discretized(Discrete):
         self.log_scale = nn.Parameter(torch.zeros(shape[0], 1, 1))
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
-        """p(x|z)."""
+        """Return p(x|z)."""
         return self.pixels(self.project(features), self.floor + self.log_scale.exp(), self.levels)
 
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:
-        """The bias starts at the mean image, the scale at the deviation from it."""
+        """Set the bias to the mean image, and the scale to the standard deviation of the pixels from it."""
         start = self.project.set_bias(images.mean(dim=0))
         scale = channel_deviation(start, images) / self.deviation
         self.log_scale.copy_(scale.clamp(min=2 * self.floor).sub(self.floor).log())
 
 
 class DiscretizedLogistic(Discretized):
-    """p(x|z): a logistic about mu(z) collected into `levels` levels, one learned scale a channel.
+    """p(x|z), a discretised logistic with location mu(z) (Kingma et al. 2016, eq. 5).
 
-    Kingma et al. 2016, eq. 5, where it is the likelihood of CIFAR-10.
+    One scale per channel is learned.
+
+    Args:
+        feature_shape: shape of the decoder's features.
+        shape: shape of the images, (C, H, W).
+        levels: number of levels of a pixel; 256 for 8 bits.
+
+    Example:
+        >>> likelihood = DiscretizedLogistic((16,), (3, 8, 8), levels=256)
+        >>> px = likelihood(torch.zeros(3, 5, 16))  # features of 3 samples for each of 5 images
+        >>> px.log_prob(torch.zeros(5, 3, 8, 8)).shape
+        torch.Size([3, 5])
     """
 
     pixels = DiscretizedLogisticPixels
@@ -88,9 +101,14 @@ class DiscretizedLogistic(Discretized):
 
 
 class DiscretizedGaussian(Discretized):
-    """p(x|z): a normal about mu(z) collected into `levels` levels, one learned sigma a channel.
+    """p(x|z), a discretised normal with mean mu(z) (Ho et al. 2020, eq. 13).
 
-    Ho et al. 2020, eq. 13, where it is the decoder of the last step.
+    One sigma per channel is learned.
+
+    Args:
+        feature_shape: shape of the decoder's features.
+        shape: shape of the images, (C, H, W).
+        levels: number of levels of a pixel; 256 for 8 bits.
     """
 
     pixels = DiscretizedGaussianPixels
@@ -98,5 +116,5 @@ class DiscretizedGaussian(Discretized):
 
 
 def channel_deviation(start: Tensor, images: Tensor) -> Tensor:
-    """Root mean square distance of the pixels (N, C, H, W) from where they start, (C, 1, 1); see `variance_about`."""
+    """Return the root mean square of `images - start` over images and pixels, (C, 1, 1); see `variance_about`."""
     return variance_about(start, images).mean(dim=(-2, -1), keepdim=True).sqrt()

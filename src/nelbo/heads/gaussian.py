@@ -1,4 +1,4 @@
-"""Gaussian likelihoods: a learned mean, and sigma fixed, learned (one, per channel or per pixel) or optimal.
+"""Gaussian likelihoods with a learned mean and a fixed, learned or optimal sigma.
 
 Shapes: S Monte Carlo samples, B batch, C H W image. loc and scale are in pixel units, x in [0, 1].
 """
@@ -19,18 +19,20 @@ from nelbo.numerics.collectives import Shares
 from nelbo.schedules import Schedule
 
 SIGMA_FLOOR = 1 / (255 * math.sqrt(12))
-"""No sigma goes below the noise of 8-bit quantisation: a constant pixel would otherwise earn an unbounded density."""
+"""The least sigma, the standard deviation of 8-bit quantisation noise.
+
+Without a bound, constant pixels would have an unbounded density."""
 
 VARIANCE_MOMENTUM = 0.1
-"""Weight of the newest batch in the optimal variance that evaluation uses."""
+"""The weight of the current batch in the running mean of the optimal variance, which evaluation uses."""
 
 
 class Gaussian(Likelihood):
-    """p(x|z) = N(mu(z), sigma^2), the mean linear in the features; subclasses say what sigma is.
+    """p(x|z) = N(x; mu(z), sigma^2 I) with mu(z) linear in the features; subclasses define sigma.
 
     Args:
         feature_shape: shape of the decoder's features.
-        shape: (C, H, W).
+        shape: shape of the images, (C, H, W).
     """
 
     def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
@@ -38,33 +40,47 @@ class Gaussian(Likelihood):
         self.project = Projection(feature_shape, shape)
 
     def deviation(self, loc: Tensor, x: Tensor | None) -> Tensor:
-        """The standard deviation, broadcastable to loc (S, B, C, H, W)."""
+        """Return sigma.
+
+        Args:
+            loc: mu(z), (S, B, C, H, W).
+            x: the batch, (B, C, H, W), or None.
+
+        Returns:
+            A tensor that broadcasts to (C, H, W).
+        """
         raise NotImplementedError
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
-        """p(x|z)."""
+        """Return p(x|z)."""
         loc = self.project(features)
         return NormalPixels(loc, self.deviation(loc, x))
 
     def initialize(self, images: Tensor) -> None:
-        """The bias starts at the mean image, sigma at the deviation from it."""
+        """Set the bias to the mean image, and sigma to the standard deviation of the pixels from it."""
         start = self.project.set_bias(images.mean(dim=0))
         self.initialize_sigma(variance_about(start, images))
 
     def initialize_sigma(self, variance: Tensor) -> None:
-        """Take a starting value from the variance of each pixel about its start, (C, H, W)."""
+        """Set the initial sigma, if it is learned.
+
+        Args:
+            variance: the mean squared difference of each pixel from its initial mean, (C, H, W).
+        """
 
 
 class FixedGaussian(Gaussian):
-    """sigma is a number or a schedule; as a number, beta * sigma^2 is the water level of the exact linear case.
+    """A Gaussian with a fixed or scheduled sigma.
+
+    For linear models with a fixed sigma, beta * sigma^2 is the water level of reverse water-filling.
 
     Args:
         feature_shape: shape of the decoder's features.
-        shape: (C, H, W).
-        sigma: in pixel units, at least `SIGMA_FLOOR`: a number or a schedule.
+        shape: shape of the images, (C, H, W).
+        sigma: a number or a schedule, in pixel units, at least `SIGMA_FLOOR`.
 
     Raises:
-        ConfigError: if sigma is neither, or goes below the floor.
+        ConfigError: if sigma is neither, or is below `SIGMA_FLOOR`.
     """
 
     def __init__(self, feature_shape: Sequence[int], shape: Sequence[int], *, sigma: float | Schedule) -> None:
@@ -73,69 +89,90 @@ class FixedGaussian(Gaussian):
         self.sigma: Tensor
 
     def deviation(self, loc: Tensor, x: Tensor | None) -> Tensor:
-        """The number."""
+        """Return the current sigma, ()."""
         return self.sigma
 
 
 class LearnedGaussian(Gaussian):
-    """One sigma for all pixels, learned with the rest: sigma^2 = floor^2 + exp(2 log_sigma). Linear: probabilistic PCA.
+    """A Gaussian with one learned sigma for all pixels: sigma^2 = `SIGMA_FLOOR`^2 + exp(2 log_sigma).
+
+    With a linear decoder this is probabilistic PCA.
 
     Args:
         feature_shape: shape of the decoder's features.
-        shape: (C, H, W).
+        shape: shape of the images, (C, H, W).
+
+    Example:
+        >>> likelihood = LearnedGaussian((16,), (1, 28, 28))
+        >>> likelihood.initialize(torch.rand(100, 1, 28, 28))  # training images
+        >>> px = likelihood(torch.zeros(3, 5, 16))  # features of 3 samples for each of 5 images
+        >>> px.log_prob(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([3, 5])
     """
 
     def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
         super().__init__(feature_shape, shape)
-        self.log_sigma = nn.Parameter(self.starting_sigma(shape))
+        self.log_sigma = nn.Parameter(self.initial_log_sigma(shape))
 
     @staticmethod
-    def starting_sigma(shape: Sequence[int]) -> Tensor:
-        """Log sigma before the data is seen."""
+    def initial_log_sigma(shape: Sequence[int]) -> Tensor:
+        """Return log sigma before `initialize`."""
         return torch.zeros(())
 
     def deviation(self, loc: Tensor, x: Tensor | None) -> Tensor:
-        """The learned value, never below `SIGMA_FLOOR`."""
+        """Return the learned sigma."""
         return torch.sqrt(SIGMA_FLOOR**2 + torch.exp(2 * self.log_sigma))
 
     @torch.no_grad()
     def initialize_sigma(self, variance: Tensor) -> None:
-        """Start at the deviation of the pixels from the mean image."""
+        """Set sigma to the standard deviation of the pixels from the mean image."""
         target = variance if self.log_sigma.ndim else variance.mean()
         self.log_sigma.copy_(target.clamp(min=SIGMA_FLOOR**2).log() / 2)
 
 
 class PerChannelGaussian(LearnedGaussian):
-    """One learned sigma a channel, the same for every z and pixel."""
+    """A Gaussian with one learned sigma per channel, the same for all z and pixels.
+
+    Args:
+        feature_shape: shape of the decoder's features.
+        shape: shape of the images, (C, H, W).
+    """
 
     @staticmethod
-    def starting_sigma(shape: Sequence[int]) -> Tensor:
-        """Log sigma before the data is seen."""
+    def initial_log_sigma(shape: Sequence[int]) -> Tensor:
+        """Return log sigma before `initialize`."""
         return torch.zeros(shape[0], 1, 1)
 
     def initialize_sigma(self, variance: Tensor) -> None:
-        """Start at the deviation of each channel's pixels from the mean image."""
+        """Set sigma to the standard deviation of the pixels of each channel from the mean image."""
         super().initialize_sigma(variance.mean(dim=(-2, -1), keepdim=True))
 
 
 class PerPixelGaussian(LearnedGaussian):
-    """One learned sigma a pixel and channel, the same for every z. Linear: factor analysis."""
+    """A Gaussian with one learned sigma per pixel and channel, the same for all z.
+
+    With a linear decoder this is factor analysis.
+
+    Args:
+        feature_shape: shape of the decoder's features.
+        shape: shape of the images, (C, H, W).
+    """
 
     @staticmethod
-    def starting_sigma(shape: Sequence[int]) -> Tensor:
-        """Log sigma before the data is seen."""
+    def initial_log_sigma(shape: Sequence[int]) -> Tensor:
+        """Return log sigma before `initialize`."""
         return torch.zeros(tuple(shape))
 
 
 class OptimalGaussian(Gaussian):
-    """sigma^2 is the mean squared error of the batch, its maximum-likelihood value (Rybkin et al. 2021, eq. 5).
+    """A Gaussian whose sigma^2 is the mean squared error of the batch, the optimum (Rybkin et al. 2021, eq. 5).
 
-    In training it comes from the batch of all processes, without a gradient (at the optimum that gradient is zero);
-    evaluation uses a running mean kept in a buffer.
+    In training it is computed from the batch of all processes and treated as a constant (the gradient of the likelihood
+    with respect to sigma is 0 at the optimum). Evaluation uses a running mean, which is a buffer.
 
     Args:
         feature_shape: shape of the decoder's features.
-        shape: (C, H, W).
+        shape: shape of the images, (C, H, W).
     """
 
     def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
@@ -144,7 +181,7 @@ class OptimalGaussian(Gaussian):
         self.variance: Tensor
 
     def deviation(self, loc: Tensor, x: Tensor | None) -> Tensor:
-        """The batch's value in training, the running one otherwise, never below `SIGMA_FLOOR`."""
+        """Return the sigma of the batch in training, and the running one otherwise, at least `SIGMA_FLOOR`; ()."""
         if self.training and x is not None:
             error = Shares.of(x).mean((x - loc).detach().square().mean())
             self.variance.lerp_(error, VARIANCE_MOMENTUM)
@@ -153,5 +190,5 @@ class OptimalGaussian(Gaussian):
 
     @torch.no_grad()
     def initialize_sigma(self, variance: Tensor) -> None:
-        """The running value starts at the variance about the mean image."""
+        """Set the running variance to that of the pixels from the mean image."""
         self.variance.copy_(variance.mean())

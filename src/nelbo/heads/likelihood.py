@@ -1,4 +1,4 @@
-"""What every likelihood head is.
+"""The base class of likelihood heads, and helpers for their initialization.
 
 Shapes: S Monte Carlo samples, B batch, C H W image. x lies in [0, 1].
 """
@@ -14,34 +14,46 @@ from torch.distributions import Distribution
 from nelbo.heads.scheduled import Scheduled
 
 BIAS_RANGE = 1e-3
-"""Mean pixels are kept this far from 0 and 1 before their logit becomes a bias (Burda et al. 2016 start so too)."""
+"""The minimum distance of mean pixels from 0 and 1 before their logit is taken (as in Burda et al. 2016)."""
 
 
 class Likelihood(Scheduled):
-    """Features of z, (S, B, *feature_shape), to p(x|z) with batch shape (S, B) and event shape (C, H, W)."""
+    """A module from features of z, (S, B, *feature_shape), to p(x|z), batch shape (S, B), event shape (C, H, W).
+
+    Subclasses are constructed with the shape of the decoder's features and the shape of the images.
+    """
 
     hint: ClassVar[str] = "choose another likelihood"
-    """What to say to data outside the support."""
+    """The hint of the error for data outside the support of p(x|z)."""
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
-        """p(x|z). Only a likelihood that fits a parameter to each batch looks at x, and only in training."""
+        """Return p(x|z).
+
+        Args:
+            features: features of z, (S, B, *feature_shape).
+            x: the batch, (B, C, H, W). It is used by likelihoods that fit a parameter to each batch, in training only.
+        """
         raise NotImplementedError
 
     def initialize(self, images: Tensor) -> None:
-        """Take starting values from training images (N, C, H, W) in [0, 1]."""
+        """Set initial values of the parameters from training images.
+
+        Args:
+            images: (N, C, H, W), in [0, 1].
+        """
         raise NotImplementedError
 
 
 def logit_within_range(mean: Tensor) -> Tensor:
-    """The logit of mean pixels, finite."""
+    """Return the logit of mean pixels, clamped to keep it finite."""
     return torch.logit(mean.clamp(BIAS_RANGE, 1 - BIAS_RANGE))
 
 
 def variance_about(start: Tensor, images: Tensor) -> Tensor:
-    """The mean squared distance of each pixel of images (N, C, H, W) from where it starts, (C, H, W).
+    """Return the mean squared difference of each pixel from its initial mean, (C, H, W).
 
     Args:
-        start: the mean image, or one number a channel, (C, 1, 1).
+        start: the initial mean of each pixel, (C, H, W), or of each channel, (C, 1, 1).
         images: (N, C, H, W).
     """
     return images.var(dim=0, correction=0) + (images.mean(dim=0) - start).square()

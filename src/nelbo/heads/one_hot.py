@@ -1,4 +1,4 @@
-"""A posterior over classes.
+"""A posterior over categorical variables.
 
 Shapes: B batch, N variables of K classes.
 """
@@ -16,24 +16,24 @@ from nelbo.nets import Projection
 from nelbo.schedules import Schedule
 
 TEMPERATURE_FLOOR = 0.01
-"""No temperature goes below this: the gradients of relaxed samples grow with its inverse."""
+"""The least temperature: the gradients of relaxed samples grow with its inverse."""
 
 
 class CategoricalPosterior(Posterior):
-    """Q(z|x) = prod over n of softmax(logits_n(x))[class of z_n], Jang et al. 2017, section 2; N is `latent_dim`.
+    """q(z|x) = prod_n softmax(logits_n(x))[class of z_n] (Jang et al. 2017, section 2).
 
-    In training its samples are relaxed, so that they have a gradient; in eval mode they are one-hot, and have a
-    probability.
+    In training mode its samples are relaxed, so that they have a gradient. In evaluation mode they are one-hot, so that
+    they have a probability.
 
     Args:
         feature_shape: shape of the encoder's features.
-        latent_dim: N.
-        classes: K, at least 2.
-        temperature: of the relaxed samples, at least `TEMPERATURE_FLOOR`: a number or a schedule.
-        straight_through: whether samples of training are one-hot too, with the gradient of the relaxed ones.
+        latent_dim: number of variables N.
+        classes: number of classes K of a variable, at least 2.
+        temperature: temperature of the relaxed samples, a number or a schedule, at least `TEMPERATURE_FLOOR`.
+        straight_through: whether samples are one-hot in training too, with the gradient of the relaxed samples.
 
     Raises:
-        ConfigError: for a number out of range, or a `straight_through` that is not true or false.
+        ConfigError: if a number is out of range, or `straight_through` is not true or false.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class CategoricalPosterior(Posterior):
         self.project = Projection(feature_shape, (latent_dim, classes))
 
     def event_shape(self, latent_dim: int) -> tuple[int, ...]:
-        """(N, K)."""
+        """Return the shape of z, (N, K)."""
         return (latent_dim, self.classes)
 
     def forward(self, features: Tensor) -> OneHots:
-        """q(z|x)."""
+        """Return q(z|x)."""
         logits = self.project(features)
         if not self.training:
             return OneHots(logits)

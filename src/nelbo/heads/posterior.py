@@ -1,4 +1,4 @@
-"""Posterior heads: features of x to q(z|x).
+"""Posterior heads, from features of x to q(z|x).
 
 Shapes: B batch, D latent dimensions.
 """
@@ -18,41 +18,43 @@ from nelbo.heads.scheduled import Scheduled
 from nelbo.nets import FlowTransforms, Projection
 
 LOG_SCALE_BOUND = 10.0
-"""|log sigma| stays below this, so that no standard deviation and no KL over- or underflows in float32."""
+"""The bound of |log sigma|, which prevents overflow and underflow of scales and KLs in float32."""
 
 
 class Posterior(Scheduled):
-    """Features (B, *feature_shape) to q(z|x) with batch shape (B,). Made from (feature_shape, latent_dim).
+    """A module from features of x, (B, *feature_shape), to q(z|x) with batch shape (B,).
 
-    z are vectors, (D,), unless a head says otherwise in the methods below.
+    Subclasses are constructed with the shape of the encoder's features and `latent_dim`. Here z is a vector, (D,);
+    subclasses with other events override the methods for shapes and `embed`.
     """
 
     def event_shape(self, latent_dim: int) -> tuple[int, ...]:
-        """Of z: (D,), or (N, K) for N one-hot codes of K classes."""
+        """Return the shape of z: (D,), or (N, K) for N one-hot codes of K classes."""
         return (latent_dim,)
 
     def code_shape(self, latent_dim: int) -> tuple[int, ...]:
-        """Of what the decoder is given, which `embed` makes of z."""
+        """Return the shape of the input of the decoder, which is the output of `embed`."""
         return self.event_shape(latent_dim)
 
     def embed(self, z: Tensor, q: Distribution | None = None) -> Tensor:
-        """What the decoder is given, (..., *code_shape), for z (..., *event_shape).
+        """Return the input of the decoder for z, (..., *code_shape).
 
         Args:
-            z: samples of q, or of the prior.
-            q: in a pass that trains, where rounded codes have a gradient only through it.
+            z: samples of q or of the prior, (..., *event_shape).
+            q: the posterior that z was sampled from, in training: codes rounded to a codebook have a gradient only
+                through it.
         """
         return z
 
     def forward(self, features: Tensor) -> Distribution:
-        """q(z|x)."""
+        """Return q(z|x)."""
         raise NotImplementedError
 
 
 class LocationScale(Posterior):
-    """A location and a log-scale for each latent dimension; subclasses say of what.
+    """The base of posteriors with a location and a log scale for each latent dimension.
 
-    log scale is bounded smoothly by `LOG_SCALE_BOUND`.
+    The log scale is bounded smoothly by `LOG_SCALE_BOUND`.
 
     Args:
         feature_shape: shape of the encoder's features.
@@ -64,35 +66,51 @@ class LocationScale(Posterior):
         self.project = Projection(feature_shape, (2 * latent_dim,))
 
     def location_and_log_scale(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Both (B, D)."""
+        """Return the location and the log scale, each (B, D)."""
         loc, log_scale = self.project(features).chunk(2, dim=-1)
         return loc, soft_bound(log_scale, LOG_SCALE_BOUND)
 
 
 class DiagonalNormalPosterior(LocationScale):
-    """q(z|x) = N(mu(x), diag(sigma(x)^2)), Kingma & Welling 2014, eq. 9."""
+    """q(z|x) = N(z; mu(x), diag(sigma(x)^2)) (Kingma & Welling 2014, eq. 9).
+
+    Args:
+        feature_shape: shape of the encoder's features.
+        latent_dim: D.
+
+    Example:
+        >>> posterior = DiagonalNormalPosterior((16,), latent_dim=2)
+        >>> q = posterior(torch.zeros(5, 16))
+        >>> q.rsample((3,)).shape
+        torch.Size([3, 5, 2])
+    """
 
     def forward(self, features: Tensor) -> DiagonalNormal:
-        """q(z|x)."""
+        """Return q(z|x)."""
         loc, log_scale = self.location_and_log_scale(features)
         return DiagonalNormal(loc, log_scale.exp(), log_scale)
 
 
 class LaplacePosterior(LocationScale):
-    """q(z|x) = prod Laplace(mu_i(x), b_i(x)): heavier tails; its KL to Gaussians has a closed form in torch."""
+    """q(z|x) = prod_i Laplace(z_i; mu_i(x), b_i(x)), whose KL to a Gaussian has a closed form.
+
+    Args:
+        feature_shape: shape of the encoder's features.
+        latent_dim: D.
+    """
 
     def forward(self, features: Tensor) -> Distribution:
-        """q(z|x)."""
+        """Return q(z|x)."""
         loc, log_scale = self.location_and_log_scale(features)
         return Independent(Laplace(loc, log_scale.exp(), validate_args=False), 1, validate_args=False)
 
 
 class FullNormalPosterior(Posterior):
-    """q(z|x) = N(mu(x), L(x) L(x)^T), L lower triangular (Kingma & Welling 2019, section 2.5.1).
+    """q(z|x) = N(z; mu(x), L(x) L(x)^T) with L lower triangular (Kingma & Welling 2019, section 2.5.1).
 
-    L = diag(sigma) (I + U), U strictly lower triangular and 0 at the start: as entries of L itself, those of a row
-    would have to be as small as its sigma, which an optimiser with one step size for all is slow to find. log sigma is
-    bounded smoothly by `LOG_SCALE_BOUND`.
+    The factor is L = diag(sigma) (I + U), where U is strictly lower triangular and initially 0. If the head predicted
+    the entries of L directly, those of a row would have to be about as small as its sigma, which an optimiser with one
+    step size for all parameters is slow to learn. log sigma is bounded smoothly by `LOG_SCALE_BOUND`.
 
     Args:
         feature_shape: shape of the encoder's features.
@@ -111,7 +129,7 @@ class FullNormalPosterior(Posterior):
                 parameter[2 * latent_dim :] = 0
 
     def forward(self, features: Tensor) -> FullNormal:
-        """q(z|x)."""
+        """Return q(z|x)."""
         sizes = [self.latent_dim, self.latent_dim, self.below]
         loc, log_scale, below = self.project(features).split(sizes, dim=-1)
         scale = soft_bound(log_scale, LOG_SCALE_BOUND).exp()
@@ -121,20 +139,21 @@ class FullNormalPosterior(Posterior):
 
 
 class FlowPosterior(LocationScale):
-    """q(z|x): a diagonal Gaussian moved by layers that see x too (Kingma et al. 2016, Algorithm 1).
+    """q(z|x), a diagonal Gaussian transformed by invertible layers that depend on x (Kingma et al. 2016, Algorithm 1).
 
-    Samples come with their density and invert nothing; the density of a given z does, and is slow for `autoregressive`.
+    Sampling, which also yields the density of the samples, takes one pass per layer. The density at a given z inverts
+    the layers, which takes D passes per layer for `autoregressive`.
 
     Args:
         feature_shape: shape of the encoder's features.
         latent_dim: D.
-        context: features of x that each layer's net sees.
+        context: number of features of x that are an input of each layer.
         kind: autoregressive (inverse autoregressive flow), coupling or spline.
-        layers: how many.
-        hidden: widths of each layer's net.
+        layers: number of layers.
+        hidden: widths of the hidden layers of each network.
 
     Raises:
-        ConfigError: for a kind that does not exist or a number out of range.
+        ConfigError: if the kind is unknown or a number is out of range.
     """
 
     def __init__(
@@ -152,14 +171,14 @@ class FlowPosterior(LocationScale):
         self.transforms = FlowTransforms(latent_dim, context, kind=kind, layers=layers, hidden=hidden)
 
     def forward(self, features: Tensor) -> Flow:
-        """q(z|x)."""
+        """Return q(z|x)."""
         loc, log_scale = self.location_and_log_scale(features)
         base = DiagonalNormal(loc, log_scale.exp(), log_scale)
         return Flow(base, self.transforms(self.context(features)))
 
 
 class DeterministicPosterior(Posterior):
-    """A point: the code of a plain autoencoder. It has no density, so no KL and no ELBO.
+    """A point mass, the code of a plain autoencoder. It has no density, hence no KL and no ELBO.
 
     Args:
         feature_shape: shape of the encoder's features.
@@ -171,5 +190,5 @@ class DeterministicPosterior(Posterior):
         self.project = Projection(feature_shape, (latent_dim,))
 
     def forward(self, features: Tensor) -> Delta:
-        """The point mass on the code."""
+        """Return the point mass on the code."""
         return Delta(self.project(features))

@@ -1,4 +1,4 @@
-"""Metrics: a Trace to a sum-reduced state, each example counted once."""
+"""Metrics that accumulate over traces, counting each example once, and combine across processes."""
 
 from nelbo.metrics.base import TraceMetric
 from nelbo.metrics.codes import CodePerplexity

@@ -1,4 +1,4 @@
-"""What every metric is."""
+"""The base class of all metrics."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from nelbo.trace import Trace
 
 
 class TraceMetric(Metric):
-    """A `torchmetrics.Metric` whose `update` takes a Trace; states are sums or moments, which add up across processes.
+    """A `torchmetrics.Metric` whose `update` takes a Trace.
 
-    Sums are float32, as some devices have no float64: over 60,000 examples that is right to seven digits.
+    States are sums or moments, which can be combined across processes. Sums are float32, because some devices lack
+    float64; over 60,000 examples they are correct to seven digits.
     """
 
     full_state_update = False
 
     def add_sum(self, name: str, shape: tuple[int, ...] = ()) -> None:
-        """A state that starts at zero and is added up."""
+        """Add a state that starts at zero and is summed across processes."""
         self.add_state(name, torch.zeros(shape), dist_reduce_fx="sum")
 
     @staticmethod
     def applies(trace: Trace) -> bool:
-        """Whether the metric has a meaning for such traces; where it has none it is left out, not written as zero."""
+        """Return whether the metric is defined for traces like `trace`; if not, it is omitted from the results."""
         return True
 
     def update(self, trace: Trace) -> None:
-        """Count the examples of a trace."""
+        """Accumulate the examples of a trace."""
         raise NotImplementedError
 
     def compute(self) -> Tensor:
-        """The value over all examples."""
+        """Return the value over all examples."""
         raise NotImplementedError

@@ -1,6 +1,6 @@
-"""Whether the latents of a run carry anything, and what to try first if they do not.
+"""A warning about posterior collapse, with the remedy to try first.
 
-What comes first was measured on the 8x8 digits and on MNIST: docs/evaluation.md has the figures.
+The order of the remedies was measured on the 8x8 digits and on MNIST; see docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -11,40 +11,45 @@ from typing import Any
 from nelbo.errors import number
 
 FEW_STEPS = 2000
-"""A run of fewer optimiser steps may just not have come so far."""
+"""A run with fewer optimiser steps may be undertrained rather than collapsed."""
 
 NEGLIGIBLE_KL = 0.1
-"""Nats an image, in all units together: such codes hardly differ from image to image."""
+"""KL in nats per image, summed over all units, below which the codes of different images are almost equal."""
 
 OTHER_BETAS = ("nelbo.objectives.BetaTC",)
-"""Objectives whose beta does not weigh the KL."""
+"""Objectives whose `beta` is not the weight of the KL."""
 
 
 def final_beta(config: Mapping[str, Any]) -> float | None:
-    """The weight on the KL at the end of training: a number, or where its schedule, {name: options}, ends."""
+    """Return the weight of the KL at the end of training, or None if the objective has no `beta`.
+
+    Args:
+        config: the config of the run; `objective.beta` is a number or a schedule, {name: options}.
+    """
     beta = (config.get("objective") or {}).get("beta")
     if isinstance(beta, Mapping):
         (options,) = beta.values()
-        beta = options.get("end", 1.0)  # where a schedule that does not say ends
+        beta = options.get("end", 1.0)  # the default of every schedule
     return None if beta is None else number("objective.beta", beta, minimum=0)
 
 
 def longer_training(steps: int | None) -> str:
-    """The remedy for a run of few steps, in words of the config; empty if they were many, or are not known."""
+    """Return the hint to train longer, or an empty string if the run made enough steps or their number is unknown."""
     if steps is None or steps >= FEW_STEPS:
         return ""
     return f"longer training, trainer.max_steps={FEW_STEPS} (the run made {steps} steps)"
 
 
 def collapse_warning(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """One line about a run whose tested model has collapsed: no active unit, or a negligible KL.
+    """Return a warning if the tested model of a run has collapsed: no active unit, or a negligible KL.
 
     Args:
-        metrics: of the run, as metrics.json has them.
-        config: of the run. One that takes a share of the batches, as `trainer=smoke`, is for trying things.
+        metrics: the contents of metrics.json.
+        config: the config of the run. Runs on a fraction of the batches, such as `trainer=smoke`, are only trials and
+            give no warning.
 
     Returns:
-        The line, with the remedy to try first; empty for a model that has not collapsed, or that has no KL.
+        One line that ends with the remedy to try first; empty if the model has not collapsed or has no KL.
     """
     kl, active, share = (
         metrics.get("test/kl"),
@@ -55,7 +60,8 @@ def collapse_warning(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> s
         return ""
     units = "" if active is None else f", {active:.0f} active units"
     remedy = longer_training(metrics["steps"]) or _after_many_steps(config)
-    return f"the latents have collapsed (KL {kl:.3f} nats an image{units}); try first: {remedy}; docs/evaluation.md"
+    extent = f"KL {kl:.3f} nats per image{units}"
+    return f"the latents have collapsed ({extent}); try first: {remedy}; see docs/evaluation.md"
 
 
 def _after_many_steps(config: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Metrics that are the mean of one number an example.
+"""Metrics that average one value per example.
 
 Shapes: S Monte Carlo samples, B batch.
 """
@@ -19,25 +19,25 @@ from nelbo.trace import Trace
 
 
 def reconstruction(trace: Trace) -> Tensor:
-    """-log p(x|z), averaged over S, (B,), in nats: the distortion."""
+    """Return the reconstruction term -log p(x|z) in nats, (B,), averaged over S."""
     return -trace.log_px.mean(dim=0)
 
 
 def kl(trace: Trace) -> Tensor:
-    """KL(q(z|x) || p(z)), (B,), in nats: the rate."""
+    """Return KL(q(z|x) || p(z)) in nats, (B,), averaged over S."""
     return trace.kl.mean(dim=0)
 
 
 def nelbo(trace: Trace) -> Tensor:
-    """Reconstruction + KL at beta = 1, (B,), in nats."""
+    """Return the negative ELBO in nats, (B,): reconstruction + KL, with a weight of 1."""
     return reconstruction(trace) + kl(trace)
 
 
 class ExampleMean(TraceMetric):
-    """The mean over examples of `value(trace)`, (B,).
+    """The mean over examples of a value per example.
 
     Args:
-        value: a function above.
+        value: function of a trace that returns the values, (B,), such as `nelbo`.
     """
 
     total: Tensor
@@ -50,24 +50,26 @@ class ExampleMean(TraceMetric):
         self.add_sum("count")
 
     def update(self, trace: Trace) -> None:
-        """Count the examples of a trace."""
+        """Accumulate the examples of a trace."""
         values = self.value(trace)
         self.total += values.sum()
         self.count += len(values)
 
     def compute(self) -> Tensor:
-        """The mean."""
+        """Return the mean."""
         return self.total / self.count
 
 
 class BitsPerDim(ExampleMean):
-    """The negative ELBO in bits a pixel and channel: nats / (C H W log 2), a bound on what storing the pixels takes.
+    """The negative ELBO in bits per dimension, nats / (C H W log 2).
 
-    Discrete pixels have probabilities. A density of pixels (v + u) / L, u uniform in [0, 1), bounds L times the
-    probability of v, so it costs log2 L bits more (Theis et al. 2016, eq. 3). Other densities have no bits.
+    It is an upper bound on the expected code length per pixel and channel.
+
+    It is defined for probabilities of discrete pixels, and for densities of uniformly dequantised pixels (v + u) / L,
+    u ~ U[0, 1). The latter bound L times the probability of v, which adds log2 L bits (Theis et al. 2016, eq. 3).
 
     Args:
-        dequantized_levels: L, if the pixels are such.
+        dequantized_levels: L for dequantised pixels, None for discrete ones.
     """
 
     def __init__(self, dequantized_levels: int | None) -> None:
@@ -75,23 +77,33 @@ class BitsPerDim(ExampleMean):
 
 
 def bits_per_dim(nats: Tensor, shape: Sequence[int], dequantized_levels: int | None) -> Tensor:
-    """Nats an image (C, H, W) as bits a pixel and channel; see `BitsPerDim`."""
+    """Convert nats per image to bits per dimension; see `BitsPerDim`.
+
+    Example:
+        >>> bits_per_dim(Tensor([64 * math.log(2)]), (1, 8, 8), None)
+        tensor([1.])
+
+    Args:
+        nats: any shape.
+        shape: (C, H, W) of the images.
+        dequantized_levels: L for uniformly dequantised pixels, None for discrete ones.
+    """
     bits = math.log2(dequantized_levels) if dequantized_levels else 0.0
     return bits + nats / (math.prod(shape) * math.log(2))
 
 
 def is_discrete(trace: Trace) -> bool:
-    """Whether p(x|z) is a probability and no density."""
+    """Return whether p(x|z) is a probability mass function rather than a density."""
     return distributions.is_discrete(trace.px)
 
 
 def standard_metrics(trace: Trace, prefix: str, *, dequantized_levels: int | None) -> MetricCollection:
-    """The scalars of every run that have a meaning for traces like `trace`, named with `prefix`.
+    """Return the scalar metrics of a run that are defined for traces like `trace`.
 
     Args:
-        trace: one like those to come.
-        prefix: such as test/.
-        dequantized_levels: how many levels uniform noise has filled, if the pixels are such.
+        trace: an example of the traces to come.
+        prefix: prefix of the metrics' names, such as "test/".
+        dequantized_levels: the number of levels of uniformly dequantised pixels, otherwise None.
     """
     metrics: dict[str, TraceMetric] = {"reconstruction": ExampleMean(reconstruction)}
     if ActiveUnits.applies(trace):

@@ -1,7 +1,7 @@
-"""Moments of pairs of numbers that are added up without cancelling (Chan, Golub & LeVeque 1983).
+"""Numerically stable, mergeable covariances of pairs of values (Chan, Golub & LeVeque 1983).
 
-A sum of squares less the square of a sum loses all its digits where means are large. Here a part is its size, its two
-means, and the sum of the products of the deviations from them; two parts make one of the same kind.
+The sum of squares minus the square of the sum cancels when means are large. A part of the data is therefore stored as
+its size, its two means and the sum of the products of the deviations from them; two parts merge into one.
 
 Shapes: N pairs, U units, P parts.
 """
@@ -13,14 +13,14 @@ from torch import Tensor
 
 
 def moments(first: Tensor, second: Tensor) -> Tensor:
-    """Size, both means and the sum of products of deviations, (4, U), of pairs (N, U)."""
+    """Return size, both means and the sum of the products of deviations, (4, U), of pairs of values (N, U)."""
     means = first.mean(dim=0), second.mean(dim=0)
     products = ((first - means[0]) * (second - means[1])).sum(dim=0)
     return torch.stack([torch.full_like(products, len(first)), *means, products])
 
 
 def merged(parts: Tensor) -> Tensor:
-    """The moments (4, U) of all pairs of several parts (P, 4, U); parts without pairs count as nothing."""
+    """Merge the moments of several parts, (P, 4, U), into those of all pairs, (4, U); empty parts are ignored."""
     total = parts[0]
     for part in parts[1:]:
         size = total[0] + part[0]
@@ -32,5 +32,5 @@ def merged(parts: Tensor) -> Tensor:
 
 
 def covariance(moments: Tensor) -> Tensor:
-    """The mean product of deviations, (U,)."""
+    """Return the covariance, (U,), of moments (4, U)."""
     return moments[3] / moments[0]

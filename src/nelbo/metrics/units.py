@@ -1,4 +1,4 @@
-"""Metrics with one number a latent unit.
+"""Metrics of single latent units.
 
 Shapes: B batch, D latent dimensions of all levels together.
 """
@@ -16,17 +16,17 @@ from nelbo.metrics.moments import covariance, merged, moments
 from nelbo.trace import Latent, Trace
 
 ACTIVE_VARIANCE = 0.01
-"""Burda et al. 2016: a unit is active if the variance over x of E_q[z] exceeds this."""
+"""Threshold of Burda et al. 2016: a unit is active if the variance over x of E_q[z|x] exceeds it."""
 
 
 class ActiveUnits(TraceMetric):
-    """How many units have Var_x(E_q(z|x)[z]) > 0.01 (Burda et al. 2016, section 5.2).
+    """The number of active units, those with Var_x(E_q(z|x)[z]) > 0.01 (Burda et al. 2016, section 5.2).
 
-    Where E_q[z] has no closed form (a flow, or a q that depends on samples of another level), the variance is the
-    covariance of two independent estimates of it: noise in them would count as activity otherwise.
+    If E_q(z|x)[z] has no closed form (a flow, or a q that depends on samples of another level), the variance is
+    estimated by the covariance of two independent estimates of it, so that their noise does not count as activity.
 
     Args:
-        trace: one like those to come, for the number of units.
+        trace: an example of the traces to come, which sets the number of units.
     """
 
     moments: Tensor
@@ -38,19 +38,23 @@ class ActiveUnits(TraceMetric):
 
     @staticmethod
     def applies(trace: Trace) -> bool:
-        """Units are numbers, not classes, and there are two estimates of their means."""
+        """Return whether the latents are continuous and two estimates of their means are available."""
         return all(
             latent.is_continuous and (len(latent.q.batch_shape) < 2 or len(latent.z) > 1) for latent in trace.latents
         )
 
     def update(self, trace: Trace) -> None:
-        """Count the examples of a trace."""
-        pairs = [means_of(latent) for latent in trace.latents]
+        """Accumulate the examples of a trace."""
+        pairs = [mean_estimates(latent) for latent in trace.latents]
         first, second = (torch.cat(means, dim=-1) for means in zip(*pairs, strict=True))
         self.moments = merged(torch.stack([self.moments, moments(first, second).to(self.moments)]))
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take the state of another metric of the kind, from a checkpoint; also the sums that earlier versions kept."""
+        """Load a state from a checkpoint.
+
+        Args:
+            state: the `metric_state` of another `ActiveUnits`, or the sums that earlier versions stored in its place.
+        """
         if "product" in state:
             size, first, second = (state[name].double() for name in ("count", "first", "second"))
             products = state["product"].double() - first * second / size
@@ -58,16 +62,19 @@ class ActiveUnits(TraceMetric):
         self.moments = state["moments"].to(self.moments)
 
     def variances(self) -> Tensor:
-        """Var_x(E_q[z]), (D,)."""
+        """Return Var_x(E_q(z|x)[z]) of each unit, (D,)."""
         return covariance(self.moments)
 
     def compute(self) -> Tensor:
-        """The number of active units."""
+        """Return the number of active units."""
         return (self.variances() > ACTIVE_VARIANCE).sum().float()
 
 
-def means_of(latent: Latent) -> tuple[Tensor, Tensor]:
-    """E[z|x], (B, D), twice, as of `two_means`; where q differs between samples, from two halves of them."""
+def mean_estimates(latent: Latent) -> tuple[Tensor, Tensor]:
+    """Return two estimates of E_q[z|x], each (B, D), with independent errors.
+
+    They come from `two_means`. If q differs between samples, each uses one half of the samples.
+    """
     batch = len(latent.q.batch_shape)
     first, second = (mean.flatten(batch) for mean in two_means(latent.q))
     if batch == 2:
@@ -77,12 +84,12 @@ def means_of(latent: Latent) -> tuple[Tensor, Tensor]:
 
 
 class KLPerUnit(TraceMetric):
-    """KL(q(z_i|x) || p(z_i)) of each unit, (D,), in nats, averaged over examples; for factorised q and p.
+    """KL(q(z_i|x) || p(z_i)) of each unit in nats, (D,), averaged over examples, for factorised q and p.
 
-    A unit is a dimension, or a variable of K classes.
+    A unit is a dimension of z, or a variable with K classes.
 
     Args:
-        trace: one like those to come, for the number of units.
+        trace: an example of the traces to come, which sets the number of units.
     """
 
     total: Tensor
@@ -95,7 +102,7 @@ class KLPerUnit(TraceMetric):
 
     @staticmethod
     def applies(trace: Trace) -> bool:
-        """Both q and p are independent over units, at every level, with a closed KL."""
+        """Return whether q and p factorise over units at every level, with a KL in closed form."""
         try:
             kl_per_unit(trace)
         except NotImplementedError:
@@ -103,19 +110,22 @@ class KLPerUnit(TraceMetric):
         return True
 
     def update(self, trace: Trace) -> None:
-        """Count the examples of a trace."""
+        """Accumulate the examples of a trace."""
         self.total += kl_per_unit(trace).sum(dim=0)
         self.count += len(trace.x)
 
     def compute(self) -> Tensor:
-        """The means; see `values`."""
+        """Return the means; `values` has a fixed shape."""
         return self.total / self.count
 
     def values(self) -> Tensor:
-        """The means, (D,), over all processes: what `compute` gives has no dimension where D is 1 (torchmetrics)."""
+        """Return the means over all processes, (D,).
+
+        torchmetrics squeezes the result of `compute` to a scalar if D is 1.
+        """
         return self.compute().reshape(-1)
 
 
 def kl_per_unit(trace: Trace) -> Tensor:
-    """KL of each unit of each example, (B, D), in nats."""
+    """Return the KL of each unit of each example in nats, (B, D)."""
     return torch.cat([latent.unit_kl for latent in trace.latents], dim=-1)

@@ -1,4 +1,4 @@
-"""Models: `trace`, `generate`, `log_joint`, `initialize`."""
+"""Models: latent variable models with the methods `trace`, `generate`, `log_joint` and `initialize`."""
 
 from nelbo.models.vae import VAE
 

@@ -1,4 +1,4 @@
-"""The variational autoencoder of Kingma & Welling 2014, with its five parts in five slots.
+"""The variational autoencoder of Kingma & Welling 2014, assembled from five components.
 
 Shapes: S Monte Carlo samples, B batch, D latent dimensions, C H W image. All log-probabilities are in nats.
 """
@@ -21,28 +21,42 @@ from nelbo.trace import Latent, Trace
 
 
 class VAE(nn.Module):
-    """p(z) p(x|z), with q(z|x) to fit it.
+    """A latent variable model p(z) p(x|z) with an approximate posterior q(z|x).
 
-    Each slot arrives as a factory and gets its sizes here.
+    Each component is given as a factory, which is called here with the sizes that it needs.
+
+    Example:
+        >>> from functools import partial
+        >>> from nelbo.heads import Bernoulli, DiagonalNormalPosterior
+        >>> from nelbo.nets import MLP
+        >>> from nelbo.priors import StandardNormal
+        >>> net = partial(MLP, hidden=[64], activation="Tanh")
+        >>> vae = VAE(shape=(1, 8, 8), latent_dim=4, encoder=net, posterior=DiagonalNormalPosterior,
+        ...           prior=StandardNormal, decoder=net, likelihood=Bernoulli)
+        >>> trace = vae.trace(torch.rand(16, 1, 8, 8).round(), num_samples=3)
+        >>> trace.log_px.shape, trace.kl.shape  # (S, B), in nats
+        (torch.Size([3, 16]), torch.Size([3, 16]))
+        >>> vae.generate(5).mean.shape
+        torch.Size([5, 1, 8, 8])
 
     Args:
         shape: (C, H, W) of the images.
         latent_dim: D.
-        encoder: called with `shape`.
-        posterior: called with the encoder's `out_shape` and D.
-        prior: called with the event shape of z and `shape`.
-        decoder: called with the shape of the code that the posterior makes of z, and `shape`.
-        likelihood: called with the decoder's `out_shape` and `shape`.
+        encoder: factory of the encoder network, called with `shape`.
+        posterior: factory of q(z|x), called with the encoder's `out_shape` and D.
+        prior: factory of p(z), called with the event shape of z and `shape`.
+        decoder: factory of the decoder network, called with the shape of the posterior's embedding of z, and `shape`.
+        likelihood: factory of p(x|z), called with the decoder's `out_shape` and `shape`.
 
     Raises:
-        ConfigError: if `latent_dim` is not a positive whole number, or from a slot.
+        ConfigError: if `shape` is not three positive integers or `latent_dim` is not one, or if a factory raises it.
     """
 
     checks_pixels = False
-    """Whether `encode` looks at all pixels: `nelbo.load` sets it, for nobody knows where its images will come from.
+    """Whether `encode` checks in eval mode that all pixels lie in [0, 1].
 
-    A run has looked at its data once, before it trains. False also lets samples of a density be encoded, which lie
-    outside [0, 1] as well.
+    `nelbo.load` sets it, because the images that a loaded model is given are not checked elsewhere. Training checks its
+    data once, before it starts. Samples of a density, which may lie outside [0, 1], can only be encoded without it.
     """
 
     def __init__(
@@ -62,17 +76,20 @@ class VAE(nn.Module):
         self.shape = tuple(positive_integer(f"shape[{index}]", size) for index, size in enumerate(shape))
         self.latent_dim = positive_integer("latent_dim", latent_dim)
         self.encoder = encoder(self.shape)
-        self.posterior = posterior(features_of(self.encoder, "encoder"), self.latent_dim)
+        self.posterior = posterior(feature_shape(self.encoder, "encoder"), self.latent_dim)
         self.prior = prior(self.posterior.event_shape(self.latent_dim), self.shape)
         self.decoder = decoder(self.posterior.code_shape(self.latent_dim), self.shape)
-        self.likelihood = likelihood(features_of(self.decoder, "decoder"), self.shape)
+        self.likelihood = likelihood(feature_shape(self.decoder, "decoder"), self.shape)
 
     def encode(self, x: Tensor) -> Distribution:
-        """q(z|x), batch shape (B,), of images x (B, C, H, W) in [0, 1].
+        """Return q(z|x), batch shape (B,).
+
+        Args:
+            x: images, (B, C, H, W), in [0, 1].
 
         Raises:
-            ValueError: if the images have another shape than the model's, or are no floats; with `checks_pixels`, in
-                eval mode, also if pixels lie outside [0, 1].
+            ValueError: if `x` is not a floating-point tensor of the model's image shape; with `checks_pixels`, in eval
+                mode, also if pixels lie outside [0, 1].
         """
         check_form(x, self.shape)
         if self.checks_pixels and not self.training:
@@ -81,19 +98,23 @@ class VAE(nn.Module):
         return q
 
     def decode(self, z: Tensor) -> Distribution:
-        """p(x|z), with the leading shape of z (..., D), or (..., N, K) of one-hot codes."""
+        """Return p(x|z), whose batch shape is the leading shape of z.
+
+        Args:
+            z: latents, (..., D), or one-hot codes, (..., N, K).
+        """
         px: Distribution = self.likelihood(self.decoder(self.posterior.embed(z)))
         return px
 
     def trace(self, x: Tensor, num_samples: int = 1) -> Trace:
-        """One pass: S = `num_samples` samples of q(z|x), and p(x|z) at each.
+        """Draw S samples of q(z|x) for each image and evaluate p(x|z) at them.
 
         Args:
-            x: (B, C, H, W) in [0, 1].
+            x: images, (B, C, H, W), in [0, 1].
             num_samples: S.
 
         Raises:
-            ValueError: for images that `encode` refuses.
+            ValueError: if `encode` rejects the images.
         """
         q = self.encode(x)
         z, log_q = sample_with_density(q, num_samples)
@@ -102,13 +123,13 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def generate(self, n: int, temperature: float = 1.0) -> Distribution:
-        """p(x|z) for n samples z ~ p(z), batch shape (n,); its `.mean` is the picture, its `.sample()` has the noise.
+        """Return p(x|z) for n samples z ~ p(z), batch shape (n,), without gradients.
 
-        Without gradients, so that pictures can be shown at once; those who want some `decode` samples of their own.
+        Its `mean` is the picture without pixel noise; its `sample()` is a draw from p(x).
 
         Args:
-            n: how many.
-            temperature: the spread of p(z) is multiplied by it; 1 is the model itself.
+            n: the number of samples.
+            temperature: factor on the spread of p(z); 1 is the model itself.
 
         Raises:
             ConfigError: if `n` or `temperature` is not positive.
@@ -118,10 +139,14 @@ class VAE(nn.Module):
         return self.decode(temper(self.prior(self.encode), temperature).sample(torch.Size((n,))))
 
     def log_joint(self, x: Tensor, zs: Sequence[Tensor]) -> Tensor:
-        """Log p(x, z), (S, B), of images x (B, C, H, W) and one tensor z (S, B, D).
+        """Return log p(x, z), (S, B), in nats.
+
+        Args:
+            x: images, (B, C, H, W).
+            zs: the latents of each level, here a single tensor (S, B, D).
 
         Raises:
-            ValueError: if x has another shape than the model's images, or is no tensor of floats.
+            ValueError: if `x` is not a floating-point tensor of the model's image shape.
         """
         check_form(x, self.shape)
         (z,) = zs
@@ -130,20 +155,31 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:
-        """Take starting values from training images (N, C, H, W) in [0, 1]: once before training, never on loading."""
+        """Initialise likelihood and prior from training images (N, C, H, W) in [0, 1].
+
+        It is called once, before training, and not when a checkpoint is loaded.
+        """
         self.likelihood.initialize(images)
         self.prior.initialize(images)
 
     def advance(self, step: float) -> dict[str, float]:
-        """Set scheduled scalars of heads to their values at `step`, and say them; `math.inf` for the final ones."""
+        """Set the scheduled parameters of the heads to their values at `step` and return them by name.
+
+        Args:
+            step: the optimiser step; `math.inf` selects the final values.
+        """
         return self.posterior.advance(step) | self.likelihood.advance(step)
 
 
-def features_of(net: nn.Module, slot: str) -> tuple[int, ...]:
-    """The shape of a net's features.
+def feature_shape(net: nn.Module, slot: str) -> tuple[int, ...]:
+    """Return the shape of the features of a network, its `out_shape`.
+
+    Args:
+        net: the network.
+        slot: the name of the component in the config, for the error message.
 
     Raises:
-        ConfigError: if it says none, as `nelbo.nets.Net` does.
+        ConfigError: if the network has no attribute `out_shape`, which `nelbo.nets.Net` provides.
     """
     shape = getattr(net, "out_shape", None)
     if not isinstance(shape, tuple):

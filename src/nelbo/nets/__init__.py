@@ -1,4 +1,4 @@
-"""Nets turn tensors into features and know no distribution."""
+"""Neural networks, from tensors to features; they contain no distributions."""
 
 from nelbo.nets.base import Net
 from nelbo.nets.causal import CausalTransformer

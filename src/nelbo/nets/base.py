@@ -1,4 +1,4 @@
-"""What every net is, and the one helper for leading dimensions."""
+"""The base class of networks, and helpers for their constructors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ Shape = tuple[int, ...]
 
 
 class Net(nn.Module):
-    """A tensor of `in_shape` to features of `out_shape`, for any leading dimensions."""
+    """A network from tensors of `in_shape` to features of `out_shape`, with any leading dimensions.
+
+    Args:
+        in_shape: shape of one input.
+        out_shape: shape of its features.
+        layers: a module from (M, *in_shape) to (M, *out_shape).
+    """
 
     def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int], layers: nn.Module) -> None:
         super().__init__()
@@ -20,22 +26,35 @@ class Net(nn.Module):
         self.layers = layers
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (..., *out_shape) of x (..., *in_shape)."""
+        """Return features (..., *out_shape) of x (..., *in_shape)."""
         return over_leading(self.layers, x, len(self.in_shape))
 
 
 def over_leading(module: nn.Module, x: Tensor, event_dimensions: int) -> Tensor:
-    """Apply `module`, which takes one batch dimension, to x with any leading dimensions."""
+    """Apply a module that takes one batch dimension to a tensor with any leading dimensions.
+
+    Args:
+        module: a module from (M, *event) to (M, *out).
+        x: (..., *event).
+        event_dimensions: number of dimensions of the event.
+
+    Returns:
+        A tensor (..., *out).
+    """
     leading, event = x.shape[: x.ndim - event_dimensions], x.shape[x.ndim - event_dimensions :]
     y: Tensor = module(x if len(leading) == 1 else x.reshape(-1, *event))
     return y if len(leading) == 1 else y.reshape(*leading, *y.shape[1:])
 
 
 def activation_class(name: str) -> type[nn.Module]:
-    """An activation of torch.nn by its class name, such as ReLU.
+    """Return the activation class of torch.nn with a given name, such as ReLU.
 
     Raises:
         ConfigError: if torch.nn has no such activation.
+
+    Example:
+        >>> activation_class("SiLU")
+        <class 'torch.nn.modules.activation.SiLU'>
     """
     activations = {"Identity": nn.Identity} | vars(nn.modules.activation)
     candidate = activations.get(name) if isinstance(name, str) else None
@@ -45,13 +64,18 @@ def activation_class(name: str) -> type[nn.Module]:
 
 
 def widths(key: str, values: Sequence[int], *, at_least: int = 0) -> list[int]:
-    """Layer widths from the config, each a positive whole number; `at_least` so many.
+    """Return layer widths from the config after checking them.
+
+    Args:
+        key: name of the parameter, for error messages.
+        values: a list of positive whole numbers.
+        at_least: minimum length of the list.
 
     Raises:
-        ConfigError: if it is not a list of them.
+        ConfigError: if `values` is not such a list.
     """
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ConfigError(key, values, "must be a list of whole numbers, such as [200,200]")
     if len(values) < at_least:
-        raise ConfigError(key, list(values), f"must hold at least {at_least} of them")
+        raise ConfigError(key, list(values), f"must be a list of length {at_least} or more")
     return [positive_integer(f"{key}[{index}]", value) for index, value in enumerate(values)]

@@ -1,4 +1,4 @@
-"""A net over sequences, in which nothing sees what comes after it.
+"""A causal network over sequences, in which no position depends on a later one.
 
 Shapes: M sequences, N positions, K classes.
 """
@@ -13,20 +13,25 @@ from torch import Tensor, nn
 from nelbo.errors import ConfigError, positive_integer
 
 STARTING_SCALE = 0.02
-"""Deviation of the starting embeddings of positions."""
+"""Standard deviation of the initial embeddings of positions."""
 
 
 class CausalTransformer(nn.Module):
-    """One-hot codes (M, N, K) to a row of K numbers for each position, from the codes before it (Vaswani et al. 2017).
+    """A transformer from one-hot codes to K logits per position, given the positions before it (Vaswani et al. 2017).
 
     Args:
         event_shape: (N, K).
-        width: of a position's features.
-        layers: how many.
-        heads: of the attention; must divide the width.
+        width: number of features of a position.
+        layers: number of layers.
+        heads: number of attention heads; must divide `width`.
 
     Raises:
-        ConfigError: for a number that is not positive and whole, or heads that do not divide the width.
+        ConfigError: if a number is not positive and whole, or `heads` does not divide `width`.
+
+    Example:
+        >>> net = CausalTransformer((3, 4), width=8, layers=1, heads=2)
+        >>> net(torch.eye(4)[torch.zeros(5, 3, dtype=torch.long)]).shape
+        torch.Size([5, 3, 4])
     """
 
     def __init__(self, event_shape: Sequence[int], *, width: int, layers: int, heads: int) -> None:
@@ -49,8 +54,8 @@ class CausalTransformer(nn.Module):
         self.mask: Tensor
 
     def forward(self, z: Tensor) -> Tensor:
-        """The rows, (M, N, K)."""
-        before = torch.cat([self.start.expand(len(z), -1, -1), self.embed(z[:, :-1])], dim=1)
-        features = self.layers(before + self.positions, mask=self.mask, is_causal=True)
-        rows: Tensor = self.project(features)
-        return rows
+        """Return logits, (M, N, K), of one-hot codes z, (M, N, K)."""
+        previous = torch.cat([self.start.expand(len(z), -1, -1), self.embed(z[:, :-1])], dim=1)
+        features = self.layers(previous + self.positions, mask=self.mask, is_causal=True)
+        logits: Tensor = self.project(features)
+        return logits

@@ -1,4 +1,4 @@
-"""Invertible layers for flows, through zuko.
+"""Invertible layers of normalizing flows, from zuko.
 
 Shapes: B batch, D latent dimensions, K context features.
 """
@@ -11,39 +11,43 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from nelbo.errors import choice, integer, positive_integer
 from nelbo.nets.base import widths
-
-# zuko switches off validation for everything in torch.distributions; whoever imports nelbo should not lose it.
-_validation = Distribution._validate_args, Distribution.__dict__["arg_constraints"]
-import zuko  # noqa: E402
-
-Distribution._validate_args, Distribution.arg_constraints = _validation  # type: ignore[method-assign]
+from nelbo.nets.compat import zuko
 
 SPLINE_BINS = 8
 KINDS = ("autoregressive", "coupling", "spline")
 
 
 class FlowTransforms(nn.Module):
-    """A stack of `layers` invertible layers on vectors (..., D); called with a context, it gives their composition.
+    """A stack of invertible layers on vectors (..., D), whose composition `forward` returns.
 
-    `autoregressive`: affine, each coordinate moved and scaled by a masked net of those before it (Kingma et al. 2016,
-    eq. 10; Papamakarios et al. 2017, eq. 4). The composed transform is fast; its inverse takes D passes a layer.
-    `coupling`: affine, half of the coordinates by a net of the other half (Dinh et al. 2017, eqs. 4 and 5). `spline`:
-    the same with monotonic rational-quadratic splines of 8 bins on [-5, 5], the identity beyond (Durkan et al. 2019,
-    section 3.1). Of these two both directions are fast.
+    There are three kinds of layers:
+
+    - `autoregressive`: each coordinate is shifted and scaled by a masked network of the coordinates before it (Kingma
+      et al. 2016, eq. 10; Papamakarios et al. 2017, eq. 4). The transform takes one pass per layer, its inverse D.
+    - `coupling`: half of the coordinates are shifted and scaled by a network of the other half (Dinh et al. 2017,
+      eqs. 4 and 5). The transform and its inverse take one pass per layer.
+    - `spline`: as `coupling`, with monotonic rational-quadratic splines of 8 bins on [-5, 5] and the identity outside
+      (Durkan et al. 2019, section 3.1).
 
     Args:
         dim: D.
-        context: K; 0 for none.
-        kind: one of the three.
-        layers: how many; every other one sees the coordinates in reverse order, or the other half.
-        hidden: widths of each layer's net, with ReLU.
+        context: K, the number of context features; 0 for none.
+        kind: `autoregressive`, `coupling` or `spline`.
+        layers: number of layers. Every other layer has the reverse order of coordinates, or the other half.
+        hidden: widths of the hidden layers of each network, with ReLU.
 
     Raises:
-        ConfigError: for a kind that does not exist or a number out of range.
+        ConfigError: if the kind is unknown or a number is out of range.
+
+    Example:
+        >>> transform = FlowTransforms(2, 0, kind="coupling", layers=2, hidden=[8])()
+        >>> e = torch.randn(5, 2)
+        >>> z, log_det = transform.call_and_ladj(e)
+        >>> z.shape, log_det.shape, torch.allclose(transform.inv(z), e, atol=1e-4)
+        (torch.Size([5, 2]), torch.Size([5]), True)
     """
 
     def __init__(self, dim: int, context: int, *, kind: str, layers: int, hidden: Sequence[int]) -> None:
@@ -66,5 +70,8 @@ class FlowTransforms(nn.Module):
             self.layers.append(layer)
 
     def forward(self, context: Tensor | None = None) -> Any:
-        """The transform of vectors (S, B, D) given a context (B, K), or (..., D) without one."""
+        """Return the composed transform of vectors (S, B, D) given a context (B, K), or of (..., D) without one.
+
+        It has the interface `nelbo.distributions.flow.LogDetTransform`.
+        """
         return zuko.transforms.ComposedTransform(*(layer(context) for layer in self.layers))

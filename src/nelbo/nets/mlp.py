@@ -1,4 +1,4 @@
-"""The fully connected net."""
+"""A fully connected network."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from nelbo.nets.base import Net, activation_class, widths
 
 
 class MLP(Net):
-    """Flatten, then linear layers with an activation after each; with no hidden layer, the flattened input itself.
+    """Linear layers on the flattened input, each followed by the activation.
+
+    Without hidden layers the features are the flattened input.
 
     Args:
-        in_shape: shape of one example.
-        target_shape: the image that a decoder's head must reach; a fully connected net has no use for it.
+        in_shape: shape of one input.
+        target_shape: shape of the image that a decoder generates; not used.
         hidden: widths of the layers.
-        activation: a class of torch.nn, by name.
+        activation: name of an activation class of torch.nn.
 
     Raises:
-        ConfigError: for a width that is not a positive whole number or an activation that does not exist.
+        ConfigError: if a width is not a positive whole number or the activation is unknown.
+
+    Example:
+        >>> MLP((1, 28, 28), hidden=[200, 100], activation="ReLU").out_shape
+        (100,)
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""From features to the parameters of a head: the only code that looks at a feature's shape."""
+"""Projections from features to the parameters of a distribution."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ from nelbo.nets.base import Net
 
 
 class Projection(Net):
-    """Features to `out_shape`: a 1x1 convolution where both are images of one size, a linear layer otherwise.
+    """A learned affine map from features to parameters.
+
+    It is a 1x1 convolution if both shapes are images of the same height and width, and a linear layer otherwise. Heads
+    use it, so that they need not know the shape of the features.
 
     Args:
         in_shape: shape of the features.
         out_shape: shape of the parameters.
+
+    Example:
+        >>> project = Projection((16, 4, 4), (3, 4, 4))
+        >>> project(torch.zeros(2, 5, 16, 4, 4)).shape
+        torch.Size([2, 5, 3, 4, 4])
     """
 
     def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int]) -> None:
@@ -32,33 +40,40 @@ class Projection(Net):
         super().__init__(in_shape, out_shape, nn.Sequential(*layers))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Parameters (..., *out_shape), in float32 under autocast too: log-probabilities and KLs need its digits."""
+        """Return parameters (..., *out_shape) of features (..., *in_shape).
+
+        Under autocast they are converted to float32, because log-probabilities and KLs need its precision.
+        """
         parameters = super().forward(x)
         return parameters.float() if parameters.dtype in (torch.bfloat16, torch.float16) else parameters
 
     @property
-    def _last(self) -> nn.Conv2d | nn.Linear:
+    def _affine(self) -> nn.Conv2d | nn.Linear:
         return next(layer for layer in self.layers.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
 
     def shared(self, start: Tensor) -> Tensor:
-        """`start`, or its mean over pixels, (C, 1, 1), if all pixels of a channel share their bias (a convolution)."""
-        return start.mean(dim=(-2, -1), keepdim=True) if isinstance(self._last, nn.Conv2d) else start
+        """Return initial parameters that the bias can represent.
+
+        A convolution has one bias per channel, so this is the mean of `start` over pixels, (C, 1, 1). Otherwise it is
+        `start`.
+        """
+        return start.mean(dim=(-2, -1), keepdim=True) if isinstance(self._affine, nn.Conv2d) else start
 
     @torch.no_grad()
     def set_bias(self, start: Tensor, link: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Let the parameters start at `link(start)`, but for what the features add.
+        """Set the bias such that the parameters are `link(start)` for features of 0.
 
-        Where pixels share a bias it is the link of their mean: the mean of the link would be another number (the mean
-        of logits is not the logit of the mean).
+        If pixels share a bias, it is the link of their mean, and not the mean of their links: the mean of logits is not
+        the logit of the mean.
 
         Args:
-            start: of `out_shape`, such as the mean image.
-            link: from there to parameters, element by element; None where they are the same.
+            start: initial values, `out_shape`, such as the mean image.
+            link: an elementwise function from these values to parameters, such as the logit; None for the identity.
 
         Returns:
-            `shared(start)`: where the pixels start, before the link.
+            `shared(start)`, the initial values before the link.
         """
-        start, bias = self.shared(start), self._last.bias
+        start, bias = self.shared(start), self._affine.bias
         assert bias is not None
         bias.copy_((start if link is None else link(start)).flatten())
         return start

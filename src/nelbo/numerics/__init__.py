@@ -1,1 +1,1 @@
-"""Random states, floating-point precision, and sums over processes."""
+"""Random states, floating-point precision, and statistics over several training processes."""

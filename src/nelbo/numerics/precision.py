@@ -1,4 +1,4 @@
-"""Where float32 is not enough, and how exactly a GPU computes in it."""
+"""Floating-point precision: float64 where it is available, and the precision of float32 products on a GPU."""
 
 from __future__ import annotations
 
@@ -13,39 +13,45 @@ Setting = TypeVar("Setting")
 
 IEEE, TF32 = "ieee", "tf32"
 FLOAT32 = (IEEE, TF32)
-"""How products of matrices and convolutions of float32 are computed. `tf32`: their factors are rounded to 11 bits."""
+"""Precisions of float32 matrix products and convolutions; `tf32` rounds their factors to 11 significant bits."""
 
 
 def has_float64(device: torch.device) -> bool:
-    """Whether a device computes in float64: Apple's MPS does not, nor do some of Intel's GPUs."""
+    """Return whether a device computes in float64. Apple's MPS does not, nor do some Intel GPUs."""
     if device.type == "xpu":
         return bool(torch.xpu.get_device_properties(device).has_fp64)
     return device.type != "mps"
 
 
 def finest(value: Tensor) -> Tensor:
-    """`value` in float64, where its device has that."""
+    """Return `value` in float64 if its device supports it, and unchanged otherwise."""
     return value.double() if has_float64(value.device) else value
 
 
 @contextmanager
 def float32(setting: str | None) -> Iterator[None]:
-    """Products of matrices and convolutions in float32 as `setting` says, and at the end as they were before.
+    """Set the precision of float32 matrix products and convolutions within a block, and restore it afterwards.
 
-    By default torch lets cuDNN round the factors of convolutions to TF32 on GPUs that have it. A p(x|z) of small sigma
-    divides that error by sigma^2: log-likelihoods move by tenths of a nat and more. As a decorator it holds for a call.
+    By default torch lets cuDNN round the factors of convolutions to TF32 on GPUs that support it. A p(x|z) with a small
+    sigma divides that error by sigma^2, which changes log-likelihoods by tenths of a nat and more. The function can
+    also be used as a decorator.
 
     Args:
-        setting: one of `FLOAT32`; None for what is set already, which comes back at the end too.
+        setting: one of `FLOAT32`, or None to keep the current precision; it is restored in that case too.
+
+    Example:
+        >>> with float32("ieee"):
+        ...     torch.backends.cudnn.conv.fp32_precision
+        'ieee'
     """
     backends: Any = torch.backends
-    # Two interfaces of torch say the same and must not contradict each other: matrix products and cuDNN as a whole by
-    # the older one, each operation by the newer one.
+    # torch has two interfaces to the same settings, which must not contradict each other: an older one for matrix
+    # products and for cuDNN as a whole, and a newer one for each operation.
     operations = (
         *(backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul),
         *(backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul),
     )
-    before = [operation.fp32_precision for operation in operations]
+    previous = [operation.fp32_precision for operation in operations]
     products = _unless_mixed(torch.get_float32_matmul_precision)
     convolutions = _unless_mixed(lambda: backends.cudnn.allow_tf32)
     try:
@@ -62,14 +68,14 @@ def float32(setting: str | None) -> Iterator[None]:
             torch.set_float32_matmul_precision(products)
         if convolutions is not None:
             backends.cudnn.allow_tf32 = convolutions
-        for operation, was in zip(operations, before, strict=True):
-            operation.fp32_precision = "none"  # what stands above it counts, as torch.backends.fp32_precision
-            if operation.fp32_precision != was:
-                operation.fp32_precision = was
+        for operation, precision in zip(operations, previous, strict=True):
+            operation.fp32_precision = "none"  # inherit from the level above, such as torch.backends.fp32_precision
+            if operation.fp32_precision != precision:
+                operation.fp32_precision = precision
 
 
 def _unless_mixed(read: Callable[[], Setting]) -> Setting | None:
-    """What the older interface says; None where the newer one says otherwise, so that torch refuses to read it."""
+    """Return a setting of the older interface, or None if torch refuses to read it: the newer one contradicts it."""
     try:
         return read()
     except RuntimeError:

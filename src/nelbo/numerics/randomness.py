@@ -1,9 +1,9 @@
-"""The random states of this process: Python's, numpy's, and torch's on the CPU and on accelerators.
+"""Random states of this process: those of Python, of numpy, and of torch on the CPU and on accelerators.
 
-`torch.manual_seed` seeds every device, so whoever seeds for a while has to put the states of all of them back. This is
-the one place that does. torch has one kind of accelerator in a process (cuda, mps, xpu, ...); it is asked which.
+`torch.manual_seed` seeds every device, so code that seeds temporarily has to restore the states of all devices. That is
+done here and nowhere else. A process has one kind of accelerator (cuda, mps, xpu, ...), which torch reports.
 
-This module imports nothing of ours, so every other may import it.
+This module imports nothing of nelbo, so every other module may import it.
 """
 
 from __future__ import annotations
@@ -19,24 +19,40 @@ import torch
 
 @contextmanager
 def isolated(seed: int | None = None) -> Iterator[None]:
-    """A block whose random numbers change nothing outside it: all states are put back at its end.
+    """Run a block without effect on the random numbers drawn after it: all states are restored at its end.
 
     Args:
-        seed: of torch's numbers on all devices within the block; None goes on from where they are.
+        seed: seed of torch's generators on all devices within the block; None keeps their current states.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> expected = torch.rand(3)
+        >>> _ = torch.manual_seed(0)
+        >>> with isolated(seed=7):
+        ...     noise = torch.rand(3)
+        >>> torch.equal(torch.rand(3), expected)
+        True
     """
-    before, numpys, pythons = torch_states(), np.random.get_state(), random.getstate()
+    torch_before, numpy_before, python_before = torch_states(), np.random.get_state(), random.getstate()
     try:
         if seed is not None:
             torch.manual_seed(seed)
         yield
     finally:
-        restore(before)
-        np.random.set_state(numpys)
-        random.setstate(pythons)
+        restore(torch_before)
+        np.random.set_state(numpy_before)
+        random.setstate(python_before)
 
 
 def states(device: torch.device | None = None) -> dict[str, Any]:
-    """All random states, as plain containers and tensors; `device` is the one that the process computes on."""
+    """Return all random states as plain containers and tensors, which a checkpoint can hold.
+
+    Args:
+        device: the device that the process computes on.
+
+    Returns:
+        The entries of `torch_states`, and `numpy` and `python`.
+    """
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     version, numbers, gauss = random.getstate()
     return {
@@ -47,33 +63,36 @@ def states(device: torch.device | None = None) -> dict[str, Any]:
 
 
 def torch_states(device: torch.device | None = None, *, others: bool = True) -> dict[str, Any]:
-    """Torch's random states: that of the CPU, and those of an accelerator's devices.
+    """Return torch's random states on the CPU and on the devices of an accelerator.
 
     Args:
-        device: the one that the process computes on.
-        others: whether the states of other devices are wanted too.
+        device: the device that the process computes on.
+        others: whether to include the states of other devices.
 
     Returns:
-        `torch`, and `accelerator`: its `type`, its `states` by index, and which of them is `device` (`own`). None where
-        there is none in use: such a one begins with the seed, which the state of the CPU remembers.
+        `torch`, the state of the CPU, and `accelerator`, with its `type`, its `states` by index, and the index of
+        `device` (`own`). `accelerator` is None if none is in use: its generator then starts from the seed, which
+        the state of the CPU holds.
     """
-    found: dict[str, Any] = {"torch": torch.get_rng_state(), "accelerator": None}
+    result: dict[str, Any] = {"torch": torch.get_rng_state(), "accelerator": None}
     kind = torch.accelerator.current_accelerator()
     own = device.index or 0 if kind and device and device.type == kind.type else None
     if kind is None or not _in_use(kind) or (own is None and not others):
-        return found
+        return result
     module = torch.get_device_module(kind)
     indices = range(module.device_count()) if others else [own]
     by_index = {index: module.get_rng_state(index) for index in indices}
-    return {**found, "accelerator": {"type": kind.type, "own": own, "states": by_index}}
+    return {**result, "accelerator": {"type": kind.type, "own": own, "states": by_index}}
 
 
 def restore(saved: Mapping[str, Any], device: torch.device | None = None) -> None:
-    """Put back what `states` or `torch_states` gave, or earlier versions, which kept one CUDA device (`cuda`).
+    """Restore the random states that `states` or `torch_states` returned.
 
     Args:
-        saved: the states. Those of another kind of accelerator than there is here are left out.
-        device: the one that the process computes on now; it goes on from the state of the one that it computed on then.
+        saved: the states. Those of a kind of accelerator other than the current one are ignored. Earlier versions saved
+            one CUDA device, as `cuda`.
+        device: the device that the process computes on now; it gets the state of the device that the process computed
+            on when the states were saved.
     """
     kind = torch.accelerator.current_accelerator()
     if kind is not None:
@@ -88,25 +107,25 @@ def restore(saved: Mapping[str, Any], device: torch.device | None = None) -> Non
 
 
 def _restore_accelerator(kind: torch.device, saved: Mapping[str, Any], device: torch.device | None) -> None:
-    kept = saved.get("accelerator")
-    if saved.get("cuda") is not None:  # of earlier versions
-        kept = {"type": "cuda", "own": 0, "states": {0: saved["cuda"]}}
-    if kept is None:  # it was not in use: it begins with the seed
+    accelerator = saved.get("accelerator")
+    if saved.get("cuda") is not None:  # saved by an earlier version
+        accelerator = {"type": "cuda", "own": 0, "states": {0: saved["cuda"]}}
+    if accelerator is None:  # it was not in use, so it starts from the seed
         torch.set_rng_state(saved["torch"])
         torch.manual_seed(torch.initial_seed())
         return
-    if kept["type"] != kind.type:
+    if accelerator["type"] != kind.type:
         return
-    module, by_index = torch.get_device_module(kind), dict(kept["states"])
-    if device is not None and device.type == kind.type and kept["own"] is not None:
-        by_index[device.index or 0] = by_index[kept["own"]]
+    module, by_index = torch.get_device_module(kind), dict(accelerator["states"])
+    if device is not None and device.type == kind.type and accelerator["own"] is not None:
+        by_index[device.index or 0] = by_index[accelerator["own"]]
     for index, state in by_index.items():
         if index < module.device_count():
             module.set_rng_state(state, index)
 
 
 def _in_use(kind: torch.device) -> bool:
-    """Whether the accelerator can have drawn numbers; asking for its states would otherwise start it."""
+    """Return whether the accelerator may have drawn numbers; reading the states of one not in use would start it."""
     module = torch.get_device_module(kind)
-    started = getattr(module, "is_initialized", module.is_available)  # Apple's needs no start
+    started = getattr(module, "is_initialized", module.is_available)  # Apple's MPS needs no initialization
     return bool(started())

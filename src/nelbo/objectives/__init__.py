@@ -1,4 +1,4 @@
-"""Objectives: a trace and a step to the loss that is minimised."""
+"""Objectives: functions of a trace and the optimiser step that return the loss to minimise."""
 
 from nelbo.objectives.bounds import CIWAE, IWAE, MIWAE
 from nelbo.objectives.covariance import DIP

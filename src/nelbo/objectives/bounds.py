@@ -1,4 +1,4 @@
-"""Bounds on log p(x) of several samples, tighter than the ELBO.
+"""Multi-sample bounds on log p(x), which are tighter than the ELBO.
 
 Shapes: S Monte Carlo samples, B batch, M groups of K samples each, S = M K. In nats, summed over pixels and latents,
 averaged over B at the end. w_i = p(x, z_i) / q(z_i|x) are the importance weights.
@@ -17,20 +17,25 @@ from nelbo.trace import Trace
 
 
 def log_mean_exp(log_weight: Tensor) -> Tensor:
-    """Log of the mean of w over the first dimension, of log w (S, ...)."""
+    """Return the log of the mean of w over the first dimension.
+
+    Args:
+        log_weight: log w, (S, ...).
+    """
     return log_weight.logsumexp(dim=0) - math.log(len(log_weight))
 
 
 class IWAE(Objective):
-    """-log 1/S sum over i of w_i, Burda et al. 2016, eq. 8: in expectation at least -log p(x), equal to it as S grows.
+    """The importance-weighted bound; `objective=iwae`.
 
-    S = 1 is the Monte Carlo ELBO. The term `nelbo` is the negative ELBO of the same samples.
+    -log 1/S sum_i w_i, in nats: Burda et al. 2016, eq. 8. Its expectation is at least -log p(x) and converges to it as
+    S grows. S = 1 is the Monte Carlo ELBO. The logged term `nelbo` is the negative ELBO of the same samples.
 
     Args:
         num_samples: S.
 
     Raises:
-        ConfigError: for a bad `num_samples`.
+        ConfigError: if `num_samples` is invalid.
     """
 
     name: ClassVar[str] = "iwae"
@@ -39,35 +44,36 @@ class IWAE(Objective):
         super().__init__(num_samples)
 
     def forward(self, trace: Trace, step: float) -> Loss:
-        """The loss, the same at every step."""
+        """Return the loss, which does not depend on `step`."""
         bound = self.bound(trace).mean()
         *_, terms = elbo_terms(trace)
         return Loss(-bound, {**terms, "negative_bound": -bound.detach()})
 
     def bound(self, trace: Trace) -> Tensor:
-        """The bound on log p(x), (B,)."""
+        """Return the bound on log p(x) in nats, (B,)."""
         return log_mean_exp(trace.log_weight)
 
     def check(self, trace: Trace) -> None:
-        """Weights need log q(z|x).
+        """Check that the importance weights exist.
 
         Raises:
-            ConfigError: for a deterministic code, and for codes of classes.
+            ConfigError: for deterministic latents and for one-hot codes.
         """
         self.require_weights(trace)
 
 
 class MIWAE(IWAE):
-    """The mean of M bounds of K samples each, Rainforth et al. 2018: a gradient for q with less noise.
+    """The mean of M importance-weighted bounds of K samples each; `objective=miwae`.
 
-    M = 1 is IWAE, M = S the ELBO.
+    -1/M sum_m log 1/K sum_k w_mk, in nats: Rainforth et al. 2018. The gradient for q is less noisy than that of IWAE.
+    M = 1 is IWAE, M = S the Monte Carlo ELBO.
 
     Args:
         num_samples: S = M K.
-        groups: M, which divides S.
+        groups: M, a divisor of S.
 
     Raises:
-        ConfigError: for a number that is not positive and whole, or groups of different sizes.
+        ConfigError: if a number is not a positive integer, or if `groups` does not divide `num_samples`.
     """
 
     name: ClassVar[str] = "miwae"
@@ -79,24 +85,26 @@ class MIWAE(IWAE):
             raise ConfigError("groups", groups, f"must divide num_samples={num_samples}")
 
     def grouped(self, log_weight: Tensor) -> Tensor:
-        """Log w (S, B) as (K, M, B)."""
+        """Reshape log w from (S, B) to (K, M, B)."""
         grouped: Tensor = log_weight.unflatten(0, (-1, self.groups))
         return grouped
 
     def bound(self, trace: Trace) -> Tensor:
-        """The bound on log p(x), (B,)."""
+        """Return the bound on log p(x) in nats, (B,)."""
         return log_mean_exp(self.grouped(trace.log_weight)).mean(dim=0)
 
 
 class CIWAE(IWAE):
-    """elbo_share ELBO + (1 - elbo_share) IWAE, Rainforth et al. 2018, where the share is called beta.
+    """A convex combination of the ELBO and the importance-weighted bound; `objective=ciwae`.
+
+    -(elbo_share ELBO + (1 - elbo_share) IWAE), in nats: Rainforth et al. 2018, who call the share beta.
 
     Args:
         num_samples: S.
-        elbo_share: from 0, the IWAE, to 1, the ELBO.
+        elbo_share: weight of the ELBO, from 0 (IWAE) to 1 (ELBO).
 
     Raises:
-        ConfigError: for a number out of range.
+        ConfigError: if a number is out of range.
     """
 
     name: ClassVar[str] = "ciwae"
@@ -105,9 +113,9 @@ class CIWAE(IWAE):
         super().__init__(num_samples=num_samples)
         self.elbo_share = number("elbo_share", elbo_share, minimum=0)
         if elbo_share > 1:
-            raise ConfigError("elbo_share", elbo_share, "must be at most 1, the plain ELBO")
+            raise ConfigError("elbo_share", elbo_share, "must be at most 1, which is the ELBO")
 
     def bound(self, trace: Trace) -> Tensor:
-        """The bound on log p(x), (B,); the ELBO's KL in closed form where there is one."""
+        """Return the bound on log p(x) in nats, (B,); the KL of the ELBO is in closed form if there is one."""
         elbo = (trace.log_px - trace.kl).mean(dim=0)
         return self.elbo_share * elbo + (1 - self.elbo_share) * super().bound(trace)

@@ -1,4 +1,4 @@
-"""The covariance of the codes pulled to the identity.
+"""DIP-VAE: a penalty on the covariance of the latents.
 
 Shapes: S Monte Carlo samples, B batch, D latent dimensions. In nats.
 """
@@ -20,20 +20,22 @@ from nelbo.trace import Latent, Trace
 
 
 class DIP(Objective):
-    """E_q[-log p(x|z)] + beta KL + lambda_od sum of C_ij^2 + lambda_d sum of (C_ii - 1)^2, Kumar et al. 2018.
+    """DIP-VAE, which moves the covariance C of the latents towards the identity; `objective=dip`.
 
-    i (their eq. 6): C is the covariance over x of the mean of q(z|x). ii (eq. 7): C is that of z ~ q(z), which has the
-    mean covariance of q(z|x) in addition. Both over the batch (of all processes), with 1 / B.
+    E_q[-log p(x|z)] + beta KL(q(z|x) || p(z)) + lambda_od sum_{i != j} C_ij^2 + lambda_d sum_i (C_ii - 1)^2: Kumar et
+    al. 2018. Reconstruction and KL are in nats; the penalties have no unit. In variant i (their eq. 6) C is the
+    covariance over x of the mean of q(z|x). In variant ii (eq. 7) C is the covariance of z ~ q(z), which adds the mean
+    covariance of q(z|x). Covariances are over the batch of all processes and divide by B.
 
     Args:
-        beta: the weight of the KL, at least 0: a number or a schedule; 1 in the paper.
-        variant: i or ii.
+        beta: weight of the KL, at least 0: a number or a schedule; 1 in the paper.
+        variant: "i" or "ii".
         lambda_off_diagonal: lambda_od, at least 0: a number or a schedule.
-        lambda_diagonal: lambda_d, the same.
+        lambda_diagonal: lambda_d, at least 0: a number or a schedule.
         num_samples: S.
 
     Raises:
-        ConfigError: for a number out of range, or another word.
+        ConfigError: if a number is out of range or the variant is unknown.
     """
 
     name: ClassVar[str] = "dip"
@@ -55,11 +57,11 @@ class DIP(Objective):
         self.lambda_diagonal = as_schedule("lambda_diagonal", lambda_diagonal, minimum=0)
 
     def forward(self, trace: Trace, step: float) -> Loss:
-        """The loss at `step`; the terms `off_diagonal` and `diagonal` are the sums without their weights."""
+        """Return the loss at `step`; the terms `off_diagonal` and `diagonal` are the sums without their weights."""
         reconstruction, kl, terms = elbo_terms(trace)
         (latent,) = trace.latents
         shares = trace.shares
-        matrix = covariance_of_means(rows(latent, latent.q.mean, shares))
+        matrix = covariance_of_means(gather_rows(latent, latent.q.mean, shares))
         if self.variant == "ii":
             matrix = matrix + shares.mean(mean_covariance(latent.q))
         variances = matrix.diagonal()
@@ -72,26 +74,35 @@ class DIP(Objective):
         return Loss(total, terms)
 
     def check(self, trace: Trace) -> None:
-        """q(z|x) needs a mean and a covariance in closed form.
+        """Check that q(z|x) has a mean and a covariance in closed form.
 
         Raises:
-            ConfigError: for a deterministic code, several levels, classes, or a flow.
+            ConfigError: for deterministic latents, several levels, one-hot codes or a flow.
         """
         self.require_kl(trace)
         self.require_one_level(trace)
         (latent,) = trace.latents
         try:
             mean_covariance(latent.q)
-            known = latent.is_continuous
+            has_covariance = latent.is_continuous
         except NotImplementedError:
-            known = False
-        if not known:
+            has_covariance = False
+        if not has_covariance:
             hint = "use posterior=diagonal_normal, full_normal or laplace"
-            raise self.refuse(f"needs vectors with a mean and a covariance in closed form: {hint}")
+            raise self.refuse(f"needs a q(z|x) with a mean and a covariance in closed form; {hint}")
 
 
-def rows(latent: Latent, value: Tensor, shares: Shares) -> Tensor:
-    """What each q(z|x) says, (*batch, *event), as (R, D): of the images of all processes; R is B, or S B."""
+def gather_rows(latent: Latent, value: Tensor, shares: Shares) -> Tensor:
+    """Gather a statistic of q(z|x) from all processes and reshape it to rows.
+
+    Args:
+        latent: the level of latents.
+        value: the statistic, such as the mean, (*batch, *event).
+        shares: the sizes of the processes' parts of the batch.
+
+    Returns:
+        (R, D); R is the number of images of all processes, times S if q differs between samples.
+    """
     batch = len(latent.q.batch_shape)
     if batch == 0:
         value, batch = value.expand(latent.z.shape[1], *value.shape), 1
@@ -99,7 +110,7 @@ def rows(latent: Latent, value: Tensor, shares: Shares) -> Tensor:
 
 
 def covariance_of_means(mean: Tensor) -> Tensor:
-    """Over the batch, (D, D), of means (B, D); 0 of a single one."""
+    """Return the covariance over the batch, (D, D), of means (B, D); 0 for a single image."""
     centred = mean - mean.mean(dim=0)
     with torch.autocast(mean.device.type, enabled=False):
         return centred.mT @ centred / len(mean)
@@ -107,12 +118,12 @@ def covariance_of_means(mean: Tensor) -> Tensor:
 
 @singledispatch
 def mean_covariance(q: Distribution) -> Tensor:
-    """The mean over this process's batch of the covariance of q(z|x), (D, D).
+    """Return the covariance of q(z|x), (D, D), averaged over this process's part of the batch.
 
     Raises:
-        NotImplementedError: where there is no closed form.
+        NotImplementedError: if there is no closed form.
     """
-    raise NotImplementedError(f"no covariance of {type(q).__name__} is known")
+    raise NotImplementedError(f"{type(q).__name__} has no covariance in closed form")
 
 
 @mean_covariance.register

@@ -1,4 +1,4 @@
-"""The total correlation as a discriminator sees it.
+"""FactorVAE: a penalty on the total correlation, estimated by a discriminator.
 
 Shapes: S Monte Carlo samples, B batch, D latent dimensions. In nats.
 """
@@ -20,28 +20,30 @@ from nelbo.schedules import Schedule, as_schedule
 from nelbo.trace import Trace
 
 SLOPE = 0.2
-"""Of the discriminator's LeakyReLUs below 0."""
+"""Negative slope of the discriminator's LeakyReLUs."""
 
 
 class FactorVAE(Objective):
-    """The negative ELBO + gamma TC(z), TC(z) = KL(q(z) || prod_j q(z_j)), Kim & Mnih 2018, eq. 2.
+    """FactorVAE, the negative ELBO plus a weighted total correlation; `objective=factor`.
 
-    A discriminator tells codes from codes whose units are permuted over the batch (of all processes), each on its own
-    (their Algorithm 1);
-    its logit is log q(z) / prod_j q(z_j), whose mean is the TC (eq. 3). It is trained in the same step: the gradient of
-    its cross-entropy is added to the loss, with no value and for nothing but its own parameters. Departures: what is
-    permuted are the same codes, and no second batch; one logit instead of two, which is as much.
+    E_q[-log p(x|z)] + KL(q(z|x) || p(z)) + gamma TC(z), TC(z) = KL(q(z) || prod_j q(z_j)), in nats: Kim & Mnih 2018,
+    eq. 2. A discriminator distinguishes codes from codes whose units are permuted independently over the batch of all
+    processes (their Algorithm 1). Its logit estimates log q(z) / prod_j q(z_j), whose mean is the TC (eq. 3).
+
+    The discriminator is trained in the same step: its cross-entropy enters the loss with its gradient, which reaches
+    only its own parameters, but not with its value. Differences from the paper: the permuted codes are those of the
+    same batch instead of a second one, and the discriminator has one logit instead of two, which is equivalent.
 
     Args:
-        gamma: the weight of the total correlation, at least 0: a number or a schedule.
+        gamma: weight of the total correlation, at least 0: a number or a schedule.
         latent_dim: D.
-        hidden: widths of the discriminator's layers.
-        discriminator_lr: its learning rate, which follows the run's scheduler.
-        discriminator_betas: its betas of Adam.
+        hidden: widths of the discriminator's hidden layers.
+        discriminator_lr: learning rate of the discriminator; it follows the run's scheduler.
+        discriminator_betas: the discriminator's betas of Adam.
         num_samples: S.
 
     Raises:
-        ConfigError: for a number out of range.
+        ConfigError: if a number is out of range.
     """
 
     name: ClassVar[str] = "factor"
@@ -69,11 +71,11 @@ class FactorVAE(Objective):
         self.discriminator = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
 
     def optimizer_options(self) -> dict[str, Any]:
-        """The discriminator's own."""
+        """Return the learning rate and the betas of the discriminator."""
         return {"lr": self.discriminator_lr, "betas": self.discriminator_betas}
 
     def forward(self, trace: Trace, step: float) -> Loss:
-        """The loss at `step`."""
+        """Return the loss at `step`."""
         reconstruction, kl, terms = elbo_terms(trace)
         (latent,) = trace.latents
         gamma, z = self.gamma(step), latent.z.flatten(2)
@@ -83,17 +85,17 @@ class FactorVAE(Objective):
         codes = z.detach()
         shares, keys = trace.shares, torch.rand_like(codes)
         shuffled = shares.own(permute_units(shares.gather(codes, dim=1), shares.gather(keys, dim=1)), dim=1)
-        own, permuted = (self.discriminator(each).float() for each in (codes, shuffled))
-        cross_entropy = (softplus(-own).mean() + softplus(permuted).mean()) / 2
+        joint_logits, permuted_logits = (self.discriminator(each).float() for each in (codes, shuffled))
+        cross_entropy = (softplus(-joint_logits).mean() + softplus(permuted_logits).mean()) / 2
         total = reconstruction + kl + gamma * total_correlation + (cross_entropy - cross_entropy.detach())
         terms |= {"total_correlation": total_correlation.detach(), "discriminator": cross_entropy.detach()}
         return Loss(total, {**terms, "gamma": gamma})
 
     def check(self, trace: Trace) -> None:
-        """Units of vectors are permuted.
+        """Check that the latents are one level of continuous units, as many as the discriminator has inputs.
 
         Raises:
-            ConfigError: for a deterministic code, several levels, classes, or a discriminator of another D.
+            ConfigError: for deterministic latents, several levels, one-hot codes, or a discriminator for another D.
         """
         self.require_kl(trace)
         self.require_one_level(trace)
@@ -101,26 +103,26 @@ class FactorVAE(Objective):
         if not latent.is_continuous:
             raise self.refuse(NEEDS_VECTORS)
         if (units := latent.q.event_shape.numel()) != self.latent_dim:
-            hint = f"must be the model's latent_dim, {units}"
+            hint = f"must equal the model's latent_dim, {units}"
             raise ConfigError("objective.latent_dim", self.latent_dim, hint, located=True)
 
 
 def permute_units(z: Tensor, keys: Tensor | None = None) -> Tensor:
-    """Codes (S, B, D) with each unit permuted over the batch, on its own: as draws of prod_j q(z_j).
+    """Permute each unit of the codes independently over the batch, which gives draws of prod_j q(z_j): (S, B, D).
 
     Args:
-        z: the codes.
-        keys: random numbers of the same shape, whose order is the permutation; None draws them.
+        z: the codes, (S, B, D).
+        keys: random numbers of the same shape whose order defines the permutation; drawn if None.
     """
     keys = torch.rand_like(z) if keys is None else keys
     return z.gather(1, keys.argsort(dim=1))
 
 
 def pair_of_betas(key: str, values: object) -> tuple[float, float]:
-    """Two numbers of at least 0 and below 1, as Adam takes them.
+    """Return the two betas of Adam, each at least 0 and below 1.
 
     Raises:
-        ConfigError: if they are not.
+        ConfigError: if `values` is anything else.
     """
     hint = "must be two numbers of at least 0 and below 1, such as [0.5,0.9]"
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != 2:

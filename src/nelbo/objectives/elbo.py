@@ -1,4 +1,4 @@
-"""The evidence lower bound, and what is left of it without a density.
+"""The negative ELBO, and the reconstruction term alone.
 
 Shapes: S Monte Carlo samples, B batch. In nats, summed over pixels and latents, averaged over S and B at the end.
 """
@@ -15,16 +15,30 @@ from nelbo.trace import Trace
 
 
 class NegativeELBO(Objective):
-    """E_q[-log p(x|z)] + beta KL(q(z|x) || p(z)), Kingma & Welling 2014, eq. 3; beta from Higgins et al. 2017, eq. 4.
+    """The negative ELBO with a weight on the KL; `objective=elbo`.
 
-    beta = 1 is the exact negative ELBO. The term `nelbo` is always that, whatever beta is.
+    E_q[-log p(x|z)] + beta KL(q(z|x) || p(z)), in nats: Kingma & Welling 2014, eq. 3; with beta, Higgins et al. 2017,
+    eq. 4. The loss is the negative ELBO if beta = 1. The logged term `nelbo` is always that of beta = 1.
+
+    Example:
+        >>> import torch
+        >>> from nelbo.distributions import DiagonalNormal, StandardNormal
+        >>> from nelbo.trace import Latent
+        >>> q = DiagonalNormal(torch.ones(2, 3), torch.ones(2, 3))  # B = 2, D = 3
+        >>> px = DiagonalNormal(torch.zeros(1, 2, 4), torch.ones(1, 2, 4))  # S = 1
+        >>> latent = Latent(q, StandardNormal(torch.zeros(3)), q.rsample((1,)))
+        >>> loss = NegativeELBO(beta=4.0, num_samples=1)(Trace(torch.zeros(2, 4), px, (latent,)), step=0)
+        >>> loss.terms["kl"], loss.terms["beta"]
+        (tensor(1.5000), 4.0)
+        >>> torch.allclose(loss.total, loss.terms["reconstruction"] + 4 * loss.terms["kl"])
+        True
 
     Args:
-        beta: the weight of the KL, at least 0: a number or a schedule.
+        beta: weight of the KL, at least 0: a number or a schedule.
         num_samples: S.
 
     Raises:
-        ConfigError: for a weight that is no finite number of at least 0, or a bad `num_samples`.
+        ConfigError: if `beta` or `num_samples` is invalid.
     """
 
     name: ClassVar[str] = "elbo"
@@ -34,32 +48,34 @@ class NegativeELBO(Objective):
         self.beta = as_schedule("beta", beta, minimum=0)
 
     def forward(self, trace: Trace, step: float) -> Loss:
-        """The loss at `step`."""
+        """Return the loss at `step`."""
         reconstruction, kl, terms = elbo_terms(trace)
         beta = self.beta(step)
-        return Loss(reconstruction + beta * self.rate(trace, kl, step), {**terms, "beta": beta})
+        return Loss(reconstruction + beta * self.penalty(trace, kl, step), {**terms, "beta": beta})
 
-    def rate(self, trace: Trace, kl: Tensor, step: float) -> Tensor:
-        """What beta weighs: the KL, a scalar in nats, and what subclasses make of it."""
+    def penalty(self, trace: Trace, kl: Tensor, step: float) -> Tensor:
+        """Return the term that beta weights, a scalar in nats: the KL, or what a subclass replaces it with."""
         return kl
 
     def check(self, trace: Trace) -> None:
-        """An ELBO needs log q(z|x).
+        """Check that q(z|x) has a density.
 
         Raises:
-            ConfigError: for a deterministic code.
+            ConfigError: for deterministic latents.
         """
         self.require_kl(trace)
 
 
 class Reconstruction(Objective):
-    """E_q[-log p(x|z)] alone: the loss of a plain autoencoder. It bounds no likelihood.
+    """The reconstruction term E_q[-log p(x|z)] alone, in nats; `objective=reconstruction`.
+
+    It is the loss of a plain autoencoder, and not a bound on the likelihood.
 
     Args:
         num_samples: S.
 
     Raises:
-        ConfigError: for a bad `num_samples`.
+        ConfigError: if `num_samples` is invalid.
     """
 
     name: ClassVar[str] = "reconstruction"
@@ -68,12 +84,12 @@ class Reconstruction(Objective):
         super().__init__(num_samples)
 
     def forward(self, trace: Trace, step: float) -> Loss:
-        """The loss, the same at every step."""
+        """Return the loss, which does not depend on `step`."""
         reconstruction = -trace.log_px.mean()
         return Loss(reconstruction, {"reconstruction": reconstruction.detach()})
 
     def check(self, trace: Trace) -> None:
-        """Nothing here would train a prior.
+        """Check that the latents are continuous and the prior has no parameters, which would not be trained.
 
         Raises:
             ConfigError: for a prior with parameters, and for one-hot codes.

@@ -1,4 +1,4 @@
-"""A KL that is not paid for below a threshold, and one that is held at a value.
+"""Free bits, a KL without cost below a threshold, and capacity, a KL that is held at a target.
 
 Shapes: S Monte Carlo samples, B batch, D latent dimensions. In nats.
 """
@@ -19,19 +19,20 @@ from nelbo.trace import Trace
 
 
 class FreeBits(NegativeELBO):
-    """E_q[-log p(x|z)] + beta sum over j of max(free_bits, KL_j), Kingma et al. 2016, eq. 15, appendix C.8.
+    """The negative ELBO with free bits, a lower limit on the cost of each KL; `objective=free_bits`.
 
-    KL_j is the mean over the batch (of all processes) of the KL of unit j, or of all units of a level together. Below
-    the threshold a unit costs the same whatever it says, so nothing pushes it to say nothing. 0 is the plain ELBO.
+    E_q[-log p(x|z)] + beta sum_j max(free_bits, KL_j), in nats: Kingma et al. 2016, eq. 15, appendix C.8. KL_j is the
+    KL of unit j, or of all units of a level together, averaged over the batch of all processes. Below the threshold
+    the cost is constant, so that its gradient does not push the unit towards collapse. 0 is the plain ELBO.
 
     Args:
-        beta: the weight of the KL, at least 0: a number or a schedule.
-        free_bits: the threshold in nats, of a unit or of a level, at least 0: a number or a schedule.
-        per: unit or level.
+        beta: weight of the KL, at least 0: a number or a schedule.
+        free_bits: threshold in nats for a unit or a level, at least 0: a number or a schedule.
+        per: "unit" or "level".
         num_samples: S.
 
     Raises:
-        ConfigError: for a number out of range, or another word.
+        ConfigError: if a number is out of range or `per` is unknown.
     """
 
     name: ClassVar[str] = "free_bits"
@@ -41,9 +42,9 @@ class FreeBits(NegativeELBO):
         self.free_bits = as_schedule("free_bits", free_bits, minimum=0)
         self.per = choice("per", per, ["unit", "level"])
 
-    def rate(self, trace: Trace, kl: Tensor, step: float) -> Tensor:
-        """The KL, with what lies below the threshold lifted to it."""
-        free = self.free_bits(step) or -math.inf  # 0 is no threshold, also to an estimate that noise takes below 0
+    def penalty(self, trace: Trace, kl: Tensor, step: float) -> Tensor:
+        """Return the sum of the KLs in nats, each raised to the threshold if it is below."""
+        free = self.free_bits(step) or -math.inf  # 0 is no threshold, also for a noisy KL estimate below 0
         if self.per == "level":
             kls = torch.stack([latent.kl.mean() for latent in trace.latents])
         else:
@@ -51,10 +52,11 @@ class FreeBits(NegativeELBO):
         return trace.shares.mean(kls).clamp_min(free).sum()
 
     def check(self, trace: Trace) -> None:
-        """Units need KLs of their own.
+        """Check that the KLs that the threshold applies to exist.
 
         Raises:
-            ConfigError: for a deterministic code, or units that have a KL only together.
+            ConfigError: for deterministic or quantised latents, and with `per` = "unit" if the KL does not split into
+                units.
         """
         super().check(trace)
         self.require_soft_codes(trace)
@@ -62,22 +64,23 @@ class FreeBits(NegativeELBO):
             try:
                 _ = [latent.unit_kl for latent in trace.latents]
             except NotImplementedError:
-                hint = "use objective.per=level, or a posterior and a prior with independent units and a closed KL"
-                raise self.refuse(f"these units have no KLs of their own: {hint}") from None
+                hint = "use objective.per=level, or posterior and prior of independent units with a KL in closed form"
+                raise self.refuse(f"the KL of these units has no closed form per unit; {hint}") from None
 
 
 class Capacity(Objective):
-    """E_q[-log p(x|z)] + gamma |KL(q(z|x) || p(z)) - C|, C raised while training; Burgess et al. 2018, eq. 8.
+    """The reconstruction plus the distance of the KL from a capacity C that rises in training; `objective=capacity`.
 
-    C = 0 and gamma = 1 are the plain ELBO where the KL has a closed form; an estimate below 0 would be turned over.
+    E_q[-log p(x|z)] + gamma |KL(q(z|x) || p(z)) - C|, in nats: Burgess et al. 2018, eq. 8. C = 0 and gamma = 1 give
+    the negative ELBO if the KL has a closed form; a Monte Carlo estimate below 0 would change its sign.
 
     Args:
-        gamma: the weight of the distance, at least 0: a number or a schedule.
+        gamma: weight of the distance, at least 0: a number or a schedule.
         capacity: C in nats, at least 0: a number or a schedule.
         num_samples: S.
 
     Raises:
-        ConfigError: for a number out of range.
+        ConfigError: if a number is out of range.
     """
 
     name: ClassVar[str] = "capacity"
@@ -88,17 +91,20 @@ class Capacity(Objective):
         self.capacity = as_schedule("capacity", capacity, minimum=0)
 
     def forward(self, trace: Trace, step: float) -> Loss:
-        """The loss at `step`; the KL is its mean over the batch (of all processes) before it is compared with C."""
+        """Return the loss at `step`.
+
+        The KL is averaged over the batch of all processes before it is compared with C.
+        """
         reconstruction, kl, terms = elbo_terms(trace)
         gamma, capacity = self.gamma(step), self.capacity(step)
         total = reconstruction + gamma * (trace.shares.mean(kl) - capacity).abs()
         return Loss(total, {**terms, "gamma": gamma, "capacity": capacity})
 
     def check(self, trace: Trace) -> None:
-        """It holds a KL, so there must be one that q can change.
+        """Check that the model has a KL that depends on q(z|x).
 
         Raises:
-            ConfigError: for a deterministic code, and for one that is rounded.
+            ConfigError: for deterministic and for quantised latents.
         """
         self.require_kl(trace)
         self.require_soft_codes(trace)

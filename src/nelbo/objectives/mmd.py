@@ -1,6 +1,6 @@
-"""The aggregate posterior pulled to the prior by the maximum mean discrepancy of their samples.
+"""InfoVAE and WAE: the maximum mean discrepancy (MMD) between the aggregate posterior and the prior.
 
-Shapes: S Monte Carlo samples, B batch, D latent dimensions. Losses in nats; an MMD has no unit.
+Shapes: S Monte Carlo samples, B batch, D latent dimensions. Reconstruction and KL in nats; an MMD has no unit.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ from nelbo.schedules import Schedule, as_schedule
 from nelbo.trace import Trace
 
 Kernel = Callable[[Tensor], Tensor]
+"""A function of differences, (..., D), or of scaled squared distances, that returns kernel values, (...)."""
 
 
 class MMDObjective(Objective):
-    """What has MMD^2(q(z), p(z)), estimated from the batch (of all processes) and as many draws of the prior.
+    """Base class of objectives with MMD^2(q(z), p(z)).
+
+    It is estimated from the codes of the batch of all processes and the same number of draws of the prior.
 
     Args:
-        mmd_weight: its weight, at least 0: a number or a schedule.
-        kernel: imq, C / (C + |d|^2), or rbf, exp(-|d|^2 / C).
+        mmd_weight: weight of the MMD, at least 0: a number or a schedule.
+        kernel: "imq", C / (C + |d|^2), or "rbf", exp(-|d|^2 / C).
         scales: the kernel is summed over C = 2 D scale.
         num_samples: S.
 
     Raises:
-        ConfigError: for a number out of range, or another word.
+        ConfigError: if a number is out of range or the kernel is unknown.
     """
 
     least_batch: ClassVar[int] = 2
@@ -45,51 +48,52 @@ class MMDObjective(Objective):
         self.scales = [number(f"scales[{index}]", scale, positive=True) for index, scale in enumerate(scales)]
 
     def mmd(self, trace: Trace) -> Tensor:
-        """MMD^2(q(z), p(z)), scalar.
+        """Return MMD^2(q(z), p(z)), a scalar.
 
         Raises:
-            ConfigError: for a single image.
+            ConfigError: if the batch has a single image.
         """
         (latent,) = trace.latents
         shares = trace.shares
         if shares.total < self.least_batch:
-            raise self.refuse("compares the codes of a batch with each other, and here is a batch of one image")
+            raise self.refuse("compares the codes of a batch with each other, and this batch has one image")
         z, draws = latent.z.flatten(2), latent.p.sample(latent.z.shape[:2]).flatten(2)
         return mmd(z, draws, self.similarity, shares).mean()
 
     def similarity(self, difference: Tensor) -> Tensor:
-        """The kernel, (...), of differences (..., D)."""
+        """Return the kernel summed over the scales, (...), of differences (..., D)."""
         squares = difference.square().sum(-1)
         constants = (2 * difference.shape[-1] * scale for scale in self.scales)
         return sum((self.kernel(squares / constant) for constant in constants), start=torch.zeros_like(squares))
 
     def check(self, trace: Trace) -> None:
-        """The MMD trains q and no prior.
+        """Check that the model has one level of continuous latents and a prior without parameters.
 
         Raises:
-            ConfigError: for a prior with parameters, or several levels.
+            ConfigError: for several levels, one-hot codes, or a prior with parameters, which the MMD does not train.
         """
         self.require_one_level(trace)
         if not trace.latents[0].is_continuous:
             raise self.refuse(NEEDS_VECTORS)
-        self.require_standard_normal(trace, "has an MMD, which would not train a prior")
+        self.require_standard_normal(trace, "uses an MMD, which does not train the prior")
 
 
 class InfoVAE(MMDObjective):
-    """E_q[-log p(x|z)] + (1 - alpha) KL(q(z|x) || p(z)) + mmd_weight MMD^2(q(z), p(z)), Zhao et al. 2019.
+    """InfoVAE, the ELBO with an MMD between aggregate posterior and prior; `objective=info`.
 
-    mmd_weight is the paper's alpha + lambda - 1. alpha = 1 is their MMD-VAE, which pays nothing for what a code says of
-    its image; alpha = 0 with mmd_weight = 0 the ELBO.
+    E_q[-log p(x|z)] + (1 - alpha) KL(q(z|x) || p(z)) + mmd_weight MMD^2(q(z), p(z)): Zhao et al. 2019, where mmd_weight
+    is alpha + lambda - 1. alpha = 1 is their MMD-VAE, in which the mutual information of image and code has no cost;
+    alpha = 0 and mmd_weight = 0 is the negative ELBO.
 
     Args:
-        alpha: at most 1, also below 0: a number or a schedule.
-        mmd_weight: see above.
+        alpha: at most 1, negative values included: a number or a schedule.
+        mmd_weight: weight of the MMD, at least 0: a number or a schedule.
         kernel: see `MMDObjective`.
         scales: see `MMDObjective`.
         num_samples: S.
 
     Raises:
-        ConfigError: for a number out of range, or another word.
+        ConfigError: if a number is out of range or the kernel is unknown.
     """
 
     name: ClassVar[str] = "info"
@@ -105,51 +109,63 @@ class InfoVAE(MMDObjective):
     ) -> None:
         super().__init__(mmd_weight=mmd_weight, kernel=kernel, scales=scales, num_samples=num_samples)
         self.alpha = as_schedule("alpha", alpha, minimum=-math.inf)
-        if (most := max(self.alpha(0), self.alpha(math.inf))) > 1:
-            raise ConfigError("alpha", most, "must be at most 1, where the KL has no weight")
+        if (largest := max(self.alpha(0), self.alpha(math.inf))) > 1:
+            raise ConfigError("alpha", largest, "must be at most 1, where the weight of the KL is 0")
 
     def forward(self, trace: Trace, step: float) -> Loss:
-        """The loss at `step`."""
+        """Return the loss at `step`."""
         reconstruction, kl, terms = elbo_terms(trace)
         mmd, alpha, weight = self.mmd(trace), self.alpha(step), self.mmd_weight(step)
         total = reconstruction + (1 - alpha) * kl + weight * mmd
         return Loss(total, {**terms, "mmd": mmd.detach(), "alpha": alpha, "mmd_weight": weight})
 
     def check(self, trace: Trace) -> None:
-        """It has a KL.
+        """Check what `MMDObjective` checks, and that q(z|x) has a density.
 
         Raises:
-            ConfigError: also for a deterministic code.
+            ConfigError: for deterministic latents, several levels, one-hot codes, or a prior with parameters.
         """
         self.require_kl(trace)
         super().check(trace)
 
 
 class WAE(MMDObjective):
-    """E_q[-log p(x|z)] + mmd_weight MMD^2(q(z), p(z)), WAE-MMD: Tolstikhin et al. 2018, Algorithm 2.
+    """The Wasserstein autoencoder with an MMD, WAE-MMD; `objective=wae`.
 
-    For codes that are points, as in the paper, or have a distribution; the term `nelbo` is there in the second case.
-    The paper's cost, the squared error, is that of gaussian_fixed with sigma = 1 / sqrt 2, up to a constant.
+    E_q[-log p(x|z)] + mmd_weight MMD^2(q(z), p(z)): Tolstikhin et al. 2018, Algorithm 2. The latents may be
+    deterministic, as in the paper, or have a density; the term `nelbo` is logged in the second case. The squared error
+    of the paper is, up to a constant, likelihood=gaussian_fixed with sigma = 1 / sqrt(2).
+
+    Args:
+        mmd_weight: weight of the MMD, at least 0: a number or a schedule.
+        kernel: see `MMDObjective`.
+        scales: see `MMDObjective`.
+        num_samples: S.
+
+    Raises:
+        ConfigError: if a number is out of range or the kernel is unknown.
     """
 
     name: ClassVar[str] = "wae"
 
     def forward(self, trace: Trace, step: float) -> Loss:
-        """The loss at `step`."""
+        """Return the loss at `step`."""
         reconstruction, _, terms = elbo_terms(trace)
         mmd, weight = self.mmd(trace), self.mmd_weight(step)
         return Loss(reconstruction + weight * mmd, {**terms, "mmd": mmd.detach(), "mmd_weight": weight})
 
 
 def mmd(z: Tensor, draws: Tensor, similarity: Kernel, shares: Shares | None = None) -> Tensor:
-    """MMD^2 of two sets of vectors, (...): without bias, so below 0 at times (Gretton et al. 2012, Lemma 6).
+    """Return the unbiased estimate of MMD^2 between two samples, (...); it can be negative.
+
+    Gretton et al. 2012, Lemma 6.
 
     Args:
-        z: (..., B, D).
-        draws: as many of the other distribution.
-        similarity: the kernel, (...), of differences (..., D).
-        shares: of the processes that have parts of both sets. The mean over these of what each returns, by size, is the
-            MMD^2 of the whole sets; None for one process.
+        z: samples of the first distribution, (..., B, D).
+        draws: samples of the second distribution, (..., B, D).
+        similarity: the kernel as a function of differences, (..., D) to (...).
+        shares: the sizes of the processes' parts of both samples; None for one process. The mean over processes of the
+            returned values, weighted by size, is the MMD^2 of the whole samples.
     """
     shares = shares or Shares((z.shape[-2],))
     all_draws = shares.gather(draws, dim=draws.ndim - 2)
@@ -168,12 +184,20 @@ def mmd(z: Tensor, draws: Tensor, similarity: Kernel, shares: Shares | None = No
 
 
 def imq(ratio: Tensor) -> Tensor:
-    """Inverse multiquadratics, C / (C + |d|^2), of |d|^2 / C."""
+    """Return the inverse multiquadratic kernel C / (C + |d|^2).
+
+    Args:
+        ratio: |d|^2 / C, any shape.
+    """
     return 1 / (1 + ratio)
 
 
 def rbf(ratio: Tensor) -> Tensor:
-    """Radial basis functions, exp(-|d|^2 / C), of |d|^2 / C."""
+    """Return the radial basis function kernel exp(-|d|^2 / C).
+
+    Args:
+        ratio: |d|^2 / C, any shape.
+    """
     return (-ratio).exp()
 
 

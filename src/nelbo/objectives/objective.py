@@ -1,4 +1,4 @@
-"""What every objective is."""
+"""The base class of objectives, the loss that they return, and the terms that they share."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from nelbo.errors import ConfigError, positive_integer
 from nelbo.trace import Trace
 
 NEEDS_VECTORS = (
-    "needs vectors, and z are one-hot codes: use objective=elbo (objective=vq_vae with a codebook), or "
+    "needs continuous latents, but z are one-hot codes; use objective=elbo (objective=vq_vae with a codebook), or "
     "posterior=diagonal_normal and prior=standard_normal"
 )
+"""Error message of objectives that are not defined for one-hot codes."""
 
 
 class Loss(NamedTuple):
-    """What is minimised, and the terms to look at.
+    """The loss of a batch, and its terms for the logs.
 
     Args:
-        total: scalar, in nats per example.
-        terms: scalars by name; tensors in nats per example, floats for weights.
+        total: the scalar to minimise, in nats per example.
+        terms: scalars by name: tensors in nats per example without gradients, floats for weights.
     """
 
     total: Tensor
@@ -29,108 +30,123 @@ class Loss(NamedTuple):
 
 
 class Objective(nn.Module):
-    """Called with a trace and the optimiser's step; sees no model. It may own parameters, and is trained with it.
+    """A loss as a function of a trace and the optimiser step.
+
+    An objective sees the trace, not the model. It may own parameters, which are trained together with the model.
 
     Args:
-        num_samples: S, the samples of q(z|x) that the trace must hold.
+        num_samples: S, the number of samples of q(z|x) that the trace must hold.
 
     Raises:
-        ConfigError: if `num_samples` is not a positive whole number.
+        ConfigError: if `num_samples` is not a positive integer.
     """
 
     name: ClassVar[str] = ""
-    """How it is chosen, objective=..., for what is said to those who cannot have it."""
+    """Name of the objective in the config (objective=NAME), used in error messages."""
 
     least_batch: ClassVar[int] = 1
-    """How many images it needs in a batch, of all processes together."""
+    """Minimum number of images in a batch, summed over all processes."""
 
     def __init__(self, num_samples: int) -> None:
         super().__init__()
         self.num_samples = positive_integer("num_samples", num_samples)
 
     def forward(self, trace: Trace, step: float) -> Loss:
-        """The loss at `step`; `math.inf` asks for schedules at their final value."""
+        """Return the loss.
+
+        Args:
+            trace: of S samples per image.
+            step: the optimiser step, at which schedules are evaluated; `math.inf` selects their final values.
+        """
         raise NotImplementedError
 
     def check(self, trace: Trace) -> None:
-        """Refuse what has no meaning, when the run is built.
+        """Check that the objective is defined for the model; called once, before training.
 
         Args:
-            trace: of two images, by the model in eval mode.
+            trace: a trace of two images, computed by the model in eval mode.
 
         Raises:
-            ConfigError: naming the two that do not go together.
+            ConfigError: if the objective and a component of the model are incompatible; the message names both.
         """
 
     def prepare(self, num_examples: int) -> None:
-        """Take the number of training images, before training, where an estimator depends on it."""
+        """Set the number of training images, for estimators that depend on it; called before training."""
 
     def optimizer_options(self) -> dict[str, Any]:
-        """What the optimiser shall do otherwise with this objective's own parameters, such as {"lr": 1e-4}."""
+        """Return optimiser options, such as `lr`, for the objective's own parameters that differ from the model's."""
         return {}
 
     def refuse(self, hint: str) -> ConfigError:
-        """The error that says so, in one line."""
+        """Return a `ConfigError` that names this objective and gives the hint."""
         return ConfigError("objective", self.name, hint, located=True)
 
     def require_kl(self, trace: Trace) -> None:
-        """An ELBO needs log q(z|x).
+        """Check that every level of latents has a KL.
 
         Raises:
-            ConfigError: for a deterministic code.
+            ConfigError: if q(z|x) has no density, or if its KL to the prior is needed in closed form and has none.
         """
         if not trace.has_kl:
             hint = "use objective=reconstruction or objective=wae, or posterior=diagonal_normal"
-            raise self.refuse(f"posterior=deterministic has no log q(z|x): {hint}")
+            raise self.refuse(f"posterior=deterministic has no log q(z|x); {hint}")
         for latent in trace.latents:
             if isinstance(latent.q, OneHots) and not isinstance(latent.p, OneHots):
                 hint = "use prior=categorical or prior=uniform, or posterior=vector_quantized"
-                raise self.refuse(f"posterior=categorical is trained with a closed KL, and this prior has none: {hint}")
+                raise self.refuse(f"posterior=categorical needs a KL in closed form, and this prior has none; {hint}")
 
     def require_weights(self, trace: Trace) -> None:
-        """Bounds of several samples, and gradients along the path, need a density of reparameterised samples.
+        """Check that samples are reparameterised and have a density, as importance weights with gradients require.
 
         Raises:
-            ConfigError: for a deterministic code, and for codes of classes.
+            ConfigError: for deterministic latents and for one-hot codes.
         """
         self.require_kl(trace)
         if not all(latent.has_density and latent.q.has_rsample for latent in trace.latents):
-            hint = "samples of classes have no reparameterised density, so no importance weights to train with"
-            instead = "objective=elbo (objective=vq_vae with a codebook), or posterior=diagonal_normal"
-            raise self.refuse(f"{hint}: use {instead} and prior=standard_normal")
+            problem = "one-hot samples have no reparameterised density, so there are no importance weights for training"
+            alternatives = "objective=elbo (objective=vq_vae with a codebook), or posterior=diagonal_normal"
+            raise self.refuse(f"{problem}; use {alternatives} and prior=standard_normal")
 
     def require_soft_codes(self, trace: Trace) -> None:
-        """A rate that q(z|x) can change.
+        """Check that the KL depends on q(z|x).
 
         Raises:
-            ConfigError: for vectors rounded to a codebook, whose KL is a number of the prior alone.
+            ConfigError: for latents quantised to a codebook, whose KL depends on the prior alone.
         """
         if any(isinstance(latent.q, Quantized) for latent in trace.latents):
-            raise self.refuse("weighs a KL that trains nothing but the prior of a rounded code: use objective=vq_vae")
+            problem = "weights the KL, which trains only the prior if the code is quantised"
+            raise self.refuse(f"{problem}; use objective=vq_vae")
 
     def require_one_level(self, trace: Trace) -> None:
-        """One level of latents.
+        """Check that the model has one level of latents.
 
         Raises:
-            ConfigError: for several, whose paths lead through each other.
+            ConfigError: if it has several, whose sampling paths depend on each other.
         """
         if len(trace.latents) > 1:
             raise self.refuse(
-                f"is for one level of latents, and the model has {len(trace.latents)}: use objective=elbo"
+                f"supports one level of latents, and the model has {len(trace.latents)}; use objective=elbo"
             )
 
     def require_standard_normal(self, trace: Trace, reason: str) -> None:
-        """A prior that is not learned.
+        """Check that the prior is the fixed standard normal.
+
+        Args:
+            trace: the trace to check.
+            reason: why the objective cannot train a prior, for the error message.
 
         Raises:
-            ConfigError: for any other, with the reason.
+            ConfigError: if the prior is any other.
         """
         if not all(isinstance(latent.p, StandardNormal) for latent in trace.latents):
-            raise self.refuse(f"{reason}: use prior=standard_normal, or objective=elbo")
+            raise self.refuse(f"{reason}; use prior=standard_normal, or objective=elbo")
 
 
 def elbo_terms(trace: Trace) -> tuple[Tensor, Tensor, dict[str, Tensor | float]]:
-    """E_q[-log p(x|z)] and KL(q(z|x) || p(z)), scalars in nats, and the terms that every objective shows of them."""
+    """Return E_q[-log p(x|z)], KL(q(z|x) || p(z)) and the logged terms, averaged over samples and examples, in nats.
+
+    Without a density of q(z|x) the KL is 0 and the terms are the reconstruction alone.
+    """
     reconstruction = -trace.log_px.mean()
     if not trace.has_kl:
         return reconstruction, reconstruction.new_zeros(()), {"reconstruction": reconstruction.detach()}

@@ -1,4 +1,4 @@
-"""The KL of the ELBO taken apart, for weights of its parts.
+"""beta-TCVAE: the KL of the ELBO decomposed into three terms with separate weights.
 
 Shapes: S Monte Carlo samples, B images of a batch, N images, D latent dimensions. In nats.
 """
@@ -19,29 +19,32 @@ from nelbo.trace import Latent, Trace
 
 
 class BetaTC(Objective):
-    """E_q[-log p(x|z)] + alpha I(x; z) + beta TC(z) + gamma sum over j of KL(q(z_j) || p(z_j)), Chen et al. 2018.
+    """beta-TCVAE, which weights the three terms of the KL separately; `objective=beta_tc`.
 
-    With q(z) the mean of q(z|x) over the N training images, KL(q(z|x) || p(z)) is on average (their eq. 2)
+    E_q[-log p(x|z)] + alpha I(x; z) + beta TC(z) + gamma sum_j KL(q(z_j) || p(z_j)), in nats: Chen et al. 2018. With
+    q(z) the mean of q(z|x) over the N training images, the mean of KL(q(z|x) || p(z)) is (their eq. 2)
 
         E log q(z|x) / q(z)             mutual information of image and code
         + E log q(z) / prod_j q(z_j)    total correlation of the units
         + E log prod_j q(z_j) / p(z)    KL of each unit's marginal, summed
 
-    log q(z) and log q(z_j) are estimated from the batch (of all processes). Departures: the loss is reconstruction +
-    KL + (alpha - 1) I + (beta - 1) TC + (gamma - 1) KLs, with the closed KL where there is one, so that it is the exact
-    negative ELBO at weights of 1; and `stratified` is the mean of the paper's estimator over which image of the batch
-    stands for all those outside, which has less variance and is exact where the batch is the whole set.
+    log q(z) and log q(z_j) are estimated from the batch of all processes. Differences from the paper:
+
+    - The loss is computed as reconstruction + KL + (alpha - 1) I + (beta - 1) TC + (gamma - 1) sum_j KL_j, with the KL
+      in closed form if there is one, so that it is the exact negative ELBO if all weights are 1.
+    - The paper's stratified estimator lets one image of the batch represent all images outside the batch. Here it is
+      averaged over the choice of that image, which reduces its variance and is exact if the batch is the whole set.
 
     Args:
-        alpha: the weight of the mutual information, at least 0: a number or a schedule.
-        beta: that of the total correlation.
-        gamma: that of the KLs of the marginals.
-        estimator: weighted, biased by up to log N in each density (their section 3.1), or stratified (their appendix),
-            whose densities have no bias, and more variance.
+        alpha: weight of the mutual information, at least 0: a number or a schedule.
+        beta: weight of the total correlation, at least 0: a number or a schedule.
+        gamma: weight of the KLs of the marginals, at least 0: a number or a schedule.
+        estimator: "weighted", with a bias of up to log N in each log-density (their section 3.1), or "stratified"
+            (their appendix), with unbiased densities of higher variance.
         num_samples: S.
 
     Raises:
-        ConfigError: for a number out of range, or another word.
+        ConfigError: if a number is out of range or the estimator is unknown.
     """
 
     name: ClassVar[str] = "beta_tc"
@@ -61,17 +64,17 @@ class BetaTC(Objective):
         self.beta = as_schedule("beta", beta, minimum=0)
         self.gamma = as_schedule("gamma", gamma, minimum=0)
         self.log_weights = ESTIMATORS[choice("estimator", estimator, list(ESTIMATORS))]
-        # No number until `prepare`, so that a loss without it is none either.
+        # NaN until `prepare` is called, so that the loss is NaN if it never is.
         self.register_buffer("num_examples", torch.tensor(torch.nan))
         self.num_examples: Tensor
         self.given_buffers = ["num_examples"]
 
     def prepare(self, num_examples: int) -> None:
-        """Take N."""
+        """Set N, the number of training images."""
         self.num_examples.fill_(num_examples)
 
     def forward(self, trace: Trace, step: float) -> Loss:
-        """The loss at `step`."""
+        """Return the loss at `step`."""
         reconstruction, kl, terms = elbo_terms(trace)
         parts = self.parts(trace)
         weights = {"alpha": self.alpha(step), "beta": self.beta(step), "gamma": self.gamma(step)}
@@ -81,12 +84,12 @@ class BetaTC(Objective):
         return Loss(total, {**terms, **{name: part.detach() for name, part in parts.items()}, **weights})
 
     def parts(self, trace: Trace) -> dict[str, Tensor]:
-        """Estimates of the three parts of the KL, scalars."""
+        """Return estimates of the three terms of the KL by name, scalars in nats."""
         (latent,) = trace.latents
         assert isinstance(latent.q, Independent) and isinstance(latent.p, Independent)
         shares = trace.shares
         log_weights = shares.own(self.log_weights(shares.total, self.num_examples))
-        log_joint, log_marginals = aggregate(of_all_images(latent, shares), latent.z, log_weights)
+        log_joint, log_marginals = aggregate(gather_posteriors(latent, shares), latent.z, log_weights)
         log_prior = latent.p.base_dist.log_prob(latent.z).flatten(2)
         return {
             "mutual_information": (latent.log_q - log_joint).mean(),
@@ -95,37 +98,37 @@ class BetaTC(Objective):
         }
 
     def check(self, trace: Trace) -> None:
-        """Units need densities of their own.
+        """Check that q(z|x) and p(z) are densities that factorise over units.
 
         Raises:
-            ConfigError: for a deterministic code, several levels, classes, or units that depend on each other.
+            ConfigError: for deterministic latents, several levels, one-hot codes, or units that depend on each other.
         """
         self.require_kl(trace)
         self.require_one_level(trace)
         (latent,) = trace.latents
         if not (latent.is_continuous and isinstance(latent.q, Independent) and isinstance(latent.p, Independent)):
             hint = "use posterior=diagonal_normal or laplace, and prior=standard_normal or diagonal_normal"
-            raise self.refuse(f"needs vectors of independent units, of q(z|x) and of p(z): {hint}")
+            raise self.refuse(f"needs continuous latents with independent units in q(z|x) and p(z); {hint}")
 
 
-def of_all_images(latent: Latent, shares: Shares) -> Independent[Distribution]:
-    """q(z|x) of the images of all processes, batch shape (N,) or (S, N)."""
+def gather_posteriors(latent: Latent, shares: Shares) -> Independent[Distribution]:
+    """Return q(z|x) of the images of all processes, batch shape (N,) or (S, N)."""
     q = latent.q if latent.q.batch_shape else latent.q.expand(latent.z.shape[1:2])
     assert isinstance(q, Independent)
     if len(shares.sizes) == 1:
         return q
-    where, base = len(q.batch_shape) - 1, q.base_dist
-    parameters = {name: shares.gather(getattr(base, name), dim=where) for name in base.arg_constraints}
+    image_dim, base = len(q.batch_shape) - 1, q.base_dist
+    parameters = {name: shares.gather(getattr(base, name), dim=image_dim) for name in base.arg_constraints}
     return Independent(type(base)(**parameters, validate_args=False), len(q.event_shape), validate_args=False)
 
 
 def aggregate(q: Independent[Distribution], z: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Log q(z), (S, B), and log q(z_j), (S, B, D): sums of q(z|x') and of q(z_j|x') over the N images x'.
+    """Return log q(z), (S, B), and log q(z_j), (S, B, D), in nats: weighted sums over the images x' of the batch.
 
     Args:
-        q: q(z|x'), batch shape (N,), or (S, N) where each sample has its own.
-        z: a sample for each of B images among them, (S, B, *event).
-        log_weights: of image x' for the sample of image x, (B, N).
+        q: q(z|x'), batch shape (N,), or (S, N) if q differs between samples.
+        z: samples for B of these images, (S, B, *event).
+        log_weights: log of the weight of image x' for the sample of image x, (B, N).
     """
     pairs = q.base_dist.log_prob(z.transpose(0, 1).unsqueeze(2)).flatten(3).transpose(0, 1)  # (S, B, N, D)
     log_joint = (log_weights + pairs.sum(-1)).logsumexp(dim=-1)
@@ -133,14 +136,14 @@ def aggregate(q: Independent[Distribution], z: Tensor, log_weights: Tensor) -> t
 
 
 def weighted(batch: int, num_examples: Tensor) -> Tensor:
-    """Minibatch weighted sampling: log of the weights 1 / (N B) of q(z|x'), (B, B)."""
+    """Return the log-weights of minibatch weighted sampling, (B, B): each q(z|x') has weight 1 / (N B)."""
     return -(num_examples * batch).log().expand(batch, batch)
 
 
 def stratified(batch: int, num_examples: Tensor) -> Tensor:
-    """Minibatch stratified sampling: log of the weights of q(z|x'), (B, B), 1 / N where z is of x' itself.
+    """Return the log-weights of minibatch stratified sampling, (B, B).
 
-    The B - 1 others share what is left, for all images of which z is not.
+    q(z|x') has weight 1 / N if z was drawn from it; the B - 1 others share the remaining weight (N - 1) / N equally.
     """
     others = ((num_examples - 1) / (num_examples * (batch - 1))).expand(batch, batch)
     own = torch.eye(batch, dtype=torch.bool, device=num_examples.device)
@@ -148,4 +151,4 @@ def stratified(batch: int, num_examples: Tensor) -> Tensor:
 
 
 ESTIMATORS = {"weighted": weighted, "stratified": stratified}
-"""Of log q(z), from a batch."""
+"""Estimators of log q(z) by name: functions of the batch size and N that return log-weights, (B, B)."""

@@ -1,4 +1,4 @@
-"""The objective of codes that are entries of a codebook.
+"""The objective of VQ-VAE, whose latents are entries of a codebook.
 
 Shapes: S samples, B batch, N vectors. In nats, summed over pixels and vectors, averaged over S and B at the end.
 """
@@ -16,18 +16,21 @@ from nelbo.trace import Trace
 
 
 class VectorQuantized(Objective):
-    """-log p(x|z) - log p(z) + commitment |z_e - sg(e)|^2, van den Oord et al. 2017, eq. 3.
+    """The loss of a VQ-VAE; `objective=vq_vae`.
 
-    The second term of theirs, which moves the codebook, is an exponential moving average (their appendix A.1), kept by
-    the posterior. They leave -log p(z) out, constant while the prior is uniform, and fit a prior afterwards; here it is
-    trained with the rest, and the first two terms are the exact negative ELBO. No gradient of it reaches the encoder.
+    -log p(x|z) - log p(z) + commitment |z_e - sg(e)|^2: van den Oord et al. 2017, eq. 3, where z_e is the encoder's
+    output, e the codebook entry and sg the stop-gradient. The first two terms are the negative ELBO in nats.
+
+    The codebook term of the paper is replaced by an exponential moving average (their appendix A.1) in the posterior.
+    The paper omits -log p(z), which is constant for a uniform prior, and fits a prior afterwards. Here the prior is
+    trained together with the model; the gradient of -log p(z) does not reach the encoder.
 
     Args:
-        commitment: the weight of the squared distance, at least 0: a number or a schedule.
-        num_samples: S; all are the same code.
+        commitment: weight of the squared distance, at least 0: a number or a schedule.
+        num_samples: S; all samples are the same code.
 
     Raises:
-        ConfigError: for a weight that is no finite number of at least 0, or a bad `num_samples`.
+        ConfigError: if `commitment` or `num_samples` is invalid.
     """
 
     name: ClassVar[str] = "vq_vae"
@@ -37,18 +40,18 @@ class VectorQuantized(Objective):
         self.commitment = as_schedule("commitment", commitment, minimum=0)
 
     def forward(self, trace: Trace, step: float) -> Loss:
-        """The loss at `step`; the term `commitment` is with its weight."""
+        """Return the loss at `step`; the logged term `commitment` includes its weight."""
         reconstruction, kl, terms = elbo_terms(trace)
         distances = [latent.q.commitment for latent in trace.latents if isinstance(latent.q, Quantized)]
         commitment = self.commitment(step) * torch.stack(distances).sum(dim=0).mean()
         return Loss(reconstruction + kl + commitment, {**terms, "commitment": commitment.detach()})
 
     def check(self, trace: Trace) -> None:
-        """It is about vectors that were rounded.
+        """Check that the latents are quantised to a codebook.
 
         Raises:
-            ConfigError: for other posteriors.
+            ConfigError: for any other posterior.
         """
         if not all(isinstance(latent.q, Quantized) for latent in trace.latents):
             hint = "use posterior=vector_quantized or model=vq_vae, or objective=elbo"
-            raise self.refuse(f"is about vectors rounded to a codebook, and this posterior has none: {hint}")
+            raise self.refuse(f"needs latents quantised to a codebook, and this posterior has none; {hint}")

@@ -1,4 +1,4 @@
-"""What a person looks at: pictures of a model and of what it sees, without Lightning or data modules."""
+"""Pictures of a model and of images, without Lightning or data modules."""
 
 from nelbo.pictures.interpolation import Interpolation
 from nelbo.pictures.manifold import Manifold

@@ -1,6 +1,6 @@
-"""Which units carry something, and how much; and the code that a picture starts from.
+"""Ranking and selection of latent units, and the code that a picture starts from.
 
-Shapes: B images, D latent dimensions; of one-hot codes N variables of L classes.
+Shapes: B images, D latent dimensions, U selected units; N variables with L classes each for one-hot codes.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from nelbo.trace import unit_kl
 from nelbo.views.codes import code_of, has_classes
 
 EXAMPLES = 512
+"""Largest number of images by which units are ranked."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The units of a model by what they carry of images.
+    """The units of a model, ordered by how much information they have about images.
 
     Args:
-        order: the units (D,), those of the largest KL first, or whose means E_q[z] vary most where there is no KL.
-        kl: the KL of each unit (D,) in nats, averaged over images; None where q or p does not factorise.
+        order: the units (D,), those with the largest KL first, or the largest variance of E_q[z] if there is no KL.
+        kl: KL of each unit (D,), in nats, averaged over images; None if q or p does not factorise.
     """
 
     order: Tensor
@@ -36,20 +37,26 @@ class Ranking:
 
 
 def ranking(scene: Scene) -> Ranking:
-    """The units, judged by up to 512 images of the split: a model's own samples tell what its decoder uses of them."""
+    """Rank the units by up to 512 images of the split.
+
+    The model's own samples would not do: they show which units the decoder uses, not which ones the encoder does.
+    """
     prior = scene.model.prior(scene.model.encode)
-    posteriors = [scene.model.encode(x) for x in scene.batches(scene.spread(EXAMPLES))]
+    posteriors = [scene.model.encode(x) for x in scene.batches(scene.evenly_spaced(EXAMPLES))]
     try:
         kl = torch.cat([unit_kl(q, prior) for q in posteriors]).mean(dim=0)
-    except NotImplementedError:  # the units have none of their own: the picture says nothing of it
+    except NotImplementedError:  # single units have no KL
         return Ranking(by_activity(torch.cat([mean_of(q) for q in posteriors])), None)
     return Ranking(kl.argsort(descending=True), kl)
 
 
 def start(scene: Scene, image: int | None) -> tuple[Tensor, str]:
-    """A code to start from, (D,) or (N, L), and what it is, for titles.
+    """Return a code to start from, (D,) or (N, L), and its description for titles.
 
-    That of an image of the split; without one the median of the prior (its most probable classes), which needs no data.
+    Args:
+        scene: the model and its images.
+        image: position of the image whose code is returned; None for the median of the prior, or its most probable
+            classes, which need no data.
 
     Raises:
         ConfigError: if the split has no such image.
@@ -63,11 +70,11 @@ def start(scene: Scene, image: int | None) -> tuple[Tensor, str]:
 
 
 def unit_numbers(units: object, count: int | None = None) -> list[int] | None:
-    """`units`, if it is null or a list of different units.
+    """Return `units` if it is None or a list of different units.
 
     Args:
-        units: what was given.
-        count: how many there must be; None for one or more.
+        units: the value in the config.
+        count: required number of units; None for one or more.
 
     Raises:
         ConfigError: if it is neither.
@@ -78,13 +85,13 @@ def unit_numbers(units: object, count: int | None = None) -> list[int] | None:
         raise ConfigError("units", units, "must be null, or a list of units, such as [3,0]")
     numbers = [integer("units", unit, minimum=0) for unit in units]
     if len(set(numbers)) < len(numbers) or (count is not None and len(numbers) != count):
-        wanted = "different units" if count is None else f"{count} different units"
-        raise ConfigError("units", numbers, f"must be {wanted}, such as [3,0]")
+        required = "different units" if count is None else f"{count} different units"
+        raise ConfigError("units", numbers, f"must be {required}, such as [3,0]")
     return numbers
 
 
 def require_units(model: VAE, units: Sequence[int]) -> Tensor:
-    """`units` as a tensor (U,).
+    """Return `units` as a tensor (U,).
 
     Raises:
         ConfigError: if the model has no such unit.

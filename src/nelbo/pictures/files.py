@@ -1,4 +1,4 @@
-"""Drawings to files, by their suffix."""
+"""Files of drawings, whose suffix determines the format."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ from nelbo.pictures.picture import Drawing, Picture
 from nelbo.pictures.sheet import stacked
 
 STILL, MOVING = (".png", ".npz"), (".gif", ".mp4")
+"""Suffixes of still and of moving pictures."""
+
 FRAMES_PER_SECOND = 20
 QUALITY = 8
-"""Of the video, out of 10."""
+"""Quality of the video, up to 10."""
 
 ALMOST_WHITE = 244
+"""Smallest level of red, green and blue of a palette colour that is replaced by white."""
 
 
 def check(file: Path, picture: Picture) -> None:
-    """Whether `file` can be written and can hold the picture: asked before minutes of work.
+    """Check that `file` can be written and has a format for the picture, before the work of drawing starts.
 
     Raises:
-        ConfigError: if not.
+        ConfigError: if the file cannot be written, the suffix is unknown or does not fit, or a package is missing.
     """
     suffix = file.suffix.lower()
     if suffix not in STILL + MOVING:
         raise ConfigError("out", file, f"must end in one of {', '.join(STILL + MOVING)}")
     if suffix in MOVING and not picture.moves:
-        raise ConfigError("out", file, f"nothing moves in this picture: {' or '.join(STILL)}")
+        raise ConfigError("out", file, f"this picture does not move; use {' or '.join(STILL)}")
     if suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise ConfigError("out", file, "needs another package: pip install 'nelbo[video]'; or take .gif")
+        raise ConfigError("out", file, "needs another package: pip install 'nelbo[video]'; or use .gif")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.is_dir():
@@ -45,15 +48,15 @@ def check(file: Path, picture: Picture) -> None:
         else:
             tempfile.TemporaryFile(dir=file.parent).close()
     except OSError as error:
-        why = error.strerror or first_line(error)
-        raise ConfigError("out", file, f"cannot be written: {why}; out=FILE puts it elsewhere") from error
+        reason = error.strerror or first_line(error)
+        raise ConfigError("out", file, f"cannot be written: {reason}; use another out=FILE") from error
 
 
 def save(drawing: Drawing, file: Path) -> None:
-    """Write a drawing: .png a still, .gif and .mp4 what moves, .npz the arrays.
+    """Write a drawing: the still image to .png, the moving one to .gif or .mp4, the arrays to .npz.
 
     Raises:
-        ConfigError: if it cannot be written.
+        ConfigError: if the file cannot be written.
     """
     suffix = file.suffix.lower()
     try:
@@ -71,7 +74,7 @@ def save(drawing: Drawing, file: Path) -> None:
 
 def _save_gif(frames: Iterator[Image.Image], file: Path) -> None:
     first, *rest = frames
-    # 256 shades of grey are exact; colours get one palette for all frames, so that none flickers, with white in it.
+    # Grey images need no palette. Colours get one palette for all frames, which avoids flicker, and it contains white.
     if ImageChops.difference(first, first.convert("L").convert("RGB")).getbbox() is None:
         first, *rest = (frame.convert("L") for frame in (first, *rest))
     else:
@@ -81,7 +84,7 @@ def _save_gif(frames: Iterator[Image.Image], file: Path) -> None:
 
 
 def _with_white(palette: Image.Image) -> Image.Image:
-    """The palette with its last colour, and what is so near to white that Pillow may mistake it, made white."""
+    """Replace the last colour of a palette, and all that Pillow may confuse with white, by white."""
     flat = palette.getpalette() or []
     colours = [flat[start : start + 3] for start in range(0, 3 * 255, 3)]
     white = [[255] * 3 if len(colour) < 3 or min(colour) >= ALMOST_WHITE else colour for colour in colours]
@@ -93,7 +96,7 @@ def _save_mp4(frames: Iterator[Image.Image], file: Path) -> None:
     from imageio_ffmpeg import write_frames
 
     first, *rest = frames
-    size = (first.width + first.width % 2, first.height + first.height % 2)  # the codec takes even sizes only
+    size = (first.width + first.width % 2, first.height + first.height % 2)  # the codec requires even sizes
     file.unlink(missing_ok=True)
     writer = write_frames(str(file), size, fps=FRAMES_PER_SECOND, quality=QUALITY, macro_block_size=1)
     writer.send(None)

@@ -1,4 +1,4 @@
-"""From one image to another.
+"""The picture `interpolation`, from one image to another.
 
 Shapes: R pairs, K steps, D latent dimensions, C H W image.
 """
@@ -19,18 +19,19 @@ from nelbo.views.grids import grid, joined
 
 PATHS = ("linear", "spherical")
 SMALLEST_ANGLE = 1e-3
+"""Smallest sine of the angle between two codes for which the spherical path is used."""
 
 
 class Interpolation(Picture):
-    """p(x|z).mean on the way between the codes of pairs of images, which stand at both ends.
+    """Means of p(x|z) along paths between the codes of two images, with the images themselves at both ends.
 
-    In a moving picture every pair goes back and forth at once. Arrays x (R, K, C, H, W), z (R, K, D), inputs
+    In the moving picture all pairs move back and forth at the same time. Arrays: x (R, K, C, H, W), z (R, K, D), inputs
     (R, 2, C, H, W), labels (R, 2).
 
     Args:
-        rows: pairs, evenly spread over the split.
-        columns: steps, both ends included.
-        path: `linear`, or `spherical`: turning about the origin at an even pace.
+        rows: pairs of images, evenly spread over the split.
+        columns: steps, including both ends.
+        path: `linear`, or `spherical` for a rotation about the origin with constant angular speed.
     """
 
     moves = True
@@ -41,12 +42,12 @@ class Interpolation(Picture):
         self.path = choice("path", path, PATHS)
 
     def __call__(self, scene: Scene) -> Drawing:
-        """Draw."""
-        scene.require_vectors("nothing lies between two: draw its reconstructions or its traversal")
+        """Draw the picture."""
+        scene.require_vectors("there is no path between two classes; draw reconstructions or a traversal instead")
         if len(scene.images) < 2:
-            raise ConfigError("split", scene.split, "holds one image; an interpolation needs two")
+            raise ConfigError("split", scene.split, "has one image; an interpolation needs two")
         rows = min(self.rows, len(scene.images) // 2)
-        positions = scene.spread(2 * rows)
+        positions = scene.evenly_spaced(2 * rows)
         inputs = torch.cat(list(scene.batches(positions))).unflatten(0, (rows, 2))
         ends = scene.codes(positions).unflatten(0, (rows, 2))
         z = between(ends[:, 0], ends[:, 1], self.columns, self.path)
@@ -71,10 +72,20 @@ class Interpolation(Picture):
 
 
 def between(first: Tensor, last: Tensor, steps: int, path: str) -> Tensor:
-    """`steps` codes from each of `first` to each of `last`, (R, D) both, (R, steps, D).
+    """Return paths between codes, (R, steps, D).
 
-    Linear: (1 - t) a + t b. Spherical, with w the angle between a and b: (sin((1 - t) w) a + sin(t w) b) / sin w
-    (Shoemake 1985), the linear one where they point the same way or exactly apart.
+    A linear path is (1 - t) a + t b. A spherical one is (sin((1 - t) w) a + sin(t w) b) / sin w, with w the angle
+    between a and b (Shoemake 1985); for codes in the same or in opposite directions the linear path is used.
+
+    Args:
+        first: where the paths start, (R, D).
+        last: where they end, (R, D).
+        steps: codes on a path, including both ends.
+        path: `linear` or `spherical`.
+
+    Example:
+        >>> between(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), steps=3, path="linear").tolist()
+        [[[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]]
     """
     a, b = first.unsqueeze(1), last.unsqueeze(1)
     t = torch.linspace(0, 1, steps, dtype=first.dtype, device=first.device).unsqueeze(-1)

@@ -1,6 +1,7 @@
 """Pictures of a model's latent space as tensors (C, height, width) in [0, 1].
 
-Shapes: B images, D latent dimensions, U units, K steps, C H W image; of one-hot codes N variables of L classes.
+Shapes: B images, D latent dimensions, U units, K steps, C H W image; N variables with L classes each for one-hot
+codes.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from nelbo.models import VAE
 from nelbo.pictures.scatter import draw_codes
 from nelbo.views.codes import code_of, has_classes
 from nelbo.views.grids import grid, normal_quantiles
-from nelbo.views.images import spread
+from nelbo.views.images import evenly_spaced
 
 PRIOR_SAMPLES = 2000
+"""Samples by which a prior without closed-form quantiles is shown."""
+
 MASS = (0.025, 0.975)
-"""Between these quantiles of the prior a unit is moved."""
+"""Probabilities of the quantiles of the prior between which a unit is varied."""
 
 
 def reconstructions(model: VAE, images: Tensor, columns: int) -> Tensor:
-    """Each of the images (B, C, H, W) above the mean of p(x|z) at the code that stands for q(z|x)."""
+    """Draw each of the images (B, C, H, W) above its reconstruction, the mean of p(x|z) at the code of q(z|x)."""
     means = model.decode(code_of(model.encode(images))).mean
     columns = min(columns, len(images))
     rows = len(images) // columns
@@ -34,20 +37,29 @@ def reconstructions(model: VAE, images: Tensor, columns: int) -> Tensor:
 
 
 def traversals(model: VAE, images: Tensor, units: int, steps: int) -> Tensor:
-    """From the code of the first image, each of the most active units moved over its `settings`."""
+    """Draw the code of the first image with each of the most active units varied over its `settings`, a row each."""
     q = model.encode(images)
     chosen = by_activity(mean_of(q))[:units]
     return grid(model.decode(moved(code_of(q)[0], chosen, settings(model, steps).values)).mean)
 
 
 def manifold(model: VAE, side: int) -> Tensor:
-    """p(x|z).mean over a square of quantiles of the prior, for two latents (Kingma & Welling 2014, figure 4)."""
+    """Draw means of p(x|z) over a square of quantiles of a prior of two latents (Kingma & Welling 2014, figure 4)."""
     quantiles = prior_quantiles(model, side)
     return grid(model.decode(plane(quantiles[0], (0, 1), quantiles, quantiles)).mean)
 
 
 def aggregate_posterior(model: VAE, images: Tensor, labels: Tensor, classes: Sequence[str]) -> Tensor:
-    """Means of q(z|x) coloured by label, and the prior: the circle that holds 95% of N(0, I), or samples of another."""
+    """Draw means of q(z|x) coloured by label, over the prior.
+
+    The prior is shown by the circle that contains 95% of N(0, I), or by samples of any other prior.
+
+    Args:
+        model: with two latents.
+        images: (B, C, H, W) in [0, 1].
+        labels: (B,); -1 for an image without a label.
+        classes: names of the labels; empty if unknown.
+    """
     from matplotlib.figure import Figure
 
     from nelbo.views.figures import as_picture
@@ -61,9 +73,9 @@ def aggregate_posterior(model: VAE, images: Tensor, labels: Tensor, classes: Seq
 
 
 def prior_quantiles(model: VAE, count: int) -> Tensor:
-    """`count` points that cut each unit's prior into equal parts, between its 2.5% and 97.5% quantiles, (count, D).
+    """Return `count` quantiles of each unit's prior, of probabilities evenly spaced from 2.5% to 97.5%, (count, D).
 
-    Exact for Gaussians; of any other prior they are those of samples.
+    They are exact for Gaussians, and those of samples for any other prior.
     """
     prior = model.prior(model.encode)
     if isinstance(prior, DiagonalNormal):
@@ -74,40 +86,49 @@ def prior_quantiles(model: VAE, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a unit is set to in turn.
+    """The values over which units are varied.
 
     Args:
-        values: of each unit, (K, D), or one-hot (K, N, L).
-        names: of each of the K.
-        told: what they are, for titles.
+        values: K values of each unit, (K, D), or one-hot (K, N, L).
+        names: label of each of the K values.
+        description: for titles.
     """
 
     values: Tensor
     names: list[str]
-    told: str
+    description: str
 
 
 def settings(model: VAE, count: int) -> Settings:
-    """Of vectors `count` quantiles of each unit's prior, of codes all classes, or `count` evenly spread over them."""
+    """Return `count` quantiles of each unit's prior, or, for one-hot codes, all classes or `count` of them."""
     if not has_classes(model):
         shares = torch.linspace(100 * MASS[0], 100 * MASS[1], count).tolist()
         names = [f"{share:.3g}%" for share in shares]
-        return Settings(prior_quantiles(model, count), names, "units moved over the quantiles of their prior")
+        return Settings(prior_quantiles(model, count), names, "units varied over the quantiles of their prior")
     units, classes = model.posterior.event_shape(model.latent_dim)
-    chosen = spread(classes, count)
+    chosen = evenly_spaced(classes, count)
     values = functional.one_hot(chosen, classes).unsqueeze(1).expand(-1, units, -1)
-    told = f"units set to {'each' if len(chosen) == classes else f'{len(chosen)}'} of {classes} classes"
-    return Settings(values, [str(number) for number in chosen.tolist()], told)
+    description = f"units set to {'each' if len(chosen) == classes else f'{len(chosen)}'} of {classes} classes"
+    return Settings(values, [str(number) for number in chosen.tolist()], description)
 
 
 def by_activity(means: Tensor) -> Tensor:
-    """Units (D,), those first whose means E_q[z] (B, D) vary most over the images; of one-hot codes, summed over L."""
+    """Return the units (D,) in descending order of the variance of E_q[z] (B, D), summed over L for one-hot codes."""
     variances = means.var(dim=0, correction=0)
     return variances.reshape(len(variances), -1).sum(-1).argsort(descending=True)
 
 
 def moved(z: Tensor, units: Tensor, values: Tensor) -> Tensor:
-    """The code z (D,) with one of the units (U,) at each of its values (K, D), (U, K, D); one-hot: (U, K, N, L)."""
+    """Return codes equal to z but for one unit, which takes each of its values.
+
+    Args:
+        z: (D,), or one-hot (N, L).
+        units: the varied units, (U,).
+        values: K values of each unit, (K, D), or (K, N, L).
+
+    Returns:
+        (U, K, D), or (U, K, N, L).
+    """
     codes = z.expand(len(units), len(values), *z.shape).clone()
     for row, unit in enumerate(units.tolist()):
         codes[row, :, unit] = values[:, unit].to(codes)
@@ -115,7 +136,14 @@ def moved(z: Tensor, units: Tensor, values: Tensor) -> Tensor:
 
 
 def plane(z: Tensor, units: tuple[int, int], horizontal: Tensor, vertical: Tensor) -> Tensor:
-    """The code z (D,) with two of its units over a grid of values (K, D) and (R, D): (R, K, D), the largest on top."""
+    """Return codes equal to z but for two units, which are varied over a grid, (R, K, D).
+
+    Args:
+        z: (D,).
+        units: the unit that varies over columns, and the one that varies over rows.
+        horizontal: K values of each unit, ascending, (K, D).
+        vertical: R values of each unit, ascending, (R, D); the largest is in the first row.
+    """
     first, second = units
     codes = z.expand(len(vertical), len(horizontal), -1).clone()
     codes[..., first] = horizontal[:, first]

@@ -1,4 +1,4 @@
-"""A plane of latent space, decoded.
+"""The picture `manifold`, a decoded plane of the latent space.
 
 Shapes: R rows, K columns, D latent dimensions, C H W image.
 """
@@ -19,17 +19,16 @@ from nelbo.views.grids import grid
 
 
 class Manifold(Picture):
-    """p(x|z).mean over quantiles of the prior, 2.5% to 97.5%, of two units (Kingma & Welling 2014, figure 4).
+    """Means of p(x|z) over the 2.5% to 97.5% quantiles of the prior of two units (Kingma & Welling 2014, figure 4).
 
-    With more than two units, those two of the largest KL over images, the others held fixed. Arrays x (R, K, C, H, W),
-    z (R, K, D), units (2,), that of the columns first.
+    Other units are fixed. Arrays: x (R, K, C, H, W), z (R, K, D), units (2,), with that of the columns first.
 
     Args:
-        rows: of the grid.
-        columns: of the grid.
-        image: at whose code the other units stay; None keeps them at the median of the prior.
-        units: other two than those of the largest KL. Given, or of a model with two, and without an image, no data are
-            needed.
+        rows: rows of the grid.
+        columns: columns of the grid.
+        image: position of the image at whose code the other units are fixed; None for the median of the prior.
+        units: the two units; None for those with the largest KL over images. No data are needed if `image` is None and
+            the units are given, or the model has only two.
     """
 
     def __init__(self, *, rows: int, columns: int, image: int | None, units: Sequence[int] | None) -> None:
@@ -39,13 +38,17 @@ class Manifold(Picture):
         self.units = unit_numbers(units, 2)
 
     def __call__(self, scene: Scene) -> Drawing:
-        """Draw."""
-        scene.require_vectors("they have no quantiles: draw its traversal or samples")
+        """Draw the picture."""
+        scene.require_vectors("classes have no quantiles; draw a traversal or samples instead")
         model = scene.model
         if model.latent_dim < 2:
-            raise ConfigError("run", scene.name, "has one latent, and a manifold needs two: draw its traversal")
+            raise ConfigError("run", scene.name, "has one latent, and a manifold needs two; draw a traversal instead")
         if model.latent_dim == 2 and self.image is not None:
-            raise ConfigError("image", self.image, "is for the other units, and this model has two")
+            raise ConfigError(
+                "image",
+                self.image,
+                "fixes the units other than the two shown, and this model has only two; use image=null",
+            )
         origin, place = start(scene, self.image)
         if self.units is not None:
             units = require_units(model, self.units)
@@ -55,8 +58,8 @@ class Manifold(Picture):
         z = plane(origin, (first, second), prior_quantiles(model, self.columns), prior_quantiles(model, self.rows))
         x = decode(scene, z)
         picture = grid(x)
-        told = f"{scene.name}: p(x|z) over the quantiles of the prior, unit {first} to the right, unit {second} upwards"
+        title = f"{scene.name}: p(x|z) over quantiles of the prior, unit {first} to the right, unit {second} upwards"
         if model.latent_dim > 2:
-            told += f"; the other {model.latent_dim - 2} at {place}"
-        sheet = Sheet((picture.shape[1], picture.shape[2]), told)
+            title += f"; the other {model.latent_dim - 2} at {place}"
+        sheet = Sheet((picture.shape[1], picture.shape[2]), title)
         return Drawing(sheet(picture), {"x": x, "z": z, "units": units})

@@ -1,4 +1,4 @@
-"""What every picture is: a model, and images where it needs them, to a drawing.
+"""The interface of every picture: from a model, and images if needed, to a drawing.
 
 Shapes: N images of a split, B batch, C H W image, D latent dimensions.
 """
@@ -17,19 +17,20 @@ from torch import Tensor
 from nelbo.errors import ConfigError, integer
 from nelbo.models import VAE
 from nelbo.views.codes import code_of, has_classes
-from nelbo.views.images import Images, spread
+from nelbo.views.images import Images, evenly_spaced
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What is drawn.
+    """A model and the images of a split, from which pictures are drawn.
 
     Args:
-        name: of the model, for titles.
+        name: name of the model, for titles.
         model: in eval mode, on `device`.
-        device: of the model.
-        split: of the images, for titles.
-        open_images: called when a picture first asks for images, with the names of their classes: the prior needs none.
+        device: device of the model.
+        split: name of the split, for titles.
+        open_images: returns the images and the names of their classes; called when a picture first needs images:
+            pictures of the prior need none.
         batch_size: images that are encoded at once.
     """
 
@@ -46,42 +47,45 @@ class Scene:
 
     @property
     def images(self) -> Images:
-        """Those of the split."""
+        """The images of the split."""
         return self._opened[0]
 
     @property
     def classes(self) -> Sequence[str]:
-        """What the labels mean; empty where nobody says."""
+        """The names of the labels; empty if unknown."""
         return self._opened[1]
 
-    def spread(self, count: int) -> Tensor:
-        """At most `count` positions, evenly spread over the split."""
-        return spread(len(self.images), count)
+    def evenly_spaced(self, count: int) -> Tensor:
+        """Return at most `count` positions, evenly spread over the split."""
+        return evenly_spaced(len(self.images), count)
 
     def take(self, positions: Tensor) -> Tensor:
-        """The images at `positions`, on the model's device."""
+        """Return the images at `positions` (B,), (B, C, H, W), on the model's device."""
         return self.images[positions].to(self.device)
 
     def batches(self, positions: Tensor) -> Iterator[Tensor]:
-        """The images at `positions`, `batch_size` at a time."""
+        """Yield the images at `positions`, up to `batch_size` at a time."""
         for part in positions.split(self.batch_size):
             yield self.take(part)
 
     def codes(self, positions: Tensor) -> Tensor:
-        """E_q[z] of the images at `positions`, (B, D); of classes the most probable ones, (B, N, K)."""
+        """Return E_q[z] of the images at `positions`, (B, D), or the most probable classes, (B, N, K)."""
         return torch.cat([code_of(self.model.encode(x)) for x in self.batches(positions)])
 
     def require_vectors(self, reason: str) -> None:
-        """Refuse one-hot codes.
+        """Raise an error if codes are one-hot.
+
+        Args:
+            reason: why the picture needs vectors; the end of the message.
 
         Raises:
-            ConfigError: for them, with the reason.
+            ConfigError: if codes are one-hot.
         """
         if has_classes(self.model):
             raise ConfigError("run", self.name, f"has codes of classes, and {reason}")
 
     def position(self, image: int) -> Tensor:
-        """`image` as a position (1,).
+        """Return `image` as positions (1,).
 
         Raises:
             ConfigError: if the split has no such image.
@@ -93,12 +97,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a picture shows.
+    """The result of a picture: images, and the tensors that they show.
 
     Args:
-        still: as one image.
-        arrays: the same as tensors.
-        frames: as a moving image, drawn when asked; None where nothing moves.
+        still: the picture as one image.
+        arrays: what it shows, as tensors by name.
+        frames: draws the frames of the moving picture; None if it does not move.
     """
 
     still: Image.Image
@@ -107,22 +111,22 @@ class Drawing:
 
 
 class Picture(ABC):
-    """One kind of `scripts/draw.py`."""
+    """Base class of the kinds of pictures of `scripts/draw.py`."""
 
     moves = False
-    """Whether there is a moving image of it."""
+    """Whether the picture can move."""
 
     @abstractmethod
     def __call__(self, scene: Scene) -> Drawing:
-        """Draw.
+        """Draw the picture.
 
         Raises:
-            ConfigError: for what this model or these images do not have.
+            ConfigError: if the picture is not possible for this model or these images.
         """
 
 
 def image_index(image: int | None) -> int | None:
-    """`image`, if it is null or may be a position.
+    """Return `image` if it is None or a whole number of at least 0.
 
     Raises:
         ConfigError: if it is neither.

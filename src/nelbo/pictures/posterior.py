@@ -1,4 +1,4 @@
-"""Where the images of a data set lie in latent space.
+"""The picture `posterior`, codes of images on a plane.
 
 Shapes: N images, M samples of the prior, D latent dimensions.
 """
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 AUTO = "auto"
 CODES = ("mean", "sample")
 FEWEST = 3
-"""Images of a picture."""
+"""Smallest number of images."""
 
 NAMED = 18
-"""Up to so many classes have colours that can be told apart, and a legend."""
+"""Largest number of classes with distinct colours and a legend."""
 
 GREY, BLACK = "lightgrey", (0.1, 0.1, 0.1, 1.0)
 
@@ -39,13 +39,13 @@ GREY, BLACK = "lightgrey", (0.1, 0.1, 0.1, 1.0)
 class Posterior(Picture):
     """The aggregate posterior: codes of images on a plane, coloured by label, over samples of the prior in grey.
 
-    Of classes, probabilities (of a `sample`, ones and zeros); of a codebook its entries, all positions in a row.
-    Arrays z (N, D), points (N, 2), labels (N,), and prior (M, 2) where the method can place it.
+    Codes of classes are shown by their probabilities (ones and zeros for a `sample`), and those of a codebook by its
+    entries, flattened. Arrays: z (N, D), points (N, 2), labels (N,), and prior (M, 2) if the method can project it.
 
     Args:
-        method: `none`, `pca`, `tsne`, `umap`; `auto` is `none` for two latents, else `pca`.
-        codes: the `mean` of q(z|x), or a `sample`.
-        limit: images, evenly spread over the split.
+        method: `none`, `pca`, `tsne` or `umap`; `auto` is `none` for two latents, else `pca`.
+        codes: `mean` of q(z|x), or `sample` of it.
+        limit: largest number of images, evenly spread over the split.
 
     Raises:
         ConfigError: if the method's package is not installed.
@@ -55,17 +55,17 @@ class Posterior(Picture):
         self.method = choice("method", method, (AUTO, *METHODS))
         self.codes = choice("codes", codes, CODES)
         self.limit = positive_integer("limit", limit)
-        if method == "umap" and importlib.util.find_spec("umap") is None:  # said before minutes of work
+        if method == "umap" and importlib.util.find_spec("umap") is None:  # checked before the work starts
             raise ConfigError("method", method, "needs another package: pip install 'nelbo[umap]'")
 
     def __call__(self, scene: Scene) -> Drawing:
-        """Draw."""
+        """Draw the picture."""
         model = scene.model
-        if math.prod(model.posterior.code_shape(model.latent_dim)) < 2:  # whatever the method
-            raise ConfigError("run", scene.name, "has one latent, and this picture needs two: draw its traversal")
-        positions = scene.spread(self.limit)
+        if math.prod(model.posterior.code_shape(model.latent_dim)) < 2:  # no method can draw it
+            raise ConfigError("run", scene.name, "has one latent, and this picture needs two; draw a traversal instead")
+        positions = scene.evenly_spaced(self.limit)
         if (images := len(scene.images)) < FEWEST:
-            hint = f"holds {images} image{'s' * (images > 1)}; a picture of the posterior needs {FEWEST}"
+            hint = f"has {images} image{'s' * (images > 1)}; a picture of the posterior needs {FEWEST}"
             raise ConfigError("split", scene.split, hint)
         if len(positions) < FEWEST:
             raise ConfigError("limit", self.limit, f"must be at least {FEWEST} for a picture of the posterior")
@@ -75,28 +75,28 @@ class Posterior(Picture):
         z = torch.cat([features(model, part) for part in codes]).cpu()
         prior = features(model, model.prior(model.encode).sample(torch.Size((PRIOR_SAMPLES,)))).cpu()
         method = ("none" if z.shape[-1] == 2 else "pca") if self.method == AUTO else self.method
-        found = METHODS[method](z, prior, torch.initial_seed() % 2**32)
+        projection = METHODS[method](z, prior, torch.initial_seed() % 2**32)
         shown = "means" if self.codes == "mean" else "samples"
         title = f"{scene.name}: {shown} of q(z|x) of {len(z):,} {scene.split} images"
-        arrays = {"z": z, "points": found.codes, "labels": labels}
-        if found.prior is not None:
-            arrays["prior"] = found.prior
-        return Drawing(rendered(_figure(found, labels, scene.classes, title)), arrays)
+        arrays = {"z": z, "points": projection.codes, "labels": labels}
+        if projection.prior is not None:
+            arrays["prior"] = projection.prior
+        return Drawing(rendered(_figure(projection, labels, scene.classes, title)), arrays)
 
 
-def _figure(found: Projection, labels: Tensor, classes: Sequence[str], title: str) -> Figure:
+def _figure(projection: Projection, labels: Tensor, classes: Sequence[str], title: str) -> Figure:
+    """Draw projected codes over the projected prior, with a title and a legend."""
     from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 7), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    if found.prior is not None:
-        axes.scatter(found.prior[:, 0], found.prior[:, 1], c=GREY, s=5, linewidths=0, label="prior")
-    _scatter(axes, found.codes, labels, classes)
-    told = f"{title}\n{found.told}" if found.told else title
-    axes.set(xlabel=found.axes[0], ylabel=found.axes[1], aspect="equal")
-    axes.set_title(told, parse_math=False)
-    if not any(found.axes):  # coordinates that mean nothing
+    if projection.prior is not None:
+        axes.scatter(projection.prior[:, 0], projection.prior[:, 1], c=GREY, s=5, linewidths=0, label="prior")
+    _scatter(axes, projection.codes, labels, classes)
+    axes.set(xlabel=projection.axes[0], ylabel=projection.axes[1], aspect="equal")
+    axes.set_title(f"{title}\n{projection.subtitle}".rstrip(), parse_math=False)
+    if not any(projection.axes):  # the coordinates have no meaning
         axes.set(xticks=[], yticks=[])
     _, names = axes.get_legend_handles_labels()
     if names:
@@ -110,7 +110,7 @@ def _figure(found: Projection, labels: Tensor, classes: Sequence[str], title: st
 
 
 def _scatter(axes: Axes, points: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
-    """Points (N, 2) in the colours of their labels, in their own order, so that no class lies over the others."""
+    """Draw points (N, 2) in the colours of their labels, in the order of the images, so that no class is on top."""
     values, index = labels.unique(return_inverse=True)
     size = min(30, max(6, 8000 / len(points)))
     if bool((values < 0).any()):
@@ -125,7 +125,7 @@ def _scatter(axes: Axes, points: Tensor, labels: Tensor, classes: Sequence[str])
 
 
 def _colours(count: int) -> list[tuple[float, ...]]:
-    """As many as there are classes; none is grey, which is the prior's."""
+    """Return a colour for each of `count` classes; none is grey, the colour of the prior."""
     from matplotlib import colormaps
 
     if count > NAMED:
@@ -133,7 +133,7 @@ def _colours(count: int) -> list[tuple[float, ...]]:
     few = count <= 10
     palette = colormaps["tab10" if few else "tab20"]
     colours = [tuple(palette(number)) for number in range(palette.N)]
-    coloured = [max(colour[:3]) - min(colour[:3]) > 0.1 for colour in colours]
+    not_grey = [max(colour[:3]) - min(colour[:3]) > 0.1 for colour in colours]
     if few:
-        return [colour if kept else BLACK for colour, kept in zip(colours, coloured, strict=True)][:count]
-    return [colour for colour, kept in zip(colours, coloured, strict=True) if kept][:count]
+        return [colour if keep else BLACK for colour, keep in zip(colours, not_grey, strict=True)][:count]
+    return [colour for colour, keep in zip(colours, not_grey, strict=True) if keep][:count]

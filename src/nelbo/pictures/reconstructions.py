@@ -1,4 +1,4 @@
-"""What the model keeps of an image.
+"""The picture `reconstructions`, images above their reconstructions.
 
 Shapes: N images, R rows, K columns, D latent dimensions, C H W image.
 """
@@ -17,11 +17,11 @@ from nelbo.views.grids import grid, joined
 class Reconstructions(Picture):
     """Images, evenly spread over a split, above the mean of p(x|z) at the mean of q(z|x), or its most probable classes.
 
-    Arrays x and means (N, C, H, W), z (N, D) or one-hot, labels (N,).
+    Arrays: x and means (N, C, H, W), z (N, D) or one-hot, labels (N,).
 
     Args:
-        rows: of pairs.
-        columns: of the grid.
+        rows: rows of pairs.
+        columns: columns of the grid.
     """
 
     def __init__(self, *, rows: int, columns: int) -> None:
@@ -29,10 +29,10 @@ class Reconstructions(Picture):
         self.columns = positive_integer("columns", columns)
 
     def __call__(self, scene: Scene) -> Drawing:
-        """Draw."""
+        """Draw the picture."""
         columns = min(self.columns, len(scene.images))
         rows = min(self.rows, len(scene.images) // columns)
-        positions = scene.spread(rows * columns)
+        positions = scene.evenly_spaced(rows * columns)
         x = torch.cat(list(scene.batches(positions)))
         z = torch.cat([code_of(scene.model.encode(part)) for part in x.split(scene.batch_size)])
         means = torch.cat([scene.model.decode(part).mean for part in z.split(scene.batch_size)])

@@ -17,20 +17,22 @@ if TYPE_CHECKING:
 
 DPI = 100
 MARGIN, NARROWEST = 14, 420
+"""Margin and smallest width of a page, in pixels."""
+
 TITLE, LABEL = 11, 9
-"""Sizes of the fonts, in points."""
+"""Font sizes, in points."""
 
 
 class Sheet:
-    """A page, or a part of one, with a place for a picture: drawn once, filled as often as there are frames.
+    """A page, or a part of one, with space for a picture, which is pasted without resampling.
 
-    No pixel of the picture is resampled.
+    The page is drawn once and can be used for many pictures, such as the frames of a moving picture.
 
     Args:
         size: (height, width) of the picture.
-        title: above it, wrapped to the page; a part below another has none.
-        rows: labels beside it, evenly spread over its height.
-        columns: labels above it, evenly spread over its width.
+        title: text above the picture, wrapped to the page; may be empty.
+        rows: labels on its left, evenly spaced over its height.
+        columns: labels above it, evenly spaced over its width.
     """
 
     def __init__(
@@ -56,14 +58,14 @@ class Sheet:
         self._page, self._corner = rendered(figure), (left, top)
 
     def __call__(self, picture: Tensor) -> Image.Image:
-        """The page with a picture (C, height, width) in [0, 1]."""
+        """Return the page with a picture (C, height, width) in [0, 1]."""
         page = self._page.copy()
         page.paste(to_image(picture), self._corner)
         return page
 
 
 def stacked(parts: Sequence[Image.Image]) -> Image.Image:
-    """Parts of a page below one another."""
+    """Stack parts of a page vertically."""
     page = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
     top = 0
     for part in parts:
@@ -73,13 +75,13 @@ def stacked(parts: Sequence[Image.Image]) -> Image.Image:
 
 
 def to_image(picture: Tensor) -> Image.Image:
-    """A picture (C, height, width) in [0, 1] of one or three channels, in RGB."""
+    """Convert a picture (C, height, width) in [0, 1], with one or three channels, to an RGB image."""
     pixels = (picture.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())
 
 
 def rendered(figure: Figure) -> Image.Image:
-    """A figure in RGB."""
+    """Draw a figure as an RGB image."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -88,7 +90,7 @@ def rendered(figure: Figure) -> Image.Image:
 
 
 class _Pen:
-    """Text, in pixels."""
+    """Measures and writes text, with positions in pixels."""
 
     def __init__(self) -> None:
         from matplotlib.backends.backend_agg import RendererAgg
@@ -96,25 +98,27 @@ class _Pen:
         self._renderer = RendererAgg(1, 1, DPI)
 
     def width(self, text: str, points: int) -> int:
+        """Return the width of a text."""
         from matplotlib.font_manager import FontProperties
 
         width, _, _ = self._renderer.get_text_width_height_descent(text, FontProperties(size=points), ismath=False)
         return int(width) + 1
 
     def line(self, points: int) -> int:
-        """The height of a line."""
+        """Return the height of a line."""
         return int(1.5 * points * DPI / 72)
 
     def wrap(self, text: str, points: int, width: int) -> list[str]:
-        """`text` in as few lines of at most `width` pixels as its words allow, of about equal length."""
+        """Wrap `text` to the smallest number of lines of at most `width` pixels, of about equal length."""
         lines = self._fill(text, points, width)
         for narrower in range(width, 0, -10):
-            if len(tried := self._fill(text, points, narrower)) > len(lines):
+            if len(wrapped := self._fill(text, points, narrower)) > len(lines):
                 break
-            lines = tried
+            lines = wrapped
         return lines
 
     def _fill(self, text: str, points: int, width: int) -> list[str]:
+        """Wrap `text` greedily to lines of at most `width` pixels."""
         lines = [""]
         for word in text.split():
             longer = f"{lines[-1]} {word}".strip()
@@ -125,11 +129,13 @@ class _Pen:
         return lines
 
     def page(self, width: int, height: int) -> Figure:
+        """Return an empty white figure of a size in pixels."""
         from matplotlib.figure import Figure
 
-        # Half a pixel more, so that rounding down gives the size that is meant.
+        # Matplotlib rounds the size down, so half a pixel is added.
         return Figure(figsize=((width + 0.5) / DPI, (height + 0.5) / DPI), dpi=DPI, facecolor="white")
 
     def write(self, figure: Figure, x: float, y: float, text: str, points: int, align: str) -> None:
+        """Write a text with its anchor at (x, y) from the top left corner, in pixels."""
         width, height = figure.get_size_inches() * DPI
         figure.text(x / width, 1 - y / height, text, ha=align, va="center", size=points, parse_math=False)

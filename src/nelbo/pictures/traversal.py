@@ -1,6 +1,6 @@
-"""What each unit does.
+"""The picture `traversal`, the effect of single units.
 
-Shapes: U units, K steps, D latent dimensions, C H W image; of one-hot codes N variables of L classes.
+Shapes: U units, K steps, D latent dimensions, C H W image; N variables with L classes each for one-hot codes.
 """
 
 from __future__ import annotations
@@ -22,27 +22,29 @@ from nelbo.views.codes import has_classes
 from nelbo.views.grids import grid
 
 STEPS = 24
-"""Of a sweep in one direction."""
+"""Frames from the smallest to the largest value of a unit."""
 
 HELD = 8
-"""Frames for which a class stands still."""
+"""Frames for which a class is shown."""
 
 LARGE, FEW = 112, 12
-"""The size of a tile of a moving picture, in pixels, where there are no more than so many."""
+"""Height in pixels of a tile of the moving picture if there are at most `FEW` tiles; more have half of it."""
 
 
 class Traversal(Picture):
-    """From one code, single units moved over their classes, or quantiles of their prior, 2.5% to 97.5%.
+    """One code with single units varied over the 2.5% to 97.5% quantiles of their prior, or over their classes.
 
-    In a moving picture all units go back and forth at once, a tile each. Arrays x (U, K, C, H, W), z (U, K, D) or
-    (U, K, N, L), units (U,), and, where q(z|x) and p(z) factorise, kl (U,) in nats, averaged over images.
+    The moving picture shows a tile for each unit, and all move back and forth at the same time. Arrays:
+    x (U, K, C, H, W), z (U, K, D) or (U, K, N, L), units (U,), and, if q(z|x) and p(z) factorise, kl (U,), in nats,
+    averaged over images.
 
     Args:
-        rows: units, those of the largest KL first, or whose means vary most where they have none; None for all.
-        columns: quantiles, or classes at most.
-        image: whose code; None starts from the median of the prior.
-        units: these, in this order; None for those that `rows` says. Given, and without an image, no data are needed
-            and no KL is known.
+        rows: number of units, those with the largest KL first, or with the largest variance of E_q[z] if there is no
+            KL; None for all.
+        columns: number of quantiles, or largest number of classes.
+        image: position of the image whose code is varied; None for the median of the prior.
+        units: the units to show, in this order, instead of `rows`. If they are given and `image` is None, no data are
+            needed, and no KL is shown.
     """
 
     moves = True
@@ -54,30 +56,30 @@ class Traversal(Picture):
         self.units = unit_numbers(units)
 
     def __call__(self, scene: Scene) -> Drawing:
-        """Draw."""
+        """Draw the picture."""
         origin, place = start(scene, self.image)
-        units, ranked = self._chosen(scene)
-        kl = None if ranked is None or ranked.kl is None else ranked.kl[units]
-        found = settings(scene.model, self.columns)
-        z = moved(origin, units, found.values)
+        units, ranks = self._chosen(scene)
+        kl = None if ranks is None or ranks.kl is None else ranks.kl[units]
+        varied = settings(scene.model, self.columns)
+        z = moved(origin, units, varied.values)
         x = decode(scene, z)
         picture = grid(x)
-        told = f"{scene.name}: {found.told}, from {place}"
-        sheet = Sheet((picture.shape[1], picture.shape[2]), told, rows=_names(units, kl), columns=found.names)
+        title = f"{scene.name}: {varied.description}, from {place}"
+        sheet = Sheet((picture.shape[1], picture.shape[2]), title, rows=_names(units, kl), columns=varied.names)
         arrays = {"x": x, "z": z, "units": units, **({} if kl is None else {"kl": kl})}
-        return Drawing(sheet(picture), arrays, lambda: _frames(scene, origin, units, told))
+        return Drawing(sheet(picture), arrays, lambda: _frames(scene, origin, units, title))
 
     def _chosen(self, scene: Scene) -> tuple[Tensor, Ranking | None]:
-        """The units (U,), and what they were judged by, if data are needed at all."""
+        """Return the units (U,) and the ranking of all units; the latter is None if no data are needed."""
         if self.units is None:
-            ranked = ranking(scene)
-            return ranked.order[: self.rows], ranked
+            ranks = ranking(scene)
+            return ranks.order[: self.rows], ranks
         units = require_units(scene.model, self.units)
         return units, None if self.image is None else ranking(scene)
 
 
 def decode(scene: Scene, z: Tensor) -> Tensor:
-    """p(x|z).mean at codes (..., D) or (..., N, L), (..., C, H, W)."""
+    """Return means of p(x|z) at codes (..., D) or (..., N, L), (..., C, H, W)."""
     leading = z.shape[:-2] if has_classes(scene.model) else z.shape[:-1]
     flat = z.flatten(0, len(leading) - 1).split(scene.batch_size)
     x = torch.cat([scene.model.decode(part).mean for part in flat])
@@ -85,12 +87,13 @@ def decode(scene: Scene, z: Tensor) -> Tensor:
 
 
 def back_and_forth(steps: int) -> Iterator[int]:
-    """0, 1, ..., steps - 1, steps - 2, ..., 1."""
+    """Yield 0, 1, ..., steps - 1, steps - 2, ..., 1."""
     yield from range(steps)
     yield from range(steps - 2, 0, -1)
 
 
 def _names(units: Tensor, kl: Tensor | None) -> list[str]:
+    """Return the label of each row."""
     names = [f"unit {unit}" for unit in units.tolist()]
     if kl is None:
         return names
@@ -98,11 +101,12 @@ def _names(units: Tensor, kl: Tensor | None) -> list[str]:
 
 
 def _frames(scene: Scene, z: Tensor, units: Tensor, title: str) -> Iterator[Image.Image]:
+    """Draw the frames of the moving picture, with a tile for each unit."""
     x = decode(scene, moved(z, units, settings(scene.model, STEPS).values)).cpu()
     columns = math.ceil(math.sqrt(2 * len(units)))
     size = LARGE if len(units) <= FEW else LARGE // 2
     missing = -len(units) % columns
-    # White tiles fill the last row: (R, columns, K, C, H, W).
+    # The last row is filled with white tiles: (R, columns, K, C, H, W).
     tiles = functional.pad(x.flatten(1), (0, 0, 0, missing), value=1.0).unflatten(1, x.shape[1:])
     rows = tiles.unflatten(0, (-1, columns))
     names = [f"unit {unit}" for unit in units.tolist()] + [""] * missing

@@ -1,4 +1,4 @@
-"""Priors p(z)."""
+"""Priors p(z) over latent variables: vectors or one-hot codes."""
 
 from nelbo.priors.autoregressive import Autoregressive
 from nelbo.priors.flow import Flow

@@ -1,4 +1,4 @@
-"""Priors over discrete codes.
+"""Factorised priors over one-hot codes.
 
 Shapes: N variables of K classes, C H W image.
 """
@@ -11,50 +11,52 @@ import torch
 from torch import Tensor, nn
 
 from nelbo.distributions import OneHots
-from nelbo.priors.prior import Encode, Prior, classes
+from nelbo.priors.prior import Encode, Prior, variables_and_classes
 
 PACE = 10.0
-"""The learned logits count so many times, and so are learned as much faster: log-probabilities go below -10, and a step
-of Adam is as long as the learning rate. With 1, a prior over 512 classes takes longer than the networks do."""
+"""The factor of the learned logits, which multiplies their learning rate under Adam.
+
+Log-probabilities fall below -10, and a step of Adam is about as long as the learning rate. With a factor of 1, a prior
+over 512 classes takes longer to train than the networks."""
 
 
 class Uniform(Prior):
-    """P(z) = K^-N: all codes alike (Jang et al. 2017; van den Oord et al. 2017, section 3.3, while training).
+    """P(z) = K^-N, the same for all codes (Jang et al. 2017; van den Oord et al. 2017, section 3.3, during training).
 
     Args:
-        event_shape: (N, K).
-        shape: (C, H, W), of no use here.
+        event_shape: shape of z, (N, K).
+        shape: shape of the images, (C, H, W); not used.
 
     Raises:
-        ConfigError: if z are vectors.
+        ConfigError: if the latents are vectors.
     """
 
     def __init__(self, event_shape: Sequence[int], shape: Sequence[int]) -> None:
         super().__init__()
-        # Not in the checkpoint: a constant that follows the module from device to device.
-        self.register_buffer("zeros", torch.zeros(classes("uniform", event_shape)), persistent=False)
+        # A constant buffer, not saved in checkpoints, which moves to other devices with the module.
+        self.register_buffer("zeros", torch.zeros(variables_and_classes("uniform", event_shape)), persistent=False)
         self.zeros: Tensor
 
     def forward(self, encode: Encode) -> OneHots:
-        """p(z)."""
+        """Return p(z)."""
         return OneHots(self.zeros)
 
 
 class Categorical(Prior):
-    """P(z) = prod over n of softmax(`PACE` logits_n)[class of z_n], all logits learned; starts uniform.
+    """P(z) = prod_n softmax(PACE * logits_n)[class of z_n] with the logits learned, initially uniform.
 
     Args:
-        event_shape: (N, K).
-        shape: (C, H, W), of no use here.
+        event_shape: shape of z, (N, K).
+        shape: shape of the images, (C, H, W); not used.
 
     Raises:
-        ConfigError: if z are vectors.
+        ConfigError: if the latents are vectors.
     """
 
     def __init__(self, event_shape: Sequence[int], shape: Sequence[int]) -> None:
         super().__init__()
-        self.logits = nn.Parameter(torch.zeros(classes("categorical", event_shape)))
+        self.logits = nn.Parameter(torch.zeros(variables_and_classes("categorical", event_shape)))
 
     def forward(self, encode: Encode) -> OneHots:
-        """p(z)."""
+        """Return p(z)."""
         return OneHots(PACE * self.logits)

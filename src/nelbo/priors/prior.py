@@ -1,4 +1,4 @@
-"""What every prior is."""
+"""The base class of priors, and checks of the latents that a prior is over."""
 
 from __future__ import annotations
 
@@ -13,39 +13,57 @@ Encode = Callable[[Tensor], Distribution]
 
 
 class Prior(nn.Module):
-    """Returns p(z) with batch shape (). Made from (event shape of z, shape of the images).
+    """A module that returns p(z) with batch shape ().
 
-    The event shape is (D,), or (N, K) for N one-hot codes of K classes.
+    Subclasses are constructed with the event shape of z, (D,) or (N, K) for N one-hot codes of K classes, and with the
+    shape of the images, (C, H, W).
     """
 
     def forward(self, encode: Encode) -> Distribution:
-        """p(z). Only a prior made of posteriors (VampPrior) uses `encode`, which maps images to q(z|x)."""
+        """Return p(z).
+
+        Args:
+            encode: the encoder, from images (N, C, H, W) to q(z|x) with batch shape (N,). Only a mixture of posteriors
+                (`VampPrior`) uses it.
+        """
         raise NotImplementedError
 
     def initialize(self, images: Tensor) -> None:
-        """Take starting values from training images (N, C, H, W) in [0, 1], where the prior has any."""
+        """Set initial values of the parameters from training images, if the prior uses any.
+
+        Args:
+            images: (N, C, H, W), in [0, 1].
+        """
 
 
-def vectors(prior: str, event_shape: Sequence[int]) -> int:
-    """D, if z are vectors.
+def latent_dimension(prior: str, event_shape: Sequence[int]) -> int:
+    """Return D for a prior over vectors.
+
+    Args:
+        prior: the name of the prior in the config, for the error message.
+        event_shape: shape of z.
 
     Raises:
-        ConfigError: if they are one-hot codes.
+        ConfigError: if the latents are one-hot codes.
     """
     if len(event_shape) != 1:
-        hint = "is over vectors, and z are one-hot codes: use prior=categorical or prior=uniform"
+        hint = "is a prior over vectors, but the latents are one-hot codes; use prior=categorical or prior=uniform"
         raise ConfigError("prior", prior, hint, located=True)
     return event_shape[0]
 
 
-def classes(prior: str, event_shape: Sequence[int]) -> tuple[int, int]:
-    """N and K, if z are one-hot codes.
+def variables_and_classes(prior: str, event_shape: Sequence[int]) -> tuple[int, int]:
+    """Return N and K for a prior over one-hot codes.
+
+    Args:
+        prior: the name of the prior in the config, for the error message.
+        event_shape: shape of z.
 
     Raises:
-        ConfigError: if they are vectors.
+        ConfigError: if the latents are vectors.
     """
     if len(event_shape) != 2:
         codes = "vector_quantized" if prior == "autoregressive" else "categorical or vector_quantized"
-        hint = f"is over one-hot codes, and z are vectors: use prior=standard_normal, or posterior={codes}"
-        raise ConfigError("prior", prior, hint, located=True)
+        hint = "is a prior over one-hot codes, but the latents are vectors; use prior=standard_normal or posterior="
+        raise ConfigError("prior", prior, hint + codes, located=True)
     return event_shape[0], event_shape[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from nelbo.data.module import ImageData
 from nelbo.directories.names import CHECKPOINTS
 from nelbo.errors import ConfigError
 from nelbo.models import VAE
+from nelbo.numerics.threads import busy_message, cores, load_beside_this_process
 from nelbo.objectives import Objective
 from nelbo.running.resume import ResumePoint, epochs_added, refuse_shorter
 from nelbo.running.settings import Chosen, resolve, resolve_with
@@ -38,6 +40,8 @@ from nelbo.training.probe import probe
 from nelbo.training.signals import Signals
 from nelbo.training.trainer import make_trainer
 from nelbo.training.weights import refuse_other_tensors, start_from
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +93,7 @@ def assemble(
     composed = resolve(config)
     allowed = allowed_targets(composed)
     check_devices(composed["trainer"])
-    if composed["threads"] is not None:
-        torch.set_num_threads(composed["threads"])
+    set_threads(composed["threads"])
     pl.seed_everything(composed["seed"], workers=True, verbose=False)
 
     data: ImageData = build(composed["data"], "data", allowed)
@@ -131,6 +134,18 @@ def assemble(
         plain = resolve_with(config, {**from_images, "trainer.max_epochs": length.epochs})
     identifying = {**composed, "init_from": init_from}
     return Parts(plain, identifying, data, module, trainer, length, checkpoints, throughput, module.record, validated)
+
+
+def set_threads(threads: int | None) -> None:
+    """Set the CPU threads of this process, and log where other programs use the cores that they would need.
+
+    Args:
+        threads: the number; None leaves what torch or the launcher chose.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    elif message := busy_message(torch.get_num_threads(), cores(), load_beside_this_process()):
+        log.warning(message)
 
 
 def set_up(data: ImageData, resume_point: ResumePoint | None) -> None:

@@ -38,7 +38,7 @@ from nelbo.directories.names import (
     MARK,
     METRICS,
 )
-from nelbo.directories.owner import Owned, Ownership
+from nelbo.directories.owner import DirectoryInUse, Ownership
 from nelbo.errors import CheckpointError, ConfigError, NelboError
 from nelbo.files import reserve, sweep_partial, write_text
 
@@ -57,7 +57,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(Ownership(folder, ""))
-        except Owned as error:
+        except DirectoryInUse as error:
             hint = f"wait for that, or give another directory ({error.owner})"
             raise NelboError(f"hydra.run.dir={folder}: another process is training in it; {hint}") from error
         yield

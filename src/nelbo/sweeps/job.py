@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.config.identity import identity
 from nelbo.directories.names import METRICS
-from nelbo.directories.owner import Owned
+from nelbo.directories.owner import DirectoryInUse
 from nelbo.errors import NelboError, Pruned, Stopped, first_line
 from nelbo.files import read_json, write_json
 from nelbo.running.scores import headline
@@ -77,7 +77,7 @@ def run_cell(task: Task, config: DictConfig, start: Sequence[str], explain: Expl
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(cell_lock(folder))
-        except Owned as error:
+        except DirectoryInUse as error:
             raise SweepError(f"{folder}: another process is running this cell ({error.owner})") from error
         started = {"identity": identity(plain), "overrides": overrides, "choices": choices, "config": plain}
         gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from nelbo.composing.script import Script
 from nelbo.config.identity import identity
 from nelbo.config.quoting import quoted
-from nelbo.directories.owner import Owned, Ownership, is_held, living_owner
+from nelbo.directories.owner import DirectoryInUse, Ownership, is_held, living_owner
 from nelbo.errors import ConfigError, Stopped, first_line
 from nelbo.messages.unread import refuse_unread
 from nelbo.running.directory import refuse_files
@@ -86,7 +86,7 @@ class Sweep:
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(self.ownership)
-            except Owned as error:
+            except DirectoryInUse as error:
                 hint = f"another sweep is running in it; wait for that, or give another directory ({error.owner})"
                 raise SweepError(f"hydra.sweep.dir={self.folder}: {hint}") from error
             self.plan = Plan.read(self.folder)

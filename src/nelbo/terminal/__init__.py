@@ -1,1 +1,1 @@
-"""What is printed on a terminal: tables, and streams whose reader may close them."""
+"""Terminal output: consoles, tables, and standard streams that survive a closed pipe."""

@@ -1,4 +1,4 @@
-"""What is printed for people: text as it is, whatever signs it holds, and tables that show names whole."""
+"""Consoles that print text literally, and tables in which names are never cut off."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 UNLIMITED = 100_000
-"""Columns of what is no terminal: a file or a pipe takes lines of any length."""
+"""Width, in columns, of output that is not a terminal: a file or a pipe takes lines of any length."""
 
 
 def make_console(*, stderr: bool = False, soft_wrap: bool = True) -> Console:
-    """A console that prints `[b]` and `:key:` as they are: names of directories, files and units may hold them."""
+    """Return a console that prints `[b]` and `:key:` literally, because names of files and units may contain them."""
     console = Console(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = UNLIMITED
@@ -22,19 +22,19 @@ def make_console(*, stderr: bool = False, soft_wrap: bool = True) -> Console:
 
 
 def width_of(table: Table, console: Console) -> int:
-    """The columns that a table takes where nothing in it is wrapped."""
+    """Return the width of a table, in columns, if nothing in it is wrapped."""
     return Measurement.get(console, console.options.update(max_width=UNLIMITED), table).maximum
 
 
 def has_room(table: Table, console: Console) -> bool:
-    """Whether a table can be printed with nothing in it wrapped."""
+    """Return whether a table fits the console with nothing in it wrapped."""
     return width_of(table, console) <= console.width
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print a table in which nothing is cut off: as wide as it is where there is room, else wrapped within its cells.
+    """Print a table with nothing cut off: at its full width where that fits, otherwise with its cells wrapped.
 
-    Its title stands above it in a line of its own, which the table's width does not wrap.
+    The title is printed on a separate line above the table, so it is not wrapped to the table's width.
     """
     title, table.title = table.title, None
     if title:
@@ -45,15 +45,17 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def print_side_by_side(title: str, names: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
-    """Print a table with a column for each name; where there is no room for that, by numbers, in several tables.
+    """Print a table with one column per name.
+
+    Where the table does not fit, the names are listed with numbers, and several tables with numbered columns follow.
 
     Args:
-        title: what is compared.
-        names: of the columns behind the first.
-        rows: what a row is about, and a cell for each name.
-        console: where.
+        title: title of the table.
+        names: names of the columns after the first.
+        rows: for each row its label, then a cell for each name.
+        console: console to print to.
     """
-    table = _table(title, names, rows)
+    table = _make_table(title, names, rows)
     if has_room(table, console):
         print_table(table, console)
         return
@@ -64,17 +66,17 @@ def print_side_by_side(title: str, names: Sequence[str], rows: Sequence[Sequence
     start = 0
     while start < len(names):
         end = len(names)
-        while end > start + 1 and not has_room(_part(numbers, rows, start, end), console):
+        while end > start + 1 and not has_room(_select_columns(numbers, rows, start, end), console):
             end -= 1
-        print_table(_part(numbers, rows, start, end), console)
+        print_table(_select_columns(numbers, rows, start, end), console)
         start = end
 
 
-def _part(numbers: Sequence[str], rows: Sequence[Sequence[str]], start: int, end: int) -> Table:
-    return _table("", numbers[start:end], [[row[0], *row[1 + start : 1 + end]] for row in rows])
+def _select_columns(numbers: Sequence[str], rows: Sequence[Sequence[str]], start: int, end: int) -> Table:
+    return _make_table("", numbers[start:end], [[row[0], *row[1 + start : 1 + end]] for row in rows])
 
 
-def _table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _make_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(title=title)
     table.add_column("")
     for name in names:

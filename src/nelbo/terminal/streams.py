@@ -1,6 +1,6 @@
-"""Standard streams whose reader may leave before the end, as `| head` does: what is written then goes nowhere.
+"""Standard streams that discard output once their reader has closed the pipe, as `| head` does.
 
-A run that is over has failed in nothing, and one that trains is worth more than lines that nobody reads.
+Without this a command would fail with BrokenPipeError, and a training run would be lost for output that is not read.
 """
 
 from __future__ import annotations
@@ -11,38 +11,38 @@ import sys
 from typing import Any
 
 
-class LeavableFile(io.FileIO):
-    """A file that turns into `os.devnull` when it is a pipe and nobody reads from it any more."""
+class ClosedPipeTolerantFile(io.FileIO):
+    """A file that redirects itself to `os.devnull` once it is a pipe without a reader."""
 
     def write(self, data: Any) -> int:
-        """Write bytes.
+        """Write bytes, or discard them if the pipe has no reader.
 
         Returns:
-            How many were taken.
+            Number of bytes written or discarded.
         """
         try:
             return super().write(data)
         except BrokenPipeError:
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), self.fileno())
+            with open(os.devnull, "wb") as null:
+                os.dup2(null.fileno(), self.fileno())
             return memoryview(data).nbytes
 
 
-def outlive_readers() -> None:
-    """Let `sys.stdout` and `sys.stderr` be such files; streams that somebody has put in their place stay."""
+def tolerate_closed_pipes() -> None:
+    """Make `sys.stdout` and `sys.stderr` tolerate a closed pipe, unless they have been replaced by other streams."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None or stream is not getattr(sys, f"__{name}__"):
             continue
         stream.flush()
-        raw = LeavableFile(stream.fileno(), "wb", closefd=False)
+        raw = ClosedPipeTolerantFile(stream.fileno(), "wb", closefd=False)
         unbuffered = isinstance(stream.buffer, io.FileIO)  # python -u
-        leavable = io.TextIOWrapper(
+        tolerant = io.TextIOWrapper(
             raw if unbuffered else io.BufferedWriter(raw),
             encoding=stream.encoding,
             errors=stream.errors,
             line_buffering=stream.line_buffering,
             write_through=stream.write_through,
         )
-        setattr(sys, name, leavable)
-        setattr(sys, f"__{name}__", leavable)
+        setattr(sys, name, tolerant)
+        setattr(sys, f"__{name}__", tolerant)

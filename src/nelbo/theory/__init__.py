@@ -1,1 +1,1 @@
-"""Exact answers for linear models, on tensors."""
+"""Exact answers for linear models, computed from plain tensors."""

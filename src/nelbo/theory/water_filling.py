@@ -1,10 +1,11 @@
-"""The exact answer of a linear beta-VAE: Shannon's reverse water-filling, on the training images and on any others.
+"""The exact optimum of a linear beta-VAE, Shannon's reverse water-filling, on the training images and on any others.
 
-With lambda the eigenvalues of the covariance of the training images and theta = beta sigma^2 the water level, the first
-D units with lambda > theta are on: w^2 = lambda - theta and q(z|x) = N(w t / lambda, theta / lambda), t the projection
-of x - mean on the unit's eigenvector. The others are off, and leave their variance as it is.
+Let lambda be the eigenvalues of the covariance of the training images, theta = beta sigma^2 the water level, and t the
+projection of x - mean on the eigenvector of a unit. The first D units with lambda > theta are active:
+w^2 = lambda - theta and q(z|x) = N(w t / lambda, theta / lambda). The directions of all others are not coded, so their
+variance remains as squared error.
 
-Shapes: P pixels, D latent dimensions, N images.
+Shapes: P pixels, D latent dimensions.
 """
 
 from __future__ import annotations
@@ -15,36 +16,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-MAX_PIXELS = 4096
-"""Beyond this the eigenvectors of a P x P matrix are no longer a matter of seconds."""
+from nelbo.theory.spectrum import Spectrum
 
 STEPS = 10_000
+"""Largest number of fixed-point steps in `learned_sigma2`."""
+
 TOLERANCE = 1e-12
-CHUNK = 10_000
-
-
-@dataclass(frozen=True, eq=False)
-class Spectrum:
-    """What of the images the answer depends on.
-
-    Args:
-        values: eigenvalues of the covariance (divided by N) of the training images, descending, (P,).
-        energy: mean squared projection of the images judged on each eigenvector, after the training mean is taken off,
-            (P,). For the training images themselves it equals `values`.
-    """
-
-    values: Tensor
-    energy: Tensor
+"""Relative change of sigma^2 at which the fixed-point iteration has converged."""
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """Where a linear beta-VAE ends.
+    """Rate, distortion and active units of a linear beta-VAE at its optimum.
 
     Args:
         rate: E KL(q(z|x) || p(z)), nats per image.
-        error: E |x - decoded z|^2, summed over pixels.
-        active: how many units are on.
+        error: E |x - E[x|z]|^2, summed over pixels.
+        active: number of active units.
         distortion: E -log p(x|z), nats per image.
     """
 
@@ -54,58 +42,47 @@ class Optimum:
     distortion: float
 
 
-def spectrum(train: Tensor, judged: Tensor) -> Spectrum:
-    """Eigenvalues of `train` (N, P), and the energy of `judged` (M, P) along its eigenvectors."""
-    mean = train.mean(0, dtype=torch.float64)
-    values, vectors = torch.linalg.eigh(_second_moment(train, mean))
-    energy = (vectors * (_second_moment(judged, mean) @ vectors)).sum(0)
-    return Spectrum(values.flip(0).clamp(min=0), energy.flip(0).clamp(min=0))
-
-
-def _second_moment(images: Tensor, mean: Tensor) -> Tensor:
-    """E (x - mean)(x - mean)^T, (P, P), in float64, a chunk of images at a time."""
-    total = torch.zeros(len(mean), len(mean), dtype=torch.float64)
-    for chunk in images.split(CHUNK):
-        centred = chunk.double() - mean
-        total += centred.T @ centred
-    return total / len(images)
-
-
-def optimum(found: Spectrum, latent_dim: int, beta: float, sigma2: float) -> Optimum:
-    """The optimum on the images judged.
+def optimum(spectrum: Spectrum, latent_dim: int, beta: float, sigma2: float) -> Optimum:
+    """Compute the optimum on the training images, evaluated on the images of `spectrum.energy`.
 
     Args:
-        found: their spectrum.
+        spectrum: of the training images and the evaluated images.
         latent_dim: D.
-        beta: the weight of the KL, above 0.
+        beta: weight of the KL, above 0.
         sigma2: variance of the likelihood, per pixel.
+
+    Example:
+        >>> values = torch.tensor([4.0, 1.0], dtype=torch.float64)
+        >>> best = optimum(Spectrum(values, values), latent_dim=2, beta=2.0, sigma2=0.5)
+        >>> best.active, best.error, round(best.rate, 4)  # the second eigenvalue is not above beta sigma2 = 1
+        (1, 2.0, 0.6931)
     """
     theta = beta * sigma2
-    on = torch.arange(len(found.values)).lt(latent_dim) & found.values.gt(theta)
-    coded, energy = found.values[on], found.energy[on]
+    on = torch.arange(len(spectrum.values)).lt(latent_dim) & spectrum.values.gt(theta)
+    coded, energy = spectrum.values[on], spectrum.energy[on]
     rate = 0.5 * (theta / coded + (coded - theta) / coded**2 * energy - 1 + (coded / theta).log())
     error = theta**2 * energy / coded**2 + (coded - theta) * theta / coded
-    total = float(error.sum() + found.energy[~on].sum())
-    return Optimum(float(rate.sum()), total, int(on.sum()), distortion(total, len(found.values), sigma2))
+    total = float(error.sum() + spectrum.energy[~on].sum())
+    return Optimum(float(rate.sum()), total, int(on.sum()), distortion(total, len(spectrum.values), sigma2))
 
 
 def distortion(error: float, pixels: int, sigma2: float) -> float:
-    """-log N(x; mean, sigma^2), nats per image, at a squared error summed over P pixels."""
+    """Return -log N(x; mean, sigma^2), in nats per image, for a squared error summed over P pixels."""
     return 0.5 * error / sigma2 + 0.5 * pixels * math.log(2 * math.pi * sigma2)
 
 
 def squared_error(nats: float, pixels: int, sigma2: float) -> float:
-    """What `distortion` was made of."""
+    """Return the squared error, summed over P pixels, of a distortion in nats: the inverse of `distortion`."""
     return 2 * sigma2 * (nats - 0.5 * pixels * math.log(2 * math.pi * sigma2))
 
 
 def learned_sigma2(values: Tensor, latent_dim: int, beta: float) -> float:
-    """The sigma^2 that a model learns: its own squared error a pixel on the training images, a fixed point.
+    """Compute the sigma^2 that a model learns: its own squared error per pixel on the training images, a fixed point.
 
     Args:
         values: eigenvalues, descending, (P,).
         latent_dim: D.
-        beta: the weight of the KL, above 0.
+        beta: weight of the KL, above 0.
     """
     coded, rest = values[:latent_dim], float(values[latent_dim:].sum())
     sigma2 = float(values.mean())

@@ -1,4 +1,4 @@
-"""The LightningModule, and what watches it."""
+"""Training of a model with PyTorch Lightning: the module, callbacks, the Trainer and learning-rate schedules."""
 
 from nelbo.training.module import VAEModule
 from nelbo.training.rates import constant, cosine

@@ -1,4 +1,4 @@
-"""How long something takes: on the wall, and on the processors."""
+"""Measurement of wall-clock time and processor time."""
 
 from __future__ import annotations
 
@@ -10,17 +10,26 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-TICKS = os.sysconf("SC_CLK_TCK")
-"""Of the system's processor clock in a second."""
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+"""Resolution of the processor times in /proc."""
 
 
 class Clock:
-    """Adds up the seconds between `start` and `stop`.
+    """A stopwatch that adds up the seconds between `start` and `stop`.
 
     Args:
-        seconds: on the wall so far.
-        cpu_seconds: of this process and its data loaders' workers so far, user and system time of all threads; None
-            where that is not known, and then it stays so.
+        seconds: wall-clock seconds measured so far.
+        cpu_seconds: processor seconds measured so far, of this process and its data loaders' workers: user and system
+            time of all threads. None if unknown; it then stays None.
+
+    Example:
+        >>> clock = Clock(seconds=2.0)
+        >>> clock.is_running
+        False
+        >>> clock.start()
+        >>> clock.stop(torch.device("cpu"))
+        >>> clock.seconds > 2.0
+        True
     """
 
     def __init__(self, seconds: float = 0.0, cpu_seconds: float | None = 0.0) -> None:
@@ -29,22 +38,22 @@ class Clock:
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started last, and not stopped."""
+        """Whether the clock was started and not stopped since."""
         return self._started is not None
 
     def start(self) -> None:
-        """Begin; what ran since an earlier start does not count."""
+        """Start, or restart: time since an earlier start that was not stopped is discarded."""
         self._started = time.perf_counter(), processor_seconds()
 
     def stop(self, device: torch.device) -> None:
-        """Add what ran since the start, once `device` has done what it was given."""
+        """Add the time since the start, after waiting until `device` has finished its work."""
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
         self.seconds, self.cpu_seconds = self.read()
         self._started = None
 
     def read(self) -> tuple[float, float | None]:
-        """Seconds on the wall and of the processors, with those that run."""
+        """Return wall-clock and processor seconds, including those since the last start."""
         if self._started is None:
             return self.seconds, self.cpu_seconds
         wall, cpu = time.perf_counter() - self._started[0], processor_seconds() - self._started[1]
@@ -52,28 +61,28 @@ class Clock:
 
 
 def processor_seconds() -> float:
-    """Processor time of this process so far, and of its workers: those that ended, and on Linux those that live."""
+    """Return the processor time of this process and its workers so far; running workers are counted on Linux only."""
     ended = os.times()
-    living = (_of_process(child.pid) for child in multiprocessing.active_children() if child.pid is not None)
-    return time.process_time() + ended.children_user + ended.children_system + sum(living)
+    running = (_process_seconds(child.pid) for child in multiprocessing.active_children() if child.pid is not None)
+    return time.process_time() + ended.children_user + ended.children_system + sum(running)
 
 
-def _of_process(pid: int) -> float:
-    """User and system seconds of another process, as Linux tells them; 0 elsewhere, and of one that has just ended."""
+def _process_seconds(pid: int) -> float:
+    """Return user and system seconds of another process on Linux; 0 elsewhere or if the process has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
 def is_first_process() -> bool:
-    """Whether this is the first of the processes that train together, or the only one."""
+    """Return whether this is the first of the processes that train together, or the only one."""
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
 
 
-def over_processes(value: float | None) -> float | None:
-    """The sum of a value over the processes that train together; None if one of them does not know it."""
+def sum_over_processes(value: float | None) -> float | None:
+    """Return the sum of a value over the processes that train together; None if it is None in one of them."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return value
     values: list[float | None] = [None] * distributed.get_world_size()

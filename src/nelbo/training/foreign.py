@@ -1,4 +1,4 @@
-"""Callbacks that are Lightning's or a user's own: checked before training, and named where they fail in it."""
+"""Lightning's and users' own callbacks: checks before training, and errors during training that name the callback."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from pytorch_lightning.callbacks import Checkpoint, GradientAccumulationSchedule
 
 from nelbo.config.build import REFUSALS
 from nelbo.errors import ConfigError, NelboError
+from nelbo.training import compat
 
-OURS, LIGHTNINGS = "nelbo.", "pytorch_lightning."
+NELBO, LIGHTNING = "nelbo.", "pytorch_lightning."
+"""Prefixes of the modules of this package's and of Lightning's callbacks."""
 
 
 def check_callbacks(callbacks: Mapping[str, pl.Callback], metrics: Sequence[str]) -> None:
-    """Refuse a second progress bar, and monitors of metrics that there are not.
+    """Refuse a second progress bar, and monitors of metrics that are not logged.
 
     Args:
-        callbacks: those of the config, by name.
-        metrics: what validation logs; empty if there is none.
+        callbacks: the callbacks of the config, by name.
+        metrics: the metrics that validation logs; empty without validation.
 
     Raises:
-        ConfigError: for the first one.
+        ConfigError: for the first of them.
     """
     bars = [name for name, callback in callbacks.items() if isinstance(callback, pl.callbacks.ProgressBar)]
     if len(bars) > 1:
-        hint = f"there is a progress bar already, and one is all there can be; callbacks.{bars[0]}=null leaves it out"
+        hint = f"a run can have only one progress bar; callbacks.{bars[0]}=null removes the other one"
         raise ConfigError(f"callbacks.{bars[1]}._target_", type(callbacks[bars[1]]).__name__, hint, located=True)
     kinds = [type(callback).__module__ for callback in callbacks.values()]
-    if not all(kind.startswith((OURS, LIGHTNINGS)) for kind in kinds):
-        return  # a callback of the user's own may log whatever another one monitors
+    if not all(kind.startswith((NELBO, LIGHTNING)) for kind in kinds):
+        return  # a user's own callback may log the metric that another callback monitors
     for name, callback in callbacks.items():
         monitor = getattr(callback, "monitor", None)
         if not isinstance(monitor, str) or not getattr(callback, "strict", True):
@@ -41,22 +43,25 @@ def check_callbacks(callbacks: Mapping[str, pl.Callback], metrics: Sequence[str]
         known = [*metrics, *(("epoch", "step") if isinstance(callback, Checkpoint) else ())]
         rates = any(isinstance(other, LearningRateMonitor) for other in callbacks.values())
         if monitor not in known and not (rates and monitor.startswith("lr-")):
-            choices = f"choose from {', '.join(metrics)}" if metrics else "without validation images there is none"
-            raise ConfigError(f"callbacks.{name}.monitor", monitor, f"there is no such metric; {choices}", located=True)
+            hint = f"choose from {', '.join(metrics)}" if metrics else "without validation images none is logged"
+            raise ConfigError(f"callbacks.{name}.monitor", monitor, f"is not a logged metric; {hint}", located=True)
 
 
-def go_on_accumulating(trainer: pl.Trainer) -> None:
-    """In the middle of an epoch nobody says that it begins, which is when batches to a step are counted anew."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's connector
+def resume_accumulation(trainer: pl.Trainer) -> None:
+    """Set the number of batches per step that a GradientAccumulationScheduler has for the current epoch.
+
+    The callback does so when an epoch begins, which does not happen in a run that is resumed within an epoch.
+    """
+    for callback in compat.callbacks_of(trainer):
         if isinstance(callback, GradientAccumulationScheduler):
             trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
 
 
 @contextlib.contextmanager
 def named_errors(specs: Mapping[str, Any]) -> Iterator[None]:
-    """What one of Lightning's callbacks refuses in training becomes one line that names it.
+    """Turn errors of Lightning's callbacks during training into one line that names the callback.
 
-    An error in the code of a user's own callback is left as it is.
+    An error in the code of a user's own callback is not changed.
 
     Args:
         specs: the callbacks of the config, in plain containers.
@@ -69,11 +74,11 @@ def named_errors(specs: Mapping[str, Any]) -> Iterator[None]:
     except NelboError:
         raise
     except (MisconfigurationException, LookupError, *REFUSALS) as error:
-        callback, raised_in = _where(error)
-        lost = isinstance(error, torch.distributed.DistBackendError) or "gloo" in str(error)
-        theirs = callback is not None and type(callback).__module__.startswith(LIGHTNINGS)
-        derived = callback is not None and raised_in.startswith(f"{LIGHTNINGS}callbacks.")
-        if lost or not (theirs or derived):
+        callback, raised_in = _origin(error)
+        connection_lost = isinstance(error, torch.distributed.DistBackendError) or "gloo" in str(error)
+        is_lightnings = callback is not None and type(callback).__module__.startswith(LIGHTNING)
+        is_derived = callback is not None and raised_in.startswith(f"{LIGHTNING}callbacks.")
+        if connection_lost or not (is_lightnings or is_derived):
             raise
         kind = type(callback).__name__
         keys = [key for key, spec in specs.items() if spec and str(spec["_target_"]).endswith(f".{kind}")]
@@ -81,8 +86,8 @@ def named_errors(specs: Mapping[str, Any]) -> Iterator[None]:
         raise NelboError(f"{name} ({kind}): {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def _where(error: BaseException) -> tuple[pl.Callback | None, str]:
-    """The innermost callback that an error came through, and the module that raised it."""
+def _origin(error: BaseException) -> tuple[pl.Callback | None, str]:
+    """Return the innermost callback in an error's traceback, and the name of the module that raised it."""
     callback, module, traceback = None, "", error.__traceback__
     while traceback is not None:
         frame, traceback = traceback.tb_frame, traceback.tb_next

@@ -1,4 +1,4 @@
-"""The one LightningModule: a model, an objective, metrics and an optimiser. No maths in it."""
+"""The LightningModule that trains every model: it connects model, objective, metrics and optimiser."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from nelbo.numerics.precision import IEEE, float32
 from nelbo.numerics.randomness import isolated
 from nelbo.objectives import Objective
 from nelbo.trace import Trace
-from nelbo.training import schedulers
-from nelbo.training.foreign import go_on_accumulating
-from nelbo.training.hooks import leave_out_idle_hooks
+from nelbo.training import compat, schedulers
+from nelbo.training.foreign import resume_accumulation
+from nelbo.training.hooks import disable_empty_hooks
 
 SCHEDULE = "schedule"
-"""The key of a checkpoint under which what is saved of the optimiser's class and its scheduler stands."""
+"""The key in a checkpoint for the optimiser's class and the state of its scheduler."""
 
 EVALUATION_SEED = 0
-"""Validation and test draw the same noise every time, so that epochs compare fairly."""
+"""Seed of the noise of validation and test, which is the same every time so that epochs can be compared."""
 
 
 class VAEModule(pl.LightningModule):
-    """Trains `model` on `objective`.
+    """Minimises an objective over the parameters of a model.
 
     Args:
-        model: has `trace(x, num_samples)`.
-        objective: what is minimised.
-        optimizer: called with the parameters.
-        scheduler: called with the optimizer and, where it asks for that, the number of steps (`make_scheduler`).
-        example: a trace of the model, for the metrics that have a meaning for such traces.
-        dequantized_levels: how many levels uniform noise has filled, if the pixels are such.
-        record: the model's plain config and what else a checkpoint should carry, in plain containers.
+        model: the model to train.
+        objective: the objective to minimise, in nats per image.
+        optimizer: constructs the optimiser from parameter groups.
+        scheduler: constructs the learning-rate scheduler (`make_scheduler`).
+        example: a trace of the model, which decides on the metrics that apply.
+        dequantized_levels: number of levels of the pixels before uniform noise was added; None without such noise.
+        record: the model's config and what else a checkpoint holds about the run, in plain containers.
     """
 
     def __init__(
@@ -64,55 +64,56 @@ class VAEModule(pl.LightningModule):
         self.terms: dict[str, Tensor | float] = {}
         self.last_trace: Trace | None = None
         self.loss: Tensor | None = None
-        """Of the batch, as the objective says it: Lightning divides it where gradients are summed over batches."""
+        """The objective on the last batch, without Lightning's division by the number of batches per update."""
         self.total_steps: int | None = None
-        """Of all of training, for learning-rate schedules; None: as Lightning estimates them."""
+        """Optimiser steps of the whole of training, for learning-rate schedules; None for Lightning's estimate."""
         self.stage_metrics = nn.ModuleDict(
             {
                 f"{stage}_": standard_metrics(example, f"{stage}/", dequantized_levels=dequantized_levels)
                 for stage in ("val", "test")
             }
         )
-        # What the best checkpoint minimises: the objective with its schedules at their final value.
+        # The best checkpoint has the lowest value of this: the objective with its schedules at their final values.
         self.validation_objective = ExampleMean(lambda trace: objective(trace, math.inf).total.expand(len(trace.x)))
         self.kl_per_unit = KLPerUnit(example) if KLPerUnit.applies(example) else None
         self.unit_kl: Tensor | None = None
+        """KL of each latent unit (D,) in nats, averaged over the last validation; None if it is not defined."""
         self._isolation = contextlib.ExitStack()
         self._saved_schedule: dict[str, Any] | None = None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what it says of the schedule until training starts; forget the state of another class of optimiser."""
-        self._saved_schedule, checkpoint["lr_schedulers"] = checkpoint.get(SCHEDULE, {}), []
-        if schedulers.is_of_another(self.optimizer(self.parameter_groups()), self._saved_schedule):
-            for states in checkpoint["optimizer_states"]:
-                states["state"] = {}
+        """Keep the saved schedule until training starts, and discard the state of an optimiser of another class."""
+        self._saved_schedule = checkpoint.get(SCHEDULE, {})
+        compat.clear_scheduler_states(checkpoint)
+        if schedulers.is_of_other_class(self.optimizer(self.parameter_groups()), self._saved_schedule):
+            compat.clear_optimizer_states(checkpoint)
 
     def on_train_start(self) -> None:
-        """The optimiser's options and its schedule are the config's: a checkpoint brings those it was written with."""
+        """Set the optimiser's options and schedule to the config's, in place of those that a checkpoint restored."""
         if self._saved_schedule is not None:
-            schedulers.go_on(self.trainer, self.scheduler, self.parameter_groups(), self._saved_schedule)
-        go_on_accumulating(self.trainer)
-        leave_out_idle_hooks(self, schedulers.all_callbacks(self.trainer))
+            schedulers.resume(self.trainer, self.scheduler, self.parameter_groups(), self._saved_schedule)
+        resume_accumulation(self.trainer)
+        disable_empty_hooks(self, compat.callbacks_of(self.trainer))
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """One step of the schedule; ReduceLROnPlateau takes its steps after validations instead."""
+        """Step the schedule, except ReduceLROnPlateau, which is stepped after validations."""
         if not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The loss of a batch; until the batch ends, callbacks may look at its `terms` and `last_trace`."""
+        """Return the loss of a batch, and store `terms` and `last_trace` for callbacks until the batch ends."""
         scheduled = self.model.advance(self.global_step)
         self.last_trace = self.model.trace(batch[0], self.objective.num_samples)
         loss = self.objective(self.last_trace, self.global_step)
         self.terms, self.loss = loss.terms | scheduled, loss.total.detach()
-        return by_examples(loss.total, self.last_trace.shares)
+        return weight_by_examples(loss.total, self.last_trace.shares)
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
-        """Callbacks have looked: free the trace before the next one is made."""
+        """Free the memory of the trace, which callbacks have used by now."""
         self.last_trace = None
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Count a batch."""
+        """Add a batch to the metrics of validation."""
         with self._without_autocast():
             trace = self.model.trace(batch[0], self.objective.num_samples)
             self._metrics("val").update(trace)
@@ -121,57 +122,58 @@ class VAEModule(pl.LightningModule):
                 self.kl_per_unit.update(trace)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Count a batch."""
+        """Add a batch to the metrics of the test."""
         with self._without_autocast():
             self._metrics("test").update(self.model.trace(batch[0], self.objective.num_samples))
 
     def on_validation_epoch_start(self) -> None:
-        """The noise of evaluation begins."""
+        """Begin to draw the noise of evaluation."""
         self._begin_evaluation()
 
     def on_test_epoch_start(self) -> None:
-        """The noise of evaluation begins."""
+        """Begin to draw the noise of evaluation."""
         self._begin_evaluation()
 
     def on_validation_epoch_end(self) -> None:
-        """Log, and give training its random state back."""
+        """Log the metrics, step ReduceLROnPlateau, and restore the random state of training."""
         objective = self.validation_objective.compute()
         self.log_dict({"val/objective": objective}, sync_dist=True)
         self.validation_objective.reset()
         if not self.trainer.sanity_checking:
-            schedulers.follow(self.trainer.lr_scheduler_configs, float(objective))
+            schedulers.step_plateau(self.trainer, float(objective))
         if self.kl_per_unit is not None:
-            self.unit_kl = self.kl_per_unit.values()  # (D,), for callbacks
+            self.unit_kl = self.kl_per_unit.values()
             self.kl_per_unit.reset()
         self._end_evaluation("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log, and give training its random state back."""
+        """Log the metrics and restore the random state."""
         self._end_evaluation("test")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser, over the objective's own parameters too, and its schedule by step."""
+        """Return the optimiser of the model's and the objective's parameters, and its schedule, stepped each step."""
         optimizer = self.optimizer(self.parameter_groups())
         total = schedulers.total_steps(self.trainer)
         scheduler = schedulers.make_scheduler(self.scheduler, optimizer, total)
-        # ReduceLROnPlateau is no exception: Lightning would step it after checkpoints are written.
+        # reduce_on_plateau stays off: with it Lightning steps ReduceLROnPlateau after checkpoints are written.
         options = {"scheduler": scheduler, "interval": "step", "reduce_on_plateau": False}
         return {"optimizer": optimizer, "lr_scheduler": options}  # type: ignore[typeddict-item]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The model's parameters and, where it has any, the objective's own, with what it wants for them."""
+        """Return a group of the model's parameters and, if it has any, one of the objective's with its own options."""
         own = list(self.objective.parameters())
         return [{"params": list(self.model.parameters())}] + (
             [{"params": own, **self.objective.optimizer_options()}] if own else []
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `nelbo.load` needs, and leave out what a run that goes on makes anew."""
-        checkpoint["lr_schedulers"], checkpoint[SCHEDULE] = [], schedulers.state(self.trainer)
+        """Add the record that `nelbo.load` needs, and omit scheduler states, which a resumed run constructs again."""
+        compat.clear_scheduler_states(checkpoint)
+        checkpoint[SCHEDULE] = schedulers.state(self.trainer)
         checkpoint[RECORD] = {"format": FORMAT, **self.record}
 
     def metric_names(self, stage: str) -> list[str]:
-        """The metrics of `val` or `test`, such as test/nelbo."""
+        """Return the names of the metrics of a stage, `val` or `test`, such as test/nelbo."""
         return [str(name) for name in self._metrics(stage).keys()]
 
     def _metrics(self, stage: str) -> MetricCollection:
@@ -180,7 +182,7 @@ class VAEModule(pl.LightningModule):
         return metrics
 
     def _without_autocast(self) -> torch.autocast:
-        """In float32 inside: Lightning opens autocast around each step where training computes in bfloat16."""
+        """Return a context that computes in float32: with bfloat16 training Lightning wraps each step in autocast."""
         return torch.autocast(self.device.type, enabled=False)
 
     def _begin_evaluation(self) -> None:
@@ -190,16 +192,20 @@ class VAEModule(pl.LightningModule):
 
     def _end_evaluation(self, stage: str) -> None:
         metrics = self._metrics(stage)
-        # Already reduced over processes by torchmetrics; sync_dist only tells Lightning so.
+        # torchmetrics has reduced them over processes already; sync_dist averages equal values and avoids a warning.
         self.log_dict(metrics.compute(), sync_dist=True)
         metrics.reset()
         self._isolation.close()
 
 
-def by_examples(loss: Tensor, shares: Shares) -> Tensor:
-    """The same loss, whose gradient counts by the examples of this process where they have not equally many.
+def weight_by_examples(loss: Tensor, shares: Shares) -> Tensor:
+    """Return the same loss with its gradient weighted by this process's share of the batch's examples.
 
-    DDP takes the plain mean over processes.
+    DDP averages gradients over processes with equal weights, which is wrong if their numbers of examples differ.
+
+    Args:
+        loss: the loss of this process, a scalar in nats.
+        shares: the numbers of examples of all processes.
     """
     if shares.weight != 1:
         loss.register_hook(lambda gradient: shares.weight * gradient)

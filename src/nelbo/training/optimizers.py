@@ -1,4 +1,4 @@
-"""An optimiser of any class, from a config whose defaults are those of Adam."""
+"""An optimiser of any class from a config whose options are those of Adam."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ ADAM, ADAMW = (inspect.signature(kind).parameters for kind in (torch.optim.Adam,
 
 
 def build_optimizer(plain: Mapping[str, Any], overrides: Sequence[str], allowed: Sequence[str]) -> Factory:
-    """The optimiser of a config, to be called with the parameters.
+    """Return a factory for the optimiser of a config, to be called with the parameters.
 
-    The options in conf/optimizer are those of Adam and AdamW. Where the class is another one, those that it does not
-    have are left out, and the log says so; epsilon also where the class has a default of its own for it.
+    The options in conf/optimizer are those of Adam and AdamW. For another class, the options that it does not have are
+    omitted, and so is epsilon if the class has a default of its own for it; the log lists them.
 
     Args:
-        plain: the config.
-        overrides: what was typed on the command line; options of the optimiser among them are never left out.
-        allowed: what the config may build.
+        plain: the whole config, in plain containers.
+        overrides: the overrides of the command line; options of the optimiser among them are never omitted.
+        allowed: prefixes of what the config may build.
 
     Raises:
-        ConfigError: for a typed option, or a value that is no default of ours, that the class does not have.
+        ConfigError: for an override, or a value other than our default, that the class does not accept.
     """
-    spec, typed = plain["optimizer"], _typed(overrides)
+    spec, overridden = plain["optimizer"], _overridden_options(overrides)
     kind = build({"_target_": spec["_target_"], "_partial_": True}, "optimizer", allowed).target
     defaults = {
         "betas": plain.get("budget", {}).get("betas"),
@@ -39,30 +39,30 @@ def build_optimizer(plain: Mapping[str, Any], overrides: Sequence[str], allowed:
         "weight_decay": ADAMW["weight_decay"].default,
         "fused": True,
     }
-    left_out = [
+    omitted = [
         name
         for name, value in defaults.items()
-        if name in spec and name not in typed and spec[name] == value and not _suits(kind, name, value)
+        if name in spec and name not in overridden and spec[name] == value and not _takes_default(kind, name, value)
     ]
-    factory: Factory = build({name: spec[name] for name in spec if name not in left_out}, "optimizer", allowed)
-    if left_out:
-        log.info("%s: these defaults of Adam are left out: %s", kind.__name__, ", ".join(left_out))
+    factory: Factory = build({name: spec[name] for name in spec if name not in omitted}, "optimizer", allowed)
+    if omitted:
+        log.info("%s: these defaults of Adam do not apply and are omitted: %s", kind.__name__, ", ".join(omitted))
     return factory
 
 
-def _typed(overrides: Sequence[str]) -> set[str]:
-    """The options that were typed: optimizer.momentum=0.9, or those in optimizer={...}."""
-    typed: set[str] = set()
+def _overridden_options(overrides: Sequence[str]) -> set[str]:
+    """Return the optimiser's options among overrides: of optimizer.momentum=0.9, or inside optimizer={...}."""
+    names: set[str] = set()
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         group, _, option = key.partition(".")
         if group == "optimizer":
-            typed |= {option.partition(".")[0]} if option else set(re.findall(r"[{,]\s*(\w+)\s*:", value))
-    return typed
+            names |= {option.partition(".")[0]} if option else set(re.findall(r"[{,]\s*(\w+)\s*:", value))
+    return names
 
 
-def _suits(kind: type, name: str, value: Any) -> bool:
-    """Whether a class has an option, and no other default of its own for it where that depends on the class."""
+def _takes_default(kind: type, name: str, value: Any) -> bool:
+    """Return whether a class has an option and, for epsilon, no default of its own other than `value`."""
     parameters = inspect.signature(kind).parameters
     if name not in parameters:
         return any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())

@@ -1,4 +1,4 @@
-"""What came of training, for metrics.json: how long it was, why it ended, and which of its states was tested."""
+"""The result of training for metrics.json: its length, why it ended, and which checkpoint was tested."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ log = logging.getLogger(__name__)
 
 
 def outcome(trainer: pl.Trainer, ending: Ending, length: Length, best: tuple[int, int], step: int) -> dict[str, Any]:
-    """How training ended, and which checkpoint its numbers are of; logged too.
+    """Return how training ended and which checkpoint is tested, and log it.
 
     Args:
-        trainer: after training.
-        ending: of its checkpoints.
-        length: that it was to have.
-        best: of best.ckpt, the epochs that were over and the batches of the next one.
-        step: its optimiser steps.
+        trainer: the Trainer, after training.
+        ending: the record of where training ended.
+        length: how long training was to be.
+        best: the position of best.ckpt: completed epochs, and batches of the next one.
+        step: the number of optimiser steps of best.ckpt.
 
     Returns:
-        `epochs` and `steps` that were trained, `ended_by`, `checkpoint_epoch` and `checkpoint_step` of what is tested.
-        Epochs are whole numbers, or fractions where one was cut short.
+        `epochs` and `steps` trained, `ended_by`, and `checkpoint_epoch` and `checkpoint_step` of the checkpoint that is
+        tested. Epochs are whole numbers, or fractions if the last one was not completed.
     """
     result = {
         "epochs": _epochs(ending.epochs, ending.batches, length),
@@ -40,6 +40,6 @@ def outcome(trainer: pl.Trainer, ending: Ending, length: Length, best: tuple[int
 
 
 def _epochs(whole: int, batches: int, length: Length) -> int | float:
-    """Epochs that were trained, to four digits behind the point."""
+    """Return the number of epochs trained, rounded to four decimal places."""
     share = round(batches / length.batches, 4)
     return whole + int(share) if share in (0, 1) else whole + share

@@ -1,4 +1,4 @@
-"""One small pass before training, so that what cannot work is said at once."""
+"""One forward pass on two images before training, which finds parts that do not work together."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ EXAMPLES = 2
 
 
 def probe(model: VAE, objective: Objective, x: Tensor, data: ImageData, likelihood: str) -> Trace:
-    """A trace of two images: pairs without meaning are refused, and pixels outside the likelihood's support.
+    """Return a trace of two images, after checking that the objective and the pixels fit the model.
 
     Args:
-        model: in training mode.
-        objective: what will be minimised.
-        x: training images as the model will see them, (N, C, H, W); all are compared with the support.
-        data: where they come from.
-        likelihood: what was chosen as the likelihood, for the message.
+        model: the model, in training mode.
+        objective: the objective that will be minimised.
+        x: training images as the model will see them, (N, C, H, W); all of them are compared with the support.
+        data: the data set of these images.
+        likelihood: the name of the chosen likelihood, for the message.
 
     Raises:
-        ConfigError: naming the pair and the ways out.
+        ConfigError: if the objective does not suit the model, or if pixels lie outside the likelihood's support.
     """
     with torch.no_grad(), isolated():
         trace = model.eval().trace(x[:EXAMPLES], objective.num_samples)

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: while it trains it first ends its step and saves itself."""
+"""Signals that ask a run to stop; during training it finishes its step and writes a checkpoint first."""
 
 from __future__ import annotations
 
@@ -18,99 +18,101 @@ from typing import Any
 from nelbo.errors import NelboError, Stopped
 
 log = logging.getLogger(__name__)
-ASK_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-FORCED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Those after which nobody starts the process again."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+FINAL_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals after which the process is not started again."""
 
-ANSWER_LOOKS, SECONDS_BETWEEN_LOOKS = 40, 0.05
-"""How often to look whether the main thread has answered a signal outside training, and seconds between. Python calls
-handlers between two of its own steps: not while it waits in C++, for other processes for instance."""
+RESPONSE_CHECKS, SECONDS_BETWEEN_CHECKS = 40, 0.05
+"""How often, and at what interval, the thread checks whether the main thread has handled a signal outside training.
 
-_listening = False
+Python runs signal handlers between bytecode instructions only, not while C++ code waits, for other processes for
+instance.
+"""
+
+_has_wakeup_fd = False
 """Whether this process writes the numbers of signals to a socket."""
 
 
 class Signals:
-    """A context in which SIGTERM, SIGINT (Ctrl-C), SIGHUP and SIGUSR1 (Slurm's, by custom) stop the run.
+    """A context in which SIGTERM, SIGINT (Ctrl-C), SIGHUP and SIGUSR1 (by convention Slurm's) stop the run.
 
-    So does a SIGUSR2 that somebody waits for already (submitit, which requeues its job): it is handed on once the run
-    has saved itself.
+    So does SIGUSR2 if it already has a handler (submitit's, which requeues its job): that handler is called once the
+    run has written its checkpoint.
 
-    Outside training, or when asked twice, `Stopped` is raised at once; where that cannot be, as the process waits in
-    C++ for another that never comes, a thread ends the process. What is ignored already, as SIGHUP is below nohup,
-    stays ignored.
+    During training a signal is recorded in `received`, and `Stopped` is raised after the step. Outside training, and at
+    a second signal, `Stopped` is raised immediately. If the main thread cannot raise it because it waits in C++ for
+    another process, a second thread ends the process. A signal that is ignored already, as SIGHUP is under nohup, stays
+    ignored.
     """
 
     def __init__(self) -> None:
         self.received = 0
-        """The signal that asks to stop; 0 if none does."""
+        """The number of the signal that asks the run to stop; 0 without one."""
         self.before_exit: Callable[[], None] = lambda: None
-        """What is to be done before a process ends that cannot raise `Stopped`."""
-        self._patient = False
+        """Called before the process is ended by the second thread."""
+        self._deferred = False
         self._previous: dict[signal.Signals, Any] = {}
         self._writer: socket.socket | None = None
 
     def __enter__(self) -> Signals:
-        signums = list(ASK_TO_STOP)
+        signums = list(STOP_SIGNALS)
         if callable(signal.getsignal(signal.SIGUSR2)):
             signums.append(signal.SIGUSR2)
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python lets nobody listen
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers in this thread only
             previous = {signum: signal.getsignal(signum) for signum in signums}
             self._previous = {key: handler for key, handler in previous.items() if handler != signal.SIG_IGN}
-            self._listen()
-        self.catch(patient=False)
+            self._start_watching()
+        self.install(deferred=False)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         for signum, handler in self._previous.items():
-            # None: it was not installed from Python, and cannot be put back.
+            # None is a handler that was not installed from Python and cannot be restored.
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)
         if self._writer is not None:
-            _stop_listening()
+            _reset_wakeup_fd()
             self._writer.close()
-        waiting: Callable[[int, None], Any] | None = self._previous.get(signal.SIGUSR2)
-        if isinstance(error, Stopped) and error.signum == signal.SIGUSR2 and waiting is not None:
-            waiting(signal.SIGUSR2, None)
+        requeues: Callable[[int, None], Any] | None = self._previous.get(signal.SIGUSR2)
+        if isinstance(error, Stopped) and error.signum == signal.SIGUSR2 and requeues is not None:
+            requeues(signal.SIGUSR2, None)
 
-    def catch(self, *, patient: bool) -> None:
-        """Put the handlers in place, over whatever is there.
+    def install(self, *, deferred: bool) -> None:
+        """Install the handlers, replacing any others.
 
         Args:
-            patient: whether the first signal is only noted, in `received`.
+            deferred: whether the first signal is only recorded in `received`.
         """
-        self._patient = patient
+        self._deferred = deferred
         for signum in self._previous:
             signal.signal(signum, self._handle)
 
-    def _listen(self) -> None:
-        """Have the system write the numbers of signals to a socket as they come, for a thread that waits for them."""
+    def _start_watching(self) -> None:
+        """Start a thread that receives the number of each signal through a socket, which the system writes to."""
         previous = signal.set_wakeup_fd(-1)
-        if previous != -1:  # an event loop has it, which answers signals itself
+        if previous != -1:  # it belongs to an event loop, which handles signals itself
             signal.set_wakeup_fd(previous)
             return
-        global _listening
-        _listening = True
+        global _has_wakeup_fd
+        _has_wakeup_fd = True
         reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=self._answer, args=(reader,), daemon=True).start()
+        threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
 
-    def _answer(self, reader: socket.socket) -> None:
-        """End the process where the main thread does not answer a signal."""
+    def _watch(self, reader: socket.socket) -> None:
+        """End the process if the main thread does not handle a signal."""
         with reader:
             while number := reader.recv(1):
                 signum = number[0]
-                if signum not in self._previous or signum not in FORCED or self._patient:
+                if signum not in self._previous or signum not in FINAL_SIGNALS or self._deferred:
                     continue
-                for _ in range(ANSWER_LOOKS):
+                for _ in range(RESPONSE_CHECKS):
                     if self.received:
                         break
-                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                    time.sleep(SECONDS_BETWEEN_CHECKS)
                 if self.received:
                     continue
-                if (
-                    self._patient
-                ):  # training has begun, and Lightning's handler, in the place of ours, kept it to itself
+                if self._deferred:  # training has begun, and the signal reached Lightning's handler, not ours
                     self.received = signum
                     continue
                 if signum == signal.SIGHUP:
@@ -122,36 +124,39 @@ class Signals:
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if signum == signal.SIGHUP:
             leave_terminal()
-        at_once = bool(self.received) or not self._patient
+        immediately = bool(self.received) or not self._deferred
         self.received = signum
-        if at_once:
+        if immediately:
             raise Stopped(signum)
 
 
-def _stop_listening() -> None:
-    global _listening
-    if _listening:
+def _reset_wakeup_fd() -> None:
+    global _has_wakeup_fd
+    if _has_wakeup_fd:
         signal.set_wakeup_fd(-1)
-        _listening = False
+        _has_wakeup_fd = False
 
 
-# What a process receives that was forked is nothing to the one that it was forked from, whose socket it shares.
-os.register_at_fork(after_in_child=_stop_listening)
+# A forked process shares the socket of its parent, which must not receive the signals of the child.
+os.register_at_fork(after_in_child=_reset_wakeup_fd)
 
 
 def leave_terminal() -> None:
-    """Send to nowhere what would be shown on a terminal that is gone: to write there is an error."""
-    with open(os.devnull, "wb") as nowhere, contextlib.suppress(OSError):  # a stream that was never open
+    """Redirect stdout and stderr to os.devnull if their terminal was closed, because writing to it raises an error."""
+    with open(os.devnull, "wb") as devnull, contextlib.suppress(OSError):  # raised if a stream was never open
         for stream in (1, 2):
             if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
-                os.dup2(nowhere.fileno(), stream)
+                os.dup2(devnull.fileno(), stream)
 
 
 def requeue(job: str) -> None:
-    """Ask Slurm to start a job again: it will go on in the directory that it has.
+    """Ask Slurm to start a job again; the run then resumes in its directory.
+
+    Args:
+        job: the job's ID.
 
     Raises:
-        NelboError: if Slurm refuses; the checkpoint is there all the same.
+        NelboError: if Slurm refuses; the checkpoint is written nevertheless.
     """
     try:
         done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)

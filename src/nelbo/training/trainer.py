@@ -1,4 +1,4 @@
-"""The Trainer of a run."""
+"""Construction of the Trainer of a run, with its loggers and callbacks."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from nelbo.checkpoints.io import AtomicCheckpointIO
 from nelbo.config.build import build
 from nelbo.config.trainer_checks import named_loggers
 from nelbo.errors import ConfigError, NelboError, first_line
+from nelbo.training import compat
 from nelbo.training.callbacks.checkpoints import MONITOR
 from nelbo.training.foreign import check_callbacks
 from nelbo.training.module import VAEModule
@@ -34,18 +35,18 @@ def make_trainer(
     *,
     validated: bool,
 ) -> pl.Trainer:
-    """The Trainer of the config with its logger and callbacks, for `module`.
+    """Return the Trainer of a config, with its loggers and callbacks.
 
     Args:
         plain: the config.
         folder: the run's directory.
-        module: what it will train.
+        module: the module to train.
         watchers: callbacks that every run has; called after those of the config.
-        allowed: what the config may build.
+        allowed: prefixes of what the config may build.
         validated: whether there is a validation set.
 
     Raises:
-        NelboError: if Lightning refuses it, for want of a GPU for instance.
+        NelboError: if Lightning rejects the options, for example because there is no GPU.
     """
     quiet_lightning()
     quiet_tensorboard()
@@ -53,7 +54,7 @@ def make_trainer(
     named = {name: callback for name, callback in build(plain["callbacks"], "callbacks", allowed).items() if callback}
     check_callbacks(named, [MONITOR, *module.metric_names("val")] if validated else [])
     callbacks = list(named.values())
-    # How long it trains is known only when the trainer is there, and `Ending` counts the steps.
+    # Placeholders: the length depends on the Trainer's processes (`set_length`), and `Ending` counts the steps.
     options: dict[str, Any] = {"max_epochs": 1, "max_steps": -1}
     if not validated:
         options["limit_val_batches"] = 0
@@ -68,60 +69,63 @@ def make_trainer(
         )
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
-    refuse_nodes_nobody_starts(trainer)
+    refuse_unstarted_nodes(trainer)
     return trainer
 
 
-def refuse_nodes_nobody_starts(trainer: pl.Trainer) -> None:
-    """Refuse several machines where neither a cluster nor the user says which they are: the first would wait for ever.
+def refuse_unstarted_nodes(trainer: pl.Trainer) -> None:
+    """Refuse several nodes if neither a cluster nor the user starts processes on them: the first would wait forever.
 
     Raises:
-        ConfigError: naming what starts them.
+        ConfigError: naming the ways to start them.
     """
-    alone = isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment)
-    if trainer.num_nodes > 1 and alone and "MASTER_ADDR" not in os.environ:
+    without_cluster = isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment)
+    if trainer.num_nodes > 1 and without_cluster and "MASTER_ADDR" not in os.environ:
         hint = (
-            "nothing here starts processes on other machines: use hydra/launcher=submitit_slurm, srun or torchrun, or "
-            "start each yourself with MASTER_ADDR, MASTER_PORT and NODE_RANK set"
+            "processes on other nodes are not started automatically; use hydra/launcher=submitit_slurm, srun or "
+            "torchrun, or start each yourself with MASTER_ADDR, MASTER_PORT and NODE_RANK set"
         )
         raise ConfigError("trainer.num_nodes", trainer.num_nodes, hint)
 
 
 def make_loggers(spec: Mapping[str, Any], folder: Path, allowed: Sequence[str]) -> list[Logger]:
-    """The loggers of a config, which write below `folder`."""
-    wanted = {name: one for name, one in named_loggers(spec).items() if one is not None}
-    made = [build(one, f"logger.{name}" if name else "logger", allowed) for name, one in wanted.items()]
-    return [make(save_dir=folder) for make in made]
+    """Return the loggers of a config, which write into subdirectories of `folder`."""
+    chosen = {name: one for name, one in named_loggers(spec).items() if one is not None}
+    factories = [build(one, f"logger.{name}" if name else "logger", allowed) for name, one in chosen.items()]
+    return [factory(save_dir=folder) for factory in factories]
 
 
 def checkpoint_bytes(module: nn.Module) -> int:
-    """About what a checkpoint will take: the weights, and two moments of each."""
+    """Return the approximate size of a checkpoint in bytes: each weight, and two moments of it in the optimiser."""
     return 3 * sum(parameter.numel() * parameter.element_size() for parameter in module.parameters()) + (1 << 16)
 
 
 def quiet_lightning() -> None:
-    """Leave out what Lightning says that is no news here; what profilers and callbacks say was asked for."""
+    """Hide Lightning's routine log lines and warnings, except those of profilers and callbacks."""
     lightning = logging.getLogger("pytorch_lightning")
     lightning.setLevel(logging.WARNING)
-    if logging.getLogger().hasHandlers():  # as Lightning does itself, if they are there when it is imported
+    if logging.getLogger().hasHandlers():  # as Lightning does if they exist when it is imported
         lightning.handlers.clear()
         lightning.propagate = True
-    for asked in ("profilers", "callbacks"):
-        logging.getLogger(f"pytorch_lightning.{asked}").setLevel(logging.INFO)
-    # Batches are slices of memory: workers would only copy them.
+    for part in ("profilers", "callbacks"):
+        logging.getLogger(f"pytorch_lightning.{part}").setLevel(logging.INFO)
+    # Batches are slices of arrays in memory, so workers would only add copies.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # TrainingScalars writes the first step too, so that no run is without scalars.
+    # TrainingScalars always logs the first step, so every run has scalars.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    # Between Lightning and torch; nothing of ours.
+    # A deprecation in torch that Lightning's code, and none of nelbo's, causes.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 
 
 def quiet_tensorboard() -> None:
-    """Its writer's thread hands an error on to whoever writes next, which stops the run: it is told there."""
-    others = threading.excepthook
+    """Hide the traceback of an error in TensorBoard's writer thread.
 
-    def tell(failed: threading.ExceptHookArgs) -> None:
-        if not type(failed.thread).__module__.startswith("tensorboard."):
-            others(failed)
+    TensorBoard raises the error again in the thread that writes next, which ends the run with a message.
+    """
+    previous = threading.excepthook
 
-    threading.excepthook = tell
+    def report(failed: threading.ExceptHookArgs) -> None:
+        if not compat.is_tensorboard_thread(failed.thread):
+            previous(failed)
+
+    threading.excepthook = report

@@ -1,4 +1,4 @@
-"""Weights of other checkpoints: `init_from=RUN` takes what fits, a run that goes on takes all."""
+"""Weights from checkpoints: `init_from=RUN` loads the tensors that fit, and a resumed run requires all of them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from nelbo.config.quoting import quoted
 from nelbo.errors import CheckpointError, ConfigError
 
 log = logging.getLogger(__name__)
-MOST_NAMES = 20
-"""In a line of the log; all of them are in the checkpoint's record."""
+MAX_NAMES = 20
+"""Number of tensors named in a line of the log; the checkpoint's record lists all of them."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Which tensors of a checkpoint a module has a place for, by name.
+    """The names of a module's and a checkpoint's tensors, grouped by whether they fit.
 
     Args:
-        taken: of the same name and shape.
-        other_shape: of the same name only.
-        missing: what the checkpoint does not have.
-        unused: what the module does not have.
-        kept: what the config or the data say, and no training: a fixed sigma, the number of images.
+        taken: tensors with the same name and shape, which are loaded.
+        other_shape: tensors with the same name and another shape.
+        missing: tensors that the checkpoint does not have.
+        unused: tensors that the module does not have.
+        kept: buffers set by the config or the data and not by training, such as a fixed sigma or the number of images.
     """
 
     taken: Sequence[str]
@@ -40,21 +40,28 @@ class Fit:
     kept: Sequence[str]
 
     def lines(self) -> list[str]:
-        """For the log, a line a group that is not empty."""
-        told = {
-            "taken": self.taken,
-            "of another shape, not taken": self.other_shape,
+        """Return one line per group that is not empty, for the log."""
+        groups = {
+            "loaded": self.taken,
+            "of another shape, not loaded": self.other_shape,
             "not in the checkpoint": self.missing,
             "not in this model": self.unused,
-            "as the config and the data say, not taken": self.kept,
+            "set by the config or the data, not loaded": self.kept,
         }
-        return [f"tensors {group} ({len(names)}): {_listed(names)}" for group, names in told.items() if names]
+        return [f"tensors {group} ({len(names)}): {_listed(names)}" for group, names in groups.items() if names]
 
 
 def fit(module: nn.Module, state: Mapping[str, Tensor]) -> Fit:
     """Compare the names and shapes of a module's tensors with those of a checkpoint's state_dict.
 
-    A module that holds what it was given and not what it has learned names such buffers in `given_buffers`.
+    A module names buffers that were given to it, and not learned, in `given_buffers`.
+
+    Example:
+        >>> import torch
+        >>> new, old = torch.nn.Linear(2, 3), torch.nn.Linear(4, 3)
+        >>> comparison = fit(new, old.state_dict())
+        >>> comparison.taken, comparison.other_shape
+        (['bias'], ['weight'])
     """
     ours = module.state_dict()
     given = {
@@ -73,17 +80,18 @@ def fit(module: nn.Module, state: Mapping[str, Tensor]) -> Fit:
 
 
 def start_from(module: nn.Module, path: str) -> dict[str, Any]:
-    """Give a module the weights of a run's best checkpoint, or of a checkpoint, as far as they fit; and say which.
+    """Load the weights of a run's best checkpoint, or of a checkpoint file, as far as they fit, and log the tensors.
 
     Args:
-        module: a model and its objective, as checkpoints name their tensors.
-        path: a run's directory or a checkpoint, read as safely as `nelbo.load` reads it; nothing in it is built.
+        module: a module of a model and its objective, whose tensors are named as in checkpoints.
+        path: a run's directory or a checkpoint file. It is read as safely as by `nelbo.load`, and builds nothing.
 
     Returns:
-        For the record of checkpoints: `path`, `sha256` (of the file), `step`, `provenance`, and the groups of `Fit`.
+        An entry for the record of checkpoints: `path`, `sha256` (of the file), `step`, `provenance`, and the groups of
+        `Fit`.
 
     Raises:
-        ConfigError: if there is no such checkpoint, or nothing of it fits.
+        ConfigError: if there is no such checkpoint, or if no tensor fits.
     """
     digest = content(path)
     try:
@@ -92,35 +100,35 @@ def start_from(module: nn.Module, path: str) -> dict[str, Any]:
     except CheckpointError as error:
         raise ConfigError("init_from", path, str(error)) from error
     state = checkpoint["state_dict"]
-    found = fit(module, state)
-    if not found.taken:
-        raise ConfigError("init_from", path, f"nothing of it fits this model: {'; '.join(found.lines())}")
-    module.load_state_dict({name: state[name] for name in found.taken}, strict=False)
-    for line in found.lines():
+    comparison = fit(module, state)
+    if not comparison.taken:
+        raise ConfigError("init_from", path, f"none of its tensors fits this model: {'; '.join(comparison.lines())}")
+    module.load_state_dict({name: state[name] for name in comparison.taken}, strict=False)
+    for line in comparison.lines():
         log.info("init_from=%s: %s", path, line)
     origin = {"path": str(file), "sha256": digest, "step": checkpoint.get("global_step")}
-    return {**origin, "provenance": checkpoint[RECORD].get("provenance"), **vars(found)}
+    return {**origin, "provenance": checkpoint[RECORD].get("provenance"), **vars(comparison)}
 
 
 def told_in_metrics(origin: Mapping[str, Any]) -> dict[str, Any]:
-    """What `start_from` gave, with numbers of tensors in place of their names."""
+    """Return the result of `start_from` for metrics.json, with numbers of tensors in place of their names."""
     return {key: len(value) if isinstance(value, list) else value for key, value in origin.items()}
 
 
 def refuse_other_tensors(file: Path, module: nn.Module) -> None:
-    """What a run goes on from must fit its model, whatever `resume_changes` allows.
+    """Refuse to resume from a checkpoint whose tensors do not fit the model, whatever `resume_changes` allows.
 
     Raises:
-        CheckpointError: if it does not.
+        CheckpointError: if they do not fit.
     """
     try:
         module.load_state_dict(read_checkpoint(file)["state_dict"])
     except RuntimeError as error:
         weights = shlex.quote(f"init_from={quoted(str(file.parent.parent))}")
-        hint = f"a new run starts from those that fit, without resume: {weights} hydra.run.dir=NEW"
-        raise CheckpointError(f"{file}: its tensors are not those of this config's model; {hint}") from error
+        hint = f"start a new run from those that fit, without resume: {weights} hydra.run.dir=NEW"
+        raise CheckpointError(f"{file}: its tensors do not match this config's model; {hint}") from error
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = [name.removeprefix("model.") for name in names[:MOST_NAMES]]
-    return ", ".join(shown) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+    shown = [name.removeprefix("model.") for name in names[:MAX_NAMES]]
+    return ", ".join(shown) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")

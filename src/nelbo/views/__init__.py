@@ -1,1 +1,1 @@
-"""How codes and images are shown: what evaluation and pictures both use."""
+"""What evaluation and pictures share: images of a split, codes, and charts and grids as tensors."""

@@ -1,6 +1,6 @@
-"""Codes of images, be they vectors or one-hot.
+"""Codes of images, both vectors and one-hot codes.
 
-Shapes: B images, D latent dimensions, N variables of K classes.
+Shapes: B images, D latent dimensions, N variables with K classes each.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from nelbo.models import VAE
 
 
 def has_classes(model: VAE) -> bool:
-    """Whether z are one-hot codes, (N, K), and no vectors, (D,)."""
+    """Return whether the codes z are one-hot, (N, K), instead of vectors, (D,)."""
     return is_discrete(model.prior(model.encode))
 
 
 def code_of(distribution: Distribution) -> Tensor:
-    """The code that stands for a distribution, (..., D): its mean; of classes, (..., N, K), the most probable ones.
+    """Return the code that represents a distribution: its mean, (..., D), or the most probable classes, (..., N, K).
 
-    A mean of one-hot codes has shares of several classes, and is no code.
+    The mean of one-hot codes is a vector of probabilities, which is not a code itself.
     """
     mean = mean_of(distribution)
     if not is_discrete(distribution):
@@ -30,8 +30,11 @@ def code_of(distribution: Distribution) -> Tensor:
 
 
 def features(model: VAE, z: Tensor) -> Tensor:
-    """Codes (B, D), or their means, as numbers to be compared, (B, D).
+    """Return codes or their means as vectors that can be compared, (B, D).
 
-    Of classes (B, N, K) what the decoder is given of them, flat: probabilities, or the entries of a codebook.
+    Args:
+        model: whose codes they are.
+        z: vectors (B, D), which are returned unchanged, or one-hot codes or class probabilities (B, N, K). Of the
+            latter the flattened decoder input is returned: the probabilities, or the entries of the codebook.
     """
     return model.posterior.embed(z).flatten(1)

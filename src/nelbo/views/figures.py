@@ -1,7 +1,4 @@
-"""Matplotlib's figures as pictures.
-
-Shapes: C height width.
-"""
+"""Conversion of Matplotlib figures to tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from torch import Tensor
 
 
 def as_picture(figure: Figure) -> Tensor:
-    """A figure, drawn, (3, height, width) in [0, 1]."""
+    """Draw a figure and return its pixels, (3, height, width) in [0, 1]."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)

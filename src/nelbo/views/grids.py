@@ -1,4 +1,4 @@
-"""Pictures from tensors.
+"""Grids of images as tensors, and their files.
 
 Shapes: R rows, K columns, C H W image.
 """
@@ -14,13 +14,26 @@ from torch import Tensor
 from torch.nn import functional
 
 PIXELS = 56
-"""Small images are enlarged to about this many pixels by default, so that a person sees them."""
+"""Default height, in pixels, to which small images are enlarged."""
 
 GAP, BLOCK_GAP = 2, 8
+"""Width in pixels of the gap between two images, and between two pictures."""
 
 
 def grid(images: Tensor, pixels: int = PIXELS) -> Tensor:
-    """Images (R, K, C, H, W) as one picture (C, height, width) in [0, 1], with white lines between."""
+    """Arrange images in one picture, with white lines between them.
+
+    Args:
+        images: (R, K, C, H, W), clamped to [0, 1].
+        pixels: approximate height of each image in the picture; images are enlarged by a whole number.
+
+    Returns:
+        The picture, (C, height, width) in [0, 1].
+
+    Example:
+        >>> grid(torch.zeros(2, 3, 1, 28, 28)).shape
+        torch.Size([1, 118, 176])
+    """
     rows, columns, channels, height, width = images.shape
     scale = max(1, round(pixels / height))
     cells = images.detach().float().cpu().clamp(0, 1)
@@ -31,12 +44,12 @@ def grid(images: Tensor, pixels: int = PIXELS) -> Tensor:
 
 
 def square(images: Tensor, columns: int) -> Tensor:
-    """Images (R * K, C, H, W) as a picture with `columns` columns."""
+    """Arrange images (R * K, C, H, W) in a grid with K = `columns` columns, as `grid` does."""
     return grid(images.reshape(-1, columns, *images.shape[1:]))
 
 
 def save_png(picture: Tensor, file: Path) -> Path:
-    """A picture (C, height, width) in [0, 1] as a file; where it lies."""
+    """Write a picture (C, height, width) in [0, 1] to a file, create its directory, and return the file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file)
@@ -44,13 +57,13 @@ def save_png(picture: Tensor, file: Path) -> Path:
 
 
 def normal_quantiles(count: int, device: torch.device) -> Tensor:
-    """`count` points that cut N(0, 1) into equal parts, between its 2.5% and 97.5% quantiles, (count,)."""
-    quantiles: Tensor = torch.special.ndtri(torch.linspace(0.025, 0.975, count))  # not every device has it
+    """Return `count` quantiles of N(0, 1), (count,), of probabilities evenly spaced from 2.5% to 97.5%."""
+    quantiles: Tensor = torch.special.ndtri(torch.linspace(0.025, 0.975, count))  # not implemented on every device
     return quantiles.to(device)
 
 
 def joined(pictures: Sequence[Tensor], dim: int) -> Tensor:
-    """Pictures (C, height, width) below one another (dim 1) or beside one another (dim 2), with wider white gaps."""
+    """Place pictures (C, height, width) below each other (`dim` 1) or side by side (`dim` 2), with wide white gaps."""
     sizes = (0, 0, 0, BLOCK_GAP) if dim == 1 else (0, BLOCK_GAP)
-    apart = [functional.pad(picture, sizes, value=1.0) for picture in pictures[:-1]]
-    return torch.cat([*apart, pictures[-1]], dim=dim)
+    padded = [functional.pad(picture, sizes, value=1.0) for picture in pictures[:-1]]
+    return torch.cat([*padded, pictures[-1]], dim=dim)

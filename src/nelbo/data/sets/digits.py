@@ -1,4 +1,4 @@
-"""The 8x8 digits that scikit-learn ships."""
+"""The 8x8 handwritten digits that are part of scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ TRAINING = 1500
 
 
 def digits() -> Arrays:
-    """The first 1,500 images to train on, the last 297 to test, 1x8x8, ten classes; no network.
+    """Return the digits of scikit-learn: 1,500 training and 297 test images of 1x8x8, ten classes.
 
-    Pixels come as 0..16 and are stored as round(v * 255 / 16).
+    The test images are the last ones. Pixels v = 0 .. 16 are stored as round(v * 255 / 16). Nothing is downloaded.
+
+    Example:
+        >>> arrays = digits()
+        >>> arrays.shape, len(arrays.train), len(arrays.test)
+        ((1, 8, 8), 1500, 297)
     """
-    from sklearn.datasets import load_digits  # a second to import, and needed for this set only
+    from sklearn.datasets import load_digits  # takes a second to import and is needed for this data set only
 
     bunch = load_digits()
     images = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)

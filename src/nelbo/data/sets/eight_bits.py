@@ -1,4 +1,4 @@
-"""Numbers of any type as 8-bit pixels where they are such exactly, and otherwise how to make them so.
+"""Conversion of arrays to 8-bit pixels where it is exact, and advice to the user where it is not.
 
 Shapes: N images.
 """
@@ -7,13 +7,28 @@ from __future__ import annotations
 
 import numpy as np
 
-KEPT = "x[np.isfinite(x).reshape(len(x), -1).all(axis=1)]"
+FINITE = "x[np.isfinite(x).reshape(len(x), -1).all(axis=1)]"
+"""NumPy expression for the finite images of x."""
+
 EXACT = 0.01
-"""How far from a level, in levels, numbers may lie; those of 16 bits as far as rounding takes them."""
+"""Maximum distance of a number from k / 255, in units of 1 / 255; 16-bit floats may be off by their rounding error."""
 
 
 def eight_bits(array: np.ndarray) -> np.ndarray | None:
-    """Pixels as uint8, of whole numbers from 0 to 255, of booleans, or of numbers k / 255; None of any others."""
+    """Convert an array to uint8 pixels if that is exact.
+
+    Args:
+        array: whole numbers from 0 to 255, booleans, or multiples of 1 / 255 in [0, 1].
+
+    Returns:
+        The pixels; None for any other array.
+
+    Example:
+        >>> eight_bits(np.array([0.0, 0.2, 1.0])).tolist()
+        [0, 51, 255]
+        >>> eight_bits(np.array([0.5])) is None
+        True
+    """
     kind = array.dtype.kind
     if array.dtype == np.uint8:
         return array
@@ -28,13 +43,13 @@ def eight_bits(array: np.ndarray) -> np.ndarray | None:
         return None
     scaled = array.astype(np.float32) * 255
     rounded = np.round(scaled)
-    # Below 1 a number is rounded by up to a quarter of epsilon.
-    exact = max(EXACT, 255 * float(np.finfo(array.dtype).eps) / 4 + 1e-4)
-    return rounded.astype(np.uint8) if np.abs(scaled - rounded).max() <= exact else None  # others would be changed
+    # The rounding error of a number below 1 is at most a quarter of epsilon.
+    tolerance = max(EXACT, 255 * float(np.finfo(array.dtype).eps) / 4 + 1e-4)
+    return rounded.astype(np.uint8) if np.abs(scaled - rounded).max() <= tolerance else None
 
 
 def advice(array: np.ndarray, name: str) -> str:
-    """What is wrong with an array that is no 8-bit pixels, and an expression of numpy that makes them of it."""
+    """Return why `eight_bits` cannot convert an array, and a NumPy expression that converts it."""
     if array.dtype.kind not in "iuf":
         return f"{name} holds {array.dtype}; save uint8 pixels from 0 to 255"
     if array.size == 0:
@@ -43,10 +58,12 @@ def advice(array: np.ndarray, name: str) -> str:
     if not finite.any():
         return f"{name} holds NaN or infinity in every image; save uint8 pixels from 0 to 255"
     if not finite.all():
-        kept = array[finite]
-        code = "{x}" if eight_bits(kept) is not None else conversion(kept)[0]
+        rest = array[finite]
+        code = "{x}" if eight_bits(rest) is not None else conversion(rest)[0]
         problem = f"NaN or infinity in {int((~finite).sum())} of {len(array)} images"
-        return f"{name} holds {problem}; save {code.format(x=KEPT)}, where x is {name}, and leave out their labels too"
+        return (
+            f"{name} holds {problem}; save {code.format(x=FINITE)}, where x is {name}, and leave out their labels too"
+        )
     code, meaning = conversion(array)
     low, high = array.min(), array.max()
     inside = array.dtype.kind == "f" and low >= 0 and high <= 1
@@ -55,7 +72,11 @@ def advice(array: np.ndarray, name: str) -> str:
 
 
 def conversion(array: np.ndarray) -> tuple[str, str]:
-    """An expression of {x} that makes pixels of finite numbers, by their range, and what it takes them for."""
+    """Return a NumPy expression that converts finite numbers to pixels, and what it assumes, judged from their range.
+
+    Returns:
+        The expression, with `{x}` for the array, and the end of a sentence with the assumption; empty without one.
+    """
     low, high = float(array.min()), float(array.max())
     whole = array.dtype.kind in "iu" or bool((array == np.round(array)).all())
     bits = max(9, int(high).bit_length())

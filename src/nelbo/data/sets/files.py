@@ -1,4 +1,4 @@
-"""`data=arrays`: images and labels in a .npy, .npz or .safetensors file.
+"""The data set `data=arrays`: images and labels in a .npy, .npz or .safetensors file.
 
 Shapes: N examples, C H W image.
 """
@@ -31,32 +31,37 @@ from nelbo.errors import path as as_path
 
 log = logging.getLogger(__name__)
 LAYOUT = "images of shape (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels"
-NAMES = "train_images and test_images (val_images is optional), or images, with labels named alike"
-HINT = "write it anew"
+NAMES = "train_images and test_images (val_images is optional), or images, with labels named in the same way"
+HINT = "save it again"
+
 LARGEST_SHARE = 0.5
-"""Of the machine's memory, what a packed file may unpack to."""
+"""Maximum size of what is read into memory, as a share of the machine's memory."""
+
 SLOW_TO_HASH = 1 << 30
-"""Bytes; about three seconds on one core."""
+"""Size in bytes above which the digest of a file is stored in the cache; hashing takes about 3 s on one core."""
 
 Parts = tuple[Examples, int, Examples | None, tuple[str, ...]]
-"""Training images, how many of the last of them are for validation, test images if there are any, names of classes."""
+"""Training examples, number of them at the end that are for validation, test examples if any, names of classes."""
 
 
 def array_file(path: str, test_size: float, seed: int) -> Arrays:
-    """A set in a file: whole numbers from 0 to 255, or booleans, or numbers in [0, 1] that are multiples of 1/255.
+    """Read a data set from a file of arrays.
 
-    A .npy file of uint8 is memory-mapped, so it may be larger than memory; labels may lie beside it in
-    `<name>_labels.npy`. The others are read into memory. Their arrays are named by split and content, such as
-    `train_images`, `x_val` or `testLabels`, or by content alone; what has another name is not used, and that is said.
+    Pixels are whole numbers from 0 to 255, booleans, or multiples of 1/255 in [0, 1].
+
+    A .npy file of uint8 is memory-mapped, so it may be larger than memory. Its labels are read from the file
+    `<name>_labels.npy` beside it, if there is one. Other files are read into memory. Their arrays are named by split
+    and content, such as `train_images`, `x_val` or `testLabels`, or by content alone. Arrays with other names are
+    ignored with a warning.
 
     Args:
-        path: of the file.
-        test_size: how many training images, or which share of them, are the test set where the file has none.
-        seed: of that choice.
+        path: path of the file.
+        test_size: number of training images that become the test set if the file has none, or their share below 1.
+        seed: seed of that choice.
 
     Raises:
-        ConfigError: if there is no such file, or of another kind.
-        DataError: if its content cannot be used; says why.
+        ConfigError: if there is no such file, or it is of another kind.
+        DataError: if its content cannot be used.
     """
     file = as_path("path", path)
     readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}
@@ -84,25 +89,26 @@ def _read_npy(path: Path) -> Parts:
         else:
             _check_memory(path, path.stat().st_size, "save its images as uint8, which are read from disk as needed")
             images = _pixels(np.load(path, allow_pickle=False), path, "the array")
-    beside, stored = path.with_name(f"{path.stem}_labels.npy"), None
-    if beside.exists():
-        with readable(beside, "array of labels", HINT):
-            stored = plain_labels(lambda: np.load(beside), beside)
-    labels, classes = read_labels({WHOLE: stored}, {WHOLE: len(images)}, beside)
+    labels_path, stored = path.with_name(f"{path.stem}_labels.npy"), None
+    if labels_path.exists():
+        with readable(labels_path, "array of labels", HINT):
+            stored = plain_labels(lambda: np.load(labels_path), labels_path)
+    labels, classes = read_labels({WHOLE: stored}, {WHOLE: len(images)}, labels_path)
     return Examples(images, labels[WHOLE]), 0, None, classes
 
 
 def _check_memory(path: Path, size: int, hint: str) -> None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > memory * LARGEST_SHARE:
-        raise DataError(f"{path}: unpacks to {size:,} bytes, this machine has {memory:,} of memory; {hint}")
+        problem = f"needs {size:,} bytes of memory, and this machine has {memory:,}"
+        raise DataError(f"{path}: {problem}; {hint}")
 
 
 def _read_npz(path: Path) -> Parts:
     with readable(path, ".npz file", HINT):
         with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-        _check_memory(path, unpacked, "save its images as a .npy file, which is read from disk as needed")
+            size = sum(member.file_size for member in archive.infolist())
+        _check_memory(path, size, "save its images as a .npy file, which is read from disk as needed")
         with np.load(path, allow_pickle=False) as content:
             return _parts(content, path, content.files)
 
@@ -118,22 +124,27 @@ def _read_safetensors(path: Path) -> Parts:
 
 
 def _parts(content: Mapping[str, np.ndarray], path: Path, names: list[str]) -> Parts:
-    """What the arrays are by their names.
+    """Assemble the splits from named arrays.
+
+    Args:
+        content: the arrays.
+        path: their file, for messages.
+        names: names of the arrays.
 
     Raises:
-        DataError: if there are no images to train on, or two arrays of them.
+        DataError: if there are no training images, or several arrays have the same role.
     """
     roles = roles_of(names, str(path))
     splits = [split for split in (TRAIN, VALIDATION, TEST, WHOLE) if (split, IMAGES) in roles]
     if splits not in ([WHOLE], [TRAIN], [TRAIN, VALIDATION], [TRAIN, TEST], [TRAIN, VALIDATION, TEST]):
-        held = ", ".join(map(printable, names))
-        raise DataError(f"{path}: holds {held or 'nothing'}; needs {NAMES}")
+        listed = ", ".join(map(printable, names))
+        raise DataError(f"{path}: holds {listed or 'nothing'}; needs {NAMES}")
     used = {roles[split, kind] for split in splits for kind in (IMAGES, LABELS) if (split, kind) in roles}
     if unused := [printable(name) for name in names if name not in used]:
-        log.warning("%s: not used: %s", path, ", ".join(unused))
+        log.warning("%s: arrays that are not used: %s", path, ", ".join(unused))
     images = {split: _pixels(content[roles[split, IMAGES]], path, roles[split, IMAGES]) for split in splits}
     for split in [split for split in splits if not len(images[split])]:
-        _without_images(split, roles[split, IMAGES], path)
+        _check_may_be_empty(split, roles[split, IMAGES], path)
         splits.remove(split)
     stored = {
         split: plain_labels(partial(content.__getitem__, roles[split, LABELS]), path)
@@ -154,26 +165,26 @@ def _parts(content: Mapping[str, np.ndarray], path: Path, names: list[str]) -> P
     return Examples(images[train], labels[train]), validation, test, classes
 
 
-def _without_images(split: str, name: str, path: Path) -> None:
-    """Say that an array of images is empty.
+def _check_may_be_empty(split: str, name: str, path: Path) -> None:
+    """Check that an empty array of images is for validation, which is optional, and log a warning about it.
 
     Raises:
-        DataError: unless it is for validation, which a set may lack.
+        DataError: if the array is for another split.
     """
     if split in (TRAIN, WHOLE):
         raise DataError(f"{path}: the data set is empty: {printable(name)} holds no images")
     if split == TEST:
-        raise DataError(f"{path}: {printable(name)} holds no images to test on; put some there, or leave it out")
-    log.warning("%s: %s holds no images, so it is no validation set", path, printable(name))
+        raise DataError(f"{path}: {printable(name)} holds no images to test on; add some, or remove the array")
+    log.warning("%s: %s holds no images, so it is not used", path, printable(name))
 
 
 def printable(name: str) -> str:
-    """A name of a stranger's array, for a message."""
+    """Return the name of an array for a message, escaped if it has unprintable characters."""
     return name if name.isprintable() else ascii(name)
 
 
 def _layout(shape: tuple[int, ...], path: Path, name: str) -> str:
-    """Where the channels are: "first", "last" or "none"."""
+    """Return where the channels of images are, judged from their shape: "first", "last" or "none"."""
     if 0 not in shape[1:]:
         if len(shape) == 3:
             return "none"
@@ -185,7 +196,7 @@ def _layout(shape: tuple[int, ...], path: Path, name: str) -> str:
 
 
 def _pixels(array: np.ndarray, path: Path, name: str) -> Tensor:
-    """Any allowed array as uint8, (N, C, H, W)."""
+    """Convert an array of images to uint8, (N, C, H, W)."""
     channels = _layout(array.shape, path, name)
     pixels = eight_bits(array) if len(array) else array.astype(np.uint8)
     if pixels is None:
@@ -194,17 +205,17 @@ def _pixels(array: np.ndarray, path: Path, name: str) -> Tensor:
 
 
 def _digest(path: Path) -> str:
-    """The SHA-256 of a file; that of a large one is remembered in the cache for as long as the file is not changed."""
-    known = cache_directory() / "arrays" / fingerprint(*version(path.resolve()))
-    if known.exists():
-        return known.read_text()
+    """Return the SHA-256 of a file; that of a large file is stored in the cache until the file changes."""
+    stored = cache_directory() / "arrays" / fingerprint(*version(path.resolve()))
+    if stored.exists():
+        return stored.read_text()
     with open(path, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if path.stat().st_size > SLOW_TO_HASH:
         try:
-            with workspace(known.parent) as scratch:
+            with workspace(stored.parent) as scratch:
                 (scratch / "digest").write_text(digest)
-                os.replace(scratch / "digest", known)
-        except DataError as error:  # the set itself is at hand
+                os.replace(scratch / "digest", stored)
+        except DataError as error:  # the data set itself can be used
             log.warning("%s will be hashed again by the next run: %s", path, error)
     return digest

@@ -1,6 +1,6 @@
-"""MNIST, Fashion-MNIST and their binary forms.
+"""MNIST, Fashion-MNIST and binarised MNIST.
 
-Shapes: N examples, C H W image.
+Shapes: N examples.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ FASHION_CLASSES = (
     "ankle boot",
 )
 
-# Sizes and hashes as TensorFlow Datasets records them.
+# Sizes and digests are those published by TensorFlow Datasets.
 STATIC_MIRROR = "https://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
 STATIC_FILES = tuple(
     RemoteFile(name, f"sha256:{sha256}", size, (Https(f"{STATIC_MIRROR}{name}"),))
@@ -88,28 +88,28 @@ STATIC_FILES = tuple(
 
 
 def mnist() -> Arrays:
-    """MNIST (LeCun et al. 1998): 60,000 and 10,000 images of 1x28x28, ten digits.
+    """Return MNIST (LeCun et al. 1998): 60,000 training and 10,000 test images of 1x28x28, ten digits.
 
     Raises:
-        DataError: if the files cannot be had or are corrupt.
+        DataError: if the files cannot be fetched or are corrupt.
     """
     return _from_idx(fetch(MNIST_FILES, "mnist"), tuple("0123456789"))
 
 
 def fashion_mnist() -> Arrays:
-    """Fashion-MNIST (Xiao et al. 2017): 60,000 and 10,000 images of 1x28x28, ten kinds of clothes.
+    """Return Fashion-MNIST (Xiao et al. 2017): 60,000 training and 10,000 test images of 1x28x28, ten classes.
 
     Raises:
-        DataError: if the files cannot be had or are corrupt.
+        DataError: if the files cannot be fetched or are corrupt.
     """
     return _from_idx(fetch(FASHION_FILES, "fashion_mnist"), FASHION_CLASSES)
 
 
 def static_binarized_mnist() -> Arrays:
-    """MNIST as Larochelle & Murray 2011 binarised it: 50,000, 10,000 and 10,000 images without labels.
+    """Return MNIST as binarised by Larochelle & Murray 2011: 50,000, 10,000 and 10,000 images without labels.
 
     Raises:
-        DataError: if the files cannot be had or are corrupt.
+        DataError: if the files cannot be fetched or are corrupt.
     """
     train, validation, test = (read_amat(path) for path in fetch(STATIC_FILES, "binarized_mnist"))
     images = torch.cat([train, validation])
@@ -121,14 +121,15 @@ def static_binarized_mnist() -> Arrays:
 
 
 def binarized_mnist(protocol: str) -> Arrays:
-    """The files behind a protocol: Larochelle's for `static`, the grey ones for those that binarise themselves.
+    """Return the images for a protocol with binary pixels.
 
     Args:
-        protocol: a key of `PROTOCOLS` that gives binary pixels.
+        protocol: "static" for the files of Larochelle & Murray 2011; "dynamic", "fixed" or "threshold" for grey MNIST,
+            which these protocols binarise themselves.
 
     Raises:
-        ConfigError: for one that does not.
-        DataError: if the files cannot be had or are corrupt.
+        ConfigError: for another protocol.
+        DataError: if the files cannot be fetched or are corrupt.
     """
     if protocol not in ("dynamic", "fixed", "threshold", "static"):
         hint = "binarized_mnist takes dynamic, fixed, threshold or static; for grey pixels use data=mnist"
@@ -145,19 +146,22 @@ def _examples(images_path: Path, labels_path: Path) -> Examples:
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         shapes = f"{tuple(labels.shape)}, the images of {images_path} {tuple(images.shape)}"
-        raise DataError(f"{labels_path}: has labels of shape {shapes}; delete both to fetch them anew")
+        raise DataError(f"{labels_path}: has labels of shape {shapes}; delete both to fetch them again")
     return Examples(images.unsqueeze(1), labels.long())
 
 
 def read_amat(path: Path) -> Tensor:
-    """Rows of 784 zeros and ones with one separator behind each, as uint8 0 or 255, (N, 1, 28, 28).
+    """Read a text file with rows of 784 digits 0 or 1, each followed by one separator.
+
+    Returns:
+        uint8 images of 0 and 255, (N, 1, 28, 28).
 
     Raises:
-        DataError: if it is not that.
+        DataError: if the file is not in this format.
     """
     with readable(path, ".amat file"):
         digits, separators = np.fromfile(path, dtype=np.uint8).reshape(-1, 784, 2).transpose(2, 0, 1)
         ones = digits == ord("1")
         if not ((ones | (digits == ord("0"))).all() and ((separators == ord(" ")) | (separators == ord("\n"))).all()):
-            raise ValueError("holds other characters than 0, 1, space and line feed")
+            raise ValueError("contains characters other than 0, 1, space and line feed")
         return torch.from_numpy(ones.astype(np.uint8) * np.uint8(255)).reshape(-1, 1, 28, 28)

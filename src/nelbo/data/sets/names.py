@@ -1,4 +1,4 @@
-"""How the parts of a data set are called: what people write for training, validation and test."""
+"""Recognition of splits and contents by the usual names of folders, arrays and splits."""
 
 from __future__ import annotations
 
@@ -22,31 +22,41 @@ CONTAINERS = {
     *("set", "sets", "data", "dataset", "datasets", "split", "folder", "dir", "x"),
     *("image", "images", "img", "imgs", "picture", "pictures", "pic", "pics", "photo", "photos"),
 }
-"""Words beside that of a split which leave a folder what the split says: `test_set`, `train_images`."""
-RENAME = "rename them to train and test (val is optional), or move the classes into one folder called train"
+"""Words that may be added to the name of a split without changing its meaning: `test_set`, `train_images`."""
+
+RENAME = "rename them to train and test (val is optional), or move the classes into one folder named train"
 WORD = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")
-JOINED = re.compile(r"([xy])(\w+)")
-"""As in Xtrain."""
-RUN_TOGETHER = re.compile(rf"({'|'.join(sorted(SPLITS, key=len, reverse=True))})({'|'.join(CONTAINERS - {'x'})})")
-"""As in trainset."""
+
+CONTENT_AND_SPLIT = re.compile(r"([xy])(\w+)")
+"""Content and split written as one word, as in Xtrain."""
+
+SPLIT_AND_CONTAINER = re.compile(
+    rf"({'|'.join(sorted(SPLITS, key=len, reverse=True))})({'|'.join(CONTAINERS - {'x'})})"
+)
+"""Split and container written as one word, as in trainset."""
+
 NAMED = 4
-"""How many folders a message names."""
+"""Maximum number of folders that a message lists."""
 
 
 def split_of(name: str) -> str | None:
-    """Which split a folder or a split of the hub is, in whatever case; None for any other name."""
+    """Return the split that a folder, or a split of the hub, is named after, in any case; None for other names."""
     return SPLITS.get(name.lower())
 
 
 def role_of(name: str) -> tuple[str, str] | None:
-    """Which split of which content an array is: of `x_train`, `trainImages` or `Train` the images to train on.
+    """Return which split and which content an array holds, judged from its name.
 
     Returns:
         (`TRAIN`, `VALIDATION`, `TEST` or `WHOLE`, `IMAGES` or `LABELS`), or None for any other name.
+
+    Example:
+        >>> role_of("x_train"), role_of("testLabels"), role_of("images"), role_of("weights")
+        (('train', 'images'), ('test', 'labels'), ('whole', 'images'), None)
     """
     words: list[str] = []
     for word in map(str.lower, WORD.findall(name)):
-        joined = JOINED.fullmatch(word)
+        joined = CONTENT_AND_SPLIT.fullmatch(word)
         words += joined.groups() if joined and joined[2] in SPLITS else [word]
     splits = [SPLITS[word] for word in words if word in SPLITS]
     contents = [CONTENTS[word] for word in words if word in CONTENTS]
@@ -56,90 +66,116 @@ def role_of(name: str) -> tuple[str, str] | None:
 
 
 def by_split(names: Iterable[str], where: str) -> dict[str, str]:
-    """The folders or splits among `names` that are for training, validation and test, by that.
+    """Return the names of the training, validation and test splits among `names`, by split.
+
+    Args:
+        names: names of folders, or of splits of the hub.
+        where: the folder or data set, for errors.
 
     Raises:
-        DataError: if two are the same split.
+        DataError: if two names mean the same split.
     """
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for name in names:
         if split := split_of(name):
-            _refuse_two(found.get(split), name, split, where)
-            found[split] = name
-    return found
+            _refuse_two(splits.get(split), name, split, where)
+            splits[split] = name
+    return splits
 
 
 def split_folders(names: Sequence[str], where: str) -> dict[str, str]:
-    """The folders among `names` that are for training, validation and test, by that; empty where they are classes.
+    """Return the folders among `names` that are splits, by split; empty if the folders are classes.
 
-    `train_set` and `test_images` are splits like `train` and `test`, and so are folders that differ in the split's word
-    alone (`seg_train`, `seg_test`). A class may hold such a word (`test_tube`): one kind of split is then no sign.
+    Besides `train` and `test`, names such as `train_set` and `test_images` mean splits, and so do names that are equal
+    except for the word of the split (`seg_train`, `seg_test`). A class may contain such a word too (`test_tube`), so
+    names with a single kind of split are not taken for splits.
+
+    Args:
+        names: names of the folders in a folder.
+        where: that folder, for errors.
 
     Raises:
-        DataError: if two are the same split, or they are called by splits and it is open by which.
+        DataError: if two folders are the same split, or it is ambiguous which folders are splits.
+
+    Example:
+        >>> split_folders(["seg_train", "seg_test"], "pictures")
+        {'train': 'seg_train', 'test': 'seg_test'}
+        >>> split_folders(["beaker", "test_tube"], "pictures")
+        {}
     """
     exact = by_split(names, where)
-    spoken = {name: _mentioned(name) for name in names}
-    mentions = {name: mention for name, mention in spoken.items() if mention[0]}
+    words = {name: _split_words(name) for name in names}
+    mentions = {name: mention for name, mention in words.items() if mention[0]}
     plain = {name: splits[0] for name, (splits, rest) in mentions.items() if len(splits) == 1 and rest <= CONTAINERS}
-    if TRAIN not in plain.values():  # beside control_images, test_images is a class
-        others = [rest for splits, rest in spoken.values() if not splits]
+    if TRAIN not in plain.values():  # test_images is a class if there is a folder control_images
+        others = [rest for splits, rest in words.values() if not splits]
         plain = {
             name: split
             for name, split in plain.items()
             if name in exact.values() or not any(mentions[name][1] <= rest for rest in others)
         }
     complete = TRAIN in exact and len(exact) > 1
-    found = dict(exact) if complete else {}
+    folders = dict(exact) if complete else {}
     for name, split in plain.items():
         if not complete:
-            _refuse_two(found.get(split), name, split, where)
-        found.setdefault(split, name)
-    return found or _alike(mentions, len(mentions) == len(names) > 1, where)
+            _refuse_two(folders.get(split), name, split, where)
+        folders.setdefault(split, name)
+    return folders or _similar_names(mentions, len(mentions) == len(names) > 1, where)
 
 
-def _alike(mentions: dict[str, tuple[list[str], frozenset[str]]], every: bool, where: str) -> dict[str, str]:
-    """The folders by split that differ in its word alone; `every` says that there are several and no others.
+def _similar_names(mentions: dict[str, tuple[list[str], frozenset[str]]], every: bool, where: str) -> dict[str, str]:
+    """Return folders, by split, whose names are equal except for the word of the split.
+
+    Args:
+        mentions: for each folder whose name contains a split, these splits and the other words of its name.
+        every: whether these are all folders, and more than one.
+        where: the folder that they are in, for errors.
 
     Raises:
-        DataError: if there are several such groups, or one and more, or different splits in names that are not alike.
+        DataError: if it is ambiguous which folders are splits: there are several groups of similar names, folders
+            besides one group, or different splits in names that are not similar.
     """
     groups: dict[frozenset[str], set[str]] = {}
     for splits, rest in mentions.values():
         groups.setdefault(rest, set()).update(splits if len(splits) == 1 else ())
-    whole = [rest for rest, group in groups.items() if TRAIN in group and len(group) > 1]
+    complete = [rest for rest, group in groups.items() if TRAIN in group and len(group) > 1]
     mentioned = {split for splits, _ in mentions.values() for split in splits}
-    if len(whole) == len(groups) == 1 and len(mentions) == len(groups[whole[0]]):
+    if len(complete) == len(groups) == 1 and len(mentions) == len(groups[complete[0]]):
         return {splits[0]: name for name, (splits, _) in mentions.items()}
-    if whole or (every and TRAIN in mentioned and len(mentioned) > 1):
-        named = ", ".join([*mentions][:NAMED]) + (", ..." if len(mentions) > NAMED else "")
-        raise DataError(f"{where}: has {named}, which do not tell what to train and to test on; {RENAME}")
+    if complete or (every and TRAIN in mentioned and len(mentioned) > 1):
+        listed = ", ".join([*mentions][:NAMED]) + (", ..." if len(mentions) > NAMED else "")
+        raise DataError(f"{where}: it is ambiguous which of {listed} is for training; {RENAME}")
     return {}
 
 
-def _mentioned(name: str) -> tuple[list[str], frozenset[str]]:
-    """The splits that a folder's name speaks of, and its other words in lower case."""
+def _split_words(name: str) -> tuple[list[str], frozenset[str]]:
+    """Return the splits that are words of a folder's name, and its other words in lower case."""
     words: list[str] = []
     for word in map(str.lower, WORD.findall(name)):
-        joined = RUN_TOGETHER.fullmatch(word)
+        joined = SPLIT_AND_CONTAINER.fullmatch(word)
         words += joined.groups() if joined else [word]
     return [SPLITS[word] for word in words if word in SPLITS], frozenset(words).difference(SPLITS)
 
 
 def roles_of(names: Iterable[str], where: str) -> dict[tuple[str, str], str]:
-    """The arrays among `names` by their role; of two with labels for the same images the first.
+    """Return the arrays among `names` by split and content; of several arrays of labels for a split the first.
+
+    Args:
+        names: names of arrays.
+        where: their file, for errors.
 
     Raises:
-        DataError: if two hold the same images.
+        DataError: if two arrays hold images of the same split.
     """
-    found: dict[tuple[str, str], str] = {}
+    roles: dict[tuple[str, str], str] = {}
     for name in names:
-        if (role := role_of(name)) and not (role in found and role[1] == LABELS):
-            _refuse_two(found.get(role), name, " ".join(role), where)
-            found[role] = name
-    return found
+        if (role := role_of(name)) and not (role in roles and role[1] == LABELS):
+            _refuse_two(roles.get(role), name, " ".join(role), where)
+            roles[role] = name
+    return roles
 
 
 def _refuse_two(first: str | None, second: str, role: str, where: str) -> None:
+    """Raise an error if there is a first name for `role` already."""
     if first is not None:
         raise DataError(f"{where}: {first} and {second} are both {role}; remove or rename one of them")

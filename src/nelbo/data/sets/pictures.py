@@ -1,6 +1,6 @@
-"""Any picture to uint8 pixels of one shape: turned upright, cropped to a square about the centre, resized.
+"""Conversion of picture files to uint8 pixels of one shape: rotated upright, cropped to a centred square, resized.
 
-Shapes: C H W image.
+Shapes: C channels; height and width are `image_size`.
 """
 
 from __future__ import annotations
@@ -19,21 +19,24 @@ from nelbo.errors import ConfigError, first_line, number, positive_integer
 
 MODES = {1: "L", 3: "RGB"}
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
-"""What counts as a picture: of the rest that Pillow opens, some are no pictures, and one runs another program."""
+"""Accepted formats. Of the others that Pillow opens, some are not pictures, and one starts another program."""
+
 CHUNK_BYTES = 64 << 20
+"""Size of a chunk of pixels in bytes."""
+
 RULES = 3
-"""Of what is made of a picture's pixels; to be raised with every change, so that no store of older rules is used."""
+"""Version of the conversion. Every change of the resulting pixels must increase it, so that old stores are not used."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What was read of a picture.
+    """A picture after conversion.
 
     Args:
-        pixels: uint8, (C, H, W).
-        sixteen_bits: its largest value where it has 16 bits, or the largest that it may be where only the upper eight
-            are known; None where it has eight, or is black.
-        lost: whether its 16-bit values differ in the lower eight bits alone, so that it became one colour.
+        pixels: uint8, (C, image_size, image_size).
+        sixteen_bits: largest value of a 16-bit picture, or an upper bound of it if only the upper eight bits are known;
+            None for a picture with 8 bits, or a black one.
+        lost: whether a 16-bit picture became one colour, because its values differ in the lower eight bits only.
     """
 
     pixels: np.ndarray
@@ -42,18 +45,18 @@ class Picture:
 
 
 def chunk_size(image_size: int, channels: int) -> int:
-    """How many pictures to hold on the way into a store."""
+    """Return the number of pictures in a chunk that is written to a store."""
     return max(1, CHUNK_BYTES // (channels * image_size**2))
 
 
 def suffixes() -> set[str]:
-    """Endings of file names that mean pictures, in lower case."""
+    """Return the suffixes of picture files, in lower case."""
     Image.init()
     return {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
 
 
 def check_pixels(image_size: object, channels: object) -> tuple[int, int]:
-    """Both numbers, if pictures can be made so.
+    """Return image size and number of channels, if pictures can be converted to them.
 
     Raises:
         ConfigError: if they cannot.
@@ -67,10 +70,10 @@ def check_pixels(image_size: object, channels: object) -> tuple[int, int]:
 
 @contextmanager
 def pictures_up_to(max_megapixels: object) -> Iterator[None]:
-    """While it lasts, Pillow refuses larger pictures: a small file may announce one that fills the memory.
+    """Make Pillow refuse larger pictures in the `with` block, because a small file can hold one that fills the memory.
 
     Raises:
-        ConfigError: if it is not a number above 0.
+        ConfigError: if `max_megapixels` is not a number above 0.
     """
     before = Image.MAX_IMAGE_PIXELS
     limit = number("max_megapixels", max_megapixels, positive=True)
@@ -83,25 +86,30 @@ def pictures_up_to(max_megapixels: object) -> Iterator[None]:
 
 
 def to_picture(picture: Image.Image, image_size: int, channels: int) -> Picture:
-    """A picture as uint8, (C, image_size, image_size), what is transparent on white.
+    """Convert a picture to uint8 pixels.
 
-    Of 16 bits the upper eight are kept: 65535 is white.
+    Transparent pixels become white. Of 16-bit values the upper eight bits are kept, so 65535 is white.
+
+    Args:
+        picture: the opened picture, whose pixels have not been decoded yet.
+        image_size: height and width of the result.
+        channels: 1 or 3.
 
     Raises:
-        ValueError: if its pixels have no 8-bit meaning.
-        OSError: if it is truncated.
+        ValueError: if its pixels have 32 bits.
+        OSError: if the file is truncated.
     """
     sixteen_bits, differs, largest = _has_sixteen_bits(picture), True, None
-    ImageOps.exif_transpose(picture, in_place=True)  # a large picture is copied as seldom as can be
+    ImageOps.exif_transpose(picture, in_place=True)  # in place, because a copy of a large picture takes much memory
     upright = picture
     if upright.mode.startswith("I;16"):
         stored = np.asarray(upright)
         largest, sixteen_bits = int(stored.max()), True
-        differs = bool(stored.min() < largest)  # or there is nothing to lose
+        differs = bool(stored.min() < largest)  # a picture of one colour loses nothing
         upright = Image.fromarray((stored >> 8).astype(np.uint8))  # convert() would clip at 255
     elif upright.mode in ("I", "F"):
         raise ValueError(f"its pixels are 32-bit numbers (mode {upright.mode})")
-    elif sixteen_bits:  # Pillow kept the upper eight bits
+    elif sixteen_bits:  # Pillow has kept the upper eight bits
         bands = zip(upright.getbands(), _extrema(upright), strict=True)
         upper = max(high for band, (_, high) in bands if band != "A")
         largest = upper << 8 | 255 if upper else None
@@ -117,20 +125,20 @@ def to_picture(picture: Image.Image, image_size: int, channels: int) -> Picture:
 
 
 def _has_sixteen_bits(picture: Image.Image) -> bool:
-    """Whether Pillow will drop the lower half of each value; how it unpacks them is known until it has done so."""
+    """Return whether Pillow drops the lower eight bits of each value; this is known only before it decodes them."""
     tiles = getattr(picture, "tile", None) or []
     modes = [tile[3][0] if isinstance(tile[3], tuple) and tile[3] else tile[3] for tile in tiles]
     return any(isinstance(mode, str) and ";16" in mode for mode in modes)
 
 
 def _extrema(picture: Image.Image) -> list[tuple[int, int]]:
-    """The smallest and the largest value of each channel."""
+    """Return the smallest and the largest value of each channel."""
     extrema = picture.getextrema()
     return list(extrema) if isinstance(extrema[0], tuple) else [extrema]  # type: ignore[list-item]
 
 
 def read_picture(file: str | IO[bytes], image_size: int, channels: int) -> Picture | str:
-    """What a file holds, its pixels (C, image_size, image_size), or why it cannot be read."""
+    """Read and convert a picture file; return the reason as text if it cannot be read."""
     try:
         with Image.open(file, formats=FORMATS) as picture:
             return to_picture(picture, image_size, channels)
@@ -138,5 +146,5 @@ def read_picture(file: str | IO[bytes], image_size: int, channels: int) -> Pictu
         pixels = re.search(r"\((\d+) pixels\)", str(error))
         size = f"{int(pixels[1]) / 1e6:.0f}" if pixels else "its"
         return f"{size} megapixels, more than data.max_megapixels={(Image.MAX_IMAGE_PIXELS or 0) / 1e6:g}"
-    except Exception as error:  # damaged files fail in every way that the decoders of a dozen formats know
+    except Exception as error:  # damaged files make decoders raise any kind of exception
         return first_line(error)

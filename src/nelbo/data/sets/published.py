@@ -1,9 +1,9 @@
 """Omniglot, SVHN and dSprites.
 
-Their hosts could not be reached where this was written: the readers are tested on small files of the same formats, the
-digests are those that other projects publish (docs/data.md says which).
+Digests are those that other projects publish (docs/data.md says which). The readers are tested on small files in the
+same formats, and have not been run on the published files, whose hosts were not reachable during development.
 
-Shapes: N examples, C H W image.
+Shapes: N examples.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ OMNIGLOT_FILES = (
     ),
 )
 OMNIGLOT_LIMIT = 512 << 20
-"""Bytes, unpacked; the published file has a third of that."""
+"""Maximum unpacked size in bytes; the published file has a third of that."""
+
 COMPRESSED, CHUNK_BYTES = 15, 1 << 20
+"""Type number of a compressed element of a MATLAB file, and bytes that are decompressed at a time."""
+
 SVHN_FILES = tuple(
     RemoteFile(name, f"sha256:{sha256}", size, (Https(f"https://ufldl.stanford.edu/housenumbers/{name}"),))
     for name, size, sha256 in (
@@ -58,22 +61,22 @@ CHUNK = 10_000
 
 
 def omniglot() -> Arrays:
-    """Omniglot as Burda et al. 2016 cut it: 24,345 and 8,070 images of 1x28x28; labels are the fifty alphabets.
+    """Return Omniglot as prepared by Burda et al. 2016: 24,345 training and 8,070 test images of 1x28x28.
 
-    The published greys are real numbers; they are stored as round(255 v).
+    The labels are the fifty alphabets. The published grey values v in [0, 1] are stored as round(255 v).
 
     Raises:
-        DataError: if the file cannot be had or is corrupt.
+        DataError: if the file cannot be fetched or is corrupt.
     """
     (path,) = fetch(OMNIGLOT_FILES, "omniglot")
     return read_omniglot(path)
 
 
 def read_omniglot(path: Path) -> Arrays:
-    """Burda's chardata.mat: columns of 784 greys in column order, and columns of one-hot alphabets.
+    """Read chardata.mat of Burda et al.: columns of 784 grey values in column-major order, and of one-hot alphabets.
 
     Raises:
-        DataError: if it is not.
+        DataError: if the file is not in this format.
     """
     with readable(path, "Omniglot file"):
         _check_unpacked(path)
@@ -91,9 +94,12 @@ def read_omniglot(path: Path) -> Arrays:
 
 
 def _check_unpacked(path: Path) -> None:
-    """Its parts may be compressed, and no published digest vouches for them: a bomb is not to fill the memory.
+    """Check the unpacked size of a MATLAB file, which has no published digest, so that it cannot fill the memory.
 
-    A file has a header of 128 bytes, then parts: a kind, a size, content.
+    The file consists of a header of 128 bytes and of elements with type, size and content, which may be compressed.
+
+    Raises:
+        ValueError: if it is larger than `OMNIGLOT_LIMIT`.
     """
     total = 0
     with open(path, "rb") as file:
@@ -103,29 +109,29 @@ def _check_unpacked(path: Path) -> None:
             if kind != COMPRESSED:
                 file.seek(size, os.SEEK_CUR)
                 continue
-            unpack, packed = zlib.decompressobj(), file.read(size)
-            while packed and total <= OMNIGLOT_LIMIT:
-                total += len(unpack.decompress(packed, CHUNK_BYTES))
-                packed = unpack.unconsumed_tail
+            decompressor, compressed = zlib.decompressobj(), file.read(size)
+            while compressed and total <= OMNIGLOT_LIMIT:
+                total += len(decompressor.decompress(compressed, CHUNK_BYTES))
+                compressed = decompressor.unconsumed_tail
     if total > OMNIGLOT_LIMIT:
         raise ValueError(f"unpacks to more than {OMNIGLOT_LIMIT} bytes")
 
 
 def svhn() -> Arrays:
-    """SVHN (Netzer et al. 2011), cropped: 73,257 and 26,032 images of 3x32x32, ten digits.
+    """Return SVHN (Netzer et al. 2011), cropped: 73,257 training and 26,032 test images of 3x32x32, ten digits.
 
     Raises:
-        DataError: if the files cannot be had or are corrupt.
+        DataError: if the files cannot be fetched or are corrupt.
     """
     train, test = fetch(SVHN_FILES, "svhn")
     return Arrays(read_svhn(train), read_svhn(test), classes=tuple("0123456789"))
 
 
 def read_svhn(path: Path) -> Examples:
-    """X of shape (32, 32, 3, N) and y of shape (N, 1), in which 10 means the digit 0.
+    """Read an SVHN file: X of shape (32, 32, 3, N) and y of shape (N, 1), in which 10 stands for the digit 0.
 
     Raises:
-        DataError: if it is not that.
+        DataError: if the file is not in this format.
     """
     content = _read_mat(path, "X", "y")
     with readable(path, "SVHN file"):
@@ -133,39 +139,40 @@ def read_svhn(path: Path) -> Examples:
         if images.shape != (32, 32, 3, len(labels)) or images.dtype != np.uint8:
             raise ValueError(f"X has shape {images.shape} and type {images.dtype}, y {labels.shape}")
         if not np.isin(labels, range(1, 11)).all():
-            raise ValueError("y holds other labels than 1 to 10")
+            raise ValueError("y holds labels other than 1 to 10")
     return Examples(
         torch.from_numpy(np.ascontiguousarray(images.transpose(3, 2, 0, 1))), torch.from_numpy(labels % 10).long()
     )
 
 
 def _read_mat(path: Path, *names: str) -> dict[str, Any]:
-    from scipy.io import loadmat  # slow to import, and needed for these sets only
+    from scipy.io import loadmat  # slow to import, and needed for these data sets only
 
     with readable(path, ".mat file"):
         content: dict[str, Any] = loadmat(path, variable_names=names)
     if missing := [name for name in names if name not in content]:
-        raise DataError(f"{path}: has no {', '.join(missing)}; delete it to fetch it anew")
+        raise DataError(f"{path}: has no {', '.join(missing)}; delete it to fetch it again")
     return content
 
 
 def dsprites() -> Arrays:
-    """DSprites (Matthey et al. 2017): 737,280 binary images of 1x64x64 with six known factors; labels are the shapes.
+    """Return dSprites (Matthey et al. 2017): 737,280 binary images of 1x64x64 with six known factors of variation.
 
-    Published in one piece: a tenth, drawn by a fixed seed, is the test set. Served from a memory map of 3 GB.
+    The labels are the shapes. The published data set has no test set; a tenth, drawn with a fixed seed, becomes it. The
+    images are converted once to a memory map of 3 GB.
 
     Raises:
-        DataError: if the file cannot be had or is corrupt.
+        DataError: if the file cannot be fetched or is corrupt.
     """
     (path,) = fetch(DSPRITES_FILES, "dsprites")
     return read_dsprites(path)
 
 
 def read_dsprites(path: Path) -> Arrays:
-    """The .npz: imgs (N, 64, 64) of 0 and 1, latents_classes (N, 6). Its pickled member is not opened.
+    """Read the .npz file: imgs (N, 64, 64) of 0 and 1, and latents_classes (N, 6). Its pickled member is not read.
 
     Raises:
-        DataError: if it is not that.
+        DataError: if the file is not in this format.
     """
     with readable(path, "dSprites archive"):
         with zipfile.ZipFile(path) as archive, archive.open("latents_classes.npy") as stream:
@@ -188,7 +195,7 @@ def _dsprites_chunks(path: Path, factors: np.ndarray) -> Callable[[], Iterator[C
             for start in range(0, len(factors), CHUNK):
                 count = min(CHUNK, len(factors) - start)
                 images = np.frombuffer(stream.read(count * 4096), np.uint8).reshape(count, 1, 64, 64) * np.uint8(255)
-                chosen = factors[start : start + count]
-                yield Chunk(images, chosen[:, DSPRITES_FACTORS.index("shape")], chosen)
+                part = factors[start : start + count]
+                yield Chunk(images, part[:, DSPRITES_FACTORS.index("shape")], part)
 
     return make

@@ -1,4 +1,7 @@
-"""Pictures of 16 bits, of which the upper eight are kept: judged as a set, in which one may well be dark."""
+"""Statistics of 16-bit pictures, of whose values only the upper eight bits are kept.
+
+The loss is judged for the whole data set, because a single picture may be dark without any mistake.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,14 @@ from nelbo.errors import DataError
 
 log = logging.getLogger(__name__)
 NAMED = 3
-"""How many pictures a message names."""
+"""Maximum number of pictures that a message lists."""
 
 
 class SixteenBits:
-    """What the pictures of a set with 16 bits hold.
+    """Statistics of the 16-bit pictures of a data set.
 
-    `largest` is the largest value of those so far, None before the first that is not black.
+    Attributes:
+        largest: largest value of those added so far; None before the first one that is not black.
     """
 
     def __init__(self) -> None:
@@ -24,7 +28,7 @@ class SixteenBits:
         self._kept = 0
 
     def add(self, name: str, picture: Picture) -> None:
-        """Take note of a picture, by its name for messages."""
+        """Add a picture; `name` is its name in messages."""
         if picture.sixteen_bits is not None:
             self.largest = max(self.largest or 0, picture.sixteen_bits)
         if picture.lost:
@@ -33,16 +37,19 @@ class SixteenBits:
             self._kept += 1
 
     def check(self, place: str) -> None:
-        """Say which pictures became one colour, for their values differ in the lower eight bits alone.
+        """Log a warning about pictures that became one colour, because their values differ in the lower bits only.
+
+        Args:
+            place: the folder or data set, for messages.
 
         Raises:
-            DataError: if all did that are not black, so that the set was hardly meant to have 16 bits.
+            DataError: if all pictures that are not black did, so that white is probably less than 65535.
         """
         if not self._lost:
             return
         more = f" and {len(self._lost) - NAMED} more" if len(self._lost) > NAMED else ""
-        named = ", ".join(self._lost[:NAMED]) + more
+        listed = ", ".join(self._lost[:NAMED]) + more
         if not self._kept:
-            hint = "65535 is white here; save them with 8 bits, or remove them"
-            raise DataError(f"{place}: 16-bit values are one colour in their upper 8 bits: {named}; {hint}")
-        log.warning("%s: 16-bit values that are one colour in their upper 8 bits: %s", place, named)
+            hint = "65535 is read as white; save them with 8 bits, or remove them"
+            raise DataError(f"{place}: 16-bit pictures of one colour in their upper 8 bits: {listed}; {hint}")
+        log.warning("%s: 16-bit pictures of one colour in their upper 8 bits: %s", place, listed)

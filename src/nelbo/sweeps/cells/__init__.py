@@ -1,1 +1,1 @@
-"""A cell of a sweep: its record, its name, its values and its command."""
+"""The cells of a sweep: their records on disk, their names, their values and their commands."""

@@ -1,11 +1,13 @@
-"""What a sweep's directory says of its cells. Written by many processes, read by one: every file is whole or absent.
+"""The files in which a sweep and its cells record their state.
 
-sweep.json          what was asked for: the command, and of each cell its identity, directory and overrides
-sweep.lock, .owner  the same as a cell's, of the command that is at work
-<cell>/cell.json    how it goes: state, error, config, choices
-<cell>/cell.lock    held while it runs; the system releases it when its owner dies, however it dies
-<cell>/cell.owner   who runs it, touched while it runs: for other machines, which the lock may not reach
-<cell>/metrics.json its result, written last
+Many processes write them and others read them at the same time, so every file is replaced as a whole.
+
+sweep.json            plan: the command, and the identity, directory and overrides of each requested cell
+sweep.lock, .owner    the process that runs the sweep, recorded in the same way as that of a cell
+<cell>/cell.json      record: state, error, config, choices
+<cell>/cell.lock      held while the cell runs; the operating system releases it when the process ends for any reason
+<cell>/cell.owner     the process that runs the cell, touched while it runs, for machines that the lock does not reach
+<cell>/metrics.json   result, written last
 """
 
 from __future__ import annotations
@@ -25,27 +27,27 @@ from nelbo.files import read_json, write_json
 
 PLAN, RECORD = "sweep.json", "cell.json"
 CELL, SWEEP = "cell", "sweep"
-"""What a directory is owned as."""
+"""The names under which a directory is owned: those of the lock and owner files."""
 
 STATES = ("done", "running", "failed", "pruned", "stopped", "pending")
-VANISHED = "ended without a word: killed, or its machine went down"
+VANISHED = "ended without recording an error: the process was killed, or its machine went down"
 LOCK_PATIENCE = 5.0
-"""Seconds for which a starting cell waits for its lock: a reader holds it for a moment to see whether it is free."""
+"""Seconds that a starting cell waits for its lock, because readers hold it for a moment to test whether it is free."""
 
 
 class SweepError(NelboError):
-    """A sweep with cells that failed, or a directory that is none."""
+    """A sweep with failed cells, or a directory that is not one of a sweep."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One cell as its directory tells it.
+    """One cell, as recorded in its directory.
 
     Args:
-        identity: of its resolved config.
+        identity: the digest of its resolved config.
         folder: its directory.
-        overrides: what was typed or swept, `key=value` each.
-        record: what `cell.json` says; empty before it starts.
+        overrides: its overrides, typed or swept, `key=value` each.
+        record: the content of `cell.json`; empty before the cell starts.
     """
 
     identity: str
@@ -55,49 +57,49 @@ class Cell:
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
-        """Its result, if `metrics.json` is there, whole, and of this identity; else empty."""
-        found = read_json(self.folder / METRICS)
-        return found if found.get("identity") == self.identity else {}
+        """The content of `metrics.json`; empty if it is missing, incomplete or of another identity."""
+        metrics = read_json(self.folder / METRICS)
+        return metrics if metrics.get("identity") == self.identity else {}
 
     @functools.cached_property
     def state(self) -> str:
-        """One of `STATES`."""
+        """The current state, one of `STATES`."""
         if self.metrics:
             return "done"
-        told = str(self.record.get("state", "pending"))
-        if told == "done":  # its metrics.json is gone, or is another run's
+        recorded = str(self.record.get("state", "pending"))
+        if recorded == "done":  # metrics.json was removed, or belongs to another run
             return "pending"
-        if told == "running" and living_owner(self.folder, CELL) is None:
+        if recorded == "running" and living_owner(self.folder, CELL) is None:
             return "failed"
-        return told
+        return recorded
 
     @property
     def error(self) -> str:
-        """Why it failed, or was stopped or pruned; in one line."""
+        """The reason why the cell failed, stopped or was pruned, in one line; empty if it did not."""
         if self.state == "failed" and self.record.get("state") == "running":
             return VANISHED
         return str(self.record.get("error", "")) if self.state not in ("done", "running") else ""
 
     @property
     def config(self) -> dict[str, Any]:
-        """Its resolved config; empty before it starts."""
+        """The resolved config; empty before the cell starts."""
         return dict(self.record.get("config", {}))
 
     @property
     def seconds(self) -> float:
-        """How long it ran, start to end; 0 if it has not ended."""
+        """The seconds between start and end; 0 if the cell has not ended."""
         return float(self.record["ended"]) - float(self.record["started"]) if self.record.get("ended") else 0.0
 
 
 @dataclasses.dataclass
 class Plan:
-    """What was asked of a sweep directory, by all commands that used it.
+    """The cells that all commands so far have requested in a sweep directory.
 
     Args:
-        command: the last one, as it was typed.
-        cells: by identity, the directory's name and the overrides of each.
-        newest: the identities that the last command asked for.
-        token: a name of the sweep that no other has, by which a search knows its trials among those of its study.
+        command: the most recent command, as typed.
+        cells: the directory name and the overrides of each cell, by identity.
+        newest: the identities that the most recent command requested.
+        token: a unique name of the sweep, by which a search recognises its own trials in a shared study.
     """
 
     command: list[str] = dataclasses.field(default_factory=list)
@@ -107,32 +109,38 @@ class Plan:
 
     @classmethod
     def read(cls, sweep: Path) -> Plan:
-        """The plan of a directory; an empty one if there is none."""
-        found = read_json(sweep / PLAN)
-        return cls(**{field.name: found[field.name] for field in dataclasses.fields(cls) if field.name in found})
+        """Read the plan of a sweep directory; an empty plan if it has none."""
+        stored = read_json(sweep / PLAN)
+        return cls(**{field.name: stored[field.name] for field in dataclasses.fields(cls) if field.name in stored})
 
     def write(self, sweep: Path) -> None:
-        """Keep it."""
+        """Write the plan into a sweep directory."""
         write_json(sweep / PLAN, dataclasses.asdict(self))
 
     def add(self, identity: str, name: str, overrides: Iterable[str]) -> str:
-        """Ask for a cell; its directory's name: the one that it has already, or `name`."""
+        """Add a cell unless the plan has it already, and return its directory name.
+
+        Args:
+            identity: the digest of its resolved config.
+            name: the directory name of a new cell; a cell of the plan keeps the one that it has.
+            overrides: its overrides, `key=value` each.
+        """
         return str(self.cells.setdefault(identity, {"name": name, "overrides": list(overrides)})["name"])
 
 
 def read_cells(sweep: Path, identities: Iterable[str] | None = None) -> list[Cell]:
-    """The cells of a sweep, in the order in which they were asked for.
+    """Read the cells of a sweep, in the order in which they were requested.
 
     Args:
         sweep: its directory.
-        identities: those to read; all if None.
+        identities: the cells to read; all if None.
 
     Raises:
-        SweepError: if it is no directory of a sweep, or of one that has not asked for a cell.
+        SweepError: if the directory is not one of a sweep, or its plan is empty.
     """
     plan = Plan.read(sweep)
     if not plan.cells and (sweep / PLAN).exists():
-        raise SweepError(f"{sweep}: its {PLAN} names no cell: what began the sweep ended before it asked for one")
+        raise SweepError(f"{sweep}: its {PLAN} lists no cells: the command ended before it requested any")
     if not plan.cells:
         raise SweepError(f"{sweep}: is not the directory of a sweep (it has no {PLAN})")
     wanted = plan.cells if identities is None else identities
@@ -140,22 +148,31 @@ def read_cells(sweep: Path, identities: Iterable[str] | None = None) -> list[Cel
 
 
 def read_cell(folder: Path, identity: str, overrides: Iterable[str]) -> Cell:
-    """A cell; what its `cell.json` says counts only if it is of this identity."""
+    """Read one cell; a `cell.json` of another identity is ignored.
+
+    Args:
+        folder: its directory.
+        identity: the digest of its resolved config.
+        overrides: its overrides, `key=value` each.
+    """
     record = read_json(folder / RECORD)
     return Cell(identity, folder, tuple(overrides), record if record.get("identity") == identity else {})
 
 
 def grouped_errors(cells: Iterable[Cell]) -> list[tuple[int, str]]:
-    """How many cells ended with each error, the most frequent first; without what each says of its own directory."""
+    """Return each distinct error with the number of cells that have it, the most frequent first.
+
+    Errors that differ only in the directory of their cell count as one, see `shared_error`.
+    """
     errors = Counter(shared_error(cell) for cell in cells if cell.error)
     return [(count, error) for error, count in errors.most_common()]
 
 
 def shared_error(cell: Cell) -> str:
-    """A cell's error as others may have it too.
+    """Return a cell's error without its directory name, so that it equals the same error of other cells.
 
-    Hints that name its directory (`...; replay: python scripts/replay.py bundle=SWEEP/CELL/crash/step-000001.pt`) are
-    left out, and where the error itself names it, CELL stands for the name.
+    Hints with the name (`...; replay: python scripts/replay.py bundle=SWEEP/CELL/crash/step-000001.pt`) are left out;
+    in the error itself the name is replaced by `CELL`.
     """
     first, *hints = cell.error.split("; ")
     name = cell.folder.name
@@ -163,15 +180,19 @@ def shared_error(cell: Cell) -> str:
 
 
 def cells_of(count: int) -> str:
-    """A number of cells in words: `1 cell`, `2 cells`."""
+    """Return a number of cells with the noun.
+
+    >>> cells_of(1), cells_of(2)
+    ('1 cell', '2 cells')
+    """
     return f"{count} cell{'s' * (count != 1)}"
 
 
 def update_record(folder: Path, **changes: Any) -> None:
-    """Change what `cell.json` says."""
+    """Change entries of the `cell.json` in a cell's directory."""
     write_json(folder / RECORD, {**read_json(folder / RECORD), **changes})
 
 
 def cell_lock(folder: Path) -> Ownership:
-    """What a cell holds while it runs, wherever it runs."""
+    """Return the ownership of a cell's directory, to be held while the cell runs."""
     return Ownership(folder, CELL, patience=LOCK_PATIENCE)

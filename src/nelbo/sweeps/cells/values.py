@@ -1,32 +1,42 @@
-"""What a cell's value of a key is, and how it is written."""
+"""The values of config keys that cells have, and their text form."""
 
 from __future__ import annotations
 
 import functools
 import json
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from nelbo.config.identity import MACHINE_FACTS
+from nelbo.config.keys import select
 from nelbo.sweeps.cells.record import Cell
 
-NO_AXES = ("sweep", *MACHINE_FACTS)
+NOT_SWEPT = ("sweep", *MACHINE_FACTS)
+"""Keys that are never an axis of a sweep."""
+
 Value = bool | int | float | str | None
 
 
-def typed(cell: Cell) -> dict[str, str]:
-    """A cell's overrides by key, without the signs that add, change or delete."""
+def overrides_by_key(cell: Cell) -> dict[str, str]:
+    """Return the text of a cell's overrides by key, without the signs `+`, `++` and `~`."""
     return {key.lstrip("+~"): value for key, _, value in (override.partition("=") for override in cell.overrides)}
 
 
 def is_axis(key: str) -> bool:
-    """Whether a key may be one: not what concerns the sweep or the machine."""
-    return key not in NO_AXES and not key.startswith(("hydra.", "hydra/"))
+    """Return whether a key may be an axis of a sweep: keys of Hydra, the sweep or the machine may not."""
+    return key not in NOT_SWEPT and not key.startswith(("hydra.", "hydra/"))
 
 
 def value_of(cell: Cell, key: str) -> Value:
-    """A cell's value: what was typed, else what its config says, else the option of its group; None if it has none."""
-    overrides = typed(cell)
+    """Return the value that a cell has for a key.
+
+    It comes from the overrides, else from the chosen option of the config group `key`, else from the config. A mapping
+    in the config is represented by the option that was chosen for it, or by its JSON.
+
+    Returns:
+        The value; None if the cell has none.
+    """
+    overrides = overrides_by_key(cell)
     if key in overrides:
         return parse(overrides[key])
     choices = cell.record.get("choices") or {}
@@ -34,14 +44,18 @@ def value_of(cell: Cell, key: str) -> Value:
         return parse(str(choices[key]))
     value = select(cell.record.get("config") or {}, key)
     if isinstance(value, Mapping):
-        placed = [str(option) for group, option in choices.items() if group.endswith(f"@{key}")]
-        return placed[0] if placed else json.dumps(value, separators=(",", ":"))
+        options = [str(option) for group, option in choices.items() if group.endswith(f"@{key}")]
+        return options[0] if options else json.dumps(value, separators=(",", ":"))
     return json.dumps(value, separators=(",", ":")) if isinstance(value, list) else value
 
 
 @functools.lru_cache(maxsize=4096)
 def parse(text: str) -> Value:
-    """A typed value: a number, a truth value, nothing, or text without its quotes."""
+    """Return the value that the text of an override stands for: a number, boolean, None or unquoted text.
+
+    >>> parse("1e-3"), parse("true"), parse("null"), parse("'a b'"), parse("[2, 3]")
+    (0.001, True, None, 'a b', '[2,3]')
+    """
     for number in (int, float):
         try:
             return number(text)
@@ -56,28 +70,24 @@ def parse(text: str) -> Value:
     return text.replace(" ", "") if text[0] in "[{" else text
 
 
-def select(plain: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key; None where there is none."""
-    value: Any = plain
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether a value is a number; true and false are none."""
+    """Return whether a value is a number; booleans are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def ascending(value: Value) -> tuple[int, float, str]:
-    """Numbers in order, then text in order, then nothing."""
+    """Return a sort key: numbers in ascending order, then text in alphabetical order, then None."""
     if is_number(value):
         return 0, float(value), ""
     return (2, 0.0, "") if value is None else (1, 0.0, str(value))
 
 
-def show(value: Value) -> str:
-    """A value as it would be typed."""
+def format_value(value: Value) -> str:
+    """Return a value as it would be typed in an override, with six significant digits.
+
+    >>> format_value(None), format_value(True), format_value(0.1 + 0.2)
+    ('null', 'true', '0.3')
+    """
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,1 +1,1 @@
-"""The report of a sweep: results files, tables, figures, page and TensorBoard's hparams."""
+"""The report of a sweep: results files, tables, figures, an HTML page, and TensorBoard images and hparams."""

@@ -1,32 +1,36 @@
-"""Every metric over the two main axes."""
+"""Figures of each metric over the two main axes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from nelbo.sweeps.cells.values import Value, show
+from nelbo.sweeps.cells.values import Value
 from nelbo.sweeps.report.cell_table import Axis, Group, Row, SweepTable
-from nelbo.sweeps.report.profiles import NAMES, profiles
-from nelbo.sweeps.report.results_file import ACTIVE
-from nelbo.sweeps.report.scales import Picture, digits, main_axes, new_figure, place
+from nelbo.sweeps.report.formatting import describe_values, figure_label, format_number
+from nelbo.sweeps.report.metric_names import ACTIVE_UNITS, NAMES, axis_label
+from nelbo.sweeps.report.profiles import profiles
+from nelbo.sweeps.report.scales import Picture, main_axes, new_figure
 
 MOST_PANELS = 4
 MOST_VALUES = 30
-"""On an axis of a heat map; beyond it (a search over real numbers) points are drawn."""
+"""The largest number of values on an axis of a heat map; with more, as in searches over real numbers, draw points."""
 
 MOST_NUMBERS = 160
-Place = tuple[Value, ...]
+"""The largest number of places of a heat map that are labelled with their numbers."""
+
+Point = tuple[Value, ...]
 
 
 def heat_maps(table: SweepTable) -> list[Picture]:
-    """A picture a metric over two axes, or one picture of all metrics against one."""
+    """Draw a heat map per metric over the two main axes, or all metrics against one axis where that is clearer."""
     metrics = [metric for metric in NAMES if any(group.mean(metric) is not None for group in table.groups)]
     axes = main_axes(table)
     if not axes or not metrics:
@@ -37,82 +41,104 @@ def heat_maps(table: SweepTable) -> list[Picture]:
 
 
 def heat_map(table: SweepTable, metric: str, axes: Sequence[Axis]) -> Picture:
-    """One metric over the first two axes, a panel for each combination of the others, if they are few."""
+    """Draw one metric over the first two axes.
+
+    Each combination of the other axes gets a panel; if there are too many, the metric is averaged over them.
+    """
     down, across, *others = axes
-    panels: dict[Place, list[Group]] = {}
+    panels: dict[Point, list[Group]] = {}
     for group in table.groups:
         panels.setdefault(tuple(group.values[axis.key] for axis in others), []).append(group)
     averaged = len(panels) > MOST_PANELS
     if averaged:
         panels = {(): list(table.groups)}
-    numbered = is_numbered(down, across)
-    side, height = (0.8, 0.55) if numbered else (0.3, 0.24)
+    means = [value for members in panels.values() for value in averages(members, metric, down, across).values()]
+    highest = max(means) if max(means) > min(means) else min(means) + 1
+    figure = draw_panels(panels, metric, axes, Normalize(min(means), highest))
+    label = axis_label(metric)
+    caption = [f"{label[0].upper()}{label[1:]}; test images."]
+    if any(group.sd(metric) is not None for group in table.groups):
+        numbered = is_numbered(down, across)
+        caption.append("Mean ± standard deviation over seeds." if numbered else "Mean over seeds.")
+    if averaged:
+        caption.append(f"Mean over {', '.join(axis.key for axis in others)} and seeds.")
+    if len(means) < len(down.values) * len(across.values) * len(panels):
+        caption.append("Hatched: no result, and the reason; a dash where no cell was requested.")
+    title = f"Metrics over {down.key} and {across.key}"
+    return Picture(metric.replace("test/", "heat_map_"), title, " ".join(caption), figure)
+
+
+def draw_panels(panels: Mapping[Point, Sequence[Group]], metric: str, axes: Sequence[Axis], norm: Normalize) -> Figure:
+    """Draw the panels of a heat map side by side.
+
+    Args:
+        panels: the settings of each panel, by the values of all axes but the first two.
+        metric: the metric to draw.
+        axes: the vertical axis, the horizontal axis and the others.
+        norm: from the metric to the colour map, the same for all panels.
+    """
+    down, across, *others = axes
+    side, height = (0.8, 0.55) if is_numbered(down, across) else (0.3, 0.24)
     width = min(13.0, max(3.8, side * len(across.values) + 1.2) * len(panels) + 0.3)
     figure = new_figure(width, max(3.0, height * len(down.values) + 1.5))
-    means = [value for members in panels.values() for value in averages(members, metric, down, across).values()]
-    norm = Normalize(min(means), max(means) if max(means) > min(means) else min(means) + 1)
     drawn = figure.subplots(1, len(panels), squeeze=False)[0]
-    for panel, (combination, members) in zip(drawn, panels.items(), strict=True):
-        draw(panel, members, metric, down, across, norm)
-        if combination:
-            panel.set_title(place({o.key: v for o, v in zip(others, combination, strict=True)}), fontsize=9)
-    figure.suptitle(NAMES[metric], fontsize=11)
-    told = [f"{NAMES[metric][0].upper()}{NAMES[metric][1:]}; test images."]
-    if any(group.sd(metric) is not None for group in table.groups):
-        told.append("Mean ± standard deviation over seeds." if numbered else "Mean over seeds.")
-    if averaged:
-        told.append(f"Mean over {', '.join(axis.key for axis in others)} and seeds.")
-    if len(means) < len(down.values) * len(across.values) * len(panels):
-        told.append("Hatched: no result, and why; a dash where no cell was asked for.")
-    return Picture(metric.replace("test/", "heat_map_"), f"Over {down.key} and {across.key}", " ".join(told), figure)
+    for panel, (point, groups) in zip(drawn, panels.items(), strict=True):
+        draw(panel, groups, metric, down, across, norm)
+        if point:
+            values = {axis.key: value for axis, value in zip(others, point, strict=True)}
+            panel.set_title(describe_values(values), fontsize=9)
+    figure.suptitle(axis_label(metric), fontsize=11)
+    return figure
 
 
 def is_numbered(down: Axis, across: Axis) -> bool:
-    """Whether numbers fit."""
+    """Return whether a heat map over two axes has room for its numbers."""
     return len(down.values) * len(across.values) <= MOST_NUMBERS
 
 
-def averages(groups: Sequence[Group], metric: str, down: Axis, across: Axis) -> dict[Place, float]:
-    """The mean of a metric at each place that has one."""
+def averages(groups: Sequence[Group], metric: str, down: Axis, across: Axis) -> dict[Point, float]:
+    """Return the mean of a metric at each pair of values that has one."""
     return {
-        spot: mean for spot, group in places(groups, down, across).items() if (mean := group.mean(metric)) is not None
+        point: mean
+        for point, group in by_point(groups, down, across).items()
+        if (mean := group.mean(metric)) is not None
     }
 
 
-def places(groups: Sequence[Group], down: Axis, across: Axis) -> dict[Place, Group]:
-    """All cells of each place, as one group."""
-    rows: dict[Place, list[Row]] = {}
+def by_point(groups: Sequence[Group], down: Axis, across: Axis) -> dict[Point, Group]:
+    """Return all cells at each pair of values as one group."""
+    rows: dict[Point, list[Row]] = {}
     for group in groups:
         rows.setdefault((group.values[down.key], group.values[across.key]), []).extend(group.rows)
-    return {spot: Group({}, tuple(members)) for spot, members in rows.items()}
+    return {point: Group({}, tuple(members)) for point, members in rows.items()}
 
 
 def draw(panel: Axes, groups: Sequence[Group], metric: str, down: Axis, across: Axis, norm: Normalize) -> None:
-    """One panel."""
-    colours = colormaps["viridis_r"] if metric != ACTIVE else colormaps["viridis"]
-    found = places(groups, down, across)
+    """Draw one panel of a heat map."""
+    colours = colormaps["viridis_r"] if metric != ACTIVE_UNITS else colormaps["viridis"]
+    group_at = by_point(groups, down, across)
     image = np.full((len(down.values), len(across.values)), np.nan)
     numbered = is_numbered(down, across)
-    for row, low in enumerate(down.values):
-        for column, high in enumerate(across.values):
-            group = found.get((low, high))
+    for row, vertical in enumerate(down.values):
+        for column, horizontal in enumerate(across.values):
+            group = group_at.get((vertical, horizontal))
             mean = group.mean(metric) if group else None
             if group is None or mean is None:
-                missing(panel, column, row, why(group) if numbered else "")
+                draw_missing(panel, column, row, missing_reason(group) if numbered else "")
                 continue
             image[row, column] = mean
             if numbered:
                 red, green, blue, _ = colours(norm(mean))
                 ink = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.55 else "black"
                 sd = group.sd(metric)
-                text = digits(mean) + (f"\n± {digits(sd)}" if sd is not None else "")
+                text = format_number(mean) + (f"\n± {format_number(sd)}" if sd is not None else "")
                 size = 9 if len(across.values) <= 10 else 7
                 panel.text(column, row, text, ha="center", va="center", color=ink, fontsize=size)
     panel.imshow(image, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
     panel.set_xticks(
-        range(len(across.values)), [show(value) for value in across.values], rotation=0 if numbered else 90
+        range(len(across.values)), [figure_label(value) for value in across.values], rotation=0 if numbered else 90
     )
-    panel.set_yticks(range(len(down.values)), [show(value) for value in down.values])
+    panel.set_yticks(range(len(down.values)), [figure_label(value) for value in down.values])
     panel.set_xlabel(across.key)
     panel.set_ylabel(down.key, labelpad=8)
     panel.tick_params(length=0)
@@ -122,15 +148,15 @@ def draw(panel: Axes, groups: Sequence[Group], metric: str, down: Axis, across: 
         panel.figure.colorbar(panel.images[0], ax=panel)
 
 
-def missing(panel: Axes, column: int, row: int, text: str) -> None:
-    """A place without a number."""
+def draw_missing(panel: Axes, column: int, row: int, text: str) -> None:
+    """Draw a place without a number: hatched, with a text."""
     style: dict[str, Any] = {"facecolor": "#f4f4f4", "edgecolor": "#d0d0d0", "hatch": "///", "linewidth": 0}
     panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **style))
     box = {"facecolor": "#f4f4f4", "edgecolor": "none", "pad": 1.5}
     panel.text(column, row, text, ha="center", va="center", color="#555555", fontsize=8, bbox=box)
 
 
-def why(group: Group | None) -> str:
-    """The state of what has no result."""
+def missing_reason(group: Group | None) -> str:
+    """Return why a place has no number: the states of its cells, `no value`, or a dash where there are no cells."""
     states = dict.fromkeys(row.cell.state for row in group.rows) if group else {}
     return "\n".join(state for state in states if state != "done") or ("no value" if group else "–")

@@ -1,4 +1,4 @@
-"""The report in TensorBoard: its figures as images, and an hparams session for each cell that kept no events itself."""
+"""The report in TensorBoard: its figures as images, and an hparams session for each cell without events of its own."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from torch.utils.tensorboard.summary import hparams
 
 from nelbo.config.keys import TYPED_KEYS
-from nelbo.sweeps.cells.values import is_axis, is_number, typed, value_of
+from nelbo.sweeps.cells.values import is_axis, is_number, overrides_by_key, value_of
 from nelbo.sweeps.report.cell_table import Row, SweepTable
 
 FOLDER = "tensorboard"
 EVENTS = "events.out.tfevents.*"
 SUFFIX = ".report"
-"""Of what a report writes, and the next one replaces; other files in the folder are somebody else's."""
+"""Suffix of the event files that a report writes. The next report replaces these files and no others."""
 
 GROUPS = ("model", "data", "likelihood", "data.protocol")
-"""Shown of every cell, as `Dashboard` does, whether they were swept or not."""
+"""Keys that are in every session whether they were swept or not, as in the runs' own sessions."""
 
 
 def write_board(table: SweepTable, pictures: Sequence[tuple[str, Path]]) -> None:
-    """Replace what an earlier report wrote.
+    """Write the event files, in place of those of an earlier report.
 
     Args:
         table: all cells.
-        pictures: PNG files by tag.
+        pictures: the figures as pairs of tag and PNG file.
     """
     home = table.sweep / FOLDER
     for old in (*home.glob(f"{EVENTS}{SUFFIX}"), *home.glob(f"*/{EVENTS}{SUFFIX}")):
         old.unlink()
     if pictures:
         write(home, [Summary(value=[png(tag, file)]) for tag, file in pictures])
-    silent = [row for row in table.done if not any((row.cell.folder / FOLDER).glob(EVENTS))]
-    if not silent:
+    without_events = [row for row in table.done if not any((row.cell.folder / FOLDER).glob(EVENTS))]
+    if not without_events:
         return
-    typed_keys = (key for row in table.rows for key in typed(row.cell) if is_axis(key))
-    keys = list(dict.fromkeys((*TYPED_KEYS, *GROUPS, *typed_keys)))
+    override_keys = (key for row in table.rows for key in overrides_by_key(row.cell) if is_axis(key))
+    keys = list(dict.fromkeys((*TYPED_KEYS, *GROUPS, *override_keys)))
     metrics = [name for name in table.metrics if name.startswith("test/")]
-    for row in silent:
+    for row in without_events:
         write(home / row.cell.folder.name, session(row, keys, metrics))
 
 
 def png(tag: str, file: Path) -> Summary.Value:
-    """A picture as it is, not encoded again."""
+    """Return an image summary with the bytes of a PNG file, which is not encoded again."""
     with Image.open(file) as picture:
         width, height = picture.size
     image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=file.read_bytes())
@@ -57,18 +57,24 @@ def png(tag: str, file: Path) -> Summary.Value:
 
 
 def session(row: Row, keys: Sequence[str], metrics: Sequence[str]) -> list[Summary]:
-    """An hparams session, with the same keys whatever the cell, and its results."""
+    """Return the summaries of a cell's hparams session.
+
+    Args:
+        row: the cell.
+        keys: the hyperparameters, the same for all cells.
+        metrics: the names of the metrics, the same for all cells; those that the cell has become scalars.
+    """
     values: dict[str, Any] = {}
     for key in keys:
         value = row.values[key] if key in row.values else value_of(row.cell, key)
         values[key] = value if isinstance(value, bool | int | float | str) else str(value)
-    found = {key: row.metrics[key] for key in metrics if is_number(row.metrics.get(key))}
-    scalars = Summary(value=[Summary.Value(tag=key, simple_value=value) for key, value in found.items()])
+    numbers = {key: row.metrics[key] for key in metrics if is_number(row.metrics.get(key))}
+    scalars = Summary(value=[Summary.Value(tag=key, simple_value=value) for key, value in numbers.items()])
     return [*hparams(values, dict.fromkeys(metrics, 0.0)), scalars]
 
 
 def write(folder: Path, summaries: Sequence[Summary]) -> None:
-    """One event file."""
+    """Write summaries into one event file in a folder."""
     writer = EventFileWriter(str(folder), filename_suffix=SUFFIX)
     for summary in summaries:
         writer.add_event(Event(summary=summary, step=0, wall_time=time.time()))

@@ -1,4 +1,4 @@
-"""Cells that are linear VAEs, beside their exact answer.
+"""Linear VAEs among the cells of a sweep, compared with their exact optimum.
 
 Shapes: P pixels, D latent dimensions.
 """
@@ -12,33 +12,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nelbo.config.keys import select
 from nelbo.errors import NelboError
-from nelbo.sweeps.cells.values import is_number, select
+from nelbo.sweeps.cells.values import is_number
 from nelbo.sweeps.report.cell_table import Row
+from nelbo.sweeps.report.metric_names import KL, RECONSTRUCTION
 
 if TYPE_CHECKING:
-    from nelbo.theory.water_filling import Optimum, Spectrum
+    from nelbo.theory.spectrum import Spectrum
+    from nelbo.theory.water_filling import Optimum
 
 LEARNED = 0.0
-"""Stands for the sigma of a model that learns it."""
+"""The value of sigma that stands for a learned one."""
 
 SMALLEST_RATE = 0.1
-"""Nats; a relative deviation from a rate below says nothing."""
+"""The smallest rate, in nats, for which a relative deviation is meaningful."""
 
 POINTS = 60
+"""The number of steps of a curve over beta."""
+
 IRRELEVANT = ("batch_size", "order_seed", "shuffle", "num_workers")
-"""Of a data config: changes no image."""
+"""The keys of a data config that do not change any image."""
 
 
 @dataclass
 class Curve:
-    """The optima of one model over beta.
+    """The exact optima of one model over beta.
 
     Args:
         latent_dim: D.
-        sigma: of the likelihood; `LEARNED` if it is learned.
-        betas: ascending.
-        points: the optimum at each.
+        sigma: the standard deviation of the likelihood; `LEARNED` if it is learned.
+        betas: in ascending order.
+        points: the optimum at each beta.
     """
 
     latent_dim: int
@@ -49,21 +54,22 @@ class Curve:
 
 @dataclass
 class Truth:
-    """What is known exactly of a sweep.
+    """The exact answers of the linear VAEs of a sweep.
 
     Args:
-        curves: one for each number of latents and sigma.
-        said: how far the cells are from it, in sentences.
-        deviations: of each cell by its directory's name: `rate` and `error`, relative, or `distortion` in nats.
+        curves: one for each data set, number of latents and sigma.
+        summary: how far the cells are from the optima, or why there are none, in a sentence.
+        deviations: by the directory name of each cell: those of `rate` and squared `error`, relative, or of
+            `distortion`, in nats.
     """
 
     curves: list[Curve] = field(default_factory=list)
-    said: str = ""
+    summary: str = ""
     deviations: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def is_linear(config: Mapping[str, Any]) -> bool:
-    """Whether water-filling is the exact answer of this run."""
+    """Return whether reverse water-filling gives the exact optimum of a run with this config."""
     targets = {
         "model": ("nelbo.models.VAE",),
         "model.encoder": ("nelbo.nets.MLP",),
@@ -88,16 +94,16 @@ def is_linear(config: Mapping[str, Any]) -> bool:
 
 
 def truth(rows: Sequence[Row], allow: Sequence[str] = ()) -> Truth | None:
-    """The exact answers of the finished linear cells; None if there are none.
+    """Return the exact answers of the finished linear cells; None if there are none.
 
     Args:
-        rows: cells.
-        allow: packages of one's own that may make their data.
+        rows: the cells.
+        allow: prefixes of the user's own packages whose classes a data config may name.
     """
-    linear = [row for row in rows if "test/kl" in row.metrics and is_linear(row.cell.config)]
+    linear = [row for row in rows if KL in row.metrics and is_linear(row.cell.config)]
     if not linear:
         return None
-    found = Truth()
+    answers = Truth()
     families: dict[tuple[str, int, float], list[Row]] = {}
     for row in linear:
         config = row.cell.config
@@ -108,30 +114,30 @@ def truth(rows: Sequence[Row], allow: Sequence[str] = ()) -> Truth | None:
         for (data, latent_dim, sigma), members in families.items():
             images = spectrum_of(data, tuple(allow))
             betas = sorted({float(row.cell.config["objective"]["beta"]) for row in members})
-            found.curves.append(curve(images, latent_dim, sigma, betas))
+            answers.curves.append(curve(images, latent_dim, sigma, betas))
             for row in members:
-                found.deviations[row.cell.folder.name] = deviations(row, images, latent_dim, sigma)
+                answers.deviations[row.cell.folder.name] = deviations(row, images, latent_dim, sigma)
     except (NelboError, OSError) as error:
-        return Truth(said=f"These are linear VAEs, but their exact answer is not drawn: {error}.")
-    found.said = sentence(found)
-    return found
+        return Truth(summary=f"These are linear VAEs, but their exact answer is not drawn: {error}.")
+    answers.summary = summarize(answers.deviations)
+    return answers
 
 
 @functools.lru_cache(maxsize=8)
 def spectrum_of(data: str, allow: tuple[str, ...] = ()) -> Spectrum:
-    """The spectrum of the training images of a data config (as JSON), with the energy of its test images.
+    """Return the spectrum of the training images of a data config, with the energy of its test images.
 
     Args:
-        data: the config.
-        allow: packages of one's own that may make the data.
+        data: the config as JSON.
+        allow: prefixes of the user's own packages whose classes the config may name.
 
     Raises:
-        NelboError: if the data cannot be had, or its images are too large.
+        NelboError: if the data are not available, or their images are too large.
     """
     import torch
 
     from nelbo.config.build import RUN_PREFIXES, build, user_prefixes
-    from nelbo.theory.water_filling import MAX_PIXELS, spectrum
+    from nelbo.theory.spectrum import MAX_PIXELS, spectrum
 
     plain = json.loads(data) | {"batch_size": 1, "order_seed": 0, "shuffle": False, "num_workers": 0}
     module = build(plain, "data", (*RUN_PREFIXES, *user_prefixes("allow_targets", allow)))
@@ -147,7 +153,7 @@ def spectrum_of(data: str, allow: tuple[str, ...] = ()) -> Spectrum:
 
 
 def exact(images: Spectrum, latent_dim: int, beta: float, sigma: float) -> Optimum:
-    """The optimum on the test images; a sigma that is learned is at its fixed point."""
+    """Return the optimum, evaluated on the test images; a learned sigma is at its fixed point."""
     from nelbo.theory.water_filling import learned_sigma2, optimum
 
     sigma2 = sigma**2 if sigma != LEARNED else learned_sigma2(images.values, latent_dim, beta)
@@ -155,7 +161,7 @@ def exact(images: Spectrum, latent_dim: int, beta: float, sigma: float) -> Optim
 
 
 def curve(images: Spectrum, latent_dim: int, sigma: float, betas: Sequence[float]) -> Curve:
-    """Optima between the smallest and the largest beta, evenly in log beta; every beta that was run is among them."""
+    """Return the optima at the given betas, and at betas between the first and the last, evenly in log beta."""
     low, high = math.log(betas[0]), math.log(betas[-1])
     between = [math.exp(low + (high - low) * step / POINTS) for step in range(POINTS + 1)] if high > low else []
     dense = sorted({*between[1:-1], *betas})
@@ -163,34 +169,41 @@ def curve(images: Spectrum, latent_dim: int, sigma: float, betas: Sequence[float
 
 
 def deviations(row: Row, images: Spectrum, latent_dim: int, sigma: float) -> dict[str, float]:
-    """How far a cell is from its optimum on the test images.
+    """Return how far a cell is from its optimum on the test images.
 
-    With a fixed sigma the squared error follows from the distortion. A learned one is known to the checkpoint only, so
-    there the distortion itself is compared, in nats.
+    With a fixed sigma, the squared error is computed from the distortion and compared. A learned sigma is stored only
+    in the checkpoint, so the distortion itself is compared.
+
+    Returns:
+        `rate` and `error`, relative, or `distortion`, in nats.
     """
     from nelbo.theory.water_filling import squared_error
 
     best = exact(images, latent_dim, float(row.cell.config["objective"]["beta"]), sigma)
-    found = {}
+    differences = {}
     if best.rate >= SMALLEST_RATE:
-        found["rate"] = row.metrics["test/kl"] / best.rate - 1
+        differences["rate"] = row.metrics[KL] / best.rate - 1
     if sigma == LEARNED:
-        found["distortion"] = row.metrics["test/reconstruction"] - best.distortion
+        differences["distortion"] = row.metrics[RECONSTRUCTION] - best.distortion
     else:
-        error = squared_error(row.metrics["test/reconstruction"], len(images.values), sigma**2)
-        found["error"] = error / best.error - 1
-    return found
+        error = squared_error(row.metrics[RECONSTRUCTION], len(images.values), sigma**2)
+        differences["error"] = error / best.error - 1
+    return differences
 
 
-def sentence(found: Truth) -> str:
-    """The largest deviations."""
-    told = []
+def summarize(deviations: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the largest deviations from the optima as a sentence.
+
+    Args:
+        deviations: those of each cell, by its directory name.
+    """
+    largest = []
     for key, name in (("rate", "rate"), ("error", "squared error")):
-        values = {cell: abs(all_of[key]) for cell, all_of in found.deviations.items() if key in all_of}
-        if values:
-            worst = max(values, key=values.__getitem__)
-            told.append(f"{100 * values[worst]:.2f}% in {name} ({worst.rpartition('-')[0]})")
-    if nats := [abs(all_of["distortion"]) for all_of in found.deviations.values() if "distortion" in all_of]:
-        told.append(f"{max(nats):.2f} nats in distortion (learned sigma)")
-    count = len(found.deviations)
-    return f"Largest deviation of the {count} measured cells from the exact answer: {', '.join(told)}."
+        sizes = {cell: abs(values[key]) for cell, values in deviations.items() if key in values}
+        if sizes:
+            worst = max(sizes, key=sizes.__getitem__)
+            largest.append(f"{100 * sizes[worst]:.2f}% in {name} ({worst.rpartition('-')[0]})")
+    if nats := [abs(values["distortion"]) for values in deviations.values() if "distortion" in values]:
+        largest.append(f"{max(nats):.2f} nats in distortion (learned sigma)")
+    count = len(deviations)
+    return f"Largest deviation of the {count} measured cells from the exact answer: {', '.join(largest)}."

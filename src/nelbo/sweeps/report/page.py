@@ -1,185 +1,254 @@
-"""report.html: one file that needs no other."""
+"""The content of report.html as plain data, and its rendering by the templates beside this module."""
 
 from __future__ import annotations
 
-import base64
-import html
-import shlex
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
-from pathlib import Path
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from PIL import Image
-
-from nelbo.sweeps.cells.record import STATES, cells_of, grouped_errors
-from nelbo.sweeps.cells.values import show
-from nelbo.sweeps.report.best import best_setting, command, judged_by, result, setting
-from nelbo.sweeps.report.cell_table import Group, Row, SweepTable, score
-from nelbo.sweeps.report.html_tables import cells, means
-from nelbo.sweeps.report.results_file import DISTORTION, NELBO
-from nelbo.sweeps.report.scales import DPI, digits, place
-from nelbo.sweeps.report.style import SORTING, STYLE
-
-MOST_STRIPS = 60
-MOST_ERRORS = 5
-PIXELS_PER_INCH = 86
-STRIPS = (("samples", "samples from the prior"), ("reconstructions", "held-out images above, reconstructions below"))
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
-@dataclass
-class Section:
-    """Cells that may stand in one picture.
+@dataclass(frozen=True)
+class Message:
+    """A highlighted sentence.
 
     Args:
-        name: of the data; empty if there is one section only.
-        table: its rows.
-        pictures: PNG files with title and caption.
+        kind: `warning` or `error`.
+        text: the sentence.
+    """
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best setting of comparable cells, or the only one.
+
+    Args:
+        is_best: whether there are several settings, of which this is the best.
+        setting: its swept values.
+        result: its result with unit and number of seeds.
+        criterion: the quantity by which it was chosen; empty if it is the only one.
+        command: the shell command that trains it again.
+    """
+
+    is_best: bool
+    setting: str
+    result: str
+    criterion: str
+    command: str
+
+
+@dataclass(frozen=True)
+class SweptKey:
+    """A key whose value differs between cells.
+
+    Args:
+        key: the key.
+        values: its values, as text.
+    """
+
+    key: str
+    values: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a table.
+
+    Args:
+        text: what is shown.
+        sort_value: the number that it is sorted by, as text, empty if it has none; None for entries sorted by `text`.
+    """
+
+    text: str
+    sort_value: str | None = None
+
+
+@dataclass(frozen=True)
+class Heading:
+    """The heading of a table's column.
+
+    Args:
+        text: what is shown.
+        numeric: whether all entries of the column are numbers.
+    """
+
+    text: str
+    numeric: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a sentence about it.
+
+    Args:
+        note: the sentence above the table.
+        headings: one per column.
+        rows: the entries of each row.
+    """
+
+    note: str
+    headings: Sequence[Heading]
+    rows: Sequence[Sequence[Entry]]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture inside the page.
+
+    Args:
+        address: a `data:` URL with its content.
+        description: the text that stands for it where it is not shown.
+        width: in CSS pixels; None to fill its container.
+    """
+
+    address: str
+    description: str
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its caption.
+
+    Args:
+        image: the figure.
+        caption: what it shows.
+    """
+
+    image: Image
+    caption: str
+
+
+@dataclass(frozen=True)
+class FigureGroup:
+    """Figures under one heading.
+
+    Args:
+        title: the heading.
+        figures: the figures.
+    """
+
+    title: str
+    figures: Sequence[Figure]
+
+
+@dataclass(frozen=True)
+class Card:
+    """Samples and reconstructions of one cell.
+
+    Args:
+        setting: its values on all axes.
+        result: its main metric.
+        images: the pictures.
+    """
+
+    setting: str
+    result: str
+    images: Sequence[Image]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Samples and reconstructions of cells.
+
+    Args:
+        note: what is shown.
+        cards: one per cell.
+    """
+
+    note: str
+    cards: Sequence[Card]
+
+
+@dataclass(frozen=True)
+class SectionContent:
+    """The part of the page about cells that are comparable with each other.
+
+    Args:
+        title: their data; empty if the page has one section only.
+        answer: their best setting, for pages with several sections.
+        figure_groups: their figures.
+        means: means over seeds; None if no setting has several cells.
+        gallery: their samples and reconstructions; None if they left none.
+    """
+
+    title: str
+    answer: Answer | None
+    figure_groups: Sequence[FigureGroup]
+    means: Table | None
+    gallery: Gallery | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell without a result.
+
+    Args:
+        state: one of `nelbo.sweeps.cells.record.STATES`.
+        directory: the name of its directory.
+        error: the reason.
+    """
+
+    state: str
+    directory: str
+    error: str
+
+
+@dataclass(frozen=True)
+class PageContent:
+    """All that report.html shows.
+
+    Args:
+        name: the name of the sweep's directory.
+        answer: the best setting, if all cells are comparable and one has a result.
+        message: why there is no result; None if there is one.
+        progress: how many cells are in each state.
+        swept: the keys whose values differ between cells.
+        comparison_warning: why not all cells are comparable; empty if they are.
+        sections: one for each group of comparable cells.
+        failures: the cells without a result that have an error.
+        cells: the table of all cells.
+        written: when the page was written.
+        report_command: the shell command that writes it again.
+        tensorboard_command: the shell command that shows the learning curves of all cells.
     """
 
     name: str
-    table: SweepTable
-    pictures: list[tuple[str, str, Path]] = field(default_factory=list)
+    answer: Answer | None
+    message: Message | None
+    progress: str
+    swept: Sequence[SweptKey]
+    comparison_warning: str
+    sections: Sequence[SectionContent]
+    failures: Sequence[Failure]
+    cells: Table
+    written: str
+    report_command: str
+    tensorboard_command: str
+
+    @property
+    def has_figures(self) -> bool:
+        """Whether any section has figures."""
+        return any(section.figure_groups for section in self.sections)
 
 
-def page(table: SweepTable, sections: Sequence[Section], reason: str) -> str:
-    """The whole page.
-
-    Args:
-        table: all cells.
-        sections: what is drawn.
-        reason: why there are several sections; empty if there is one.
-    """
-    name = html.escape(table.sweep.resolve().name)
-    parts = [f"<h1>Sweep {name}</h1>", summary(table, comparable=not reason)]
-    if reason:
-        told = f"Not all cells are comparable, so those that are have pictures of their own: {html.escape(reason)}."
-        parts.append(f'<p class="warning">{told}</p>')
-    for section in sections:
-        parts += section_parts(section)
-    parts += [failures(table), cells(table, [section.table for section in sections]), foot(table)]
-    head = f'<meta charset="utf-8"><title>Sweep {name}</title><style>{STYLE}</style>'
-    body = f"{''.join(parts)}<script>{SORTING}</script>"
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
+def render(content: PageContent) -> str:
+    """Return the page as one HTML document that refers to no other file; all values are escaped."""
+    return environment().get_template("report.html").render(page=content)
 
 
-def summary(table: SweepTable, *, comparable: bool) -> str:
-    """The answer in a line, and how to have it again."""
-    counts = {state: sum(row.cell.state == state for row in table.rows) for state in STATES}
-    rest = ", ".join(f"{count} {state}" for state, count in counts.items() if count and state != "done")
-    told = f"{counts['done']} of {len(table.rows)} cells done" + (f"; {rest}" if rest else "") + "."
-    axes = "; ".join(f"<code>{html.escape(axis.key)}</code> {html.escape(values(axis.values))}" for axis in table.axes)
-    parts = [f"<p>{told}" + (f" Swept: {axes}." if axes else "") + "</p>"]
-    best = best_setting(table) if comparable else None
-    if best is not None:
-        parts.insert(0, answer(best, table))
-    elif not table.done:
-        parts.insert(0, no_result(table))
-    return "".join(parts)
-
-
-def no_result(table: SweepTable) -> str:
-    """What is said of a sweep without a result: an error, unless there are cells that may still have one."""
-    errors = grouped_errors(row.cell for row in table.rows)
-    if not errors or any(row.cell.state in ("pending", "running") for row in table.rows):
-        return '<p class="warning">No cell has finished yet.</p>'
-    shown = "; ".join(f"{html.escape(error)} ({cells_of(count)})" for count, error in errors[:MOST_ERRORS])
-    rest = f"; and {len(errors) - MOST_ERRORS} other errors" if len(errors) > MOST_ERRORS else ""
-    return f'<p class="error">No cell has a result: {shown}{rest}.</p>'
-
-
-def values(found: Sequence[bool | int | float | str | None]) -> str:
-    """The values of an axis; of many, the ends."""
-    if len(found) <= 12:
-        return ", ".join(map(show, found))
-    return f"{len(found)} values, {show(found[0])} to {show(found[-1])}"
-
-
-def answer(best: Group, table: SweepTable) -> str:
-    """The best setting and the command that runs it again."""
-    chosen = f"Chosen by {judged_by(best)}. " if table.swept else ""
-    return (
-        f'<p class="answer">{"Best: " if table.swept else ""}{html.escape(setting(best, table))}:'
-        f" <b>{result(best)}</b></p>"
-        f"<p>{chosen}It runs again with</p><pre>{html.escape(command(best, table))}</pre>"
-    )
-
-
-def section_parts(section: Section) -> Iterable[str]:
-    """Figures, means, strips."""
-    if section.name:
-        yield f"<h2>{html.escape(section.name)}</h2>"
-        if best := best_setting(section.table):
-            yield answer(best, section.table)
-    for title, members in groupby(section.pictures, key=lambda picture: picture[0]):
-        yield f"<h3>{html.escape(title)}</h3><div class='figures'>"
-        for _, caption, file in members:
-            yield f"<figure>{image(file, title)}<figcaption>{html.escape(caption)}</figcaption></figure>"
-        yield "</div>"
-    yield means(section.table)
-    yield strips(section.table)
-
-
-def image(file: Path, told: str) -> str:
-    """A figure within the page, all text of one size."""
-    with Image.open(file) as picture:
-        width = round(picture.width / DPI * PIXELS_PER_INCH)
-    return f'<img width="{width}" alt="{html.escape(told, quote=True)}" src="{embedded(file)}">'
-
-
-def embedded(file: Path) -> str:
-    """A PNG as an address that holds it."""
-    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
-
-
-def strips(table: SweepTable) -> str:
-    """Small pictures of one seed of each setting, the best settings if they are too many."""
-    chosen = [next((row for row in group.rows if row.done and pictured(row)), None) for group in table.groups]
-    rows = [row for row in chosen if row is not None]
-    if not rows:
-        return ""
-    kept = sorted(rows, key=score)[:MOST_STRIPS] if len(rows) > MOST_STRIPS else rows
-    cards = []
-    for row in kept:
-        name, metric = ("−ELBO", NELBO) if NELBO in row.metrics else ("distortion", DISTORTION)
-        found = [(row.cell.folder / "pictures" / f"{name}.png", told) for name, told in STRIPS]
-        drawn = "".join(
-            f'<img class="strip" alt="{told}" src="{embedded(file)}">' for file, told in found if file.is_file()
-        )
-        told = html.escape(place({axis.key: row.values[axis.key] for axis in table.axes}))
-        cards.append(
-            f"<div class='card'><div>{told}<br><b>{name} {digits(row.metrics.get(metric))}</b></div>{drawn}</div>"
-        )
-    caption = "Each: samples from the prior; below them, held-out images over their reconstructions."
-    caption += " The same noise and the same images in every cell, one seed of each setting."
-    if len(kept) < len(rows):
-        caption += f" The best {len(kept)} of {len(rows)} settings."
-    return f"<h3>Samples and reconstructions</h3><p>{caption}</p><div class='cards'>{''.join(cards)}</div>"
-
-
-def pictured(row: Row) -> bool:
-    """Whether a cell left strips."""
-    return any((row.cell.folder / "pictures" / f"{name}.png").is_file() for name, _ in STRIPS)
-
-
-def failures(table: SweepTable) -> str:
-    """What went wrong where."""
-    bad = [row for row in table.rows if row.cell.error]
-    if not bad:
-        return ""
-    items = "".join(
-        f"<li><b>{row.cell.state}</b> {html.escape(row.cell.folder.name)}: {html.escape(row.cell.error)}</li>"
-        for row in bad
-    )
-    return f"<h2>Cells without a result</h2><ul class='failures'>{items}</ul>"
-
-
-def foot(table: SweepTable) -> str:
-    """When and how."""
-    when = time.strftime("%Y-%m-%d %H:%M:%S")
-    where = shlex.quote(str(table.sweep.resolve()))
-    return (
-        f"<footer>Written {when}. Again: <code>python scripts/report.py sweep={html.escape(where)}</code>."
-        f" Beside the curves of all cells: <code>tensorboard --logdir {html.escape(where)}</code>.</footer>"
+@functools.cache
+def environment() -> Environment:
+    """Return the environment of the templates, which escapes every value."""
+    return Environment(
+        loader=PackageLoader("nelbo.sweeps.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )

@@ -1,4 +1,4 @@
-"""The table of a sweep for other programs: results.csv and results.json."""
+"""The results of a sweep for other programs: results.csv and results.json."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 from nelbo.files import write_json, write_text
 from nelbo.sweeps.report.cell_table import Row, SweepTable, pareto
+from nelbo.sweeps.report.metric_names import KL, RECONSTRUCTION
 
-RATE, DISTORTION, NELBO, NLL, ACTIVE = "test/kl", "test/reconstruction", "test/nelbo", "test/nll", "test/active_units"
 CSV, JSON = "results.csv", "results.json"
 
 
 def write_results(table: SweepTable, best: Mapping[str, Any] | None) -> None:
-    """Both files, whole or not at all; what is no single value, such as the environment, is in the second alone.
+    """Write both files; mappings and lists, such as the environment, are in the JSON file only.
 
     Args:
         table: all cells.
-        best: what is written of the best setting; None if there is none.
+        best: the entry of the best setting; None if there is none.
     """
     rows = [flat(row, table) for row in table.rows]
-    several = {key for row in rows for key, value in row.items() if isinstance(value, Mapping | list)}
-    single = [name for name in table.metrics if name not in several]
+    nested = {key for row in rows for key, value in row.items() if isinstance(value, Mapping | list)}
+    single = [name for name in table.metrics if name not in nested]
     columns = [axis.key for axis in table.axes] + [*single, "state", "error", "directory"]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
@@ -40,14 +40,14 @@ def write_results(table: SweepTable, best: Mapping[str, Any] | None) -> None:
 
 
 def flat(row: Row, table: SweepTable) -> dict[str, Any]:
-    """A cell in one line."""
+    """Return the metrics, swept values, state, error and directory of a cell as one mapping."""
     swept = {axis.key: row.values[axis.key] for axis in table.axes}
     metrics = {key: row.metrics[key] for key in table.metrics if key in row.metrics}
-    fate = {"state": row.cell.state, "error": row.cell.error, "directory": row.cell.folder.name}
-    return {**metrics, **swept, **fate}
+    status = {"state": row.cell.state, "error": row.cell.error, "directory": row.cell.folder.name}
+    return {**metrics, **swept, **status}
 
 
 def front(table: SweepTable) -> list[Row]:
-    """The finished cells that no other beats in both rate and distortion, by ascending rate."""
-    rows = [row for row in table.done if RATE in row.metrics and DISTORTION in row.metrics]
-    return [rows[index] for index in pareto([(row.metrics[RATE], row.metrics[DISTORTION]) for row in rows])]
+    """Return the Pareto-optimal finished cells in rate and distortion, by ascending rate."""
+    rows = [row for row in table.done if KL in row.metrics and RECONSTRUCTION in row.metrics]
+    return [rows[index] for index in pareto([(row.metrics[KL], row.metrics[RECONSTRUCTION]) for row in rows])]

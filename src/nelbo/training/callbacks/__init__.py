@@ -1,4 +1,4 @@
-"""Callbacks: what a person watches while a model trains."""
+"""Callbacks of a run: checkpoints, logging, progress, pictures and checks of its numbers."""
 
 from nelbo.training.callbacks.checkpoints import Checkpoints
 from nelbo.training.callbacks.dashboard import Dashboard

@@ -1,7 +1,7 @@
-"""best.ckpt and last.ckpt: when they are written, and how a run stops so that it can go on.
+"""The callback that writes best.ckpt and last.ckpt, and that stops a run at a signal so that it can be resumed.
 
-Lightning goes on exactly from three places: after a step within an epoch, in a validation (which is run again), and at
-an epoch's end. A state between a validation within an epoch and the next step is written as the first of them.
+Lightning resumes exactly from three places: after a step within an epoch, in a validation (which is repeated), and at
+the end of an epoch. A state between a validation within an epoch and the next step is written as the first of these.
 """
 
 from __future__ import annotations
@@ -17,39 +17,38 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from nelbo.directories.logs import lengths
 from nelbo.errors import Stopped
+from nelbo.training import compat
 from nelbo.training.callbacks.ending import BY_CONFIG, Ending
 from nelbo.training.signals import Signals
 
 MONITOR = "val/objective"
 BEST, LAST = "best.ckpt", "last.ckpt"
 SECONDS_BETWEEN_SAVES = 600.0
-"""Within an epoch too, so that the longest one loses no more to a crash than this."""
+"""Interval between checkpoints within an epoch, which bounds the training time that a crash loses."""
 
 LONG_VALIDATION = 1.0
-"""Seconds that a signal may wait for the end of a validation."""
+"""Seconds from which a validation is too long for a signal to wait for its end."""
 
 Place = Literal["", "validation begins", "validation is over"]
-
-# What the loop of a validation says in its first batch: Lightning then goes on with the validation.
-VALIDATION_BEGINS = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+"""Where in an epoch a checkpoint is written; empty where Lightning's own counts are right."""
 
 
 class Checkpoints(Checkpoint):
-    """last.ckpt after validations, before long ones, and once a signal asks; best.ckpt at the lowest `val/objective`.
+    """Writes best.ckpt at the lowest `val/objective`, and last.ckpt after validations, before long ones, at signals.
 
     All validations count, also those within an epoch, before which last.ckpt is written too. The state with which
-    training ends always has a validation, whatever the intervals say and whatever ends it.
+    training ends is always validated, whatever the intervals are and whatever ends it. Without a validation set the
+    last checkpoint is the best one.
 
-    Without a validation set the last is the best. Lightning calls it after all other callbacks, so what they log and
-    draw in a step is part of the run that the checkpoint continues.
+    Lightning calls this callback after all others, so a checkpoint includes what they log and draw in the same step.
 
     Args:
-        folder: where they are written.
-        signals: which says whether to stop.
-        every_n_epochs: how often, at the end of an epoch, without a validation set.
+        folder: the directory of the checkpoints.
+        signals: the signals that may ask the run to stop.
+        every_n_epochs: number of epochs between checkpoints without a validation set.
         validated: whether there is a validation set.
-        position: epochs that are over, and batches of the next one: elsewhere in a run that goes on.
-        best_is_lost: whether the best.ckpt of a run that goes on is not there, or damaged: the next is the best then.
+        position: completed epochs, and batches of the next one, at the start; (0, 0) in a new run.
+        best_is_lost: whether best.ckpt of a resumed run is missing or damaged; the next validation is then the best.
     """
 
     def __init__(
@@ -66,61 +65,61 @@ class Checkpoints(Checkpoint):
         self.signals, self.every_n_epochs, self.validated = signals, every_n_epochs, validated
         self.ending = Ending(position)
         self.values: dict[str, float] = {}
-        """Every validation metric of best.ckpt."""
+        """The validation metrics of best.ckpt, by name."""
         self._best_is_lost = best_is_lost
         self._saved = time.monotonic()
-        self._validation_takes = math.inf
-        self._validation_began = 0.0
+        self._validation_seconds = math.inf
+        self._validation_start = 0.0
         self._can_leave_validation = False
         self._validation_is_pending = False
-        """Whether the run goes on from where a validation began."""
+        """Whether the run resumes where a validation began."""
         self._validated_step = -1
         self._epoch_is_over = False
         self._place: Place = ""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A timer that has run out ends training before it begins: not without the validation that was begun."""
+        """Let an interrupted validation finish even if a timer that has run out would end training before it."""
         if self._validation_is_pending:
             trainer.should_stop = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From here on a signal waits for the step to end; Lightning has put its own handlers in place of ours."""
-        self.signals.catch(patient=True)
+        """Defer signals to the end of a step from here on; our handlers replace those that Lightning has installed."""
+        self.signals.install(deferred=True)
         if self._best_is_lost:
             self.values = {}
         self.ending.begin(trainer)
         if self._validation_is_pending:
             self.ending.validate_next(trainer)
         elif self.ending.is_at_checkpoint(trainer) and self.ending.batches:
-            # Lightning leaves at once, and the logs were cut to where the checkpoint was written.
-            for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's connector
+            # Lightning ends immediately, and the logs were truncated to the step of the checkpoint.
+            for callback in compat.callbacks_of(trainer):
                 if not isinstance(callback, pl.callbacks.ProgressBar):
                     callback.on_train_epoch_end(trainer, pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From here on there is nothing to save.
+        """Let signals stop the run immediately from here on, because there is nothing to save.
 
         Raises:
-            Stopped: if a signal came since the last epoch.
+            Stopped: if a signal has arrived since the last epoch.
         """
-        self.signals.catch(patient=False)
+        self.signals.install(deferred=False)
         if self.signals.received:
             raise Stopped(self.signals.received)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Stop where a signal asks; after an epoch's last batch its validation comes first, and where training ends.
+        """Write a checkpoint if one is due or a signal asks for it, unless a validation follows this batch.
 
         Raises:
-            Stopped: once the checkpoint is written.
+            Stopped: after the checkpoint is written, if a signal asks for it.
         """
         ends = self.ending.note(trainer, batch_idx)
         if ends and self.validated:
             self.ending.validate_next(trainer)
-        signum, due = self._asked(trainer)
-        gathering = (batch_idx + 1) % trainer.accumulate_grad_batches  # gradients are not saved
-        if trainer.is_last_batch or gathering or (self.validated and _validation_comes(trainer, batch_idx)):
+        signum, due = self._requests(trainer)
+        within_update = (batch_idx + 1) % trainer.accumulate_grad_batches  # gradients are not saved
+        if trainer.is_last_batch or within_update or (self.validated and _validation_follows(trainer, batch_idx)):
             return
         if ends:
             self._save(trainer, self.best)
@@ -130,10 +129,10 @@ class Checkpoints(Checkpoint):
             raise Stopped(signum)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write, so that a run that ends during its validation goes on with that.
+        """Write a checkpoint from which a run that ends during this validation resumes with it.
 
-        Not before a short one at an epoch's end, which is written when it is over; but before all within an epoch, from
-        whose end nothing goes on that was not decided by this validation.
+        A short validation at the end of an epoch needs none, because the checkpoint after it follows soon. Every
+        validation within an epoch needs one, because after it only best.ckpt is written, and only if it is the best.
         """
         self._can_leave_validation = False
         if trainer.sanity_checking or self._epoch_is_over:
@@ -141,18 +140,18 @@ class Checkpoints(Checkpoint):
         if self._validation_is_pending:
             self.ending.resume_validation(trainer)
         within = not trainer.is_last_batch
-        signum, due = self._asked(trainer, within or self._validation_takes > LONG_VALIDATION)
+        signum, due = self._requests(trainer, within or self._validation_seconds > LONG_VALIDATION)
         if signum or due:
             self._save(trainer, self.last, "validation begins")
             self._can_leave_validation = True
-        self._validation_began = time.monotonic()
+        self._validation_start = time.monotonic()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember how long it took; within an epoch, write what is the best."""
+        """Record the validation's duration and step; within an epoch, write best.ckpt if it is the best."""
         if trainer.sanity_checking:
             return
-        self._validation_takes = time.monotonic() - self._validation_began
-        self.ending.put_intervals_back(trainer)
+        self._validation_seconds = time.monotonic() - self._validation_start
+        self.ending.restore_intervals(trainer)
         self._validation_is_pending = False
         self._validated_step = trainer.global_step
         if not trainer.is_last_batch and self._is_best(trainer):
@@ -167,30 +166,30 @@ class Checkpoints(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop where a signal asks, if it is not over soon.
+        """Stop at a signal, if a checkpoint was written when the validation began.
 
         Raises:
-            Stopped: the checkpoint is there.
+            Stopped: if a signal asks for it.
         """
-        signum, _ = self._asked(trainer)
+        signum, _ = self._requests(trainer)
         if signum and self._can_leave_validation:
             raise Stopped(signum)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write, when due.
+        """Write checkpoints at the end of an epoch, if they are due.
 
         Raises:
-            Stopped: once the checkpoint is written, if a signal asks.
+            Stopped: after the checkpoint is written, if a signal asks for it.
         """
-        signum, _ = self._asked(trainer)
-        if trainer.is_last_batch:  # else training ended within the epoch, and what there is to write is written
+        signum, _ = self._requests(trainer)
+        if trainer.is_last_batch:  # otherwise training ended within the epoch, after its checkpoints were written
             ends = self.ending.is_at_epoch_end(trainer)
             if ends and self.validated and self._validated_step != trainer.global_step:
                 self._validate_at_epoch_end(trainer)
             due = ends or (trainer.current_epoch + 1) % self.every_n_epochs == 0
             if self.validated:
                 due = self._validated_step == trainer.global_step
-            # The best first: a run killed between the two goes on from the newer.
+            # best.ckpt first: a run that is killed between the two resumes from the newer one.
             if due and self._is_best(trainer):
                 self._save(trainer, self.best)
             if due or signum:
@@ -201,75 +200,71 @@ class Checkpoints(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add how long the logs are, and say in Lightning's counts where in a validation this is."""
+        """Add the lengths of the logs, and correct Lightning's counts for a checkpoint at a validation."""
         checkpoint["logs"] = lengths(self.last.parent.parent)
-        # Another callback ended training before its last epoch.
+        # Whether another callback ended training before its last epoch.
         checkpoint["over"] = bool(trainer.should_stop) and self.ending.reason(trainer) not in BY_CONFIG
         checkpoint["in_validation"] = self._place == "validation begins"
-        loops = checkpoint["loops"]["fit_loop"]
-        if self._place == "validation begins":  # Lightning has not counted a batch of it
-            progress = loops["epoch_loop.val_loop.batch_progress"]
-            progress["total"], progress["current"] = dict(VALIDATION_BEGINS), dict(VALIDATION_BEGINS)
-        if self._place == "validation is over":  # as it is after a step, when that is not yet counted as completed
-            progress = loops["epoch_loop.batch_progress"]
-            for counts in ("total", "current"):
-                progress[counts] = {**progress[counts], "completed": progress[counts]["completed"] - 1}
+        if self._place == "validation begins":
+            compat.resume_in_validation(checkpoint)
+        if self._place == "validation is over":
+            compat.resume_after_validation(checkpoint)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Whether training was over, and where in it this is."""
+        """Restore whether a callback had ended training, and whether a validation was to be repeated."""
         self.ending.was_ended = checkpoint["over"]
         self._validation_is_pending = checkpoint.get("in_validation", False)
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """Return the validation metrics of best.ckpt."""
         return {"values": self.values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint."""
+        """Restore the validation metrics of best.ckpt."""
         self.values = dict(state_dict["values"])
 
     def _is_best(self, trainer: pl.Trainer) -> bool:
         if not self.validated:
             return True
         values = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-        if self.values and not values[MONITOR] < self.values[MONITOR]:  # a NaN loses to every number
+        if self.values and not values[MONITOR] < self.values[MONITOR]:  # NaN is not lower than any value
             return False
         self.values = values
         return True
 
     def _validate_at_epoch_end(self, trainer: pl.Trainer) -> None:
-        """A callback has ended training when Lightning had decided already that this epoch has no validation.
+        """Validate the last state if a callback ended training after Lightning decided not to validate this epoch.
 
-        Nothing is written when it begins: a run that ends here makes the epoch's last steps again.
+        No checkpoint is written before this validation: a run that is killed in it repeats the last steps of the epoch.
         """
-        self._epoch_is_over, trainer.validating = True, True
-        trainer.fit_loop.epoch_loop.val_loop.run()
-        self._epoch_is_over, trainer.training = False, True
+        self._epoch_is_over = True
+        compat.run_validation(trainer)
+        self._epoch_is_over = False
 
     def _save(self, trainer: pl.Trainer, file: Path, place: Place = "") -> None:
         self._place = place
         for logger in trainer.loggers:
-            logger.save()  # what is logged before a checkpoint is not logged again after it
+            logger.save()  # rows before a checkpoint are not logged again by a run that resumes from it
         trainer.save_checkpoint(file, weights_only=False)
         self._place = ""
         self._saved = time.monotonic()
 
-    def _asked(self, trainer: pl.Trainer, due: bool = False) -> tuple[int, bool]:
-        """The signal that asks to stop, or 0, and whether a save is due: the same answer in every process."""
-        asked = (self.signals.received, due or time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES)
+    def _requests(self, trainer: pl.Trainer, due: bool = False) -> tuple[int, bool]:
+        """Return the signal that asks to stop, or 0, and whether a checkpoint is due; the same in every process."""
+        own = (self.signals.received, due or time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES)
         if trainer.world_size == 1:
-            return asked
-        told = torch.tensor(asked, device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
-        signum, due = told.tolist()
+            return own
+        requests = torch.tensor(own, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(requests, op=torch.distributed.ReduceOp.MAX)
+        signum, due = requests.tolist()
         return signum, bool(due)
 
 
-def _validation_comes(trainer: pl.Trainer, batch_idx: int) -> bool:
-    """Whether one begins in the middle of this epoch, after this batch."""
-    every, epochs = trainer.val_check_batch, trainer.check_val_every_n_epoch
+def _validation_follows(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Return whether Lightning validates after this batch, which is not the last one of its epoch."""
+    epochs, every = compat.validation_intervals(trainer)
     if every is None or (epochs is not None and (trainer.current_epoch + 1) % epochs):
         return False
-    return ((trainer.fit_loop.total_batch_idx if epochs is None else batch_idx) + 1) % every == 0
+    return (compat.batches_started(trainer) if epochs is None else batch_idx + 1) % every == 0

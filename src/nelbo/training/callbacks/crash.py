@@ -1,4 +1,4 @@
-"""What a run that diverged leaves behind: one file from which its last step can be made again, bit for bit.
+"""The crash bundle of a diverged run: one file from which its last step can be repeated, bit for bit.
 
 Shapes: B batch.
 """
@@ -24,26 +24,30 @@ from nelbo.training.callbacks.random_states import last_bits
 from nelbo.training.callbacks.writer import data_of
 
 CRASH = "nelbo_crash"
-"""The bundle's key for its format number."""
+"""The key of a bundle's format number."""
 
 FORMAT = 2
-"""Of new bundles. Those of 1 have the random state of the CPU and of one CUDA device, and no `before` and `shares`."""
+"""Format of new bundles. Format 1 lacks `before` and `shares`; its random states are of the CPU and one CUDA device."""
 
 FORMATS = (1, FORMAT)
-"""Those that can be replayed."""
+"""Formats that can be replayed."""
 
 FOLDER = CRASHES
-"""Of a run's directory: where bundles are."""
+"""The subdirectory of a run's directory for bundles."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What was not finite.
+    """The values of a step, some of which may not be finite.
 
     Args:
         loss: the objective, in nats.
-        terms: of it, by name.
-        gradients: names of the parameters whose gradient has no finite norm, where loss and terms are finite.
+        terms: the terms of the objective, by name.
+        gradients: names of the parameters whose gradient norm is not finite; empty if the loss or a term is not finite.
+
+    Example:
+        >>> str(Failure(math.inf, {"reconstruction": math.inf, "kl": 2.0}, []))
+        'reconstruction is inf'
     """
 
     loss: float
@@ -52,24 +56,24 @@ class Failure:
 
     @property
     def is_of_loss(self) -> bool:
-        """Whether the forward pass has it already."""
+        """Whether a value of the forward pass is not finite."""
         return not all(map(math.isfinite, (self.loss, *self.terms.values())))
 
     @property
     def is_of_own_terms(self) -> bool:
-        """Whether the reconstruction or the KL is not finite, which are of this process's images alone."""
+        """Whether the reconstruction or the KL is not finite: terms that depend on this process's images only."""
         return not all(math.isfinite(self.terms.get(name, 0.0)) for name in ("reconstruction", "kl"))
 
     @property
     def not_finite(self) -> dict[str, float | None]:
-        """Everything that is not, by name; gradients without a value."""
+        """The values that are not finite, by name; None for gradients."""
         values = {name: value for name, value in (*self.terms.items(), ("the loss", self.loss))}
         bad: dict[str, float | None] = {name: value for name, value in values.items() if not math.isfinite(value)}
         return bad | {f"the gradient norm of {name}": None for name in self.gradients}
 
     def __str__(self) -> str:
         bad = self.not_finite
-        for sum_of_others in ("the loss", "nelbo"):  # so never the cause
+        for sum_of_others in ("the loss", "nelbo"):  # a sum is never the cause
             if len(bad) > 1:
                 bad.pop(sum_of_others, None)
         if not bad:
@@ -82,11 +86,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Start:
-    """What the forward pass of a batch starts from and may change.
+    """The state before the forward pass of a batch, which the forward pass may change.
 
     Args:
-        batch: its number in the epoch, from 0.
-        random_states: torch's, of the CPU and of the device that the run is on.
+        batch: the number of the batch in its epoch, from 0.
+        random_states: torch's random states of the CPU and of the run's device.
         buffers: values of the module's persistent buffers.
     """
 
@@ -96,14 +100,20 @@ class Start:
 
 
 def failure(loss: Tensor, terms: Mapping[str, Tensor | float], module: nn.Module) -> Failure:
-    """What is not finite of a step, after its backward pass."""
-    found = Failure(loss.item(), {name: float(value) for name, value in terms.items()}, [])
-    if found.is_of_loss:
-        return found
+    """Return the values of a step after its backward pass, with the parameters whose gradients are not finite.
+
+    Args:
+        loss: the objective, a scalar in nats.
+        terms: the terms of the objective, by name.
+        module: the module whose gradients are examined.
+    """
+    values = Failure(loss.item(), {name: float(value) for name, value in terms.items()}, [])
+    if values.is_of_loss:
+        return values
     gradients = {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}
-    spoilt = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
-    # What is finite may be too large to be squared, as optimisers do.
-    return Failure(found.loss, found.terms, spoilt or [k for k, v in gradients.items() if not v.norm().isfinite()])
+    bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
+    # A finite gradient may be too large to be squared, as optimisers do.
+    return Failure(values.loss, values.terms, bad or [k for k, v in gradients.items() if not v.norm().isfinite()])
 
 
 def write_bundle(
@@ -115,27 +125,27 @@ def write_bundle(
     failed: Failure,
     config: Mapping[str, Any],
 ) -> Path:
-    """Write `crash/step-000123.pt` into a run's directory: plain containers and tensors, no state of the optimiser.
+    """Write `crash/step-000123.pt` into a run's directory, and return its path.
 
-    Step, epoch and batch count from 0. The module's buffers must be those of `start`.
+    It has plain containers and tensors, without the optimiser's state. Step, epoch and batch count from 0.
 
     Args:
         folder: the run's directory.
-        trainer: which knows where it is.
-        pl_module: whose weights are written.
-        start: of the first batch of the update.
-        batch: the number of the batch that failed, the same or a later one of the update.
-        failed: what was not finite.
-        config: of the run.
+        trainer: the Trainer of the run.
+        pl_module: the module, with the buffers of `start`.
+        start: the state before the first batch of the update.
+        batch: the number of the batch that failed, the first or a later one of the update.
+        failed: the values of the step.
+        config: the config of the run.
 
     Raises:
-        OSError: if it cannot be written.
-        RuntimeError: torch's, for the same reason.
+        OSError: if the file cannot be written.
+        RuntimeError: from torch, for the same reason.
     """
     assert trainer.train_dataloader is not None
     batches = trainer.train_dataloader.batch_sampler
     assert isinstance(batches, Batches)
-    # Clones, for a view would bring all of them.
+    # Clones, because saving a view saves the whole tensor behind it.
     rows = [indices.clone() for indices in batches.batches()[start.batch : batch + 1]]
     bundle = {
         CRASH: FORMAT,
@@ -144,9 +154,9 @@ def write_bundle(
         "step": trainer.global_step,
         "batch": batch,
         "rank": trainer.global_rank,
-        "indices": rows[-1],  # (B,), of training images
-        "before": rows[:-1],  # of earlier batches, whose gradients are summed with this one's
-        "shares": trainer.accumulate_grad_batches,  # what losses are divided by
+        "indices": rows[-1],  # (B,), training images of this batch
+        "before": rows[:-1],  # the same of earlier batches of the update, whose gradients are added to this one's
+        "shares": trainer.accumulate_grad_batches,  # number of batches that each loss is divided by
         "random_states": dict(start.random_states),
         "state_dict": {name: value.detach().cpu() for name, value in pl_module.state_dict().items()},
         "provenance": data_of(trainer).provenance(),

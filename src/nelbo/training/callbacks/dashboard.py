@@ -1,29 +1,30 @@
-"""TensorBoard's hparams tab and its custom scalars."""
+"""TensorBoard's hparams tab and custom scalars."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytorch_lightning as pl
-from torch.utils.tensorboard.summary import hparams
 
+from nelbo.training import compat
 from nelbo.training.callbacks.writer import writers
 from nelbo.training.module import VAEModule
 
 LAYOUT = {
-    "rate, distortion, ELBO (nats per image)": {
+    "negative ELBO, KL and reconstruction (nats per image)": {
         "negative ELBO": ["Multiline", ["train/nelbo", "val/nelbo"]],
-        "rate: KL(q(z|x) || p(z))": ["Multiline", ["train/kl", "val/kl"]],
-        "distortion: -log p(x|z)": ["Multiline", ["train/reconstruction", "val/reconstruction"]],
+        "KL: KL(q(z|x) || p(z))": ["Multiline", ["train/kl", "val/kl"]],
+        "reconstruction: -log p(x|z)": ["Multiline", ["train/reconstruction", "val/reconstruction"]],
     }
 }
+"""Titles and tags of the charts in the custom scalars tab."""
 
 
 class Dashboard(pl.Callback):
-    """Fills the hparams tab; lays rate, distortion and ELBO side by side.
+    """Fills TensorBoard's hparams tab, and puts the charts of negative ELBO, KL and reconstruction side by side.
 
     Args:
-        hyperparameters: flat, of plain values.
+        hyperparameters: hyperparameters by name; values that are neither numbers nor strings are shown as text.
     """
 
     def __init__(self, hyperparameters: dict[str, Any]) -> None:
@@ -33,10 +34,9 @@ class Dashboard(pl.Callback):
         }
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say what will come: the tab takes each metric from the scalar of the same name."""
+        """Write the hyperparameters and the names of the test metrics, whose values are scalars of the same name."""
         assert isinstance(pl_module, VAEModule)
         metrics = dict.fromkeys(pl_module.metric_names("test"), 0.0)
         for writer in writers(trainer):
-            for summary in hparams(self.hyperparameters, metrics):
-                writer._get_file_writer().add_summary(summary)
+            compat.add_hparams(writer, self.hyperparameters, metrics)
             writer.add_custom_scalars(LAYOUT)

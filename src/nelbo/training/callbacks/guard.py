@@ -1,4 +1,4 @@
-"""No update is made from a number that is not finite, and no checkpoint holds one."""
+"""The callback that stops a run before an update with values that are not finite, or a checkpoint of such values."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from nelbo.training.callbacks.checkpoints import MONITOR
 from nelbo.training.callbacks.crash import FOLDER, Failure, Start, failure, write_bundle
 from nelbo.training.module import VAEModule
 
-MOST_IN_A_ROW = 100
-"""So many updates left out one after another are no outliers any more."""
+MAX_SKIPPED_IN_A_ROW = 100
+"""Number of skipped updates in a row after which the run stops."""
 
 HINT = "lower optimizer.lr, or clip with trainer.gradient_clip_val=1"
 
 
 class Guard(pl.Callback):
-    """Stops a run that diverges before it updates: one line that names step and term, and a bundle to replay.
+    """Stops a diverged run before the update, with a message that names step and term, and with a bundle to replay.
 
-    Each step is judged by its gradients, all of them, after processes have averaged theirs: a loss that is not finite
-    makes them so, which is how the other processes learn of it and stop too. Where a step sums the gradients of several
-    batches, the one that spoilt the sum is named, with its loss as the objective says it, undivided.
+    Each step is checked by all of its gradients, after these were averaged over processes. A loss that is not finite is
+    given gradients that are not finite, so that all processes notice it and stop. If a step has several batches, the
+    message names the batch whose gradients are not finite, with its loss undivided.
 
     Args:
         folder: the run's directory.
-        config: resolved, in plain containers, for the bundle.
-        skip_above: updates whose total gradient norm is not at most this are left out, and counted; None for none.
+        config: the resolved config, in plain containers, for the bundle.
+        skip_above: updates whose total gradient norm is larger than this, or NaN, are skipped and counted; None for no
+            limit.
 
     Raises:
-        ConfigError: if `skip_above` is no positive number.
+        ConfigError: if `skip_above` is not a positive number.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], *, skip_above: float | None) -> None:
@@ -50,11 +51,11 @@ class Guard(pl.Callback):
         self._buffers: list[tuple[nn.Module, str]] = []
         self._start: Start | None = None
         self._batch = 0
-        self._spoilt: tuple[int, Failure] | None = None
-        """The batch whose gradients made the sum of those of its step not finite, and what was not."""
+        self._failed: tuple[int, Failure] | None = None
+        """The first batch of the step whose gradients were not finite, and the values of that batch."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look up once what every step looks at."""
+        """Collect the parameters and buffers that are used in every step."""
         self._parameters = list(pl_module.parameters())
         learned = {name for name, _ in pl_module.named_parameters()}
         names = [name.rpartition(".") for name in pl_module.state_dict() if name not in learned]
@@ -63,36 +64,36 @@ class Guard(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Keep what the forward pass changes: of the first batch of an update."""
+        """Store what the forward pass of the first batch of an update changes."""
         self._batch = batch_idx
         if batch_idx % trainer.accumulate_grad_batches and self._start is not None:
             return
         buffers = [getattr(owner, name).clone() for owner, name in self._buffers]
-        self._start, self._spoilt = Start(batch_idx, torch_states(pl_module.device, others=False), buffers), None
+        self._start, self._failed = Start(batch_idx, torch_states(pl_module.device, others=False), buffers), None
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Let a loss that is not finite have no finite gradient: that of an infinite one can be."""
+        """Make the gradients of a loss that is not finite not finite either: an infinite loss can have finite ones."""
         value = loss.detach()
-        # A GPU would have to end its forward pass before one could look; adding nothing to a gradient is cheaper.
+        # Reading the value would wait for the forward pass on a GPU; adding zero to a gradient is cheaper.
         if loss.device.type != "cpu" or not math.isfinite(value.item()):
             zero_if_finite = value - value
             loss.register_hook(lambda gradient: gradient + zero_if_finite)
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Where gradients are summed over several batches, remember the first that spoils the sum."""
-        if trainer.accumulate_grad_batches == 1 or self._spoilt is not None:
+        """If a step has several batches, store the first one whose gradients are not finite."""
+        if trainer.accumulate_grad_batches == 1 or self._failed is not None:
             return
         if not _finite([parameter.grad for parameter in self._parameters if parameter.grad is not None]):
-            self._spoilt = (self._batch, _failure(pl_module))
+            self._failed = (self._batch, _failure(pl_module))
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Judge the step.
+        """Check the gradients of the step, and stop the run or skip the update.
 
         Raises:
-            Diverged: if its gradients are not finite, and such are not left out.
-            ConfigError: if every update is left out.
+            Diverged: if its gradients are not finite, and such updates are not skipped or are too many in a row.
+            ConfigError: if too many updates in a row are skipped whose gradients are finite.
         """
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         if self.skip_above is None:
@@ -103,24 +104,24 @@ class Guard(pl.Callback):
         self.in_a_row = 0 if norm <= self.skip_above else self.in_a_row + 1
         if self.in_a_row:
             self.skipped += 1
-            if self.in_a_row >= MOST_IN_A_ROW:
+            if self.in_a_row >= MAX_SKIPPED_IN_A_ROW:
                 if not math.isfinite(norm):
                     self._stop(trainer, pl_module)
-                hint = f"the last {self.in_a_row} updates were all above it, the last at {norm:.4g}: raise it"
+                hint = f"the last {self.in_a_row} updates were all above it, the last one at {norm:.4g}; increase it"
                 raise ConfigError("guard.skip_above", self.skip_above, hint, located=True)
-            optimizer.zero_grad(set_to_none=True)  # an optimiser passes over parameters without a gradient
+            optimizer.zero_grad(set_to_none=True)  # an optimiser skips parameters without a gradient
             self._restore_buffers()
         assert isinstance(pl_module, VAEModule)
-        pl_module.terms["skipped_steps"] = float(self.skipped)  # TrainingScalars writes it with the others
+        pl_module.terms["skipped_steps"] = float(self.skipped)  # TrainingScalars logs all terms
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log how many updates were left out so far."""
+        """Log the number of updates skipped so far."""
         if self.skip_above is not None:
             for logger in trainer.loggers:
                 logger.log_metrics({"train/skipped_steps": float(self.skipped)}, step=trainer.global_step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The last update of an epoch shows only here.
+        """Check the objective on the validation set, which shows whether the last update of an epoch diverged.
 
         Raises:
             Diverged: if the objective on the validation set is not finite.
@@ -134,7 +135,7 @@ class Guard(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """The last line: also without a validation set.
+        """Check all tensors of a checkpoint before it is written, also without a validation set.
 
         Raises:
             Diverged: if a tensor of the model or the optimiser is not finite; nothing is written.
@@ -144,11 +145,11 @@ class Guard(pl.Callback):
                 raise Diverged(f"training diverged {_by(trainer)}: {name} is not finite; {HINT}")
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """Return the counts of skipped updates."""
         return {"skipped": self.skipped, "in_a_row": self.in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint."""
+        """Restore the counts of skipped updates."""
         self.skipped, self.in_a_row = state_dict["skipped"], state_dict["in_a_row"]
 
     @torch.no_grad()
@@ -159,36 +160,36 @@ class Guard(pl.Callback):
 
     def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> NoReturn:
         assert self._start is not None
-        batch, failed = self._spoilt or (self._batch, _failure(pl_module))
-        self._restore_buffers()  # whoever saves after this saves what was
+        batch, failed = self._failed or (self._batch, _failure(pl_module))
+        self._restore_buffers()  # a checkpoint that is written after this has the values before the step
         what = f"{failed}; {HINT}; {self._leave_bundle(trainer, pl_module, batch, failed)}"
         where = f"epoch {trainer.current_epoch + 1}, batch {batch + 1}"
         if (total := self._batch - self._start.batch + 1) > 1:
-            where += f", which is {batch - self._start.batch + 1} of the {total} of this step"
+            where += f", {batch - self._start.batch + 1} of {total} in this step"
         raise Diverged(f"training diverged at step {trainer.global_step} ({where}): {what}")
 
     def _leave_bundle(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: int, failed: Failure) -> str:
-        """What there is to replay."""
-        # Processes share their gradients in the last batch of a step: what an earlier one spoilt is this process's own.
+        """Write the bundle, and return a hint on how to replay it."""
+        # Gradients are averaged over processes in the last batch of a step, so earlier ones fail in their own process.
         if trainer.world_size > 1 and not _is_cause(trainer, failed, batch < self._batch):
             return f"the cause is in another process: see {os.path.relpath(self.folder / FOLDER)}"
         assert self._start is not None
         try:
             file = write_bundle(self.folder, trainer, pl_module, self._start, batch, failed, self.config)
-        except (OSError, RuntimeError) as error:  # torch wraps what its stream raises
-            return f"there is nothing to replay, for the bundle cannot be written: {first_line(error)}"
+        except (OSError, RuntimeError) as error:  # torch wraps the errors of its stream
+            return f"there is nothing to replay, because the bundle cannot be written: {first_line(error)}"
         return f"replay: {shlex.join(['python', 'scripts/replay.py', f'bundle={os.path.relpath(file)}'])}"
 
 
 def _is_cause(trainer: pl.Trainer, failed: Failure, earlier: bool) -> bool:
-    """Whether it went wrong in this process, or in none alone.
+    """Return whether the failure has its cause in this process, or in no process alone.
 
-    Reconstruction and KL are those of its own images; a loss may be made of those of all processes.
+    Reconstruction and KL depend on this process's images only; a loss may depend on those of all processes.
 
     Args:
-        trainer: which asks all processes.
-        failed: what is not finite.
-        earlier: whether that was in a batch before the last one of the step.
+        trainer: the Trainer, which communicates with the other processes.
+        failed: the values of the step.
+        earlier: whether the failed batch is not the last one of its step.
     """
     for own in (earlier or failed.is_of_own_terms, failed.is_of_loss):
         if trainer.strategy.reduce_boolean_decision(own, all=False):
@@ -197,20 +198,20 @@ def _is_cause(trainer: pl.Trainer, failed: Failure, earlier: bool) -> bool:
 
 
 def _failure(pl_module: pl.LightningModule) -> Failure:
-    """What is not finite of the batch that is over."""
+    """Return the values of the batch that was processed last."""
     assert isinstance(pl_module, VAEModule) and pl_module.loss is not None
     return failure(pl_module.loss, pl_module.terms, pl_module)
 
 
 def _finite(tensors: list[Tensor]) -> bool:
-    """Whether all numbers in them are: then their sum is, and a sum takes half the time of a norm."""
-    if tensors and tensors[0].device.type != "cpu":  # one kernel for all
+    """Return whether all numbers in tensors are finite, by their sum, which takes half the time of a norm."""
+    if tensors and tensors[0].device.type != "cpu":  # a norm takes one kernel for all tensors
         return math.isfinite(torch.nn.utils.get_total_norm(tensors).item())
     return math.isfinite(sum(tensor.sum().item() for tensor in tensors))
 
 
 def _tensors(content: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All tensors in plain containers, by where they stand."""
+    """Yield all tensors in nested containers with their paths, such as `state_dict.model.encoder.weight`."""
     if isinstance(content, Tensor):
         yield path, content
     elif isinstance(content, Mapping | list | tuple):

@@ -1,4 +1,4 @@
-"""Learning curves in files that anything can read."""
+"""Learning curves as CSV files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from nelbo.directories.logs import HISTORY, UNIT_HISTORY
 
 
 class History(pl.Callback):
-    """Writes a row after each validation into `history.csv` and, where it has a meaning, into `kl_per_unit.csv`.
+    """Appends a row to `history.csv` and, if the KL of single latent units is defined, to `kl_per_unit.csv`.
 
-    The first has epoch, step, seconds and every `val/` metric; the second epoch and the KL of each latent unit in nats,
-    averaged over the validation set: unit_0, unit_1, ...
+    It does so after each validation. `history.csv` has the epoch, step, seconds and every `val/` metric;
+    `kl_per_unit.csv` has the epoch and, as unit_0, unit_1, ..., the KL of each latent unit in nats, averaged over the
+    validation set.
 
     Args:
         folder: the run's directory.
@@ -34,18 +35,18 @@ class History(pl.Callback):
         self._started = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """Return the seconds of training so far."""
         return {"seconds": self._seconds()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint."""
+        """Restore the seconds of training so far."""
         self._before = state_dict["seconds"]
 
     def _seconds(self) -> float:
         return self._before + time.perf_counter() - self._started
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the rows."""
+        """Append the rows."""
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         epoch = trainer.current_epoch + 1
@@ -54,12 +55,12 @@ class History(pl.Callback):
         append(self.file, {"epoch": epoch, "step": trainer.global_step, "seconds": seconds, **values})
         unit_kl: Tensor | None = getattr(pl_module, "unit_kl", None)
         if unit_kl is not None:
-            nats = (float(f"{value:.6g}") for value in unit_kl.tolist())  # float32 has no more digits
+            nats = (float(f"{value:.6g}") for value in unit_kl.tolist())  # the precision of float32
             append(self.unit_file, {"epoch": epoch} | {f"unit_{unit}": value for unit, value in enumerate(nats)})
 
 
 def append(file: Path, row: Mapping[str, float]) -> None:
-    """Add a row to a CSV file, below a header if it is the first."""
+    """Append a row to a CSV file, after a header if the file is new."""
     new = not file.exists()
     with file.open("a", newline="") as stream:
         writer = csv.DictWriter(stream, list(row))

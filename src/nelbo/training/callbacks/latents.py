@@ -1,4 +1,4 @@
-"""KL per latent unit, and the projector.
+"""The KL of each latent unit, and codes for TensorBoard's projector.
 
 Shapes: N examples, C H W image, D latent dimensions.
 """
@@ -17,13 +17,14 @@ from nelbo.training.module import VAEModule
 from nelbo.views.codes import features
 
 THUMBNAIL = 64
+"""Largest width and height of pictures in the projector, in pixels."""
 
 
 class LatentUnits(pl.Callback):
-    """The KL of each unit (D,), in nats, over the validation set, as a histogram."""
+    """Logs a histogram of the KL of each latent unit (D,) in nats, averaged over the validation set."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log."""
+        """Log the histogram."""
         assert isinstance(pl_module, VAEModule)
         for writer in writers(trainer):
             if pl_module.unit_kl is not None:
@@ -31,24 +32,24 @@ class LatentUnits(pl.Callback):
 
 
 class Projector(pl.Callback):
-    """After training: codes of held-out examples with their labels and pictures, for TensorBoard's projector.
+    """Writes codes of held-out examples for TensorBoard's projector after training, with their labels and pictures.
 
     Args:
-        num_examples: how many.
+        num_examples: number of examples.
     """
 
     def __init__(self, *, num_examples: int) -> None:
         self.num_examples = positive_integer("num_examples", num_examples)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write."""
+        """Write codes, labels and pictures."""
         if not writers(trainer):
             return
         data = data_of(trainer)
         x, labels = data.examples(self.num_examples)
         names = [data.classes[label] if data.classes and label >= 0 else str(label) for label in labels.tolist()]
         model = model_of(pl_module)
-        model.eval()  # a codebook follows what is encoded in training
+        model.eval()  # in training mode encoding changes a codebook
         with torch.no_grad():
             codes = features(model, mean_of(model.encode(x.to(pl_module.device)))).cpu()
         model.train()
@@ -59,7 +60,10 @@ class Projector(pl.Callback):
 
 
 def thumbnails(x: Tensor) -> Tensor:
-    """Images (N, C, H, W) as squares of at most `THUMBNAIL` pixels: TensorBoard puts them all into one picture."""
+    """Return images (N, C, H, W) padded to squares and reduced to at most `THUMBNAIL` pixels a side.
+
+    TensorBoard puts them into one picture, as a grid of equal squares.
+    """
     height, width = x.shape[2:]
     side = max(height, width)
     squares = functional.pad(x, (0, side - width, 0, side - height))

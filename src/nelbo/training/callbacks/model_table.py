@@ -1,4 +1,4 @@
-"""The model at a glance."""
+"""A table of the model's parts, printed before training."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from nelbo.training.callbacks.writer import model_of
 
 
 class ModelTable(pl.Callback):
-    """Prints the slots of the model: what fills each, its shapes and its parameters."""
+    """Prints a table of the model's parts with their classes, shapes and numbers of parameters."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print."""
+        """Print the table."""
         if not trainer.is_global_zero:
             return
         model = model_of(pl_module)
         latents, *classes = model.posterior.event_shape(model.latent_dim)
-        told = f"{latents} latents{f' of {classes[0]} classes' if classes else ''}"
-        table = Table("slot", "is", "shapes", title=f"{type(model).__name__} of {told}")
+        description = f"{latents} latents{f' of {classes[0]} classes' if classes else ''}"
+        table = Table("part", "class", "shapes", title=f"{type(model).__name__} with {description}")
         table.add_column("parameters", justify="right")
         for name, part in model.named_children():
             shapes = f"{_shape(part.in_shape)} to {_shape(part.out_shape)}" if isinstance(part, Net) else ""
             table.add_row(name, type(part).__name__, shapes, f"{_size(part):,}")
         table.add_section()
-        table.add_row("all", "", "", f"{_size(model):,}")
+        table.add_row("total", "", "", f"{_size(model):,}")
         print_table(table, make_console(stderr=True))
 
 

@@ -1,4 +1,4 @@
-"""What the model sees and makes, as pictures in TensorBoard.
+"""Pictures in TensorBoard of what the model reconstructs and generates.
 
 Shapes: C image channels.
 """
@@ -27,19 +27,19 @@ SEED = 0
 
 
 class Pictures(pl.Callback):
-    """Reconstructions, samples, traversals; for vectors of two also the manifold and the aggregate posterior.
+    """Logs reconstructions, samples and traversals; with two latents also the manifold and the aggregate posterior.
 
-    The noise is the same every time, so that a slider over the steps shows the model change and nothing else.
+    The noise is the same every time, so that differences between steps are those of the model.
 
     Args:
-        every_n_epochs: how often; always after the first and the last epoch too.
+        every_n_epochs: number of epochs between pictures; there are always some after the first and the last epoch.
     """
 
     def __init__(self, *, every_n_epochs: int) -> None:
         self.every_n_epochs = positive_integer("every_n_epochs", every_n_epochs)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw, when due."""
+        """Log the pictures, if they are due."""
         epoch = trainer.current_epoch + 1
         ends = trainer.should_stop or epoch == trainer.max_epochs
         if not writers(trainer) or (epoch % self.every_n_epochs and epoch != 1 and not ends):
@@ -54,7 +54,7 @@ class Pictures(pl.Callback):
 
 
 def pictures(model: VAE, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
-    """Names and pictures (C, height, width) in [0, 1]."""
+    """Yield names and pictures (C, height, width) with values in [0, 1]."""
     x, _ = data.examples(4 * COLUMNS)
     yield "reconstructions (input above its reconstruction)", reconstructions(model, x.to(device), COLUMNS)
     yield "samples from the prior", square(model.generate(COLUMNS * COLUMNS).mean, COLUMNS)

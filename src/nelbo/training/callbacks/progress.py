@@ -1,16 +1,14 @@
-"""Progress for people at a terminal, and lines for logs."""
+"""The progress bar at a terminal, and progress lines in the log."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import RichProgressBar
-from pytorch_lightning.callbacks.progress.rich_progress import MetricsTextColumn
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,6 +21,7 @@ from rich.table import Column
 from torch import Tensor
 
 from nelbo.terminal.console import make_console
+from nelbo.training import compat
 from nelbo.training.callbacks.scalars import Throughput
 from nelbo.training.module import VAEModule
 
@@ -30,44 +29,48 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_UPDATES = 0.2
 
 NARROW, WIDE = 72, 100
-"""Columns of a terminal below which the bar itself is left out, and from which there is room for the elapsed time."""
+"""Terminal widths in columns: below the first the bar itself is omitted, from the second the elapsed time is shown."""
 
 TIME = len("0:00:00")
-LEAST_BAR = 8
+MIN_BAR = 8
+"""Columns of the shortest bar."""
+
 VALIDATION = "validation"
 
 
-class Terms(MetricsTextColumn):
-    """`nelbo 94.21  kl 24.51`, in one line: what there is no room for is left out, from the end."""
+class Terms(compat.MetricsColumn):
+    """A column of metrics in one line, such as `nelbo 94.21  kl 24.51`, cut at its end if there is not enough room."""
 
     def get_table_column(self) -> Column:
-        """One that is not wrapped."""
+        """Return a column whose text is not wrapped."""
         return Column(no_wrap=True)
 
-    def _generate_metrics_texts(self) -> Generator[str, None, None]:
-        yield from (f"{name} {value}" for name, value in self._metrics.items())
+    def texts(self, metrics: Mapping[Any, Any]) -> Iterator[str]:
+        """Yield the name and value of each metric."""
+        yield from (f"{name} {value}" for name, value in metrics.items())
 
 
-class ProgressBar(RichProgressBar):
+class ProgressBar(compat.RichBar):
     """Lightning's rich progress bar, redrawn five times a second instead of every step, and only at a terminal."""
 
     def __init__(self) -> None:
-        super().__init__(console_kwargs={"markup": False, "emoji": False})  # log lines with names go through it
+        # Log lines pass through the console of the bar, and names in them are not markup.
+        super().__init__(console_kwargs={"markup": False, "emoji": False})
         self._last = 0.0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """A log file gets lines instead."""
+        """Disable the bar without a terminal; `EpochLines` writes to the log instead."""
         super().setup(trainer, pl_module, stage)
         if not make_console().is_terminal:
             self.disable()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From here on log lines go through rich, which prints them above the bar and not across it."""
+        """Send log lines through rich from here on, which prints them above the bar."""
         super().on_train_start(trainer, pl_module)
         _send_logs_to(sys.stderr)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """The bar is gone, and rich's stream with it."""
+        """Send log lines to the standard error again, because rich has removed its stream with the bar."""
         super().teardown(trainer, pl_module, stage)
         _send_logs_to(sys.stderr)
 
@@ -79,72 +82,71 @@ class ProgressBar(RichProgressBar):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Redraw, when due."""
+        """Redraw the bar, at most every `SECONDS_BETWEEN_UPDATES` seconds, and after the last batch."""
         now = time.monotonic()
         if now - self._last > SECONDS_BETWEEN_UPDATES or trainer.is_last_batch:
             self._last = now
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def configure_columns(self, trainer: pl.Trainer) -> list[ProgressColumn]:
-        """As many as the terminal has room for beside the terms."""
-        assert self._console is not None
-        width = self._console.width
-        self._metric_component = Terms(trainer, self.theme.metrics, "  ", "")
+        """Return as many columns as the terminal has room for beside the metrics."""
+        width = self.width
+        self.set_metrics_column(Terms(trainer, self.theme.metrics, "  ", ""))
 
-        def whole() -> Column:
+        def unwrapped() -> Column:
             return Column(no_wrap=True)
 
-        columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False, table_column=whole())]
+        columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False, table_column=unwrapped())]
         if width >= NARROW:
             columns.append(BarColumn(None, table_column=Column(ratio=1)))
-        columns.append(MofNCompleteColumn(table_column=whole()))
+        columns.append(MofNCompleteColumn(table_column=unwrapped()))
         if width >= WIDE:
-            columns.append(TimeElapsedColumn(table_column=whole()))
-        return [*columns, TimeRemainingColumn(table_column=whole())]
+            columns.append(TimeElapsedColumn(table_column=unwrapped()))
+        return [*columns, TimeRemainingColumn(table_column=unwrapped())]
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """As many of the objective's terms as fit into the line, two at most."""
-        assert isinstance(pl_module, VAEModule) and self._console is not None
-        terms, width = pl_module.terms, self._console.width
-        taken = len(self._get_train_description(trainer.current_epoch)) + 2 * len(str(self.total_train_batches)) + 1
-        taken += TIME + (LEAST_BAR if width >= NARROW else 0) + (TIME if width >= WIDE else 0) + len("     ")
+        """Return the objective's terms that fit into the line, at most two."""
+        assert isinstance(pl_module, VAEModule)
+        terms, width = pl_module.terms, self.width
+        used = len(self.describe_epoch(trainer.current_epoch)) + 2 * len(str(self.total_train_batches)) + 1
+        used += TIME + (MIN_BAR if width >= NARROW else 0) + (TIME if width >= WIDE else 0) + len("     ")
         shown: dict[str, int | str | float | dict[str, float]] = {}
         for name in ("nelbo", "kl") if "nelbo" in terms else tuple(terms)[:2]:
             shown[name] = value = f"{float(terms[name]):.4g}"
-            taken += len(f"  {name} {value}")
-            if taken > width and len(shown) > 1:
+            used += len(f"  {name} {value}")
+            if used > width and len(shown) > 1:
                 del shown[name]
         return shown
 
-    def _get_train_description(self, current_epoch: int) -> str:
-        """The epoch, counted from 1 as in the log's lines; as long as `validation`, so that the bars do not jump."""
+    def describe_epoch(self, epoch: int) -> str:
+        """Return the epoch, counted from 1 as in the log, padded to the length of `validation` to align the bars."""
         limit = self.trainer.max_epochs or -1
-        return f"epoch {current_epoch + 1}{f'/{limit}' if limit > 0 else ''}".ljust(len(VALIDATION))
+        return f"epoch {epoch + 1}{f'/{limit}' if limit > 0 else ''}".ljust(len(VALIDATION))
 
     @property
     def validation_description(self) -> str:
-        """As long as that of training."""
-        return VALIDATION.ljust(len(self._get_train_description(self.trainer.current_epoch)))
+        """The text before the bar of a validation, padded to the length of that of training."""
+        return VALIDATION.ljust(len(self.describe_epoch(self.trainer.current_epoch)))
 
     @property
     def test_description(self) -> str:
-        """In small letters, as the others."""
+        """The text before the bar of the test, in lower case as the others."""
         return "test"
 
 
 def _send_logs_to(stream: TextIO) -> None:
     for handler in logging.getLogger().handlers:
-        if type(handler) is logging.StreamHandler:  # not the file's
+        if type(handler) is logging.StreamHandler:  # not a subclass, such as FileHandler
             handler.setStream(stream)
 
 
 class EpochLines(pl.Callback):
-    """A line in train.log after each validation, or each epoch if there is none.
+    """Logs a line after each validation, or after each epoch if there is no validation.
 
     Args:
-        throughput: where images/s comes from.
+        throughput: the callback that measures images per second.
     """
 
     def __init__(self, throughput: Throughput) -> None:
@@ -152,17 +154,17 @@ class EpochLines(pl.Callback):
         self._validated_step = self._epoch_over = -1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write, within an epoch; at its end the line is written when the epoch is over."""
+        """Log the line of a validation within an epoch; that of one at its end is logged when the epoch ends."""
         if trainer.sanity_checking:
             return
         self._validated_step = trainer.global_step
         if not trainer.is_last_batch:
             self._write(trainer, pl_module, f", step {trainer.global_step}")
-        elif self._epoch_over == trainer.current_epoch:  # one more, because a callback ended training there
+        elif self._epoch_over == trainer.current_epoch:  # an additional validation, because a callback ended training
             self._write(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write."""
+        """Log the line of an epoch that has ended."""
         self._epoch_over = trainer.current_epoch
         within = "" if trainer.is_last_batch else f", step {trainer.global_step}"
         if trainer.limit_val_batches:
@@ -179,6 +181,7 @@ class EpochLines(pl.Callback):
         validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
         trained = {f"train/{name}": value for name, value in pl_module.terms.items()}
         shown: dict[str, Tensor | float] = dict(validated) or trained
-        text = "  ".join(f"{name}={float(value):.6g}" for name, value in shown.items())  # no terminal wraps within
+        # No spaces within a pair, so that a terminal does not wrap the line there.
+        text = "  ".join(f"{name}={float(value):.6g}" for name, value in shown.items())
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
         log.info("epoch %d/%s%s  %s  images/s=%.0f", epoch, epochs, where, text, self.throughput.rate)

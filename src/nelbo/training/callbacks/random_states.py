@@ -1,4 +1,4 @@
-"""Random states in checkpoints, so that a run that goes on is the run that was not interrupted, bit for bit."""
+"""Random states in checkpoints, which make a resumed run equal to an uninterrupted one, bit for bit."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ KEY = "random_states"
 
 
 class RandomStates(pl.Callback):
-    """Saves the random states of every process on all devices, and what the last bits depend on besides.
+    """Saves the random states of all processes and devices, and what else determines the last bits of results.
 
-    They are put back when training starts. Nothing draws before: orders, augmentation and noise of the data are
-    functions of (seed, epoch, index), and validation gives training its random state back.
+    The states are restored when training starts. Nothing is drawn from them before: order, augmentation and noise of
+    the data are functions of (seed, epoch, index), and validation restores the random state of training.
     """
 
     def __init__(self) -> None:
@@ -39,27 +39,28 @@ class RandomStates(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep them until training starts."""
+        """Keep the states until training starts."""
         self._loaded = checkpoint[KEY]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the states back; in a new run, let processes that train together draw different noise."""
+        """Restore the states; in a new run, seed processes that train together differently."""
         loaded, self._loaded = self._loaded, None
         if loaded is None:
             if trainer.world_size > 1:
                 torch.manual_seed(torch.initial_seed() + trainer.global_rank)
             return
-        if len(loaded["ranks"]) != trainer.world_size:  # a stream of its own for each, that nobody has drawn from yet
+        if len(loaded["ranks"]) != trainer.world_size:  # a new random stream for each process
             place = [torch.initial_seed(), trainer.global_step, trainer.world_size, trainer.global_rank]
             torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
             return
         restore(loaded["ranks"][trainer.global_rank], pl_module.device)
-        now = last_bits(pl_module.device)
-        for name, was in loaded["last_bits"].items():
-            if now[name] != was and trainer.is_global_zero:
-                log.warning("the run goes on with %s %s instead of %s: its last bits will differ", name, now[name], was)
+        current = last_bits(pl_module.device)
+        for name, saved in loaded["last_bits"].items():
+            if current[name] != saved and trainer.is_global_zero:
+                text = "the run resumes with %s %s instead of %s: its results will differ in the last bits"
+                log.warning(text, name, current[name], saved)
 
 
 def last_bits(device: torch.device) -> dict[str, Any]:
-    """What sums are rounded by: the same program gives other last bits where one of them differs."""
+    """Return what the rounding of sums depends on: results differ in the last bits if one of these values differs."""
     return {"device": device.type, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}

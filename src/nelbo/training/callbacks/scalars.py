@@ -1,4 +1,4 @@
-"""Training scalars and throughput, at a cost that cannot be measured."""
+"""Training scalars and throughput, logged at negligible cost."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from torch.optim import Optimizer
 from nelbo.metrics import ActiveUnits
 from nelbo.numerics.randomness import isolated
 from nelbo.trace import Trace
-from nelbo.training.clock import Clock, is_first_process, over_processes
+from nelbo.training import compat
+from nelbo.training.clock import Clock, is_first_process, sum_over_processes
 from nelbo.training.module import VAEModule
 
 
 class Throughput(pl.Callback):
-    """Seconds spent in training batches and images seen, over all processes; no validation or pictures.
+    """Measures the seconds spent in training batches and the images seen, without validations and pictures.
 
-    Seconds are those of the wall and, added up over processes and their data loaders' workers, of the processors.
+    Seconds are wall-clock time and, added up over processes and their data loaders' workers, processor time. Images are
+    those of all processes.
     """
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.images = 0
         self.cpu_seconds: float | None = None
-        """Of all processes, once training has ended; None where an earlier version did not count them."""
+        """Processor seconds of all processes after training; None if an earlier version of nelbo did not count them."""
         self._paused = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock: in the middle of an epoch that goes on, nobody says that it begins."""
+        """Start the clock, because a run that is resumed within an epoch has no `on_train_epoch_start`."""
         self.clock.start()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -46,7 +48,7 @@ class Throughput(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Count a batch; the last one of the epoch stops the clock, before validation begins."""
+        """Count the images of a batch, and stop the clock after the last batch of an epoch, before its validation."""
         self.images += len(batch[0]) * trainer.world_size
         if trainer.is_last_batch:
             self.clock.stop(pl_module.device)
@@ -58,48 +60,48 @@ class Throughput(pl.Callback):
             self.clock.stop(pl_module.device)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go on."""
+        """Restart the clock after a validation within an epoch."""
         if self._paused:
             self.clock.start()
         self._paused = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock of an epoch that ended before its last batch."""
+        """Stop the clock if the epoch ended before its last batch."""
         if self.clock.is_running:
             self.clock.stop(pl_module.device)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add up the processes."""
-        self.cpu_seconds = over_processes(self.clock.cpu_seconds)
+        """Add up the processor seconds of all processes."""
+        self.cpu_seconds = sum_over_processes(self.clock.cpu_seconds)
 
     @property
     def seconds(self) -> float:
-        """Spent in the epochs that are over."""
+        """Wall-clock seconds of training batches up to the last stop of the clock."""
         return self.clock.seconds
 
     @property
     def rate(self) -> float:
-        """Images a second; 0 before the first epoch is over."""
+        """Images per second; 0 before the clock has stopped once."""
         return self.images / self.seconds if self.seconds else 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint, in every process; in the middle of an epoch, with what it took so far."""
+        """Return seconds and images so far; to be called in every process."""
         seconds, cpu_seconds = self.clock.read()
-        return {"seconds": seconds, "images": self.images, "cpu_seconds": over_processes(cpu_seconds)}
+        return {"seconds": seconds, "images": self.images, "cpu_seconds": sum_over_processes(cpu_seconds)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint, whose processor time is that of all processes: the first of them takes it over."""
+        """Restore seconds and images; the first process takes over the processor time of all processes."""
         self.images = state_dict["images"]
         earlier = state_dict.get("cpu_seconds")
         self.clock = Clock(state_dict["seconds"], earlier if is_first_process() or earlier is None else 0.0)
 
 
 class TrainingScalars(pl.Callback):
-    """Logs the objective's terms, learning rate, gradient norm and images/s; once an epoch the active units.
+    """Logs the objective's terms, the learning rate, the gradient norm, images per second and the active units.
 
-    Written to the loggers directly: `self.log` in every step is slow on small models.
-
-    Every `trainer.log_every_n_steps` steps, and after the first; the active units are those of the batches logged.
+    It logs after the first step and every `trainer.log_every_n_steps` steps. Active units are logged at the end of an
+    epoch, over the batches whose terms were logged. Values are written to the loggers directly, because `self.log` in
+    every step is slow for small models.
     """
 
     def __init__(self) -> None:
@@ -109,23 +111,23 @@ class TrainingScalars(pl.Callback):
         self._mark = (0, 0.0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go on counting, in the middle of an epoch."""
+        """Start the clock for images per second, and restore the active units of an epoch that is resumed."""
         self._mark = (trainer.global_step, time.perf_counter())
         if self._restored is not None:
             assert isinstance(pl_module, VAEModule)
             self._active_units = ActiveUnits(pl_module.example).to(pl_module.device)
-            if trainer.is_global_zero:  # it goes on with what all processes counted, the others with nothing
+            if trainer.is_global_zero:  # the first process takes over the sums of all processes
                 self._active_units.restore(self._restored)
-            self._active_units._update_count = 1  # else an epoch that only has its end left is called empty
+            compat.mark_updated(self._active_units)  # otherwise it warns if no batch of the epoch follows
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock for images/s."""
+        """Start the clock for images per second."""
         self._mark = (trainer.global_step, time.perf_counter())
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """The gradient norm, before any clipping."""
+        """Compute the gradient norm before any clipping, if the step will be logged."""
         if _is_due(trainer, trainer.global_step + 1):
             gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
             self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
@@ -138,7 +140,7 @@ class TrainingScalars(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Log, when due."""
+        """Log the scalars, if they are due."""
         step = trainer.global_step
         if self._gradient_norm is None:
             return
@@ -162,14 +164,14 @@ class TrainingScalars(pl.Callback):
         self._active_units = None
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint: in the middle of an epoch, what the units did in it so far, in all processes."""
+        """Return the state of the active units within an epoch, over all processes."""
         if self._active_units is None:
             return {"active_units": None}
         with self._active_units.sync_context():
             return {"active_units": dict(self._active_units.metric_state)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint."""
+        """Keep the state of the active units until training starts."""
         self._restored = state_dict["active_units"]
 
     def _count_units(self, trace: Trace | None) -> None:
@@ -178,7 +180,7 @@ class TrainingScalars(pl.Callback):
             return
         if self._active_units is None:
             self._active_units = ActiveUnits(trace).to(trace.x.device)
-        with isolated():  # a flow's means are averages of samples, and looking must not change the training
+        with isolated():  # means of a flow are averages of samples, and must not advance the random state of training
             self._active_units.update(trace)
 
 
@@ -188,5 +190,5 @@ def _log(trainer: pl.Trainer, values: dict[str, float]) -> None:
 
 
 def _is_due(trainer: pl.Trainer, step: int) -> bool:
-    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by Lightning's logger connector
+    every = compat.log_interval(trainer)
     return step == 1 or (every > 0 and step % every == 0)

@@ -1,4 +1,4 @@
-"""Two small pictures of the best checkpoint, for whoever looks at many runs at once."""
+"""Two small pictures of the best checkpoint, for comparing many runs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ SEED = 0
 
 
 class Strips(pl.Callback):
-    """Writes `pictures/samples.png` and `pictures/reconstructions.png` (held-out images above) after the test.
+    """Writes `pictures/samples.png` and `pictures/reconstructions.png` (with the held-out images above) after the test.
 
-    The same noise and the same images in every run, so that the strips of a sweep can be compared.
+    Noise and images are the same in every run, so that the pictures of a sweep can be compared.
 
     Args:
-        num_images: in each.
+        num_images: number of images in each picture.
     """
 
     def __init__(self, *, num_images: int) -> None:
         self.num_images = positive_integer("num_images", num_images)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw."""
+        """Draw and write the pictures."""
         if not trainer.is_global_zero:
             return
         model = model_of(pl_module)

@@ -1,4 +1,4 @@
-"""What callbacks reach for: TensorBoard's writers, the model, the data."""
+"""Access of callbacks to TensorBoard's writers, the model and the data."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from torch.utils.tensorboard import SummaryWriter
 
 from nelbo.data.module import ImageData
 from nelbo.models import VAE
+from nelbo.training import compat
 from nelbo.training.module import VAEModule
 
 
 def writers(trainer: pl.Trainer) -> list[SummaryWriter]:
-    """The writers of the run's TensorBoard loggers, on the first process only."""
+    """Return the writers of the run's TensorBoard loggers; none in processes other than the first."""
     if not trainer.is_global_zero:
         return []
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
 def model_of(pl_module: pl.LightningModule) -> VAE:
-    """The model that is trained."""
+    """Return the model that is trained."""
     assert isinstance(pl_module, VAEModule)
     return pl_module.model
 
 
 def data_of(trainer: pl.Trainer) -> ImageData:
-    """The data that it is trained on."""
-    data = trainer.datamodule  # type: ignore[attr-defined] # Lightning sets it in fit
+    """Return the data that the model is trained on."""
+    data = compat.data_module_of(trainer)
     assert isinstance(data, ImageData)
     return data

@@ -1,4 +1,4 @@
-"""The report's own proof: measured cells of linear VAEs beside reverse water-filling."""
+"""Trained linear VAEs agree with the exact optimum that the report compares them with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_measured_cells_lie_on_the_exact_curve(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "report.html").read_text()
     assert "Largest deviation of the 4 measured cells from the exact answer" in page
-    found = truth(read_table(tmp_path).rows)
-    assert found is not None and len(found.deviations) == 4 and len(found.curves) == 2
-    for cell, deviation in found.deviations.items():
+    answers = truth(read_table(tmp_path).rows)
+    assert answers is not None and len(answers.deviations) == 4 and len(answers.curves) == 2
+    for cell, deviation in answers.deviations.items():
         assert abs(deviation["rate"]) < 0.02 and abs(deviation["error"]) < 0.02, (cell, deviation)

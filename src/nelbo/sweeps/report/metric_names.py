@@ -1,0 +1,25 @@
+"""The metrics that a report shows, with their names in text, tables and figures."""
+
+from __future__ import annotations
+
+NELBO, NLL, ACTIVE_UNITS = "test/nelbo", "test/nll", "test/active_units"
+KL, RECONSTRUCTION = "test/kl", "test/reconstruction"
+"""Rate and distortion of the rate-distortion plane."""
+
+NAMES = {
+    NELBO: "negative ELBO",
+    NLL: "importance-sampled NLL",
+    ACTIVE_UNITS: "active units",
+    KL: "KL",
+    RECONSTRUCTION: "reconstruction",
+}
+"""Metrics in the order in which a report shows them."""
+
+
+def axis_label(metric: str) -> str:
+    """Return the name of a metric with its unit.
+
+    >>> axis_label("test/nelbo"), axis_label("test/active_units")
+    ('negative ELBO, nats per image', 'active units')
+    """
+    return NAMES[metric] if metric == ACTIVE_UNITS else f"{NAMES[metric]}, nats per image"
