@@ -11,7 +11,7 @@ import pytest
 
 @contextlib.contextmanager
 def interface(package: str, name: str, wrapped_in: str) -> Iterator[None]:
-    """Fail with the package, its installed version and the interface, whatever goes wrong inside.
+    """Fail with the package, its installed version and the interface, if anything in the context fails.
 
     Args:
         package: the distribution, as pip names it.

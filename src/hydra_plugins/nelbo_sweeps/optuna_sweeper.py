@@ -1,4 +1,4 @@
-"""hydra/sweeper=optuna: Hydra's own, but resumable to a total; its jobs know their trial and may be pruned."""
+"""The sweeper of `hydra/sweeper=optuna`: a search that can be resumed, and whose jobs can be pruned."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from nelbo.sweeps import compat
 if compat.HAS_OPTUNA:
 
     class SearchSweeper(compat.StudySweeper):
-        """Trials of an Optuna study.
+        """Runs trials of an Optuna study until the study has the requested number of finished trials.
 
         Args:
-            sampler: of `optuna.samplers`.
-            metric: what a trial is judged by, a key of metrics.json, or several.
+            sampler: the config of one of `optuna.samplers`.
+            metric: the key of metrics.json that is optimised, or several keys.
             direction: `minimize` or `maximize`, one for each metric or one for all.
-            n_trials: how many finished trials the study shall have.
-            n_jobs: how many run at once.
-            storage: the URL of its database, which reaches the jobs by an environment variable.
-            study_name: in it.
-            pruner: the plain config of one of `optuna.pruners`; None for none.
-            params: the space, beside the command line's overrides, which win.
+            n_trials: the number of finished trials that the study should have in the end.
+            n_jobs: the number of trials at once.
+            storage: the URL of the study's database, which the jobs receive in an environment variable.
+            study_name: the name of the study in the database.
+            pruner: the config of one of `optuna.pruners`; None to prune no trial.
+            params: the space; overrides of the command line take precedence.
         """
 
         def __init__(
@@ -47,9 +47,12 @@ if compat.HAS_OPTUNA:
         def sweep(self, arguments: list[str]) -> None:
             """Run trials until there are enough.
 
+            Args:
+                arguments: the overrides of the command line.
+
             Raises:
                 SweepError: if trials failed.
-                SystemExit: if it was told to stop.
+                SystemExit: if the process received a signal to stop.
             """
             from nelbo.sweeps.search import Search
             from nelbo.sweeps.storage import hide
@@ -57,6 +60,6 @@ if compat.HAS_OPTUNA:
 
             config, context, launcher = self.setting()
             pruner = instantiate(self.pruner, _execution_whitelist_=("optuna.pruners.*",)) if self.pruner else None
-            words = hide(self.storage, config)
-            with Sweep(config, context, launcher, [], words) as sweep:
+            argv = hide(self.storage, config)
+            with Sweep(config, context, launcher, [], argv) as sweep:
                 Search(self, sweep, self.metrics, pruner, self.pruner).run(arguments)

@@ -1,1 +1,1 @@
-"""Sweeps: launching, resuming, searching, reporting."""
+"""Planning, launching, resuming and searching of the cells of a sweep."""

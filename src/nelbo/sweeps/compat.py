@@ -196,8 +196,8 @@ if HAS_SUBMITIT:
             Wraps the signature of `BaseSubmititLauncher.__call__`.
 
             Args:
-                overrides: of the job.
-                number: of the job in its sweep.
+                overrides: the overrides of the job.
+                number: the number of the job in its sweep.
             """
             return list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state()
 
