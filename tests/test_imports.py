@@ -40,7 +40,7 @@ ROOMS = {
     "models": {"trace", "distributions", "heads", "nets", "priors"},
     "objectives": {"trace", "distributions", "nets", "schedules"},
     "metrics": {"trace", "distributions", "schedules"},
-    "views": {"models", "distributions"},
+    "views": {"theory", "models", "distributions"},
     "pictures": {"views", "models", "distributions", "trace"},
     "evaluation": {"theory", "views", "models", "metrics", "trace", "distributions"},
     "checkpoints": {"config", "models"},

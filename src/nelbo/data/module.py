@@ -46,7 +46,7 @@ class ImageData(pl.LightningDataModule):
         levels: number of values that a pixel can take, for likelihoods of discrete pixels; None for 256, if the pixels
             leave no doubt that 255 is white.
         protocol: how stored pixels become model input: a key of `PROTOCOLS`.
-        augment: random augmentation of training images.
+        augment: random augmentation of training images; None for none.
         batch_size: B, in each process.
         validation_size: number of training images to hold out, or their share below 1; 0 for none.
         seed: seed of the split, and of pixels that are drawn once for all epochs.
@@ -64,20 +64,21 @@ class ImageData(pl.LightningDataModule):
         *,
         name: str,
         source: Callable[..., Arrays],
-        shape: Sequence[int] | None,
-        levels: int | None,
-        protocol: str,
-        augment: Augmentation,
         batch_size: int,
         validation_size: float,
-        seed: int,
-        shuffle: bool,
-        num_workers: int,
-        order_seed: int,
+        shape: Sequence[int] | None = None,
+        levels: int | None = None,
+        protocol: str = "raw",
+        augment: Augmentation | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+        num_workers: int = 0,
+        order_seed: int = 0,
         **options: object,
     ) -> None:
         super().__init__()
-        self.name, self.source, self.augment = name, partial(source, **options), augment
+        self.name, self.source = name, partial(source, **options)
+        self.augment = Augmentation(flip=False, pad_crop=0) if augment is None else augment
         self.shape = None if shape is None else tuple(shape)
         self.levels = None if levels is None else integer("levels", levels, minimum=2, maximum=EIGHT_BITS)
         self.protocol = choice("protocol", protocol, list(PROTOCOLS))

@@ -27,6 +27,7 @@ from nelbo.trace import Trace
 from nelbo.training import compat, schedulers
 from nelbo.training.foreign import resume_accumulation
 from nelbo.training.hooks import disable_empty_hooks
+from nelbo.training.rates import constant
 
 SCHEDULE = "schedule"
 """The key in a checkpoint for the optimiser's class and the state of its scheduler."""
@@ -42,10 +43,11 @@ class VAEModule(pl.LightningModule):
         model: the model to train.
         objective: the objective to minimise, in nats per image.
         optimizer: constructs the optimiser from parameter groups.
-        scheduler: constructs the learning-rate scheduler (`make_scheduler`).
-        example: a trace of the model, which decides on the metrics that apply.
+        scheduler: constructs the learning-rate scheduler (`make_scheduler`); None for a constant rate.
+        example: a trace of the model, which decides on the metrics that apply; None for one of black images.
         dequantized_levels: number of levels of the pixels before uniform noise was added; None without such noise.
-        record: the model's config and what else a checkpoint holds about the run, in plain containers.
+        record: the model's config and what else a checkpoint holds about the run, in plain containers; None where there
+            is no config, as for objects that were made in Python: `nelbo.load` cannot read such a checkpoint.
     """
 
     def __init__(
@@ -53,14 +55,16 @@ class VAEModule(pl.LightningModule):
         model: VAE,
         objective: Objective,
         optimizer: Callable[..., Optimizer],
-        scheduler: Factory,
-        example: Trace,
-        dequantized_levels: int | None,
-        record: dict[str, Any],
+        scheduler: Factory | None = None,
+        example: Trace | None = None,
+        dequantized_levels: int | None = None,
+        record: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        example = example_trace(model) if example is None else example
         self.model, self.objective, self.example = model, objective, example
-        self.optimizer, self.scheduler, self.record = optimizer, scheduler, record
+        self.optimizer, self.record = optimizer, {} if record is None else record
+        self.scheduler = Factory(constant, {}, "scheduler") if scheduler is None else scheduler
         self.terms: dict[str, Tensor | float] = {}
         self.last_trace: Trace | None = None
         self.loss: Tensor | None = None
@@ -196,6 +200,15 @@ class VAEModule(pl.LightningModule):
         self.log_dict(metrics.compute(), sync_dist=True)
         metrics.reset()
         self._isolation.close()
+
+
+def example_trace(model: VAE) -> Trace:
+    """Return the trace of two black images, which leaves the model and the random state as they were."""
+    training = model.training
+    with torch.no_grad(), isolated(EVALUATION_SEED):
+        trace = model.eval().trace(torch.zeros(2, *model.shape), 1)
+    model.train(training)
+    return trace
 
 
 def weight_by_examples(loss: Tensor, shares: Shares) -> Tensor:
