@@ -28,6 +28,7 @@ INTERRUPTED, SWEEP = "interrupted", "nelbo_sweep"
 """User attributes of trials: whether the trial was interrupted, and the token of its sweep."""
 
 BEST = "optuna.json"
+"""The file in a sweep's directory that lists the best trials."""
 
 Space = dict[str, BaseDistribution]
 """The distributions that are searched, by key."""
