@@ -1,21 +1,24 @@
-"""What serving costs: an epoch of batches of 128, this library's and torch's default way, alternating.
+"""The cost of serving data: an epoch of batches of 128, with nelbo and with torch's DataLoader in its default settings.
 
 python benchmarks/data.py [rounds=9]
 
-- per item: torch's DataLoader with its defaults over a dataset that returns one float image and its label
-- per item, uint8: the same without the conversion to floats
-- ours: `ImageData`, batches by indexing, converted to floats as the model gets them
-- ours, uint8: as served, before the conversion, which belongs to the device
-- ours, mapped: from a memory map on disk instead of memory
-- ours, dynamic: binarised anew
+Rounds of all variants alternate in one run:
 
-Last, the noise of a batch from (seed, epoch, index) against torch.rand of the same shape.
+- per item: torch's DataLoader over a dataset that returns one float image and its label
+- per item, uint8: the same without the conversion to floats
+- ours: nelbo's `ImageData`, which indexes whole batches, converted to the floats that a model receives
+- ours, uint8: the same before the conversion, which usually runs on the device of the model
+- ours, mapped: from a memory map on disk instead of memory
+- ours, dynamic: with pixels binarised at random in every epoch
+
+At the end, the time of the noise of a batch, which depends on (seed, epoch, index), is compared with torch.rand of the
+same shape.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,7 +37,13 @@ BATCH_SIZE = 128
 
 
 class PerItem(Dataset[tuple[Tensor, Tensor]]):
-    """One image a call, as floats in [0, 1]."""
+    """A dataset that returns one image and its label per call.
+
+    Args:
+        images: uint8 images, (N, C, H, W).
+        labels: their labels, (N,).
+        floats: whether images are converted to floats in [0, 1].
+    """
 
     def __init__(self, images: Tensor, labels: Tensor, *, floats: bool) -> None:
         self.images, self.labels, self.floats = images, labels, floats
@@ -48,6 +57,7 @@ class PerItem(Dataset[tuple[Tensor, Tensor]]):
 
 
 def ours(arrays: Arrays, protocol: str = "raw", *, floats: bool = True) -> Callable[[], int]:
+    """Return a function that serves one epoch with nelbo and returns the number of images."""
     data = ImageData(
         name="benchmark",
         source=lambda: arrays,
@@ -69,6 +79,7 @@ def ours(arrays: Arrays, protocol: str = "raw", *, floats: bool = True) -> Calla
 
 
 def per_item(arrays: Arrays, *, floats: bool = True) -> Callable[[], int]:
+    """Return a function that serves one epoch with torch's DataLoader and returns the number of images."""
     assert isinstance(arrays.train.images, Tensor)
     dataset = PerItem(arrays.train.images, arrays.train.labels, floats=floats)
     loader = DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=True)
@@ -76,18 +87,20 @@ def per_item(arrays: Arrays, *, floats: bool = True) -> Callable[[], int]:
 
 
 def seconds(epoch: Callable[[], int]) -> float:
+    """Return the seconds of one call."""
     start = time.perf_counter()
     epoch()
     return time.perf_counter() - start
 
 
-def main(rounds: int) -> None:
+def measure_epochs(rounds: int) -> None:
+    """Print the median time of an epoch for each data set and variant."""
     with tempfile.TemporaryDirectory() as folder:
         for name, arrays in (("mnist", mnist()), ("cifar10", cifar10())):
             assert isinstance(arrays.train.images, Tensor)
             path = Path(folder) / f"{name}.npy"
             np.save(path, arrays.train.images.numpy())
-            ways = {
+            variants = {
                 "per item": per_item(arrays),
                 "ours": ours(arrays),
                 "per item, uint8": per_item(arrays, floats=False),
@@ -95,22 +108,23 @@ def main(rounds: int) -> None:
                 "ours, mapped": ours(array_file(str(path), 1, 0)),
                 "ours, dynamic": ours(arrays, "dynamic"),
             }
-            times: dict[str, list[float]] = {way: [] for way in ways}
+            times: dict[str, list[float]] = {variant: [] for variant in variants}
             for _ in range(rounds):
-                for way, epoch in ways.items():
-                    times[way].append(seconds(epoch))
+                for variant, epoch in variants.items():
+                    times[variant].append(seconds(epoch))
             count = len(arrays.train)
-            for way, measured in times.items():
-                base = "per item, uint8" if "uint8" in way else "per item"
+            for variant, measured in times.items():
+                base = "per item, uint8" if "uint8" in variant else "per item"
                 ratios = [theirs / one for theirs, one in zip(times[base], measured, strict=True)]
                 median = statistics.median(measured)
                 print(
-                    f"{name:8} {way:16} {median * 1e3:8.1f} ms an epoch  {count / median:12,.0f} images/s  "
+                    f"{name:8} {variant:16} {median * 1e3:8.1f} ms per epoch  {count / median:12,.0f} images/s  "
                     f"{base} / this: median {statistics.median(ratios):5.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
                 )
 
 
-def noise(rounds: int, *shape: int) -> None:
+def measure_noise(rounds: int, *shape: int) -> None:
+    """Print the time of the noise of a batch, relative to torch.rand."""
     indices = torch.randperm(50_000)[: shape[0]]
     ratios = []
     for _ in range(20 * rounds):
@@ -119,8 +133,15 @@ def noise(rounds: int, *shape: int) -> None:
     print(f"noise of {shape}: ours / torch.rand: median {statistics.median(ratios):.2f}")
 
 
+def main(arguments: list[str]) -> None:
+    """Print all measurements."""
+    rounds = int(dict(argument.split("=") for argument in arguments).get("rounds", 9))
+    measure_epochs(rounds)
+    measure_noise(rounds, 256, 1, 28, 28)
+    measure_noise(rounds, 128, 3, 32, 32)
+
+
 if __name__ == "__main__":
-    rounds = int(dict(argument.split("=") for argument in sys.argv[1:]).get("rounds", 9))
-    main(rounds)
-    noise(rounds, 256, 1, 28, 28)
-    noise(rounds, 128, 3, 32, 32)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arguments", nargs="*", metavar="key=value")
+    main(parser.parse_args().arguments)

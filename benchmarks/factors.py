@@ -1,13 +1,15 @@
-"""Objectives that ask for independent units, on images whose factors are known.
+"""Objectives that encourage independent latent units, on images with known factors.
 
     python benchmarks/factors.py folder=outputs/factors [out=total_correlation.png] [epochs=100]
 
-Draws 10,368 images into FOLDER/factors.npz, trains a small model for each setting, one after another on one thread
-(what `folder` has is kept), measures them on the training images, prints the table of docs/results.md, and draws it.
+Draws 10,368 images into FOLDER/factors.npz, trains a small model for each setting, one after another on one thread,
+and measures it on the training images. Runs and measurements that exist in `folder` are not repeated. Prints the table
+of docs/results.md, and draws it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -34,17 +36,21 @@ FACTORS = {
     "x": np.linspace(0, 1, 12),
     "y": np.linspace(0, 1, 12),
 }
-"""Those of dSprites (Matthey et al. 2017), with fewer values each."""
+"""The factors of dSprites (Matthey et al. 2017) with their values, of which there are fewer here."""
+
 RADIUS = 6.0
-"""Pixels from the middle of a square of scale 1 to its side."""
+"""Pixels from the centre of a square of scale 1 to its side."""
+
 SUBSAMPLES = 4
+"""Points per pixel and axis at which a shape is sampled."""
+
 Values = dict[str, float]
 DIGITS = {"moments": 3, "active_units": 0, "seconds": 0}
-"""After the point; 2 for others."""
+"""The number of decimals of a column of the table; 2 for other columns."""
 
 
 def render(shape: float, scale: float, orientation: float, x: float, y: float) -> np.ndarray:
-    """Which pixels are covered by half or more, (SIZE, SIZE): as in dSprites, nothing is antialiased."""
+    """Return which pixels the shape covers by half or more, (SIZE, SIZE); as in dSprites without antialiasing."""
     points = (np.arange(SIZE * SUBSAMPLES) + 0.5) / SUBSAMPLES
     margin = SIZE / 4
     right, down = (points - (margin + (SIZE - 2 * margin) * place) for place in (x, y))
@@ -61,7 +67,7 @@ def render(shape: float, scale: float, orientation: float, x: float, y: float) -
 
 
 def write(path: Path) -> None:
-    """All combinations of factors, as `data=arrays` reads them: images, shapes as labels, and factors (N, 5)."""
+    """Write images of all combinations of factors in the format of `data=arrays`, with the factors (N, 5)."""
     grids = np.meshgrid(*[np.arange(len(values)) for values in FACTORS.values()], indexing="ij")
     factors = np.stack([grid.ravel() for grid in grids], axis=1)
     columns = [values[column] for values, column in zip(FACTORS.values(), factors.T, strict=True)]
@@ -71,14 +77,14 @@ def write(path: Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """Settings of one objective, from the weakest to the strongest.
+    """The settings of one objective, in the order of its weight.
 
     Args:
-        name: for people.
-        objective: `objective=...`.
-        weight: what is swept, for people.
-        settings: the overrides of each run, by the weight's value.
-        colour: in the picture.
+        name: the name in the table and the picture.
+        objective: the value of `objective=...`.
+        weight: the name of the weight that differs between settings.
+        settings: the overrides of each run, by the value of the weight.
+        colour: the colour in the picture.
     """
 
     name: str
@@ -89,18 +95,18 @@ class Family:
 
 
 def swept(key: str, *values: float) -> dict[str, tuple[str, ...]]:
-    """A run for each value of one weight."""
+    """Return a setting for each value of one weight."""
     return {f"{value:g}": (f"objective.{key}={value:g}",) for value in values}
 
 
 def quick(*gammas: float) -> dict[str, tuple[str, ...]]:
-    """Of `objective=factor`, with a discriminator that learns ten times as fast: training is short here."""
+    """Return settings of `objective=factor` with ten times the discriminator's learning rate, for short training."""
     runs = swept("gamma", *gammas)
     return {gamma: (*overrides, "objective.discriminator_lr=1e-3") for gamma, overrides in runs.items()}
 
 
 def dip(variant: str, off_diagonal: float, diagonal: float) -> tuple[str, ...]:
-    """Of `objective=dip`."""
+    """Return the overrides of `objective=dip`."""
     weights = (f"objective.lambda_off_diagonal={off_diagonal:g}", f"objective.lambda_diagonal={diagonal:g}")
     return f"objective.variant={variant}", *weights
 
@@ -117,7 +123,7 @@ FAMILIES = (
 
 
 def train(folder: Path, family: Family, setting: str, epochs: int) -> Path:
-    """The directory of a finished run."""
+    """Train a setting unless its run exists, and return the directory of the run."""
     run = folder / f"{family.name}-{setting}"
     if not (run / "metrics.json").exists():
         overrides = (
@@ -131,7 +137,7 @@ def train(folder: Path, family: Family, setting: str, epochs: int) -> Path:
 
 
 def correlation_of_moments(subject: Subject) -> float:
-    """The total correlation of a Gaussian with the correlations of codes z ~ q(z): -1/2 log det, in nats."""
+    """Return the total correlation in nats of a Gaussian with the correlations R of codes z ~ q(z): -1/2 log det R."""
 
     @torch.no_grad()
     def draw(x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -141,7 +147,10 @@ def correlation_of_moments(subject: Subject) -> float:
 
 
 def measure(run: Path, factors: torch.Tensor) -> Values:
-    """Of the training images: they are nearly all there are. What was measured is kept in the run's directory."""
+    """Measure a run on the training images, which are nearly all images, and return the values.
+
+    They are stored in the directory of the run and read from there the next time.
+    """
     file = run / "factors.json"
     if not file.exists():
         finished = FinishedRun.open(run)
@@ -156,9 +165,9 @@ def measure(run: Path, factors: torch.Tensor) -> Values:
         )
         values: dict[str, object] = {}
         for one in measures:
-            found = one(subject)
-            values |= found.values
-            print(run.name, *found.warnings, sep="\n    ", file=sys.stderr)
+            findings = one(subject)
+            values |= findings.values
+            print(run.name, *findings.warnings, sep="\n    ", file=sys.stderr)
         values["moments"] = correlation_of_moments(subject)
         values["seconds"] = json.loads((run / "metrics.json").read_text())["train_seconds"]
         file.write_text(json.dumps(values))
@@ -167,12 +176,16 @@ def measure(run: Path, factors: torch.Tensor) -> Values:
 
 
 def at_reconstruction(reference: list[Values], value: float) -> float:
-    """The total correlation between models of `reference`, whose logarithm is nearly a line; nan beyond its ends."""
+    """Return the total correlation that models of `reference` have at a reconstruction.
+
+    Its logarithm, which is nearly linear in the reconstruction, is interpolated; nan outside the range of `reference`.
+    """
     points = sorted((one["distortion"], np.log(one["total_correlation"])) for one in reference)
     return float(np.exp(np.interp(value, *zip(*points, strict=True), left=np.nan, right=np.nan)))
 
 
-def print_table(found: dict[Family, dict[str, Values]]) -> None:
+def print_table(results: dict[Family, dict[str, Values]]) -> None:
+    """Print the values of all settings as a Markdown table."""
     columns = {
         "reconstruction": "distortion",
         "rate": "rate",
@@ -190,8 +203,8 @@ def print_table(found: dict[Family, dict[str, Values]]) -> None:
     }
     print("|", "", "|", " | ".join(columns), "|")
     print("|---" * (1 + len(columns)) + "|")
-    reference = list(found[BETA_VAE].values())
-    for family, runs in found.items():
+    reference = list(results[BETA_VAE].values())
+    for family, runs in results.items():
         for setting, values in runs.items():
             there = np.nan if family is BETA_VAE else at_reconstruction(reference, values["distortion"])
             numbers = {**values, "there": there}
@@ -199,8 +212,9 @@ def print_table(found: dict[Family, dict[str, Values]]) -> None:
             print("|", f"{family.name}, {family.weight} {setting}", "|", " | ".join(row), "|")
 
 
-def draw(axes: Axes, found: dict[Family, dict[str, Values]], key: str) -> None:
-    for family, runs in found.items():
+def draw(axes: Axes, results: dict[Family, dict[str, Values]], key: str) -> None:
+    """Draw one value against the reconstruction, a line for each family."""
+    for family, runs in results.items():
         x, y = ([values[name] for values in runs.values()] for name in ("distortion", key))
         axes.plot(x, y, "o-", color=family.colour, linewidth=2 if family is BETA_VAE else 1.2, label=family.name)
         for setting, *point in zip(runs, x, y, strict=True):
@@ -208,23 +222,25 @@ def draw(axes: Axes, found: dict[Family, dict[str, Values]], key: str) -> None:
     axes.set_xlabel("reconstruction, -log p(x|z), nats per image")
 
 
-def draw_all(found: dict[Family, dict[str, Values]], out: str) -> None:
+def draw_all(results: dict[Family, dict[str, Values]], out: str) -> None:
+    """Draw the total correlation and the mutual information gap into a file."""
     figure = Figure(figsize=(11, 4.6), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    draw(left, found, "total_correlation")
-    left.set(ylabel="total correlation, nats", title="lower: more independent units", yscale="log")
+    draw(left, results, "total_correlation")
+    left.set(ylabel="total correlation, nats", title="lower means more independent units", yscale="log")
     ticks = [0.25, 0.5, 1, 2, 4, 8]
     left.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     left.set_yticks([], minor=True)
-    draw(right, found, "mig")
-    right.set(ylabel="mutual information gap", title="higher: a factor has a unit of its own")
+    draw(right, results, "mig")
+    right.set(ylabel="mutual information gap", title="higher means that a factor has a unit of its own")
     right.set_ylim(bottom=0)
     left.legend(frameon=False)
     figure.savefig(out)
 
 
 def main(arguments: list[str]) -> None:
+    """Train, measure, print and draw."""
     given = dict(argument.partition("=")[::2] for argument in arguments)
     folder = Path(given.get("folder", "outputs/factors")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -234,13 +250,15 @@ def main(arguments: list[str]) -> None:
     with np.load(data) as content:
         factors = torch.from_numpy(content["factors"])
     torch.set_num_threads(1)
-    found: dict[Family, dict[str, Values]] = {}
+    results: dict[Family, dict[str, Values]] = {}
     for family in FAMILIES:
         runs = {setting: train(folder, family, setting, int(given.get("epochs", 100))) for setting in family.settings}
-        found[family] = {setting: measure(run, factors) for setting, run in runs.items()}
-    print_table(found)
-    draw_all(found, given.get("out", "total_correlation.png"))
+        results[family] = {setting: measure(run, factors) for setting, run in runs.items()}
+    print_table(results)
+    draw_all(results, given.get("out", "total_correlation.png"))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arguments", nargs="*", metavar="key=value")
+    main(parser.parse_args().arguments)

@@ -1,17 +1,18 @@
-"""How noisy gradients of q are: those of a bound against those of its estimators, at the start and trained.
+"""The noise of gradients with respect to q: of a bound and of other estimators, before and after training.
 
     python train.py model=mlp_vae data=binarized_mnist
     python benchmarks/gradients.py run=outputs/... [images=16] [draws=100]
 
-The gradient is that of the mean over the same test images for each draw of the noise, with respect to encoder and
-posterior. Its variance is summed over their parameters. The signal-to-noise ratio is the norm of the mean gradient over
-the root of that variance; what the noise of finitely many draws adds to the norm is taken off.
+The gradient is that of the mean loss of the same test images for each draw of the noise, with respect to the parameters
+of encoder and posterior. Its variance is summed over these parameters. The signal-to-noise ratio (SNR) is the norm of
+the mean gradient divided by the square root of that variance; the part of the squared norm that is due to the finite
+number of draws is subtracted.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
-import sys
 
 import torch
 from torch import Tensor
@@ -27,18 +28,18 @@ PAIRS: list[tuple[Objective, Objective]] = [
     *((IWAE(num_samples=samples), DReG(num_samples=samples)) for samples in (1, 8, 64)),
     (IWAE(num_samples=64), PIWAE(num_samples=64, groups=8)),
 ]
-"""A bound, and an estimator to compare with it."""
+"""Pairs of a bound and an estimator to compare with it."""
 
 
 def noise(model: VAE, objective: Objective, x: Tensor, draws: int) -> tuple[float, float]:
-    """The variance of the gradient and its signal-to-noise ratio."""
+    """Return the variance of the gradient and its signal-to-noise ratio."""
     parameters = [*model.encoder.parameters(), *model.posterior.parameters()]
     size = sum(parameter.numel() for parameter in parameters)
     total, squares = torch.zeros(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
     for _ in range(draws):
         loss = objective(model.trace(x, objective.num_samples), math.inf).total
-        found = torch.autograd.grad(loss, parameters)
-        gradient = torch.cat([each.flatten() for each in found]).double()
+        gradients = torch.autograd.grad(loss, parameters)
+        gradient = torch.cat([each.flatten() for each in gradients]).double()
         total += gradient
         squares += gradient.square()
     mean = total / draws
@@ -48,6 +49,7 @@ def noise(model: VAE, objective: Objective, x: Tensor, draws: int) -> tuple[floa
 
 
 def main(arguments: list[str]) -> None:
+    """Print a Markdown table with a row for each pair."""
     given = {"images": "16", "draws": "100"} | dict(argument.partition("=")[::2] for argument in arguments)
     run = FinishedRun.open(given["run"])
     images = run.subject(split="test", device="cpu").images
@@ -65,4 +67,6 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arguments", nargs="*", metavar="key=value")
+    main(parser.parse_args().arguments)

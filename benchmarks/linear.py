@@ -1,13 +1,14 @@
-"""The linear case in one picture: the water level, rate against beta, principal components, factor analysis.
+"""Linear VAEs and their exact solutions in one picture: water level, rate, principal components, factor analysis.
 
     python benchmarks/linear.py [folder=outputs/linear] [out=linear.png]
 
-Trains ten cells on the digits and one model on drawn images, a few minutes on one core; what `folder` has is kept.
-Prints the table of docs/linear.md: on the training images, without Monte Carlo noise.
+Trains ten cells on the digits and one model on drawn images, which takes a few minutes on one core; runs that exist in
+`folder` are not repeated. Prints the table of docs/linear.md, whose values are exact for the training images.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -36,7 +37,8 @@ LOOKS = ("callbacks=none", "logger=none")
 CELLS = ("-m", "hydra/launcher=basic", "data=digits", "likelihood=gaussian_fixed", f"model.likelihood.sigma={SIGMA}")
 GRIDS = {"weak": ("8,32", "0.37,1"), "strong": ("2,16", "2.5,6.5,9")}
 LEVELS = {(16, 6.5): "#D55E00", (32, 1.0): "#0072B2"}
-"""The cells whose water is drawn, and its colour."""
+"""The cells whose water level is drawn, with its colour."""
+
 COLOURS = {32: "#0072B2", 16: "#D55E00", 8: "#009E73", 2: "#CC79A7"}
 SHOWN = ((16, 2.5), (8, 0.37))
 """The cells whose decoders are drawn."""
@@ -45,11 +47,12 @@ Cells = dict[tuple[int, float], VAE]
 
 
 def train(*overrides: str) -> None:
+    """Run train.py."""
     subprocess.run([sys.executable, "train.py", *COMMON, *LOOKS, *overrides], cwd=ROOT, check=True)
 
 
 def train_cells(folder: Path) -> tuple[Cells, dict[tuple[int, float], float]]:
-    """Ten models, and the seconds that each trained."""
+    """Return ten trained models and the seconds of their training, by number of latents and beta."""
     cells, seconds = {}, {}
     for name, (latent_dims, betas) in GRIDS.items():
         grid = (f"model.latent_dim={latent_dims}", f"objective.beta={betas}", "optimizer.betas=[0.9,0.99]")
@@ -63,7 +66,7 @@ def train_cells(folder: Path) -> tuple[Cells, dict[tuple[int, float], float]]:
 
 
 def train_factor_analysis(folder: Path) -> tuple[Tensor, Tensor]:
-    """The sigmas of 64 pixels, by the VAE and by scikit-learn, of 4,000 images drawn from a factor analysis model."""
+    """Return the sigmas of 64 pixels by a VAE and by scikit-learn, for images drawn from a factor analysis model."""
     random = np.random.default_rng(0)
     sigma = np.exp(random.uniform(np.log(0.03), np.log(0.1), 64))
     loadings = sigma[:, None] * np.linalg.qr(random.standard_normal((64, 4)))[0] * np.sqrt((16, 8, 4, 2))
@@ -83,14 +86,17 @@ def train_factor_analysis(folder: Path) -> tuple[Tensor, Tensor]:
 
 
 def columns(vae: VAE) -> Tensor:
-    """W of the decoder, x = W z + mean: (P, D)."""
+    """Return W of an affine decoder x = W z + mean, (P, D)."""
     units = torch.cat([torch.zeros(1, vae.latent_dim), torch.eye(vae.latent_dim)]).double()
     decoded = vae.decode(units).mean.flatten(1)
     return (decoded[1:] - decoded[0]).T
 
 
 def measure(vae: VAE, x: Tensor) -> tuple[float, float, int]:
-    """Rate in nats, squared error summed over pixels, active units; exact, for the decoder is affine."""
+    """Return the rate in nats, the squared error summed over pixels, and the number of active units.
+
+    They are exact, because the decoder is affine.
+    """
     q = vae.encode(x)
     rate = (0.5 * (q.mean.square() + q.variance - 1 - q.variance.log())).sum(1).mean()
     error = (x - vae.decode(q.mean).mean).flatten(1).square().sum(1) + q.variance @ columns(vae).square().sum(0)
@@ -98,28 +104,30 @@ def measure(vae: VAE, x: Tensor) -> tuple[float, float, int]:
 
 
 def draw_water(axes: Axes, values: Tensor, cells: Cells) -> None:
+    """Draw the eigenvalues of the data, and the water level and unit variances of some cells."""
     shown = 36
     axes.bar(range(1, shown + 1), values[:shown], color="0.82", label="eigenvalue λ of the digits")
     for (latent_dim, beta), colour in LEVELS.items():
         theta = beta * SIGMA2
-        found = columns(cells[latent_dim, beta]).square().sum(0).sort(descending=True).values + theta
+        variances = columns(cells[latent_dim, beta]).square().sum(0).sort(descending=True).values + theta
         axes.axhline(theta, color=colour, linewidth=1)
         axes.text(shown + 0.6, theta * 1.05, f"θ at β = {beta:g}", color=colour, ha="right", va="bottom")
         label = f"|w|² + θ of {latent_dim} learned units"
-        axes.plot(range(1, latent_dim + 1), found, "o", color=colour, markersize=4.5, label=label)
+        axes.plot(range(1, latent_dim + 1), variances, "o", color=colour, markersize=4.5, label=label)
     axes.set(yscale="log", xlim=(0, shown + 1), ylim=(0.008, 1.5), xlabel="component or unit", ylabel="variance")
     axes.set_title("β is a water level: units below it are off")
     axes.legend(frameon=False, loc="upper right")
 
 
 def draw_rates(axes: Axes, values: Tensor, cells: Cells, x: Tensor) -> None:
+    """Draw the rate against beta: exact and measured."""
     betas = np.geomspace(0.3, 11, 200)
     for latent_dim, colour in COLOURS.items():
         exact = [optimum(Spectrum(values, values), latent_dim, beta, SIGMA2).rate for beta in betas]
-        width = 1.5 + 0.12 * latent_dim  # where curves are one, all of them are seen
+        width = 1.5 + 0.12 * latent_dim  # curves that coincide stay visible
         axes.plot(betas, exact, color=colour, linewidth=width, label=f"{latent_dim} latents")
-        found = {beta: measure(vae, x)[0] for (size, beta), vae in cells.items() if size == latent_dim}
-        axes.plot(list(found), list(found.values()), "o", color=colour, markeredgecolor="black", markersize=7, zorder=3)
+        rates = {beta: measure(vae, x)[0] for (size, beta), vae in cells.items() if size == latent_dim}
+        axes.plot(list(rates), list(rates.values()), "o", color=colour, markeredgecolor="black", markersize=7, zorder=3)
     axes.set(xscale="log", yscale="log", xlabel="β", ylabel="rate, nats per image")
     axes.set_xticks([0.37, 1, 2.5, 6.5, 9], ["0.37", "1", "2.5", "6.5", "9"])
     axes.set_xticks([], minor=True)
@@ -130,6 +138,7 @@ def draw_rates(axes: Axes, values: Tensor, cells: Cells, x: Tensor) -> None:
 
 
 def draw_components(figure: SubFigure, vectors: Tensor, cells: Cells) -> None:
+    """Draw principal components, and the decoder's columns of some cells with their cosines to the components."""
     rows = figure.subplots(1 + len(SHOWN), COLUMNS)
     components, names = vectors[:, :COLUMNS].clone(), ["components", *(f"units, β = {beta:g}" for _, beta in SHOWN)]
     for row, cell in zip(rows, (None, *SHOWN), strict=True):
@@ -151,6 +160,7 @@ def draw_components(figure: SubFigure, vectors: Tensor, cells: Cells) -> None:
 
 
 def draw_factors(axes: Axes, ours: Tensor, theirs: Tensor) -> None:
+    """Draw the sigmas of pixels by the VAE against those by scikit-learn."""
     ends = [0.9 * float(theirs.min()), 1.1 * float(theirs.max())]
     axes.plot(ends, ends, color="0.6", linewidth=1)
     axes.plot(theirs, ours, "o", color="#0072B2", markersize=5, alpha=0.8)
@@ -164,6 +174,7 @@ def draw_factors(axes: Axes, ours: Tensor, theirs: Tensor) -> None:
 
 
 def main(arguments: list[str]) -> None:
+    """Train, print and draw."""
     given = dict(argument.partition("=")[::2] for argument in arguments)
     folder = Path(given.get("folder", "outputs/linear")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -192,4 +203,6 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arguments", nargs="*", metavar="key=value")
+    main(parser.parse_args().arguments)

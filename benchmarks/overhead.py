@@ -1,15 +1,16 @@
-"""What the framework costs: training epochs through train.py against a bare loop, alternating in one run.
+"""The cost of the framework: training epochs with train.py against a bare loop, alternating in one run.
 
     python benchmarks/overhead.py [rounds] [epochs]
 
 Both train the 784-200-200-50 tanh MLP on dynamically binarized MNIST with batches of 256. The bare loop indexes the
-same uint8 tensors, binarises them in the same way and writes its loss by hand; it has no logging, no metrics and no
-checkpoints. From train.py comes its own `train_seconds`: the training epochs without start-up, validation, pictures and
+same uint8 tensors, binarises them in the same way and has its loss written out; it has no logging, no metrics and no
+checkpoints. The time of train.py is its `train_seconds`: the training epochs without start, validation, pictures and
 checkpoints.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -29,7 +30,7 @@ BATCH, LATENT_DIM, LEARNING_RATE = 256, 50, 2e-3
 
 
 def framework(epochs: int) -> float:
-    """Seconds an epoch, through train.py with all of its callbacks."""
+    """Return the seconds per epoch of train.py with all its callbacks."""
     with tempfile.TemporaryDirectory() as folder:
         overrides = ["model=mlp_vae", "data=binarized_mnist", f"trainer.max_epochs={epochs}", f"hydra.run.dir={folder}"]
         subprocess.run([sys.executable, "train.py", *overrides], cwd=ROOT, check=True, capture_output=True)
@@ -37,7 +38,13 @@ def framework(epochs: int) -> float:
 
 
 def bare(images: torch.Tensor, epochs: int, *, fused: bool) -> float:
-    """Seconds an epoch, by hand."""
+    """Return the seconds per epoch of the bare loop.
+
+    Args:
+        images: uint8 images, (N, 1, 28, 28).
+        epochs: the number of epochs.
+        fused: whether Adam uses its fused implementation.
+    """
     torch.manual_seed(0)
     encoder = nn.Sequential(
         nn.Flatten(), nn.Linear(784, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, 2 * LATENT_DIM)
@@ -63,6 +70,7 @@ def bare(images: torch.Tensor, epochs: int, *, fused: bool) -> float:
 
 
 def main(rounds: int, epochs: int) -> None:
+    """Print the seconds per epoch of each round, and the ratios over all rounds."""
     images = mnist().train.images[:50_000]
     bare(images, 1, fused=False)  # warm-up
     seconds: dict[str, list[float]] = {"train.py": [], "bare, default Adam": [], "bare, fused Adam": []}
@@ -79,4 +87,8 @@ def main(rounds: int, epochs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:] or ("5", "3")))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", nargs="?", type=int, default=5)
+    parser.add_argument("epochs", nargs="?", type=int, default=3)
+    options = parser.parse_args()
+    main(options.rounds, options.epochs)

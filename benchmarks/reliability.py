@@ -1,14 +1,16 @@
-"""What saving well and guarding costs: epochs of one run, every other one without.
+"""The cost of reliable checkpoints and the guard: epochs of one run, alternately with and without them.
 
     python benchmarks/reliability.py [pairs]
 
-Trains model=mlp_vae on data=mnist, with a validation, best.ckpt and last.ckpt after every epoch. In every other epoch
-the guard is off, checkpoints are written as Lightning writes them, and they hold neither random states nor the lengths
-of logs. An epoch is from one validation's end to the next's: checkpoints, training, validation.
+Trains model=mlp_vae on data=mnist, with validation, best.ckpt and last.ckpt after every epoch. In every other epoch
+the guard is off, checkpoints are written as Lightning writes them, and they contain neither random states nor the
+lengths of logs. An epoch is measured from the end of one validation to the end of the next: checkpoints, training,
+validation.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import runpy
 import statistics
@@ -20,15 +22,22 @@ from typing import Any
 
 from lightning_fabric.plugins import TorchCheckpointIO
 
-import nelbo.running.run  # noqa: F401 # all that is patched is imported by it
+import nelbo.running.run  # noqa: F401 # imports everything that is patched below
 from nelbo.checkpoints.io import AtomicCheckpointIO
 from nelbo.training.callbacks import Guard, History, RandomStates, checkpoints
 
 ON = True
+"""Whether the current epoch is one with reliable checkpoints and the guard."""
 
 
 def only_when_on(owner: Any, name: str, otherwise: Callable[..., Any]) -> None:
-    """Call what there is in epochs with, and `otherwise` in those without."""
+    """Replace a function by `otherwise` in epochs without reliable checkpoints and the guard.
+
+    Args:
+        owner: the class or module that has the function.
+        name: the name of the function.
+        otherwise: the function for these epochs.
+    """
     original = getattr(owner, name)
 
     def either(*arguments: Any, **options: Any) -> Any:
@@ -38,6 +47,7 @@ def only_when_on(owner: Any, name: str, otherwise: Callable[..., Any]) -> None:
 
 
 def main(pairs: int) -> None:
+    """Print the seconds of epochs with and without, and their ratio."""
     for callback in (Guard, RandomStates):
         for name in [name for name in vars(callback) if name.startswith("on_") and name != "on_train_start"]:
             only_when_on(callback, name, lambda *arguments: None)
@@ -59,15 +69,17 @@ def main(pairs: int) -> None:
         runpy.run_path("train.py", run_name="__main__")
         with (Path(folder) / "history.csv").open(newline="") as stream:
             ends = [float(row["seconds"]) for row in csv.DictReader(stream)]
-    # After the first validation it is off, after the second on; the first interval of each is left out.
-    took = [after - before for before, after in zip(ends[2:], ends[3:], strict=False)]
-    off, on = took[0::2][:pairs], took[1::2][:pairs]
+    # Off after the first validation, on after the second, and so on; the first interval of each is left out.
+    durations = [after - before for before, after in zip(ends[2:], ends[3:], strict=False)]
+    off, on = durations[0::2][:pairs], durations[1::2][:pairs]
     ratios = sorted(ours / theirs for ours, theirs in zip(on, off, strict=True))
     low, middle, high = statistics.quantiles(ratios, n=4)
     print(f"on {statistics.median(on):.3f} s/epoch, off {statistics.median(off):.3f} (medians)")
-    print(f"on / off, pairs of neighbours: median {middle:.3f}, quartiles {low:.3f} to {high:.3f}, {pairs} pairs")
+    print(f"on / off of neighbouring epochs: median {middle:.3f}, quartiles {low:.3f} to {high:.3f}, {pairs} pairs")
     print(f"mean on / mean off: {statistics.fmean(on) / statistics.fmean(off):.3f}")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 60)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", nargs="?", type=int, default=60, help="the number of pairs of epochs")
+    main(parser.parse_args().pairs)

@@ -1,11 +1,11 @@
-"""Samples of finished runs, a row each, under the names of their directories.
+"""A picture of samples of finished runs: a row for each run, with the name of its directory.
 
 python benchmarks/samples.py out=samples.png RUN RUN ...
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import torch
@@ -19,8 +19,9 @@ COLUMNS = 14
 
 
 def main(arguments: list[str]) -> None:
-    out = next(a for a in arguments if a.startswith("out=")).partition("=")[2]
-    runs = [Path(a) for a in arguments if not a.startswith("out=")]
+    """Draw the means of p(x|z) for z from the prior."""
+    out = next(argument for argument in arguments if argument.startswith("out=")).partition("=")[2]
+    runs = [Path(argument) for argument in arguments if not argument.startswith("out=")]
     figure = Figure(figsize=(8.6, 0.56 * len(runs)), dpi=110)
     FigureCanvasAgg(figure)
     for axes, run in zip(figure.subplots(len(runs), squeeze=False)[:, 0], runs, strict=True):
@@ -35,4 +36,6 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arguments", nargs="+", metavar="out=FILE or RUN")
+    main(parser.parse_args().arguments)

@@ -1,14 +1,16 @@
-"""What a sweep costs and gains: cells one after another (basic) against a pool of two (local), alternating in one run.
+"""The speed of sweeps: cells one after another (basic) against two at once (local), alternating in one run.
 
     python benchmarks/sweep.py [rounds=3] [cells=4] [epochs=100]
 
-Every cell trains mlp_vae on binarized MNIST with one thread. And, on cells of one epoch and one at a time, what
-`local` takes for a cell beyond its training: from the end of one cell to the end of the next, less `train_seconds`.
-That is the composition of the config, the fork, loading the data, building, checkpoints, validation and test.
+Each cell trains mlp_vae on binarized MNIST with one thread. Before that, with cells of one epoch and one cell at a
+time, the time of `local` per cell without its training is measured: from the end of one cell to the end of the next,
+minus `train_seconds`. It consists of the composition of the config, the fork, loading the data, building the model,
+checkpoints, validation and test.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -22,7 +24,7 @@ COMMON = ("model=mlp_vae", "threads=1", "callbacks=none", "logger=none", "~hydra
 
 
 def sweep(folder: str, *overrides: str) -> float:
-    """Seconds of a whole sweep."""
+    """Run a sweep, and return its seconds."""
     start = time.perf_counter()
     command = [sys.executable, "train.py", "-m", *COMMON, *overrides, f"hydra.sweep.dir={folder}"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
@@ -30,16 +32,16 @@ def sweep(folder: str, *overrides: str) -> float:
 
 
 def cells(folder: str) -> list[tuple[float, float, float]]:
-    """When each cell started and ended, and how long it trained; in order."""
-    found = []
+    """Return when each cell started and ended, and its seconds of training, in the order of their starts."""
+    times = []
     for file in Path(folder).glob("*/cell.json"):
         record, metrics = json.loads(file.read_text()), json.loads((file.parent / "metrics.json").read_text())
-        found.append((record["started"], record["ended"], metrics["train_seconds"]))
-    return sorted(found)
+        times.append((record["started"], record["ended"], metrics["train_seconds"]))
+    return sorted(times)
 
 
 def speed(rounds: int, count: int, epochs: int) -> None:
-    """Whole sweeps, launch and imports included."""
+    """Print the seconds of whole sweeps, including start and imports."""
     ratios = []
     for number in range(rounds):
         seconds = {}
@@ -60,7 +62,7 @@ def speed(rounds: int, count: int, epochs: int) -> None:
 
 
 def cost(count: int) -> None:
-    """Beyond training, after the first cell."""
+    """Print the seconds per cell without its training, for all cells but the first."""
     for data in ("digits", "binarized_mnist"):
         with tempfile.TemporaryDirectory() as folder:
             seeds = f"seed={','.join(map(str, range(count)))}"
@@ -69,12 +71,13 @@ def cost(count: int) -> None:
         beyond = [later[1] - earlier[1] - later[2] for earlier, later in zip(done, done[1:], strict=False)]
         between = [later[0] - earlier[1] for earlier, later in zip(done, done[1:], strict=False)]
         print(
-            f"{data}: a cell costs {statistics.median(beyond):.2f} s beyond its training "
+            f"{data}: a cell takes {statistics.median(beyond):.2f} s besides its training "
             f"({min(beyond):.2f} to {max(beyond):.2f}), {statistics.median(between):.2f} s of it between cells"
         )
 
 
 def main(arguments: list[str]) -> None:
+    """Print all measurements."""
     given = {"rounds": 3, "cells": 4, "epochs": 100} | {
         key: int(value) for key, _, value in (argument.partition("=") for argument in arguments)
     }
@@ -83,4 +86,6 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arguments", nargs="*", metavar="key=value")
+    main(parser.parse_args().arguments)

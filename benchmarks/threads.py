@@ -9,6 +9,7 @@ model it prints the median of images per second, the range over rounds, and the 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -59,9 +60,9 @@ def measure(name: str, rounds: int) -> None:
             )
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Measure on the machine as it is, and beside processes that compute."""
-    rounds = int(dict(word.split("=") for word in sys.argv[1:]).get("rounds", "3"))
+    rounds = int(dict(argument.split("=") for argument in arguments).get("rounds", "3"))
     print(f"load before: {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores", flush=True)
     measure("quiet", rounds)
     others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(os.cpu_count() or 1)]
@@ -74,4 +75,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arguments", nargs="*", metavar="key=value")
+    main(parser.parse_args().arguments)

@@ -1,4 +1,4 @@
-"""Engines that run cells: the same numbers whatever the engine, and what each must do of its own."""
+"""Launchers: the same results with each of them, and the requirements of each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.forks import python
 from tests.helpers.slurm import install
 from tests.helpers.sweeps import SMALL, processes_in, records, results, sweep, sweep_apart
 
@@ -18,7 +19,8 @@ DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "callbacks
 
 
 @pytest.fixture(scope="module")
-def by_local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+def local_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+    """Return the results of the grid with `local`."""
     folder = tmp_path_factory.mktemp("local")
     done = sweep(folder, *SMALL, *GRID)
     assert done.returncode == 0, done.stderr
@@ -29,31 +31,34 @@ def by_local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, fl
     "launcher",
     ["basic", *(pytest.param(name, marks=pytest.mark.slow) for name in ("joblib", "submitit_local", "ray"))],
 )
-def test_the_same_results_whatever_the_launcher(
-    tmp_path: Path, by_local: dict[str, dict[str, float]], launcher: str
+def test_results_do_not_depend_on_the_launcher(
+    tmp_path: Path, local_results: dict[str, dict[str, float]], launcher: str
 ) -> None:
     done = sweep(tmp_path, *SMALL, *GRID, f"hydra/launcher={launcher}")
     assert done.returncode == 0, done.stderr
-    assert len(by_local) == 18 and results(tmp_path) == by_local  # to the last digit
+    assert len(local_results) == 18 and results(tmp_path) == local_results  # to the last digit
 
 
 @pytest.mark.parametrize("launcher", ["local", pytest.param("joblib", marks=pytest.mark.slow)])
-def test_every_gpu_has_its_cell(tmp_path: Path, launcher: str) -> None:
-    """No GPU is needed to see who would have had which."""
+def test_cells_that_run_at_once_have_different_gpus(tmp_path: Path, launcher: str) -> None:
+    """No GPU is needed: cells record the GPU that they would use."""
     cells = ("seed=1,2,3,4", f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=2", "trainer.accelerator=auto")
     done = sweep(tmp_path, *SMALL, *cells, CUDA_VISIBLE_DEVICES="5,7")
     assert done.returncode == 0, done.stderr
-    told = list(records(tmp_path).values())
-    assert {record["gpu"] for record in told} == {"5", "7"}
-    for one in told:  # nobody shares
-        for other in told:
+    written = list(records(tmp_path).values())
+    assert {record["gpu"] for record in written} == {"5", "7"}
+    for one in written:
+        for other in written:
             if one is not other and one["gpu"] == other["gpu"]:
                 assert one["ended"] <= other["started"] or other["ended"] <= one["started"]  # type: ignore[operator]
 
 
 def test_cells_of_several_processes(tmp_path: Path) -> None:
-    """3 cells x 2 gloo ranks. One fails and says why; an autoencoder draws no noise, so the others are the runs of one
-    process with twice the batch. Configs of the user's own and Hydra's settings reach the processes."""
+    """3 cells with 2 gloo ranks each; one cell fails with a message.
+
+    An autoencoder draws no noise, so the others have the results of one process with twice the batch size. A user's own
+    configs and settings of Hydra reach the processes.
+    """
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text("# @package _global_\noptimizer:\n  lr: 0.003\n")
     train = ("model=autoencoder", "trainer.max_epochs=2", "experiment=mine", "--config-dir", str(tmp_path / "own"))
@@ -68,7 +73,7 @@ def test_cells_of_several_processes(tmp_path: Path) -> None:
     alone = sweep(tmp_path / "one", *DDP, *train, *one_process)
     assert alone.returncode == 0, alone.stderr
     logs = {log.name for log in (tmp_path / "ddp").glob("*/*.log")}
-    assert logs - {"train_ddp_process_1.log"} == {"console.log", "mine.log"}  # that is Lightning's name for a rank
+    assert logs - {"train_ddp_process_1.log"} == {"console.log", "mine.log"}  # Lightning names the log of a rank
     several, one = results(tmp_path / "ddp"), results(tmp_path / "one")
     assert len(several) == 2 and several.keys() == one.keys()
     for cell, metrics in several.items():
@@ -77,23 +82,23 @@ def test_cells_of_several_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_vae_of_several_processes_agrees_within_its_noise(tmp_path: Path) -> None:
-    """Ranks draw noise of their own: three standard errors over seeds."""
+def test_a_vae_with_several_processes_agrees_within_its_noise(tmp_path: Path) -> None:
+    """Each rank draws noise of its own: the means agree within three standard errors over seeds."""
     train = ("model=mlp_vae", "seed=1,2,3,4,5", "trainer.max_epochs=20")
     ddp = sweep(tmp_path / "ddp", *DDP, *train, "data.batch_size=64")
     alone = sweep(tmp_path / "one", *DDP, *train, "data.batch_size=128", "trainer.devices=1", "trainer.strategy=auto")
     assert ddp.returncode == alone.returncode == 0, ddp.stderr + alone.stderr
     for key in ("test/nelbo", "test/kl", "test/reconstruction"):
-        found = [[cell[key] for cell in results(tmp_path / name).values()] for name in ("ddp", "one")]
-        error = math.sqrt(sum(statistics.variance(values) / len(values) for values in found))
-        assert abs(statistics.fmean(found[0]) - statistics.fmean(found[1])) < 3 * error, key
+        scores = [[cell[key] for cell in results(tmp_path / name).values()] for name in ("ddp", "one")]
+        error = math.sqrt(sum(statistics.variance(values) / len(values) for values in scores))
+        assert abs(statistics.fmean(scores[0]) - statistics.fmean(scores[1])) < 3 * error, key
 
 
-def test_slurm_gets_one_array_with_what_the_config_asks_for(tmp_path: Path) -> None:
+def test_slurm_gets_one_job_array_with_the_options_of_the_config(tmp_path: Path) -> None:
     stubs = install(tmp_path / "stubs")
-    ask = ("hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=2", "hydra.launcher.setup=[echo hello]")
+    options = ("hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=2", "hydra.launcher.setup=[echo hello]")
     done = sweep(
-        tmp_path / "sweep", *SMALL, "model.latent_dim=0,2", "hydra/launcher=submitit_slurm", *ask,
+        tmp_path / "sweep", *SMALL, "model.latent_dim=0,2", "hydra/launcher=submitit_slurm", *options,
         PATH=f"{stubs}:{os.environ['PATH']}",
     )  # fmt: skip
     assert done.returncode == 2 and "1 of 2 cells are not done" in done.stderr, done.stderr
@@ -112,8 +117,8 @@ def test_slurm_gets_one_array_with_what_the_config_asks_for(tmp_path: Path) -> N
     assert [record["state"] for record in records(tmp_path / "sweep").values()] == ["failed", "done"]
 
 
-def test_the_first_of_two_slurm_tasks_owns_the_cell_and_the_other_waits_for_nothing(tmp_path: Path) -> None:
-    """Two gloo ranks a cell: one cell ends well; of the other the first task fails before it meets its fellow."""
+def test_the_first_of_two_slurm_tasks_owns_the_cell_and_the_other_does_not_wait(tmp_path: Path) -> None:
+    """Two cells with two gloo ranks each; the first task of one cell fails before it connects to the other task."""
     stubs, faults = install(tmp_path / "stubs"), tmp_path / "faults"
     faults.touch()
     two = ("hydra/launcher=submitit_slurm", "hydra.launcher.tasks_per_node=2", "hydra.launcher.cpus_per_task=1")
@@ -122,8 +127,8 @@ def test_the_first_of_two_slurm_tasks_owns_the_cell_and_the_other_waits_for_noth
         script="tests/helpers/faulty.py", PATH=f"{stubs}:{os.environ['PATH']}", FAULTS=str(faults),
     )  # fmt: skip
     assert done.returncode == 2 and "error: RuntimeError: out of luck" in done.stderr, done.stderr
-    found = records(tmp_path / "sweep")
-    assert [record["state"] for record in found.values()] == ["failed", "done"]
+    states = [record["state"] for record in records(tmp_path / "sweep").values()]
+    assert states == ["failed", "done"]
     assert list(results(tmp_path / "sweep")) == ["model.latent_dim=8"]
     (log,) = (tmp_path / "sweep").glob("model.latent_dim=8-*/faulty.log")
     assert "another process" not in log.read_text() and "GLOBAL_RANK: 1, MEMBER: 2/2" in log.read_text()
@@ -131,7 +136,7 @@ def test_the_first_of_two_slurm_tasks_owns_the_cell_and_the_other_waits_for_noth
 
 @pytest.mark.slow
 def test_ray_on_two_nodes(tmp_path: Path) -> None:
-    """A cluster of two nodes on this machine, which the launcher joins."""
+    """The launcher joins a cluster of two nodes on this machine."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -149,27 +154,19 @@ def test_ray_on_two_nodes(tmp_path: Path) -> None:
         ray.shutdown()
 
 
-def test_one_model_on_processes_that_torchrun_started(tmp_path: Path) -> None:
-    from tests.conftest import python
-
-    run = (
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--master-port=29713",
-        "train.py",
-        *DDP,
-        "model=mlp_vae",
-    )
-    lost = python(*run, "trainer.max_epochs=1")
-    assert lost.returncode != 0 and "hydra.run.dir: every process must write to the same directory" in lost.stderr
+def test_torchrun_starts_the_processes_of_one_run(tmp_path: Path) -> None:
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
+    run = (*torchrun, "train.py", *DDP, "model=mlp_vae")
+    refused = python(*run, "trainer.max_epochs=1")
+    assert refused.returncode != 0
+    assert "hydra.run.dir: every process must write to the same directory" in refused.stderr
     done = python(*run, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["epochs"] == 1 and not processes_in(tmp_path)
 
 
-def test_a_launcher_without_its_package_says_what_to_install(tmp_path: Path) -> None:
+def test_a_launcher_whose_package_is_missing_is_refused_with_the_command_to_install_it(tmp_path: Path) -> None:
     blocker = tmp_path / "sitecustomize.py"
     blocker.write_text("import sys\nsys.modules['submitit'] = None\n")
     hidden = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}

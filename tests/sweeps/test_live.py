@@ -72,7 +72,7 @@ def test_in_a_narrow_terminal_only_the_names_of_cells_are_cut(sweep: Path) -> No
     plan.write_text(plan.read_text().replace(name.name, long))
     name.rename(sweep / long)
     heading, *cells = rendered_lines(sweep, 80, 50)[5:]
-    assert heading.split() == ["state", "cell", "epoch", "−ELBO", "time"]
+    assert heading.split() == ["state", "cell", "epoch", "negative", "ELBO", "time"]
     assert "…" in "".join(cells) and all(cell.split()[0] in ("running", "done") for cell in cells)
 
 

@@ -1,4 +1,4 @@
-"""hydra/sweeper=optuna: a search that can be killed, and gives bad trials up."""
+"""Searches (hydra/sweeper=optuna): resuming, pruning, refusals, and the hiding of the URL of the database."""
 
 from __future__ import annotations
 
@@ -33,19 +33,21 @@ def quiet_optuna() -> None:
 
 
 def trials(folder: Path) -> list[FrozenTrial]:
-    if not Plan.read(folder).cells:  # the database is being made: who looks now would make it too
+    """Return the trials of the study in a sweep's directory."""
+    if not Plan.read(folder).cells:  # the database may not exist yet, and opening it would create it
         return []
-    study = optuna.load_study(study_name="nelbo", storage=f"sqlite:///{folder}/optuna.db")
-    found = study.get_trials()
-    study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
-    return found
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder}/optuna.db")
+    trials = optuna.load_study(study_name="nelbo", storage=storage).get_trials()
+    storage.engine.dispose()
+    return trials
 
 
 def finished(folder: Path) -> list[FrozenTrial]:
+    """Return the trials that are complete or were pruned."""
     return [trial for trial in trials(folder) if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
 
 
-def test_a_search_that_is_killed_goes_on_to_its_total(tmp_path: Path) -> None:
+def test_a_killed_search_is_resumed_to_its_total_number_of_trials(tmp_path: Path) -> None:
     space = ("model.latent_dim=range(2,33)", "optimizer.lr=tag(log,interval(1e-4,1e-2))", "trainer.max_epochs=2")
     process = start_sweep(tmp_path, *SEARCH, *space)
     wait_for(lambda: len(finished(tmp_path)) >= 8 or process.poll() is not None, 120)
@@ -57,28 +59,28 @@ def test_a_search_that_is_killed_goes_on_to_its_total(tmp_path: Path) -> None:
     assert f"{len(before)} of 20 trials are finished" in done.stderr
     now = trials(tmp_path)
     assert len(finished(tmp_path)) == 20 and not [trial for trial in now if trial.state == TrialState.RUNNING]
-    # What was left running has been failed, and asked for again with the same values: those that it had, for the kill
-    # may come between the first and the second.
+    # Trials that were left running have failed and were repeated with the values that they had, not all of them
+    # if the kill came between the choices of two values.
     for stale in (trial for trial in now if trial.state == TrialState.FAIL):
         assert [trial for trial in finished(tmp_path) if trial.params.items() >= stale.params.items()]
-    told = json.loads((tmp_path / "optuna.json").read_text())
+    written = json.loads((tmp_path / "optuna.json").read_text())
     complete = [trial for trial in now if trial.state == TrialState.COMPLETE]
-    assert told["best"][0]["values"] == [min(trial.values[0] for trial in complete)]
-    for trial in complete:  # what the study was told is what the cell measured
+    assert written["best"][0]["values"] == [min(trial.values[0] for trial in complete)]
+    for trial in complete:  # the study has the values that cells measured
         assert trial.values[0] in {
             json.loads(path.read_text())["val/nelbo"] for path in tmp_path.glob("*/metrics.json")
         }
-    enough = sweep(tmp_path, *SEARCH, *space)
-    assert enough.returncode == 0 and len(trials(tmp_path)) == len(now)
+    again = sweep(tmp_path, *SEARCH, *space)
+    assert again.returncode == 0 and len(trials(tmp_path)) == len(now)
 
 
-def test_the_pruner_gives_up_a_bad_region(tmp_path: Path) -> None:
-    """Learning rates that learn nothing against one that does."""
+def test_trials_with_bad_values_are_pruned(tmp_path: Path) -> None:
+    """A learning rate with which nothing is learned, against one that learns."""
     space = ("model.latent_dim=8", "seed=range(1,100)", "optimizer.lr=choice(1e-8,2e-3)", "trainer.max_epochs=12")
     pruner = ("hydra.sweeper.pruner.n_startup_trials=3", "hydra.sweeper.pruner.n_warmup_steps=2")
     done = sweep(tmp_path, *SEARCH, *space, *pruner, "hydra/sweeper/sampler=random", "hydra.sweeper.n_trials=14")
     assert done.returncode == 0, done.stderr
-    # Three finished trials must be there before any is given up: the first two batches of two run to their end.
+    # No trial is pruned before three have finished, so the first two batches of two are not.
     bad = [trial for trial in finished(tmp_path) if trial.params["optimizer.lr"] == 1e-8 and trial.number >= 4]
     assert len(bad) >= 3 and {trial.state for trial in bad} == {TrialState.PRUNED}
     complete = [trial for trial in finished(tmp_path) if trial.state == TrialState.COMPLETE]
@@ -89,7 +91,7 @@ def test_the_pruner_gives_up_a_bad_region(tmp_path: Path) -> None:
     assert states.count("pruned") == len(pruned) > 0 and "failed" not in states
 
 
-def test_rate_against_distortion_is_a_front(tmp_path: Path) -> None:
+def test_two_metrics_give_a_pareto_front(tmp_path: Path) -> None:
     two = ("hydra.sweeper.metric=[val/kl,val/reconstruction]", "hydra.sweeper.n_trials=6", "trainer.max_epochs=3")
     done = sweep(tmp_path, *SEARCH, *two, "objective.beta=tag(log,interval(0.1,10))")
     assert done.returncode == 0 and "needs a single metric" in done.stderr, done.stderr
@@ -100,14 +102,14 @@ def test_rate_against_distortion_is_a_front(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "words"),
+    ("invalid", "message"),
     [
         ("hydra.sweeper.direction=up", "hydra.sweeper.direction=up: must be one of minimize, maximize"),
         ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: must be a whole number of at least 1"),
         ("model.latent_dim=8", "hydra/sweeper=optuna: has nothing to search"),
         ("hydra.sweeper.metric=val/elbo", "hydra.sweeper.metric=val/elbo: is not in metrics.json, which has: "),
         ("hydra.sweeper.metric=[val/kl,nelbo]", "hydra.sweeper.metric=nelbo: is not in metrics.json, which has: "),
-        ("hydra/sweeper/sampler=grid", "hydra/sweeper/sampler=grid: needs no search: a sweep is a grid without "),
+        ("hydra/sweeper/sampler=grid", "hydra/sweeper/sampler=grid: is not for searches; without "),
         ("hydra.sweeper.storage=null", "hydra.sweeper.storage=null: must be the URL of a database, such as "),
         (
             "hydra.sweeper.storage='what://u:pass@h/x'",
@@ -115,21 +117,21 @@ def test_rate_against_distortion_is_a_front(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_search_that_makes_no_sense_is_refused_before_its_first_trial(tmp_path: Path, bad: str, words: str) -> None:
-    space = () if bad == "model.latent_dim=8" else ("seed=range(1,9)",)
-    done = sweep(tmp_path, *SEARCH, "trainer=smoke", "hydra.sweeper.n_jobs=1", *space, bad)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {words}"), done.stderr
+def test_an_invalid_search_is_refused_before_its_first_trial(tmp_path: Path, invalid: str, message: str) -> None:
+    space = () if invalid == "model.latent_dim=8" else ("seed=range(1,9)",)
+    done = sweep(tmp_path, *SEARCH, "trainer=smoke", "hydra.sweeper.n_jobs=1", *space, invalid)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {message}"), done.stderr
     assert "Traceback" not in done.stderr and "u:pass@h" not in done.stderr
     assert not list(tmp_path.glob("*/cell.json"))
 
 
-def test_what_a_search_may_look_for_is_what_runs_measure(smoke_run: Path) -> None:
-    """A name more would be told after the first trial, a name less would be refused without a reason."""
+def test_a_search_accepts_the_metrics_that_runs_have(smoke_run: Path) -> None:
+    """Another known metric would be refused only after the first trial; a missing one would be refused wrongly."""
     metrics = json.loads((smoke_run / "metrics.json").read_text())
     assert {key for key in metrics if "/" in key} <= set(KNOWN) and set(NUMBERS) <= set(metrics)
     with pytest.raises(ConfigError, match=r"; did you mean val/nelbo or test/nelbo\?$"):
         refuse_unknown("nelbo", closed=True)
-    refuse_unknown("val/my_own", closed=False)  # a callback of the user's may log it
+    refuse_unknown("val/my_own", closed=False)  # a user's own callback may log it
 
 
 SECRET = "hunter2"
@@ -138,8 +140,8 @@ SECRET = "hunter2"
 @pytest.mark.parametrize(
     "launcher", ["local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("joblib", "submitit_local", "ray"))]
 )
-def test_the_url_of_a_search_is_in_no_file_of_its_sweep(tmp_path: Path, launcher: str) -> None:
-    """Neither of trials that end well nor of those that diverge and leave a bundle with their config."""
+def test_no_file_of_a_sweep_contains_the_url_of_its_search(tmp_path: Path, launcher: str) -> None:
+    """Neither of successful trials nor of those that diverge and write a crash bundle with their config."""
     storage = f"hydra.sweeper.storage='sqlite:///{tmp_path}/study.db?password={SECRET}'"
     space = ("model.latent_dim=2", "optimizer.lr=choice(2e-3,1e18)", "seed=range(1,99)", "trainer.max_epochs=1")
     folder = tmp_path / "sweep"
@@ -154,23 +156,24 @@ def test_the_url_of_a_search_is_in_no_file_of_its_sweep(tmp_path: Path, launcher
     kinds = ("events.out.tfevents", "step-0", "overrides.yaml", "hydra.yaml", "cell.json", "train.log", "multirun.yaml")
     assert not [kind for kind in kinds if kind not in names]
     assert [file for file in files if SECRET.encode() in file.read_bytes()] == []
-    assert SECRET not in done.stderr + done.stdout and "${oc.env:NELBO_STORAGE}" in done.stderr  # how to go on
+    assert SECRET not in done.stderr + done.stdout
+    assert "${oc.env:NELBO_STORAGE}" in done.stderr  # in the command that resumes the search
 
 
-def test_a_command_is_written_down_without_the_url() -> None:
+def test_a_recorded_command_does_not_contain_the_url() -> None:
     url = "postgresql://me:pa%20ss@host/db"
-    words = ["seed=1", f"hydra.sweeper.storage={url}", f"++hydra.sweeper.storage='{url}'", f"+mine={{db:{url}}}"]
-    as_typed = f"hydra.sweeper.storage={REFERENCE}"
-    assert without_url(words, url) == ["seed=1", as_typed, as_typed, f"+mine={{db:{REFERENCE}}}"]
+    arguments = ["seed=1", f"hydra.sweeper.storage={url}", f"++hydra.sweeper.storage='{url}'", f"+mine={{db:{url}}}"]
+    hidden = f"hydra.sweeper.storage={REFERENCE}"
+    assert without_url(arguments, url) == ["seed=1", hidden, hidden, f"+mine={{db:{REFERENCE}}}"]
     own = ["hydra.sweeper.storage=${oc.env:MY_DB}"]
     assert without_url(own, url) == own
-    told = f"could not connect to {url}: FATAL: the password pa ss (pa%20ss) is wrong"
+    message = f"could not connect to {url}: FATAL: the password pa ss (pa%20ss) is wrong"
     assert without_secrets("what://me:[x@h: pass", "what://me:[x@h") == "***: pass"
-    assert without_secrets(told, url) == "could not connect to ***: FATAL: the password *** (***) is wrong"
+    assert without_secrets(message, url) == "could not connect to ***: FATAL: the password *** (***) is wrong"
 
 
 def test_two_searches_of_one_study_leave_each_others_trials_alone(tmp_path: Path) -> None:
-    """In directories of their own: what the other one runs is no trial that a kill left behind."""
+    """They have separate directories: a running trial of the other search was not left behind by a kill."""
     url = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(study_name="nelbo", storage=url, direction="minimize")
     theirs = study.ask({"seed": optuna.distributions.IntDistribution(1, 8)})
@@ -187,7 +190,7 @@ def test_two_searches_of_one_study_leave_each_others_trials_alone(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("refused", "words"),
+    ("refused", "message"),
     [
         ("seed=1", "hydra/sweeper=optuna: has nothing to search"),
         ("modell.latent_dim=range(2,5)", "modell.latent_dim=range(2,5): there is no such key; did you mean model.lat"),
@@ -195,24 +198,24 @@ def test_two_searches_of_one_study_leave_each_others_trials_alone(tmp_path: Path
     ],
 )
 def test_the_corrected_command_runs_in_the_directory_of_one_that_was_refused(
-    tmp_path: Path, refused: str, words: str
+    tmp_path: Path, refused: str, message: str
 ) -> None:
-    """No trial was asked for and no database was made, which would have kept the choices as they were misspelt."""
-    begun = (*SEARCH, "trainer=smoke", "hydra.sweeper.n_trials=1")
-    done = sweep(tmp_path, *begun, refused)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {words}"), done.stderr
+    """No trial and no database was created, which would have stored the misspelt choices."""
+    common = (*SEARCH, "trainer=smoke", "hydra.sweeper.n_trials=1")
+    done = sweep(tmp_path, *common, refused)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {message}"), done.stderr
     assert not (tmp_path / "optuna.db").exists() and "report" not in done.stderr
     with pytest.raises(SweepError, match=r"its sweep.json lists no cells: the command ended before it requested any"):
         read_cells(tmp_path)
     corrected = sweep(
-        tmp_path, *begun, "model=choice(mlp_vae,linear_vae)" if "=choice" in refused else "seed=range(1,9)"
+        tmp_path, *common, "model=choice(mlp_vae,linear_vae)" if "=choice" in refused else "seed=range(1,9)"
     )
     assert corrected.returncode == 0, corrected.stderr
     assert [trial.state for trial in trials(tmp_path)] == [TrialState.COMPLETE]
 
 
 def test_the_same_command_runs_in_a_directory_whose_search_was_killed_before_its_first_trial(tmp_path: Path) -> None:
-    """With its database there and no cell planned yet."""
+    """The database exists, and no cell is planned yet."""
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
     with Sweep(config, None, None, [], []):  # type: ignore[arg-type]
         optuna.create_study(study_name="nelbo", storage=f"sqlite:///{tmp_path}/optuna.db", direction="minimize")
@@ -220,10 +223,8 @@ def test_the_same_command_runs_in_a_directory_whose_search_was_killed_before_its
     assert done.returncode == 0 and len(finished(tmp_path)) == 1, done.stderr
 
 
-def test_a_value_of_the_command_line_takes_the_place_of_what_a_file_searches() -> None:
-    sweeper: Any = SimpleNamespace(
-        _process_searchspace_config=lambda: None,
-        _parse_sweeper_params_config=lambda: ["model.latent_dim=range(2,9)", "seed=1", "optimizer.lr=interval(1,2)"],
-    )
+def test_values_of_the_command_line_take_precedence_over_the_space_of_a_file() -> None:
+    parameters = ["model.latent_dim=range(2,9)", "seed=1", "optimizer.lr=interval(1,2)"]
+    sweeper: Any = SimpleNamespace(parameters=lambda: parameters)
     space, fixed, _ = read_space(sweeper, ["model.latent_dim=3", "seed=2", "seed=range(1,9)"])
     assert sorted(space) == ["optimizer.lr", "seed"] and fixed == {"model.latent_dim": "3"}

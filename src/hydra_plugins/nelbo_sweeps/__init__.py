@@ -1,1 +1,1 @@
-"""Hydra finds its plugins by importing this package, in every run: nothing heavy here."""
+"""The sweepers and launchers of nelbo. Hydra imports this package in every run, so it imports nothing slow."""

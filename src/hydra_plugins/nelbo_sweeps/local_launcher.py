@@ -1,4 +1,4 @@
-"""hydra/launcher=local."""
+"""The launcher of `hydra/launcher=local`."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from omegaconf import DictConfig
 
 
 class LocalLauncher(Launcher):
-    """Jobs on this machine, each a process of its own: `nelbo.sweeps.local`.
+    """Runs each job on this machine in a process of its own, see `nelbo.sweeps.local`.
 
     Args:
-        n_jobs: how many at once; None for one per GPU, or per CPU core.
-        threads: CPU threads of each; None for an equal share.
+        n_jobs: the number of jobs at once; None for one per GPU, or per CPU core if there is no GPU.
+        threads: the number of CPU threads of each job; None for an equal share of the cores.
     """
 
     def __init__(self, n_jobs: int | None, threads: int | None) -> None:
         self.n_jobs, self.threads = n_jobs, threads
         self.tick: Callable[[], None] = lambda: None
-        """Called several times a second while jobs run."""
+        """A function that is called several times a second while jobs run; a sweep sets it."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what to run."""
+        """Store what Hydra gives every launcher."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; one `JobReturn` each, in order."""
+        """Run jobs, and return a `JobReturn` for each, in their order."""
         from nelbo.sweeps.local import LocalPool
 
         pool = LocalPool(self.n_jobs, self.threads)

@@ -1,29 +1,29 @@
-"""hydra/sweeper=optuna: Hydra's own, but resumable to a total; its jobs know their trial and may be pruned."""
+"""The sweeper of `hydra/sweeper=optuna`: a search that can be resumed, and whose jobs can be pruned."""
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-if importlib.util.find_spec("optuna") and importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper"):
-    from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
+from nelbo.sweeps import compat
 
-    class SearchSweeper(OptunaSweeper):
-        """Trials of an Optuna study.
+if compat.HAS_OPTUNA:
+
+    class SearchSweeper(compat.StudySweeper):
+        """Runs trials of an Optuna study until the study has the requested number of finished trials.
 
         Args:
-            sampler: of `optuna.samplers`.
-            metric: what a trial is judged by, a key of metrics.json, or several.
+            sampler: the config of one of `optuna.samplers`.
+            metric: the key of metrics.json that is optimised, or several keys.
             direction: `minimize` or `maximize`, one for each metric or one for all.
-            n_trials: how many finished trials the study shall have.
-            n_jobs: how many run at once.
-            storage: the URL of its database, which reaches the jobs by an environment variable.
-            study_name: in it.
-            pruner: the plain config of one of `optuna.pruners`; None for none.
-            params: the space, beside the command line's overrides, which win.
+            n_trials: the number of finished trials that the study should have in the end.
+            n_jobs: the number of trials at once.
+            storage: the URL of the study's database, which the jobs receive in an environment variable.
+            study_name: the name of the study in the database.
+            pruner: the config of one of `optuna.pruners`; None to prune no trial.
+            params: the space; overrides of the command line take precedence.
         """
 
         def __init__(
@@ -47,17 +47,19 @@ if importlib.util.find_spec("optuna") and importlib.util.find_spec("hydra_plugin
         def sweep(self, arguments: list[str]) -> None:
             """Run trials until there are enough.
 
+            Args:
+                arguments: the overrides of the command line.
+
             Raises:
                 SweepError: if trials failed.
-                SystemExit: if it was told to stop.
+                SystemExit: if the process received a signal to stop.
             """
             from nelbo.sweeps.search import Search
             from nelbo.sweeps.storage import hide
             from nelbo.sweeps.sweep import Sweep
 
-            made = self.sweeper
-            assert made.config is not None and made.hydra_context is not None and made.launcher is not None
+            config, context, launcher = self.setting()
             pruner = instantiate(self.pruner, _execution_whitelist_=("optuna.pruners.*",)) if self.pruner else None
-            words = hide(made.storage, made.config)
-            with Sweep(made.config, made.hydra_context, made.launcher, [], words) as sweep:
-                Search(made, sweep, self.metrics, pruner, self.pruner).run(arguments)
+            argv = hide(self.storage, config)
+            with Sweep(config, context, launcher, [], argv) as sweep:
+                Search(self, sweep, self.metrics, pruner, self.pruner).run(arguments)

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from nelbo.errors import ConfigError, NelboError
 from nelbo.files import DISK_ERRORS
 from nelbo.running.directory import unwritable
-from nelbo.sweeps.job import world_size_from_outside
+from nelbo.sweeps.job import external_world_size
 from nelbo.terminal.programs import program
 
 
@@ -63,7 +63,7 @@ def refuse_scattered_processes() -> None:
     """
     given = any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra)
     given |= any(word.startswith("resume=") and word != "resume=auto" for word in sys.argv[1:])
-    if world_size_from_outside() > 1 and not given:
+    if external_world_size() > 1 and not given:
         directory = HydraConfig.get().run.dir
         hint = "every process must write to the same directory; give one: hydra.run.dir=outputs/NAME"
         raise NelboError(f"hydra.run.dir: {hint} (this process would have taken {directory})")

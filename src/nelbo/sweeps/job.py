@@ -1,11 +1,10 @@
-"""A job of a sweep, whatever launched it: its directory always tells how it went, and no job takes others with it."""
+"""A job of a sweep with any launcher: it records in its directory how it went, and its failure affects no other job."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import math
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -25,6 +24,7 @@ from nelbo.directories.owner import DirectoryInUse
 from nelbo.errors import NelboError, Pruned, Stopped, first_line
 from nelbo.files import read_json, write_json
 from nelbo.running.scores import headline
+from nelbo.sweeps import compat
 from nelbo.sweeps.cells.command import plain_command
 from nelbo.sweeps.cells.record import RECORD, SweepError, cell_lock, update_record
 from nelbo.sweeps.machine import visible_gpus
@@ -32,46 +32,51 @@ from nelbo.sweeps.machine import visible_gpus
 log = logging.getLogger(__name__)
 
 PINNED = "NELBO_PINNED_TO_GPU"
+"""The environment variable that marks a worker process which uses one GPU already."""
 
 Task = Callable[[DictConfig], float]
 Explain = Callable[[Exception], str]
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:
-    """The config as plain containers; unresolved if it cannot be resolved, which is for the run itself to say."""
+    """Return a config as plain containers, without `hydra`.
+
+    It is unresolved if it cannot be resolved: the run then reports the error.
+    """
     names = [name for name in config if name != "hydra"]
-    for resolve in (True, False):
-        with contextlib.suppress(OmegaConfBaseException):
-            nodes = {name: config[name] if resolve else config._get_node(name) for name in names}
-            return {str(name): _plain(node, resolve) for name, node in nodes.items()}
-    raise AssertionError("an unresolved config has nothing that can fail")
+    try:
+        return {str(name): _plain(config[name]) for name in names}
+    except OmegaConfBaseException:
+        unresolved: Any = OmegaConf.to_container(config, resolve=False)
+        return {str(name): unresolved[name] for name in names}
 
 
-def _plain(node: Any, resolve: bool) -> Any:
-    return OmegaConf.to_container(node, resolve=resolve) if OmegaConf.is_config(node) else node
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def run_cell(task: Task, config: DictConfig, start: Sequence[str], explain: Explain) -> float:
-    """Run a job, and keep `cell.json` true throughout.
+    """Run a job, and keep its `cell.json` up to date.
+
+    If torchrun or srun has started several processes for the job, each of them calls this function; only the first one
+    locks the cell and writes its record.
 
     Args:
-        task: what to run.
+        task: the function to run.
         config: the job's config, without `hydra`.
-        start: what Python is given to start a job that needs several processes: a script, or `-m` and a module.
-        explain: an error as one line.
+        start: the arguments of Python that start a job which needs several processes: a script, or `-m` and a module.
+        explain: returns an error as one line.
 
-    Where torchrun or srun has started several processes for the job, all of them call this, and the first one locks and
-    records.
+    Returns:
+        The result of the task; nan if the job was pruned.
 
     Raises:
         SweepError: if the job exits, or another process is running it.
-        Exception: whatever the task raises, once it is in the job's log.
+        Exception: any exception of the task, after it was written to the job's log.
     """
-    if rank_from_outside():
-        return run_beside_the_first(task, config, explain)
+    if external_rank():
+        return run_other_rank(task, config, explain)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    overrides = list(HydraConfig.get().overrides.task)
-    choices = {key: value for key, value in HydraConfig.get().runtime.choices.items() if not key.startswith("hydra/")}
     plain = plain_config(config)
     pin_worker_to_gpu()
     with contextlib.ExitStack() as stack:
@@ -79,38 +84,54 @@ def run_cell(task: Task, config: DictConfig, start: Sequence[str], explain: Expl
             stack.enter_context(cell_lock(folder))
         except DirectoryInUse as error:
             raise SweepError(f"{folder}: another process is running this cell ({error.owner})") from error
-        started = {"identity": identity(plain), "overrides": overrides, "choices": choices, "config": plain}
-        gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        whereabouts = {"host": socket.gethostname(), "pid": os.getpid(), "gpu": gpu, "started": time.time()}
-        write_json(folder / RECORD, {**started, **whereabouts, "state": "running"})
+        write_json(folder / RECORD, first_record(plain))
         try:
             if needs_processes(plain.get("trainer", {})):
                 value = run_in_processes(plain_command(start, HydraConfig.get(), folder), folder)
             else:
                 value = task(config)
         except BaseException as error:
-            state, told = how_it_ended(error, explain)
-            update_record(folder, state=state, error=told, ended=time.time())
+            state, reason = ending(error, explain)
+            update_record(folder, state=state, error=reason, ended=time.time())
             if state == "failed":
-                log.error("error: %s", told, exc_info=None if isinstance(error, NelboError | SystemExit) else error)
+                log.error("error: %s", reason, exc_info=None if isinstance(error, NelboError | SystemExit) else error)
             if isinstance(error, Pruned):
-                log.info("%s", told)
-                return math.nan  # no error; a search reads `cell.json`
-            if isinstance(error, SystemExit):
-                if state == "stopped":
-                    raise
-                raise SweepError(told) from error
+                log.info("%s", reason)
+                return math.nan  # a search reads the state from `cell.json`
+            if isinstance(error, SystemExit) and state != "stopped":
+                raise SweepError(reason) from error
             raise
         update_record(folder, state="done", ended=time.time())
         return value
 
 
-def run_beside_the_first(task: Task, config: DictConfig, explain: Explain) -> float:
-    """Run a job in a process that is not its first: it neither waits for the cell's lock nor writes its record.
+def first_record(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of `cell.json` for a job that starts now in this process.
+
+    Args:
+        plain: the job's config as plain containers.
+    """
+    hydra = HydraConfig.get()
+    return {
+        "identity": identity(plain),
+        "overrides": list(hydra.overrides.task),
+        "choices": {key: value for key, value in hydra.runtime.choices.items() if not key.startswith("hydra/")},
+        "config": plain,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "gpu": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+        "started": time.time(),
+        "state": "running",
+    }
+
+
+def run_other_rank(task: Task, config: DictConfig, explain: Explain) -> float:
+    """Run a job in a process that is not its first one: without the cell's lock and without a record.
 
     Raises:
-        SystemExit: with status 0 if it was asked to stop: the first process may be asking Slurm to start the job again.
-        Exception: whatever the task raises, once it is in the job's log.
+        SystemExit: with status 0 if the process received a signal to stop. The first process may be asking Slurm to
+            requeue the job, and another status would end it.
+        Exception: any exception of the task, after it was written to the job's log.
     """
     try:
         return task(config)
@@ -119,26 +140,29 @@ def run_beside_the_first(task: Task, config: DictConfig, explain: Explain) -> fl
     except Stopped:
         sys.exit(0)
     except Exception as error:
-        reason = how_it_ended(error, explain)[1]
-        log.error("error in process %d: %s", rank_from_outside(), reason, exc_info=not isinstance(error, NelboError))
+        _, reason = ending(error, explain)
+        log.error("error in process %d: %s", external_rank(), reason, exc_info=not isinstance(error, NelboError))
         raise
 
 
 def pin_worker_to_gpu() -> None:
-    """Joblib hands out no GPUs and uses its workers again: each takes one by its own number, before CUDA is used."""
-    kind, _, number = multiprocessing.current_process().name.partition("-")
-    if kind != "LokyProcess" or PINNED in os.environ:
+    """Let this process use one GPU only, chosen by its number, if it is a worker process of joblib.
+
+    Joblib does not assign GPUs and uses its workers for several jobs. The GPU is set before the first job uses CUDA.
+    """
+    worker = compat.loky_worker()
+    if worker is None or PINNED in os.environ:
         return
     if gpus := visible_gpus():
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[(int(number) - 1) % len(gpus)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[(worker - 1) % len(gpus)]
         os.environ[PINNED] = "1"
 
 
-def how_it_ended(error: BaseException, explain: Explain) -> tuple[str, str]:
-    """A state and a line for what ended a job before its end."""
+def ending(error: BaseException, explain: Explain) -> tuple[str, str]:
+    """Return the state of a job that ended with an exception, and the reason in one line."""
     if isinstance(error, Pruned):
         return "pruned", str(error)
-    # An exit on the way of a signal: submitit's, once it has requeued its job.
+    # An exit while a signal is handled is that of submitit, which has requeued the job.
     if isinstance(error, Stopped | KeyboardInterrupt) or isinstance(error.__context__, Stopped):
         return "stopped", "stopped by a signal"
     if isinstance(error, SystemExit):
@@ -151,34 +175,45 @@ def how_it_ended(error: BaseException, explain: Explain) -> tuple[str, str]:
 
 
 def needs_processes(trainer: Mapping[str, Any]) -> bool:
-    """Whether a job trains in several processes that nobody has started yet."""
+    """Return whether a job trains in several processes that have not been started yet.
+
+    Args:
+        trainer: the config `trainer`.
+    """
     one = str(trainer.get("devices", 1)) == "1" and str(trainer.get("num_nodes", 1)) == "1"
     if one and trainer.get("strategy", "auto") == "auto":
         return False
-    return world_size_from_outside() == 1
+    return external_world_size() == 1
 
 
-def world_size_from_outside() -> int:
-    """How many processes torchrun or srun has started for this run; 1 if neither did."""
+def external_world_size() -> int:
+    """Return the number of processes that torchrun or srun has started for this run; 1 if neither has."""
     name = "WORLD_SIZE" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_STEP_NUM_TASKS"
     return int(os.environ.get(name, "1"))
 
 
-def rank_from_outside() -> int:
-    """Which of the processes that torchrun or srun has started for this run this is; 0 if neither did."""
-    if world_size_from_outside() == 1:
+def external_rank() -> int:
+    """Return the rank of this process among those that torchrun or srun has started for this run; 0 if neither has."""
+    if external_world_size() == 1:
         return 0
     return int(os.environ["RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_PROCID"])
 
 
 def run_in_processes(command: Sequence[str], folder: Path) -> float:
-    """Run a job as a command of its own, for Lightning starts the other ranks by repeating the command line.
+    """Run a job as a command of its own, because Lightning starts the other ranks by repeating the command line.
+
+    Args:
+        command: the command.
+        folder: the directory of the run.
+
+    Returns:
+        The headline score in `metrics.json`.
 
     Raises:
-        SweepError: with its last line, if it fails.
+        SweepError: with the last line of its error output, if it fails.
     """
     last = ""
-    # Where Hydra was started, for a job may have been sent to its own directory.
+    # In the directory where Hydra was started; the job itself may run in another one (hydra.job.chdir).
     process = subprocess.Popen(command, cwd=HydraConfig.get().runtime.cwd, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a table at a terminal, a line a finished cell elsewhere."""
+"""The progress of a running sweep: a live table at a terminal, otherwise a log line for each cell that ends."""
 
 from __future__ import annotations
 
@@ -21,18 +21,24 @@ from nelbo.sweeps.cells.record import STATES, VANISHED, Cell, cells_of, grouped_
 from nelbo.terminal.console import make_console
 
 log = logging.getLogger(__name__)
-SECONDS_BETWEEN_LOOKS = 0.5
+REFRESH_INTERVAL = 0.5
+"""Seconds between two refreshes."""
+
 MOST_ERRORS = 3
+"""The number of different errors that the table shows."""
+
 LATEST = 5
-"""How many of the finished cells are shown."""
+"""The number of finished cells that the table shows, the most recent first."""
 
 
 class LiveTable:
-    """Follows the cells of a sweep through their files, so it serves every launcher, and another terminal too.
+    """Context manager that shows the progress of a sweep.
+
+    It reads the files of the cells, so it works with every launcher and in a process other than that of the sweep.
 
     Args:
-        sweep: its directory.
-        identities: the cells to follow; all if None.
+        sweep: the directory of the sweep.
+        identities: the cells to show; all if None.
     """
 
     def __init__(self, sweep: Path, identities: Sequence[str] | None = None) -> None:
@@ -40,8 +46,8 @@ class LiveTable:
         self.started = time.time()
         self.cells = read_cells(sweep, identities)
         self.before = {cell.identity for cell in self.cells if cell.state == "done"}
-        self.told = set(self.before)
-        self.looked = 0.0
+        self.logged = set(self.before)
+        self.refreshed = 0.0
         console = make_console(stderr=True, soft_wrap=False)
         self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
@@ -53,17 +59,17 @@ class LiveTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.looked = 0.0
+        self.refreshed = 0.0
         self.refresh()
         if self.live:
             self.live.stop()
 
     def refresh(self) -> None:
-        """Look again, if it is time."""
-        if time.monotonic() - self.looked < SECONDS_BETWEEN_LOOKS:
+        """Read the files again and show their state, at most once in `REFRESH_INTERVAL` seconds."""
+        if time.monotonic() - self.refreshed < REFRESH_INTERVAL:
             return
-        self.looked = time.monotonic()
-        # A cell that is done, and has said so, stays as it is; of the others, files may have changed.
+        self.refreshed = time.monotonic()
+        # A cell that is done and has recorded its end does not change any more.
         open_cells = [cell.identity for cell in self.cells if cell.state != "done" or not cell.record.get("ended")]
         fresh = {cell.identity: cell for cell in read_cells(self.sweep, open_cells)}
         self.cells = [fresh.get(cell.identity, cell) for cell in self.cells]
@@ -74,42 +80,42 @@ class LiveTable:
         done = self.count("done") - sum(cell.state == "done" for cell in ended)
         for cell in ended:
             done += cell.state == "done"
-            self.told.add(cell.identity)
+            self.logged.add(cell.identity)
             log.info("[%d/%d] %s", done, len(self.cells), line(cell))
 
     def _ended_now(self, cell: Cell) -> bool:
-        """Whether a cell ended that was started here, and nothing was said of it yet."""
+        """Return whether a cell has ended that started during this sweep and has no log line yet."""
         ours = float(cell.record.get("started") or 0) >= self.started
         over = bool(cell.record.get("ended")) or cell.error == VANISHED
-        return over and ours and cell.identity not in self.told
+        return over and ours and cell.identity not in self.logged
 
     def count(self, state: str) -> int:
-        """How many cells are in a state."""
+        """Return the number of cells in a state."""
         return sum(cell.state == state for cell in self.cells)
 
     def seconds_left(self) -> float | None:
-        """At the speed of this session's cells; None before the first has ended."""
+        """Estimate the time left from the cells done since the start; None before the first is done."""
         done = [cell for cell in self.cells if cell.state == "done" and cell.identity not in self.before]
         to_go = self.count("pending") + self.count("running")
         return (time.time() - self.started) / len(done) * to_go if done else None
 
     def summary(self) -> str:
-        """Counts and the time left, in one line."""
+        """Return the counts of states and the time left, in one line."""
         counts = ", ".join(f"{self.count(state)} {state}" for state in STATES if self.count(state))
         left = self.seconds_left()
         return f"{cells_of(len(self.cells))}: {counts}" + (f"; about {duration(left)} left" if left else "")
 
     def render(self, height: int = 24) -> Group:
-        """The summary, what failed, what runs and what ended last, a line each, in at most `height` lines."""
+        """Return the summary, errors, running cells and most recently finished cells, in at most `height` lines."""
         errors = error_lines(self.cells)
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("state", "cell", "epoch", "−ELBO", "time"):
+        for column in ("state", "cell", "epoch", "negative ELBO", "time"):
             left = column in ("state", "cell")
-            # Rich narrows columns that may wrap: where room is short, the cell's name, which does not, is cut.
+            # Where space is short, Rich narrows the columns that may wrap, which is the cell's name; it is then cut.
             table.add_column(column, justify="left" if left else "right", no_wrap=column != "cell")
         ended = sorted((c for c in self.cells if c.state == "done"), key=lambda c: float(c.record.get("ended") or 0))
         running = [cell for cell in self.cells if cell.state == "running"]
-        room = max(1, height - len(errors) - 3)  # the summary, the headings, and a line that may say how many more
+        room = max(1, height - len(errors) - 3)  # without the summary, the headings and the line "... more running"
         for cell in [*running[:room], *ended[: -LATEST - 1 : -1]][:room]:
             state, name, *rest = row(cell)
             table.add_row(state, Text(name, no_wrap=True, overflow="ellipsis"), *rest)
@@ -118,7 +124,7 @@ class LiveTable:
 
 
 def error_lines(cells: Iterable[Cell]) -> list[Text]:
-    """A line for each of the most frequent errors, cut where the terminal ends; the account at the end has all."""
+    """Return a line for each of the most frequent errors, cut at the width of the terminal."""
     errors = grouped_errors(cell for cell in cells if cell.state == "failed")
     lines = [f"{cells_of(count)} failed: {error}" for count, error in errors[:MOST_ERRORS]]
     if len(errors) > MOST_ERRORS:
@@ -128,23 +134,23 @@ def error_lines(cells: Iterable[Cell]) -> list[Text]:
 
 
 def row(cell: Cell) -> tuple[str, str, str, str, str]:
-    """State, name, epoch, number and time of a cell."""
+    """Return the state, name, epoch, headline score and time of a cell."""
     started = float(cell.record.get("started") or 0)
     spent = cell.seconds if cell.state != "running" else time.time() - started
     last = last_validation(cell.folder)
-    told = cell.metrics or {key: float(value) for key, value in last.items() if key.startswith("val/")}
-    number = f"{headline(told):.2f}" if told else ""
-    return cell.state, cell.folder.name, last.get("epoch", ""), number, duration(spent)
+    metrics = cell.metrics or {key: float(value) for key, value in last.items() if key.startswith("val/")}
+    score = f"{headline(metrics):.2f}" if metrics else ""
+    return cell.state, cell.folder.name, last.get("epoch", ""), score, duration(spent)
 
 
 def line(cell: Cell) -> str:
-    """How a cell ended."""
-    told = f"{headline(cell.metrics):.4f} nats" if cell.metrics else cell.error
-    return f"{cell.state} {cell.folder.name}: {told}, {duration(cell.seconds)}"
+    """Return the log line of a cell that has ended: its state, name, score or error, and time."""
+    result = f"{headline(cell.metrics):.4f} nats" if cell.metrics else cell.error
+    return f"{cell.state} {cell.folder.name}: {result}, {duration(cell.seconds)}"
 
 
 def last_validation(folder: Path) -> dict[str, str]:
-    """The last row of a run's `history.csv`; empty before the first."""
+    """Return the last row of a run's `history.csv`; empty before the first validation."""
     rows: list[dict[str, str]] = []
     with contextlib.suppress(OSError), (folder / HISTORY).open(newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -152,7 +158,11 @@ def last_validation(folder: Path) -> dict[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people."""
+    """Format a number of seconds.
+
+    >>> duration(4.2), duration(600), duration(7200)
+    ('4 s', '10 min', '2 h 00 min')
+    """
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

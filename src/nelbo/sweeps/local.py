@@ -1,61 +1,41 @@
-"""Cells on one machine: each a process forked from one that has imported everything and computed nothing.
+"""The pool of processes on one machine that runs the cells of a sweep.
 
-A cell owns a GPU, or a share of the CPU's threads; its own session, so that it can be stopped with all that it
-started; and its own log. What it does to itself (raise, exit, be killed) it does to no other.
+Each cell is a process forked from this one, which has imported everything and computed nothing. It has a GPU or a share
+of the CPU's threads; a session of its own, so that it can be stopped together with all processes that it started; and a
+log of its own. A cell that raises, exits or is killed does not affect the others.
 """
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import signal
 import sys
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from pathlib import Path
+from multiprocessing.connection import wait
 from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.utils import JobReturn, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nelbo.errors import at_most, first_line
-from nelbo.files import read_json
-from nelbo.sweeps.cells.record import RECORD, SweepError, update_record
+from nelbo.errors import at_most
+from nelbo.sweeps.cell_process import RunningCell, collect, start, stop
 from nelbo.sweeps.job import needs_processes
-from nelbo.sweeps.machine import FORK, cores, visible_gpus
+from nelbo.sweeps.machine import cores, visible_gpus
 
-CONSOLE = "console.log"
 TICK = 0.25
-GRACE = 10.0
-"""Seconds between asking a cell to stop and making it."""
-
-
-@dataclass
-class RunningCell:
-    """A cell's process, where it writes, what it occupies, and the end of the pipe on which it tells how it ended."""
-
-    position: int
-    process: multiprocessing.process.BaseProcess
-    folder: Path
-    slots: list[str | None]
-    pipe: Connection
+"""Seconds between two calls of `tick` while cells run."""
 
 
 class LocalPool:
-    """Runs jobs, as many at once as there are slots.
+    """A pool that runs as many jobs at once as it has slots.
 
     Args:
-        n_jobs: slots; None for one per visible GPU, or per CPU core where there is none. More than GPUs share them.
-        threads: CPU threads of each cell; None for an equal share of the cores.
+        n_jobs: the number of slots; None for one per visible GPU, or per CPU core if there is no GPU. If there are more
+            slots than GPUs, several cells share a GPU.
+        threads: the number of CPU threads of each cell; None for an equal share of the cores.
 
     Raises:
-        ConfigError: for a number below 1.
+        ConfigError: if a number is below 1.
     """
 
     def __init__(self, n_jobs: int | None, threads: int | None) -> None:
@@ -71,17 +51,26 @@ class LocalPool:
         first: int,
         tick: Callable[[], None],
     ) -> list[JobReturn]:
-        """Run all jobs; `tick` is called several times a second meanwhile.
+        """Run jobs and wait for their end. An exception or a signal in this call stops the running cells first.
 
-        A failed job is a `JobReturn` that says so. Whatever interrupts this call stops the cells first.
+        Args:
+            config: the composed config of the sweep.
+            hydra_context: Hydra's config loader and callbacks.
+            task_function: the function that runs a job.
+            job_overrides: the overrides of each job.
+            first: the number of the first job in its sweep.
+            tick: a function to call several times a second meanwhile.
+
+        Returns:
+            A `JobReturn` for each job, in their order; that of a failed job has the status `FAILED`.
         """
-        import nelbo.running.run  # noqa: F401 # once, here, instead of seconds in every cell
+        import nelbo.running.run  # noqa: F401 # imported once here, which would take seconds in each cell
 
         setup_globals()
         free = self.slots(str(OmegaConf.select(config, "trainer.accelerator", default="auto")))
         threads = self.threads or max(1, cores() // len(free))
         waiting = deque(enumerate(job_overrides))
-        job: DictConfig | None = None  # the first of those that wait, composed while it does
+        job: DictConfig | None = None  # the config of the first waiting job, once it is composed
         running: list[RunningCell] = []
         returns: list[JobReturn] = [JobReturn() for _ in job_overrides]
         try:
@@ -107,14 +96,25 @@ class LocalPool:
         return returns
 
     def slots(self, accelerator: str) -> list[str | None]:
-        """The GPU of each slot; None for the CPU."""
+        """Return the GPU of each slot; None for the CPU.
+
+        Args:
+            accelerator: `trainer.accelerator`.
+        """
         gpus = visible_gpus() if accelerator in ("auto", "gpu", "cuda") else []
         count = self.n_jobs or len(gpus) or cores()
         return [gpus[index % len(gpus)] if gpus else None for index in range(count)]
 
 
 def job_config(hydra_context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
-    """The composed config of a job."""
+    """Compose the config of a job.
+
+    Args:
+        hydra_context: Hydra's config loader and callbacks.
+        config: the composed config of the sweep.
+        overrides: the overrides of the job.
+        number: the number of the job in its sweep.
+    """
     job = hydra_context.config_loader.load_sweep_config(config, list(overrides))
     with open_dict(job):
         job.hydra.job.id = str(number)
@@ -123,7 +123,7 @@ def job_config(hydra_context: HydraContext, config: DictConfig, overrides: Seque
 
 
 def processes_of(job: DictConfig) -> int:
-    """How many slots a job asks for."""
+    """Return the number of slots that a job requests: its devices if it trains in several processes, else 1."""
     devices = OmegaConf.select(job, "trainer.devices", default=1)
     trainer: Any = OmegaConf.to_container(job.trainer) if "trainer" in job else {}
     if not needs_processes(trainer):
@@ -132,9 +132,16 @@ def processes_of(job: DictConfig) -> int:
 
 
 def take(free: list[str | None], wanted: int, *, all_free: bool = False) -> list[str | None]:
-    """Slots for a job, on different GPUs, out of `free`; none if there are too few yet.
+    """Remove slots on different GPUs for a job from `free`, and return them; none if there are not enough.
 
-    Where `all_free` says that there are no others to wait for, a job that wants more than there are gets all of them.
+    Args:
+        free: the free slots; each a GPU, or None for the CPU.
+        wanted: the number of slots that the job requests.
+        all_free: whether no cell is running. A job that requests more slots than exist then gets all of them.
+
+    >>> free = ["0", "1", "0", "1"]
+    >>> take(free, 2), free
+    (['0', '1'], ['0', '1'])
     """
     chosen: list[str | None] = []
     for slot in free:
@@ -147,110 +154,3 @@ def take(free: list[str | None], wanted: int, *, all_free: bool = False) -> list
     for slot in chosen:
         free.remove(slot)
     return chosen
-
-
-def start(
-    job: DictConfig,
-    position: int,
-    slots: list[str | None],
-    threads: int,
-    hydra_context: HydraContext,
-    task_function: TaskFunction,
-) -> RunningCell:
-    """Fork a cell."""
-    folder = Path(str(job.hydra.sweep.dir), str(job.hydra.sweep.subdir)).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    receiver, sender = FORK.Pipe(duplex=False)
-    arguments = (job, folder, slots, threads, hydra_context, task_function, sender)
-    process = FORK.Process(target=_cell, args=arguments, name=folder.name)
-    process.start()
-    sender.close()
-    return RunningCell(position, process, folder, slots, receiver)
-
-
-def _cell(
-    job: DictConfig,
-    folder: Path,
-    slots: list[str | None],
-    threads: int,
-    hydra_context: HydraContext,
-    task_function: TaskFunction,
-    sender: Connection,
-) -> None:
-    """The life of a cell's process."""
-    os.setsid()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with (folder / CONSOLE).open("ab", buffering=0) as console, open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
-        os.dup2(console.fileno(), 1)
-        os.dup2(console.fileno(), 2)
-    if gpus := [slot for slot in slots if slot is not None]:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(gpus))
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # of processes that it starts
-    import torch
-
-    torch.set_num_threads(threads)
-    returned = run_job(
-        hydra_context=hydra_context,
-        task_function=task_function,
-        config=job,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-    )
-    failed = returned.status != JobStatus.COMPLETED
-    value = returned._return_value
-    sender.send((failed, first_line(value) if isinstance(value, Exception) else value))
-
-
-def _end_with_parent() -> None:
-    """However the parent ends: a cell that nobody waits for must not go on."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.killpg(0, signal.SIGKILL)
-
-
-def collect(cell: RunningCell, overrides: list[str]) -> JobReturn:
-    """How a cell's process ended; what it left running is ended too."""
-    end_group(cell)  # before it is waited for, while the number is its own
-    cell.process.join()
-    returned = JobReturn(overrides=overrides)
-    try:
-        failed, value = cell.pipe.recv()
-    except EOFError:
-        failed, value = True, _death(cell.process.exitcode)
-        if read_json(cell.folder / RECORD).get("state") in ("running", None):
-            update_record(cell.folder, state="failed", error=value, ended=time.time())
-    returned.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
-    returned.return_value = SweepError(value) if failed else value
-    return returned
-
-
-def end_group(cell: RunningCell, signum: signal.Signals = signal.SIGKILL) -> None:
-    """Signal a cell and all that it started."""
-    assert cell.process.pid is not None
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(cell.process.pid, signum)
-
-
-def _death(exitcode: int | None) -> str:
-    if exitcode is not None and exitcode < 0:
-        return f"killed by {signal.Signals(-exitcode).name}"
-    return f"exited with status {exitcode}"
-
-
-def stop(running: Sequence[RunningCell]) -> None:
-    """Ask cells to stop, then make them; say so in their records."""
-    for signum, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
-        alive = [cell for cell in running if cell.process.is_alive()]
-        for cell in alive:
-            end_group(cell, signum)
-        deadline = time.monotonic() + patience
-        for cell in alive:
-            cell.process.join(max(0.0, deadline - time.monotonic()))
-    for cell in running:
-        end_group(cell)  # a rank may have outlived the process that started it
-        if read_json(cell.folder / RECORD).get("state") == "running":
-            update_record(cell.folder, state="stopped", error="stopped by a signal", ended=time.time())

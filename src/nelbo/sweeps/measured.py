@@ -1,4 +1,4 @@
-"""What a run's metrics.json will have, so that a search for something else is refused before its first trial."""
+"""The metrics in a run's metrics.json, known before the run, so that a search for an unknown one is refused at once."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ KNOWN = (*(f"{split}/{key}" for split in SPLITS for key in SCORES if (split, key
 
 
 def refuse_unknown(metric: object, *, closed: bool) -> None:
-    """Refuse a metric that no run has. Whether a run has one of the known ones depends on its model.
+    """Refuse a metric that no run has.
+
+    Some known metrics exist for some models only; that shows after the first run.
 
     Args:
         metric: a key of metrics.json.
-        closed: whether no classes but ours can measure: others log what they like, for a split.
+        closed: whether only classes of nelbo can log metrics. A user's own classes may log any metric of a split.
 
     Raises:
-        ConfigError: with what there is.
+        ConfigError: with the known metrics, if it is not one of them.
     """
     if metric in KNOWN or (not closed and str(metric).startswith(tuple(f"{split}/" for split in SPLITS))):
         return

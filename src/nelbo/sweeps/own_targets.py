@@ -1,19 +1,18 @@
-"""What of a user's own packages Hydra itself may make: its callbacks and the handlers of its logging."""
+"""The callback that lets Hydra itself instantiate classes of a user's own packages: callbacks and logging handlers."""
 
 from __future__ import annotations
 
-import hydra.utils
 from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
 from nelbo.config.build import user_prefixes
+from nelbo.sweeps import compat
 
 
 class AllowTargets(Callback):
-    """Lets Hydra make objects of the packages in `allow_targets`.
+    """Lets Hydra instantiate classes of the packages in `allow_targets`.
 
-    Hydra makes its callbacks in the order of the config, so this one has to be the first of them. Hydra 1.3 has no list
-    of what it may make, only one of what it refuses: there is nothing to add to.
+    Hydra instantiates its callbacks in the order of the config, so this one has to be the first.
 
     Args:
         packages: `allow_targets`, such as [mypackage.].
@@ -24,7 +23,6 @@ class AllowTargets(Callback):
 
     def __init__(self, packages: object) -> None:
         plain = OmegaConf.to_container(packages) if OmegaConf.is_config(packages) else packages
-        allowed = [f"{prefix}*" for prefix in user_prefixes("allow_targets", plain)]
-        if allowed and hasattr(hydra.utils, "execution_whitelist"):
-            # Until the end of `hydra.main`, which puts back the list that was there before it.
-            hydra.utils.execution_whitelist(allowed).__enter__()
+        patterns = [f"{prefix}*" for prefix in user_prefixes("allow_targets", plain)]
+        if patterns:
+            compat.allow_instantiation(patterns)

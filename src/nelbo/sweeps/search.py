@@ -1,11 +1,11 @@
-"""A search: an Optuna study whose trials are cells. What a trial came to is read from its directory."""
+"""A search: an Optuna study whose trials are cells of a sweep, with their results read from their directories."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from omegaconf import OmegaConf
@@ -15,44 +15,45 @@ from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 
 from nelbo.errors import ConfigError, NelboError, choice, first_line, positive_integer
 from nelbo.files import write_json
+from nelbo.sweeps import compat
 from nelbo.sweeps.cells.record import Cell, read_cells
 from nelbo.sweeps.measured import refuse_unknown
 from nelbo.sweeps.storage import without_secrets
 from nelbo.sweeps.sweep import Sweep
 
-if TYPE_CHECKING:
-    from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
-
 log = logging.getLogger(__name__)
-WAYS = ("minimize", "maximize")
+DIRECTIONS = ("minimize", "maximize")
+
 INTERRUPTED, SWEEP = "interrupted", "nelbo_sweep"
-"""What a study's trials are marked with: their command was killed; the token of the sweep whose they are."""
+"""User attributes of trials: whether the trial was interrupted, and the token of its sweep."""
 
 BEST = "optuna.json"
+"""The file in a sweep's directory that lists the best trials."""
 
 Space = dict[str, BaseDistribution]
+"""The distributions that are searched, by key."""
 
 
 class Search:
-    """Trials of a study, until there are as many finished ones as asked for.
+    """A search that runs trials of a study until it has the requested number of finished trials.
 
     Args:
-        sweeper: Hydra's, for its reading of the space.
-        sweep: the cells.
-        metrics: keys of metrics.json.
-        pruner: decides in the jobs which trials are given up; None for none.
-        pruner_config: the same as plain containers, for the jobs.
+        sweeper: the Optuna sweeper, which has the settings of the study and reads the space.
+        sweep: the sweep that runs the cells.
+        metrics: the keys of metrics.json that are optimised.
+        pruner: the pruner of the study, which the jobs apply; None to prune no trial.
+        pruner_config: the config of the pruner as plain containers, for the jobs.
 
     Raises:
-        ConfigError: for numbers, directions or metrics that make no sense.
+        ConfigError: if a number, a direction, the sampler or a metric is invalid.
     """
 
     study: optuna.Study
-    """Opened when it runs: once nothing is left to refuse that can be seen before a trial."""
+    """The study, which is opened by `run` after all checks that need no trial."""
 
     def __init__(
         self,
-        sweeper: OptunaSweeperImpl,
+        sweeper: compat.StudySweeper,
         sweep: Sweep,
         metrics: Sequence[str],
         pruner: optuna.pruners.BasePruner | None,
@@ -61,15 +62,15 @@ class Search:
         self.sweeper, self.sweep, self.metrics, self.pruner_config = sweeper, sweep, list(metrics), pruner_config
         self.n_trials = positive_integer("hydra.sweeper.n_trials", sweeper.n_trials)
         self.n_jobs = positive_integer("hydra.sweeper.n_jobs", sweeper.n_jobs)
-        self.directions = [choice("hydra.sweeper.direction", name, WAYS) for name in sweeper._get_directions()]
+        self.directions = [choice("hydra.sweeper.direction", name, DIRECTIONS) for name in sweeper.directions()]
         if len(self.directions) != len(self.metrics):
             hint = f"needs one direction for each of {len(self.metrics)} metrics"
             raise ConfigError("hydra.sweeper.direction", self.directions, hint)
         if len(self.metrics) > 1 and pruner is not None:
-            log.info("no trial is given up early: pruning needs a single metric")
+            log.info("trials are not pruned: pruning needs a single metric")
             pruner, self.pruner_config = None, None
-        if not isinstance(sweeper.sampler, optuna.samplers.BaseSampler):  # one that is to be given the space
-            hint = "needs no search: a sweep is a grid without hydra/sweeper=optuna"
+        if not isinstance(sweeper.sampler, optuna.samplers.BaseSampler):  # a sampler of a grid
+            hint = "is not for searches; without hydra/sweeper=optuna a sweep is a grid"
             raise ConfigError("hydra/sweeper/sampler", "grid", hint)
         for metric in self.metrics:
             refuse_unknown(metric, closed=not OmegaConf.select(sweep.config, "allow_targets"))
@@ -77,10 +78,10 @@ class Search:
         self.pruner = pruner or optuna.pruners.NopPruner()
 
     def open_study(self) -> optuna.Study:
-        """The study, made if there is none yet.
+        """Open the study, which is created if it does not exist.
 
         Raises:
-            NelboError: if the database or the study refuses.
+            NelboError: if the database or the study cannot be opened.
         """
         try:
             return optuna.create_study(
@@ -91,99 +92,115 @@ class Search:
                 directions=[StudyDirection[name.upper()] for name in self.directions],
                 load_if_exists=True,
             )
-        except Exception as error:  # of whatever database it is
+        except Exception as error:  # each database has exceptions of its own
             reason = f"{type(error).__name__}: {without_secrets(first_line(error), str(self.sweeper.storage))}"
-            # Not `from error`, whose message may hold the password.
+            # `from None`, because the message of `error` may contain the password.
             raise NelboError(f"hydra.sweeper: study {self.sweeper.study_name} cannot be opened: {reason}") from None
 
     def run(self, arguments: Sequence[str]) -> None:
-        """Ask, launch, tell; end with the account.
+        """Check the space, run trials until there are enough, and write the best.
+
+        Args:
+            arguments: the overrides of the command line.
 
         Raises:
-            HydraException: if a config of its space cannot be composed.
-            ConfigError: if there is nothing to search, or nothing reads a key.
+            HydraException: if the config of a trial cannot be composed.
+            ConfigError: if nothing is searched, or a key is not used by anything.
             NelboError: if the study cannot be opened.
             SweepError: if trials failed.
-            SystemExit: if it was told to stop.
+            SystemExit: if the process received a signal to stop.
         """
-        space, fixed, more = read_space(self.sweeper, arguments)
+        space, fixed, deletions = read_space(self.sweeper, arguments)
         for values in examples(space):
-            trial: Any = FixedTrial(values)  # of no study
-            (job,) = self.sweeper._configure_trials([trial], space, fixed, more)
+            (job,) = self.sweeper.suggest([FixedTrial(values)], space, fixed, deletions)
             self.sweep.compose(job)
         self.study = self.open_study()
         self.sweep.swept = list(space)
-        self.take_up()
+        self.repeat_interrupted()
         log.info("study %s: %d of %d trials are finished", self.study.study_name, self.finished(), self.n_trials)
         while (left := self.n_trials - self.finished()) > 0:
             trials = [self.ask() for _ in range(min(left, self.n_jobs))]
-            self.run_trials(trials, self.sweeper._configure_trials(trials, space, fixed, more))
+            self.run_trials(trials, self.sweeper.suggest(trials, space, fixed, deletions))
         self.write_best()
-        self.sweep.account()
+        self.sweep.check_cells()
 
     def ask(self) -> Trial:
-        """A trial of the study that is known for one of this sweep."""
+        """Return a new trial of the study, marked as one of this sweep."""
         trial = self.study.ask()
         trial.set_user_attr(SWEEP, self.sweep.plan.token)
         return trial
 
-    def take_up(self) -> None:
-        """Trials that an earlier command left running are failed, and asked for again with the same values.
+    def repeat_interrupted(self) -> None:
+        """Fail the trials that an earlier command of this sweep left running, and enqueue their values again.
 
-        A search in another directory may be running others of the same study.
+        Running trials of other sweeps are left alone: a search in another directory may use the same study.
         """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.user_attrs.get(SWEEP, self.sweep.plan.token) != self.sweep.plan.token:
                 continue
-            self.give_up(trial._trial_id, trial.number)
+            self.discard(trial)
             self.study.enqueue_trial(trial.params)
 
-    def give_up(self, trial_id: int, number: int) -> None:
-        """Fail a trial that came to nothing of its own; it does not count."""
-        self.study._storage.set_trial_user_attr(trial_id, INTERRUPTED, True)
-        self.study.tell(number, state=TrialState.FAIL)
+    def discard(self, trial: Trial | FrozenTrial) -> None:
+        """Fail a trial that was interrupted; it does not count as finished."""
+        compat.set_trial_attribute(self.study, trial, INTERRUPTED, True)
+        self.study.tell(trial.number, state=TrialState.FAIL)
 
     def finished(self) -> int:
-        """Trials that came to an end of their own."""
+        """Return the number of trials that have ended without being interrupted."""
         return sum(
             trial.state.is_finished() and INTERRUPTED not in trial.user_attrs
             for trial in self.study.get_trials(deepcopy=False)
         )
 
     def run_trials(self, trials: Sequence[Trial], jobs: Sequence[Sequence[str]]) -> None:
-        """Run those whose cell has no result yet; tell the study what all came to."""
-        asked: dict[str, list[str]] = {}
+        """Run the trials whose cell has no result yet, and report the results of all to the study.
+
+        Args:
+            trials: the trials.
+            jobs: the overrides of each trial.
+
+        Raises:
+            HydraException: if the config of a job cannot be composed.
+            ConfigError: if a key is not used by anything, or a metric is missing in the result of a cell.
+            SystemExit: if the process received a signal to stop.
+        """
+        requested: dict[str, list[str]] = {}
         keys = []
         for trial, job in zip(trials, jobs, strict=True):
             try:
-                key, overrides = self.sweep.ask(job)
-            except Exception:  # values that go one by one, but not together: no trial is left to be taken up
+                key, overrides = self.sweep.request(job)
+            except Exception:  # values that are valid one by one but not together: the trials must not be repeated
                 for one in trials:
-                    self.give_up(one._trial_id, one.number)
+                    self.discard(one)
                 raise
-            asked.setdefault(key, [*overrides, f"trial={self.handover(trial)}"])
+            requested.setdefault(key, [*overrides, f"trial={self.trial_config(trial)}"])
             keys.append(key)
         self.sweep.plan.write(self.sweep.folder)
         over = {cell.identity for cell in read_cells(self.sweep.folder, keys) if cell.state in ("done", "pruned")}
-        if missing := [overrides for key, overrides in asked.items() if key not in over]:
+        if missing := [overrides for key, overrides in requested.items() if key not in over]:
             self.sweep.launch(missing)
         for trial, cell in zip(trials, read_cells(self.sweep.folder, keys), strict=True):
             self.tell(trial, cell)
 
-    def handover(self, trial: Trial) -> str:
-        """What a job must know to report to its trial, in Hydra's grammar."""
+    def trial_config(self, trial: Trial) -> str:
+        """Return the config `trial` of a job in Hydra's syntax; null if its trial cannot be pruned."""
         if self.pruner_config is None:
             return "null"
-        told = {
+        config = {
             "study": self.study.study_name,
             "number": trial.number,
             "metric": self.metrics[0],
             "pruner": self.pruner_config,
         }
-        return _grammar(told)
+        return _hydra_syntax(config)
 
     def tell(self, trial: Trial, cell: Cell) -> None:
-        """Take what a cell came to into the study."""
+        """Report the result of a cell to the study.
+
+        Raises:
+            ConfigError: if a metric is missing in the result.
+        """
         if cell.state == "pruned":
             self.study.tell(trial, state=TrialState.PRUNED)
         elif cell.state != "done":
@@ -196,42 +213,46 @@ class Search:
             self.study.tell(trial, [cell.metrics[metric] for metric in self.metrics])
 
     def write_best(self) -> None:
-        """The best trial, or the Pareto front, to the log and to `optuna.json`."""
+        """Write the best trial, or the Pareto front, to the log and to `optuna.json`."""
         complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         best: list[FrozenTrial] = self.study.best_trials if complete else []
         for trial in best:
             values = ", ".join(f"{key} {value:.4f}" for key, value in zip(self.metrics, trial.values, strict=True))
-            log.info("best: trial %d: %s with %s", trial.number, values, _told(trial.params))
+            log.info("best: trial %d: %s with %s", trial.number, values, _describe(trial.params))
         states = {
             state.name.lower(): sum(t.state == state for t in self.study.get_trials(deepcopy=False))
             for state in TrialState
         }
-        found = [{"number": trial.number, "params": trial.params, "values": trial.values} for trial in best]
-        write_json(self.sweep.folder / BEST, {"metrics": self.metrics, "trials": states, "best": found})
+        entries = [{"number": trial.number, "params": trial.params, "values": trial.values} for trial in best]
+        write_json(self.sweep.folder / BEST, {"metrics": self.metrics, "trials": states, "best": entries})
 
 
-def read_space(sweeper: OptunaSweeperImpl, arguments: Sequence[str]) -> tuple[Space, dict[str, Any], list[str]]:
-    """What is searched, by key; the values that are fixed; and what is left out (`~key`).
+def read_space(sweeper: compat.StudySweeper, arguments: Sequence[str]) -> tuple[Space, dict[str, Any], list[str]]:
+    """Return the distributions that are searched, the values that are fixed, and the overrides that delete a key.
 
     Args:
-        sweeper: whose config names a space.
-        arguments: of the command line, which win; of several for a key the last.
+        sweeper: the sweeper, whose config may name a space.
+        arguments: the overrides of the command line, which take precedence. The last override of a key counts.
 
     Raises:
         ConfigError: if nothing is searched.
     """
-    from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
-
-    sweeper._process_searchspace_config()
-    words = {_key(word): word for word in (*sweeper._parse_sweeper_params_config(), *arguments)}  # the last of each
-    space, fixed, more = create_params_from_overrides(list(words.values()))
+    overrides = {_key(override): override for override in (*sweeper.parameters(), *arguments)}
+    space, fixed, deletions = compat.read_space(list(overrides.values()))
     if not space:
-        raise ConfigError("hydra/sweeper", "optuna", "has nothing to search: model.latent_dim=range(2,33) for instance")
-    return space, fixed, more
+        hint = "has nothing to search; give a range, such as model.latent_dim=range(2,33)"
+        raise ConfigError("hydra/sweeper", "optuna", hint)
+    return space, fixed, deletions
 
 
 def examples(space: Space) -> Iterator[dict[str, Any]]:
-    """Values of a space in which every key and every choice among texts, such as options of a group, stands once."""
+    """Yield values of a space such that each key and each choice that is a string occurs at least once.
+
+    Choices that are strings may be options of a config group, whose configs have keys of their own.
+
+    >>> list(examples({"model": CategoricalDistribution(["mlp_vae", "conv_vae"])}))
+    [{'model': 'mlp_vae'}, {'model': 'conv_vae'}]
+    """
     first = {
         key: one.choices[0] if isinstance(one, CategoricalDistribution) else one.low  # type: ignore[attr-defined]
         for key, one in space.items()
@@ -242,15 +263,16 @@ def examples(space: Space) -> Iterator[dict[str, Any]]:
             yield from ({**first, key: other} for other in one.choices[1:] if isinstance(other, str))
 
 
-def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+")
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+")
 
 
-def _told(params: Mapping[str, Any]) -> str:
+def _describe(params: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in params.items())
 
 
-def _grammar(value: Any) -> str:
+def _hydra_syntax(value: Any) -> str:
+    """Return plain containers as Hydra parses them on a command line."""
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_grammar(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{_hydra_syntax(item)}" for key, item in value.items()) + "}"
     return json.dumps(value) if not isinstance(value, str) else f'"{value}"'

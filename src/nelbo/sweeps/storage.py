@@ -1,7 +1,8 @@
-"""The URL of a search's database, which may hold a password.
+"""Hiding of the URL of a search's database, which may contain a password.
 
-It reaches the jobs in an environment variable. No file, log or list of processes of ours has it: in the config, from
-which jobs are composed, and in the command line that is written down, a reference to the variable stands in its place.
+The URL reaches the jobs in an environment variable. It is not written to a file or a log, nor passed in the command
+line of a job: in the config, from which jobs are composed, and in the recorded command line it is replaced by a
+reference to the variable.
 """
 
 from __future__ import annotations
@@ -26,48 +27,62 @@ REFERENCE = "${oc.env:" + STORAGE + "}"
 
 
 def hide(url: object, config: DictConfig) -> list[str]:
-    """Put the URL into the environment, and a reference to that wherever the config of a sweep has it.
+    """Put the URL into the environment, and a reference to it wherever the config of a sweep contains it.
+
+    Args:
+        url: the URL.
+        config: the composed config of the sweep, which is changed.
 
     Returns:
-        The command line as it may be written down.
+        The command line to record, with a reference in place of the URL.
 
     Raises:
-        ConfigError: if there is no URL.
+        ConfigError: if the URL is empty or not a string.
     """
     if not isinstance(url, str) or not url:
         raise ConfigError(KEY, url, "must be the URL of a database, such as sqlite:///search.db")
-    if _password(url) and any(url in word for word in sys.argv):
-        hint = f"{STORAGE}=URL {program('train')} ... '{KEY}={REFERENCE}' hides it"
-        log.warning("%s: whoever lists the processes of this machine sees the password; %s", KEY, hint)
+    if _password(url) and any(url in argument for argument in sys.argv):
+        hint = f"to hide it: {STORAGE}=URL {program('train')} ... '{KEY}={REFERENCE}'"
+        log.warning("%s: the password is visible in the list of processes of this machine; %s", KEY, hint)
     os.environ[STORAGE] = url
     hydra = config.hydra
-    typed = [word for word in hydra.overrides.hydra if _key(word) != KEY]
+    typed = [override for override in hydra.overrides.hydra if _key(override) != KEY]
     with read_write(hydra), open_dict(hydra):
         hydra.sweeper.storage = REFERENCE
         hydra.overrides.hydra = [*without_url(typed, url), f"{KEY}={REFERENCE}"]
-    HydraConfig.instance().set_config(config)  # it has a copy, which some launchers send to the jobs
+    HydraConfig.instance().set_config(config)  # a copy of the config, which some launchers send to the jobs
     return without_url(sys.argv, url)
 
 
-def without_url(words: Sequence[str], url: str) -> list[str]:
-    """Words of a command line with a reference in place of the URL, also where it was typed with other quoting."""
+def without_url(arguments: Sequence[str], url: str) -> list[str]:
+    """Return arguments of a command line with a reference in place of the URL.
+
+    The override of the URL's key is replaced as a whole, because it may be quoted differently from `url`; not if it is
+    a reference already.
+    """
     return [
-        f"{KEY}={REFERENCE}" if _key(word) == KEY and "${" not in word else word.replace(url, REFERENCE)
-        for word in words
+        f"{KEY}={REFERENCE}" if _key(argument) == KEY and "${" not in argument else argument.replace(url, REFERENCE)
+        for argument in arguments
     ]
 
 
 def without_secrets(message: str, url: str) -> str:
-    """What another library says of the database, without the URL and its password."""
+    """Return an error message of another library with `***` in place of the URL and its password.
+
+    >>> without_secrets("cannot connect to db://me:pw@host, password pw", "db://me:pw@host")
+    'cannot connect to ***, password ***'
+    """
     for secret in (url, _password(url), unquote(_password(url))):
         message = message.replace(secret, "***") if secret else message
     return message
 
 
 def _password(url: str) -> str:
+    """Return the password in a URL; empty if it has none."""
     match = re.search(r"://[^:/@]*:([^@]*)@", url)
     return match[1] if match else ""
 
 
-def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+~")
+def _key(override: str) -> str:
+    """Return the key of an override, without the signs that add or delete."""
+    return override.partition("=")[0].lstrip("+~")

@@ -1,19 +1,15 @@
-"""A sweep: which cells are missing, running them through any launcher, and the account at its end."""
+"""A sweep in its directory: the plan of its cells, and the launching of those that are not done."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import shlex
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
@@ -39,22 +35,23 @@ from nelbo.sweeps.cells.record import (
 )
 from nelbo.sweeps.job import plain_config
 from nelbo.sweeps.live import LiveTable
+from nelbo.sweeps.waiting import exit_on_signals, polled
 
 log = logging.getLogger(__name__)
-SECONDS_BETWEEN_LOOKS = 1.0
+
 WRITTEN = ("results.csv", "results.json", "report.html", "report", "tensorboard", "optuna.json", "optuna.db")
-"""What the report and a search write into the directory of a sweep."""
+"""The files that the report and a search write into the directory of a sweep."""
 
 
 class Sweep:
-    """The cells of one command in one directory, which the command owns while it is in this context.
+    """Context manager in which a command owns the directory of a sweep and runs cells there.
 
     Args:
         config: the composed config of the sweep itself.
         hydra_context: Hydra's config loader and callbacks.
-        launcher: what runs jobs.
-        swept: the keys whose values differ, for names.
-        words: the command line, as it is written down.
+        launcher: the launcher that runs jobs.
+        swept: the keys whose values differ between cells, for the names of their directories.
+        argv: the command line to record, as in `sys.argv`.
     """
 
     def __init__(
@@ -63,37 +60,37 @@ class Sweep:
         hydra_context: HydraContext,
         launcher: Launcher,
         swept: Sequence[str],
-        words: Sequence[str],
+        argv: Sequence[str],
     ) -> None:
-        self.words = words
+        self.argv = argv
         self.config, self.hydra_context, self.launcher, self.swept = config, hydra_context, launcher, swept
         self.folder = Path(str(config.hydra.sweep.dir)).absolute()
         self.launched = 0
 
     def __enter__(self) -> Sweep:
-        """Take the directory and read its plan.
+        """Take ownership of the directory and read its plan.
 
         Raises:
-            SweepError: if another sweep is running in it.
-            OSError: if it cannot be written.
+            SweepError: if another sweep is running in the directory.
+            OSError: if the directory cannot be written.
         """
-        new = not (self.folder / PLAN).exists()  # so far it is not the directory of a sweep
+        new = not (self.folder / PLAN).exists()
         if new:
             refuse_files(self.folder, WRITTEN, key="hydra.sweep.dir")
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Processes are forked from this one: no thread, but whoever waits for cells touches the file.
+        # This process forks, so the owner's file is touched while waiting for cells and not by a thread.
         self.ownership = Ownership(self.folder, SWEEP, touch_in_thread=False)
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(self.ownership)
             except DirectoryInUse as error:
-                hint = f"another sweep is running in it; wait for that, or give another directory ({error.owner})"
+                hint = f"another sweep is running in it; wait for its end, or give another directory ({error.owner})"
                 raise SweepError(f"hydra.sweep.dir={self.folder}: {hint}") from error
             self.plan = Plan.read(self.folder)
-            if new:  # before any other file: a command that is refused or killed leaves a directory that it can use
+            if new:  # before any other file, so that the directory stays usable if this command is refused or killed
                 self.plan.write(self.folder)
             OmegaConf.save(self.config, self.folder / "multirun.yaml")
-            self.plan.command = ["python", *self.words]
+            self.plan.command = ["python", *self.argv]
             self.plan.newest = []
             self._stack = stack.pop_all()
         return self
@@ -103,12 +100,15 @@ class Sweep:
     ) -> None:
         self._stack.close()
 
-    def ask(self, job: Sequence[str]) -> tuple[str, list[str]]:
-        """A cell's identity, and its overrides with the directory that it shall use.
+    def request(self, job: Sequence[str]) -> tuple[str, list[str]]:
+        """Add a job to the plan, and return its identity and its overrides, which include the cell's directory.
+
+        Args:
+            job: the overrides of the job.
 
         Raises:
             HydraException: if the job's config cannot be composed.
-            ConfigError: if nothing reads one of its keys.
+            ConfigError: if one of its keys is not used by anything.
         """
         key = identity(plain_config(self.compose(job)))
         name = self.plan.add(key, cell_name(job, self.swept, key), job)
@@ -117,11 +117,11 @@ class Sweep:
         return key, [*job, f"hydra.sweep.subdir={quoted(name)}"]
 
     def compose(self, job: Sequence[str]) -> DictConfig:
-        """The config of a job.
+        """Compose the config of a job.
 
         Raises:
             HydraException: if it cannot be composed.
-            ConfigError: if nothing reads one of its keys.
+            ConfigError: if one of its keys is not used by anything.
         """
         self.ownership.touch()
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
@@ -129,144 +129,90 @@ class Sweep:
         return composed
 
     def run(self, jobs: Sequence[Sequence[str]], max_batch_size: int | None) -> None:
-        """Run the jobs that are not done; end with the account.
+        """Run the jobs whose cells are not done, and check that all are done afterwards.
+
+        Args:
+            jobs: the overrides of each job.
+            max_batch_size: the number of jobs to launch together; None for all.
 
         Raises:
-            SweepError: if cells failed.
-            SystemExit: if it was told to stop.
+            SweepError: if cells are not done.
+            SystemExit: if the process received a signal to stop.
         """
-        asked = dict(self.ask(job) for job in jobs)
-        if len(asked) < len(jobs):
-            log.info("%d of %d cells are the same as others of this sweep", len(jobs) - len(asked), len(jobs))
+        requested = dict(self.request(job) for job in jobs)
+        if len(requested) < len(jobs):
+            log.info("%d of %d cells repeat other cells of this sweep", len(jobs) - len(requested), len(jobs))
         self.plan.write(self.folder)
         missing = [cell.identity for cell in self.cells() if cell.state not in ("done", "running")]
-        log.info("%d cells, %d to run, in %s", len(asked), len(missing), self.folder)
+        log.info("%d cells, %d to run, in %s", len(requested), len(missing), self.folder)
         size = max_batch_size or max(1, len(missing))
         for start in range(0, len(missing), size):
-            self.launch([asked[key] for key in missing[start : start + size]])
-        self.account()
+            self.launch([requested[key] for key in missing[start : start + size]])
+        self.check_cells()
 
     def cells(self) -> list[Cell]:
-        """What this command asked for, as it stands."""
+        """Return the cells that this command requested, in their current state."""
         return read_cells(self.folder, self.plan.newest)
 
     def launch(self, jobs: Sequence[list[str]]) -> None:
-        """Run jobs, whatever becomes of them.
+        """Launch jobs and wait for their end. Failed jobs are recorded in their cells and do not raise.
+
+        Args:
+            jobs: the overrides of each job.
 
         Raises:
-            SystemExit: if it was told to stop.
+            ConfigError: if the launcher's own config is invalid.
+            SystemExit: if the process received a signal to stop.
         """
         before = {cell.identity: cell.record.get("started") for cell in self.cells()}
         with (
-            stoppable(self.how_to_go_on) as signums,
+            exit_on_signals(self.how_to_resume) as signums,
             LiveTable(self.folder, self.plan.newest) as table,
-            watched(self.launcher, table.refresh, self.ownership.touch),
+            polled(self.launcher, table.refresh, self.ownership.touch),
         ):
             try:
                 self.launcher.launch(jobs, initial_job_idx=self.launched)
-            except ConfigError:  # of the launcher's own numbers: no cell was started
+            except ConfigError:  # no cell was started
                 raise
-            except Exception as error:  # the engine's own: jobs report theirs in their directories
-                if signums:  # raised by what the signal interrupted, in the place of `Stopped`
+            except Exception as error:  # of the launcher; errors of jobs are recorded in their directories
+                if signums:  # the interrupted code has replaced `Stopped` by an exception of its own
                     raise Stopped(signums[0]) from error
-                log.error("error: the launcher broke: %s: %s", type(error).__name__, first_line(error))
+                log.error("error: the launcher failed: %s: %s", type(error).__name__, first_line(error))
             else:
                 self.close_records(before)
         self.launched += len(jobs)
 
     def close_records(self, before: Mapping[str, float | None]) -> None:
-        """Once the launcher says that its jobs are over: a cell of theirs that has not recorded its end is dead.
+        """Record as failed the cells of the last launch that have not recorded an end, now that their jobs are over.
 
         Args:
-            before: by identity, when the cells had started last before the launch.
+            before: when each cell had last started before the launch, by identity; None if never.
         """
         for cell in self.cells():
             ours = cell.record.get("started") != before[cell.identity]
             if ours and cell.record.get("state") == "running" and not is_held(cell.folder / f"{CELL}.lock"):
                 update_record(cell.folder, state="failed", error=VANISHED, ended=time.time())
 
-    def account(self) -> None:
-        """Say how it went.
+    def check_cells(self) -> None:
+        """Log the cells that are neither done nor pruned, with their errors.
 
         Raises:
-            SweepError: if cells failed.
+            SweepError: if there are any.
         """
         cells = self.cells()
-        bad = [cell for cell in cells if cell.state not in ("done", "pruned")]
-        for cell in bad:
+        unfinished = [cell for cell in cells if cell.state not in ("done", "pruned")]
+        for cell in unfinished:
             reason = cell.error or "was not started"
             if cell.state == "running":
                 reason = f"another process is running it ({living_owner(cell.folder, CELL)})"
             log.error("%s %s\n  error: %s", cell.state, cell.folder.name, reason)
-        if bad:
-            raise SweepError(f"{len(bad)} of {len(cells)} cells are not done; {self.how_to_go_on()}")
+        if unfinished:
+            raise SweepError(f"{len(unfinished)} of {len(cells)} cells are not done; {self.how_to_resume()}")
         log.info("all %d cells are done", len(cells))
 
-    def how_to_go_on(self) -> str:
-        """The command that runs what is missing."""
-        place = f"hydra.sweep.dir={quoted(str(self.folder))}"
+    def how_to_resume(self) -> str:
+        """Return a hint with the command that runs the cells that are not done."""
         command = self.plan.command
-        if not any(word.startswith("hydra.sweep.dir=") for word in command):
-            command = [*command, place]
-        return f"the same command in the same directory runs only those: {shlex.join(command)}"
-
-
-@contextlib.contextmanager
-def stoppable(advice: Callable[[], str]) -> Iterator[list[int]]:
-    """SIGTERM, SIGHUP and Ctrl-C end the sweep with a line and the status that a shell expects.
-
-    Yields:
-        The numbers of the signals that came, but for Ctrl-C's.
-    """
-    signums: list[int] = []
-
-    def raise_stopped(signum: int, frame: FrameType | None) -> None:
-        signums.append(signum)
-        raise Stopped(signum)
-
-    previous = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGHUP)}
-    for which, handler in previous.items():
-        if handler != signal.SIG_IGN:  # as it is below nohup
-            signal.signal(which, raise_stopped)
-    try:
-        yield signums
-    except (Stopped, KeyboardInterrupt) as stopped:
-        signum = stopped.signum if isinstance(stopped, Stopped) else signal.SIGINT
-        log.error("stopped by %s; %s", signal.Signals(signum).name, advice())
-        sys.exit(128 + signum)
-    finally:
-        for which, handler in previous.items():
-            signal.signal(which, handler)
-
-
-@contextlib.contextmanager
-def watched(launcher: Launcher, look: Callable[[], None], touch: Callable[[], None]) -> Iterator[None]:
-    """While a launcher works: `look` redraws the table, `touch` shows other machines that the sweep is alive.
-
-    Our launcher calls them as it waits, for it forks, and a thread calls them beside others. A basic one speaks for
-    itself.
-    """
-    if hasattr(launcher, "tick"):
-
-        def tick() -> None:
-            touch()
-            look()
-
-        launcher.tick = tick
-        yield
-        return
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(SECONDS_BETWEEN_LOOKS):
-            touch()
-            if not isinstance(launcher, BasicLauncher):
-                look()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+        if not any(argument.startswith("hydra.sweep.dir=") for argument in command):
+            command = [*command, f"hydra.sweep.dir={quoted(str(self.folder))}"]
+        return f"to run the remaining cells: {shlex.join(command)}"
