@@ -40,7 +40,7 @@ def assert_told(done: Done, *words: str) -> None:
 @pytest.mark.parametrize("num_bytes", [512, 30_000])  # too few for a config, and for a checkpoint
 def test_disk_full_from_the_start(tmp_path: Path, num_bytes: int) -> None:
     done = limited(tmp_path / "run", f"start:0:limit-{num_bytes}")
-    assert_told(done, "cannot be written (File too large); make room, or give")
+    assert_told(done, "cannot be written (File too large); free some space, or give")
     assert "training in" not in done.stderr and not list(tmp_path.rglob("*.ckpt"))
     assert not list(tmp_path.rglob(f"{PARTIAL}*"))
 
@@ -66,7 +66,7 @@ def test_disk_full_of_curves(tmp_path: Path, whole: Path) -> None:
     """TensorBoard writes in a thread of its own."""
     folder = tmp_path / "run"
     done = limited(folder, "train:9:limit-59000", *WATCHED)
-    assert_told(done, f"hydra.run.dir={folder}: cannot be written (File too large); make room")
+    assert_told(done, f"hydra.run.dir={folder}: cannot be written (File too large); free some space")
     assert max(file.stat().st_size for file in folder.glob("tensorboard/events*")) == 59_000
     done = limited(folder, "nowhere:0:limit", *WATCHED)
     assert done.returncode == 0, done.stderr
