@@ -43,7 +43,7 @@ def test_same_second_in_one_directory(tmp_path: Path) -> None:
         refused = run(folder, CHOSEN)
         assert refused.returncode == 2 and not list(folder.glob("checkpoints/*"))
         (line,) = refused.stderr.splitlines()
-        assert line.startswith(f"error: hydra.run.dir={folder}: another process is training in it; wait for that")
+        assert line.startswith(f"error: hydra.run.dir={folder}: another process is training in it; wait for it")
     finally:
         first.kill()
     assert run(folder, CHOSEN).returncode == 0
