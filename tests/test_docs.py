@@ -13,12 +13,12 @@ import yaml
 from torch.distributions import StudentT
 
 from nelbo.heads import Likelihood
-from tests.faults import test_bad_config, test_kl_overflow, test_own_checkpoints
-from tests.faults import test_resume_exact as resume_exact
+from tests.helpers.bad_configs import CASES
 from tests.helpers.forks import ROOT
 from tests.helpers.hostile import payloads
 from tests.helpers.mutants import KINDS
 from tests.helpers.pages import blocks
+from tests.helpers.shipped import CHECKPOINT_OPTIONS, PAIRS, RESUME_OPTIONS
 
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()
 CHECKPOINTS = {
@@ -26,12 +26,12 @@ CHECKPOINTS = {
 }
 TWO_PLACES = 2
 COUNTS = {
-    r"(\d+) configs, 7 of format 1": len(test_own_checkpoints.SHIPPED),
+    r"(\d+) configs, 7 of format 1": len(CHECKPOINT_OPTIONS),
     r"(\d+) of format 1": CHECKPOINTS["format-1"],
     r"(\d+) of format 2": CHECKPOINTS["format-2"],
-    r"\| (\d+) configs \| 0 accepted": len(test_bad_config.CASES),
-    r"24 \+ (\d+) \(and 4\)": TWO_PLACES * len(resume_exact.SHIPPED),
-    r"(\d+) posterior-prior pairs × 2": len(test_kl_overflow.PAIRS),
+    r"\| (\d+) configs \| 0 accepted": len(CASES),
+    r"24 \+ (\d+) \(and 4\)": TWO_PLACES * len(RESUME_OPTIONS),
+    r"(\d+) posterior-prior pairs × 2": len(PAIRS),
     r"2,000 files of (\d+) kinds": len(KINDS),
     r"(\d+) targets in configs and in checkpoints": len(payloads(ROOT, ROOT, ROOT)),
 }

@@ -109,8 +109,6 @@ class Cyclical(Ramp):
 SCHEDULES = {"linear": Linear, "cosine": Cosine, "cyclical": Cyclical}
 
 EXAMPLE = "{linear:{steps:2000}}"
-EXAMPLE_ABOVE_ZERO = "{linear:{steps:2000,start:1,end:0.1}}"
-"""The example for scalars that must not be 0, where the default `start` is invalid."""
 
 
 def as_schedule(key: str, value: object, *, minimum: float) -> Schedule:
@@ -147,8 +145,16 @@ def _checked_number(key: str, value: object, minimum: float) -> float:
     try:
         return number(key, value, minimum=minimum)
     except ConfigError as error:
-        hint = f"{error.hint}, or a schedule such as {EXAMPLE if minimum <= 0 else EXAMPLE_ABOVE_ZERO}"
+        hint = f"{error.hint}, or a schedule such as {_example(minimum)}"
         raise ConfigError(key, error.value, hint) from None
+
+
+def _example(minimum: float) -> str:
+    """Return a schedule whose values are allowed; the default `start` is 0."""
+    if minimum <= 0:
+        return EXAMPLE
+    end = max(0.1, minimum)
+    return f"{{linear:{{steps:2000,start:{10 * end:g},end:{end:g}}}}}"
 
 
 def _from_mapping(key: str, value: Mapping[str, object]) -> Schedule:

@@ -18,7 +18,7 @@ from tests.helpers.interrupted import SMALL, assert_same_run, run
 
 CHOSEN = [*SMALL_NETS, "trainer.max_epochs=2"]
 WATCHED = ["callbacks=default", "logger=tensorboard", "trainer.log_every_n_steps=1"]
-UNCHANGED = "the previous checkpoint is unchanged: make room, then resume with resume=auto"
+UNCHANGED = "the previous checkpoint is unchanged: free some space, then resume with resume=auto"
 
 
 def limited(folder: Path, incident: str, *overrides: str, **environment: str) -> Done:
@@ -41,7 +41,7 @@ def assert_one_error(done: Done, *fragments: str) -> None:
 @pytest.mark.parametrize("num_bytes", [512, 30_000])  # too few for a config, and too few for a checkpoint
 def test_disk_full_from_the_start(tmp_path: Path, num_bytes: int) -> None:
     done = limited(tmp_path / "run", f"start:0:limit-{num_bytes}")
-    assert_one_error(done, "cannot be written (File too large); make room, or give")
+    assert_one_error(done, "cannot be written (File too large); free some space, or give")
     assert "training in" not in done.stderr and not list(tmp_path.rglob("*.ckpt"))
     assert not list(tmp_path.rglob(f"{PARTIAL}*"))
 
@@ -67,7 +67,7 @@ def test_disk_full_of_curves(tmp_path: Path, whole: Path) -> None:
     """TensorBoard writes in a separate thread."""
     folder = tmp_path / "run"
     done = limited(folder, "train:9:limit-59000", *WATCHED)
-    assert_one_error(done, f"hydra.run.dir={folder}: cannot be written (File too large); make room")
+    assert_one_error(done, f"hydra.run.dir={folder}: cannot be written (File too large); free some space")
     assert max(file.stat().st_size for file in folder.glob("tensorboard/events*")) == 59_000
     done = limited(folder, "nowhere:0:limit", *WATCHED)
     assert done.returncode == 0, done.stderr

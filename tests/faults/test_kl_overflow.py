@@ -16,9 +16,9 @@ from nelbo.models import VAE
 from nelbo.objectives import NegativeELBO, Reconstruction
 from nelbo.training.callbacks.crash import Failure, failure
 from tests.helpers.diverging import Poke, Training, VAEModule
-from tests.helpers.factors import LIKELIHOODS, POSTERIORS, PRIORS, images, make_vae, refusal
+from tests.helpers.factors import LIKELIHOODS, PRIORS, images, make_vae
+from tests.helpers.shipped import PAIRS
 
-PAIRS = [(posterior, prior) for posterior in POSTERIORS for prior in PRIORS if not refusal(posterior, prior)]
 # Learned scales of densities, which are parameters and not outputs of a network.
 SCALES = [
     (slot, name, scale)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import nelbo
-from tests.helpers.forks import ROOT, forked
+from tests.helpers.forks import forked
+from tests.helpers.shipped import CHECKPOINT_OPTIONS
 
 SMALL = ("model=mlp_vae", "data=digits", "trainer=smoke", "logger=none", "callbacks=none")
 NEEDS = {
@@ -23,13 +24,11 @@ NEEDS = {
     "prior=autoregressive": ["model=vq_vae"],
     "objective=vq_vae": ["model=vq_vae"],
 }
-GROUPS = ("model", "likelihood", "posterior", "prior", "objective", "optimizer", "scheduler", "callbacks", "logger")
-SHIPPED = [f"{group}={file.stem}" for group in GROUPS for file in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 FEW = ("model=autoencoder", "posterior=flow", "prior=vamp", "likelihood=discretized_logistic_mixture", "logger=csv")
 
 
 @pytest.mark.parametrize(
-    "shipped", [pytest.param(option, marks=() if option in FEW else pytest.mark.slow) for option in SHIPPED]
+    "shipped", [pytest.param(option, marks=() if option in FEW else pytest.mark.slow) for option in CHECKPOINT_OPTIONS]
 )
 def test_own_checkpoints(tmp_path: Path, shipped: str) -> None:
     done = forked("train.py", *SMALL, *NEEDS.get(shipped, []), shipped, f"hydra.run.dir={tmp_path / 'run'}")
@@ -42,4 +41,4 @@ def test_own_checkpoints(tmp_path: Path, shipped: str) -> None:
 
 
 def test_the_selected_options_exist() -> None:
-    assert set(FEW) <= set(SHIPPED) and set(NEEDS) <= set(SHIPPED)
+    assert set(FEW) <= set(CHECKPOINT_OPTIONS) and set(NEEDS) <= set(CHECKPOINT_OPTIONS)

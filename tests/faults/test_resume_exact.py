@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.interrupted import assert_same_run, interrupted, rows, run
+from tests.helpers.shipped import RESUME_OPTIONS
 
 EPOCHS = "trainer.max_epochs=3"
 PIXELS = np.random.default_rng(0).integers(0, 256, (699, 8, 8), dtype=np.uint8)
@@ -44,56 +45,8 @@ def test_resume_exact(tmp_path: Path, validated: tuple[str, ...], augmented: tup
         assert_same_run(tmp_path / "whole", parts)
 
 
-SHIPPED = (
-    "model=conv_vae",
-    "model=linear_vae",
-    "model=autoencoder",
-    "posterior=full_normal",
-    "posterior=laplace",
-    "posterior=flow",
-    "prior=mixture",
-    "prior=vamp model.prior.components=4",
-    "prior=flow",
-    "prior=diagonal_normal",
-    "likelihood=gaussian_optimal",
-    "likelihood=gaussian_per_pixel",
-    "likelihood=continuous_bernoulli",
-    "likelihood=beta",
-    "likelihood=categorical",
-    "likelihood=discretized_logistic_mixture",
-    "likelihood=gaussian_fixed model.likelihood.sigma={linear:{steps:15,start:1,end:0.3}}",
-    "objective.beta={cyclical:{steps:10,cycles:2}} objective.num_samples=3",
-    "objective.beta={linear:{steps:15}}",
-    "objective=dreg",
-    "objective=piwae posterior=flow",
-    "objective=stl",
-    "objective=free_bits",
-    "objective=capacity",
-    "objective=beta_tc",
-    "objective=dip",
-    "objective=info",
-    "objective=wae",
-    "objective=factor",
-    "posterior=categorical prior=categorical model.posterior.temperature={linear:{steps:15,start:1,end:0.5}}",
-    "model=vq_vae",
-    "posterior=vector_quantized prior=categorical objective=vq_vae",
-    "objective.beta={cosine:{steps:15}}",
-    "data.protocol=dynamic likelihood=bernoulli",
-    "data.protocol=fixed likelihood=bernoulli data.augment.flip=true",
-    "scheduler=constant optimizer=adamw",
-    "scheduler=one_cycle optimizer._target_=torch.optim.NAdam",
-    "scheduler=plateau scheduler.patience=0 scheduler.threshold=1e6",
-    "trainer.gradient_clip_val=1.0",
-    "trainer.accumulate_grad_batches=2",
-    "guard.skip_above=20",
-    "+callbacks.average={_target_:pytorch_lightning.callbacks.EMAWeightAveraging}",
-    "trainer.precision=bf16-mixed",
-    "trainer=ddp trainer.accelerator=cpu trainer.devices=2 data.batch_size=128",
-)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("shipped", SHIPPED)
+@pytest.mark.parametrize("shipped", RESUME_OPTIONS)
 def test_resume_exact_for_every_option(tmp_path: Path, shipped: str) -> None:
     chosen = [*shipped.split(), EPOCHS]
     reference(tmp_path / "whole", chosen)

@@ -32,7 +32,7 @@ from nelbo.heads.beta import CONCENTRATION_FLOOR, LOGIT_BOUND, concentration_cei
 from nelbo.heads.discretized import SCALE_FLOOR
 from nelbo.heads.gaussian import SIGMA_FLOOR
 from nelbo.heads.posterior import LOG_SCALE_BOUND
-from tests.properties import MORE, tried
+from tests.helpers.properties import MORE, tried
 
 few = settings(tried, max_examples=15 * MORE)
 FAR = 1e4

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nelbo import errors
 from nelbo.data.arrays import held_out
 from nelbo.errors import ConfigError, as_hydra_takes
-from tests.properties import tried
+from tests.helpers.properties import tried
 
 SCALARS = st.one_of(
     st.none(),

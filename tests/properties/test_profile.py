@@ -13,7 +13,7 @@ from tests.helpers.forks import ROOT
 
 @pytest.mark.parametrize(("profile", "expected"), [("fixed", "True 200"), ("random", "False 2000")])
 def test_property_tests_have_a_fixed_and_a_random_profile(profile: str, expected: str) -> None:
-    code = "from tests.properties import tried; print(tried.derandomize, tried.max_examples)"
+    code = "from tests.helpers.properties import tried; print(tried.derandomize, tried.max_examples)"
     environment = {**os.environ, "NELBO_PROPERTIES": profile}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True

@@ -24,7 +24,7 @@ from nelbo.data.sets.pictures import read_picture
 from nelbo.data.store import read_store
 from nelbo.errors import ConfigError, DataError
 from tests.helpers.mutants import KINDS, assert_usable, read_part
-from tests.properties import MORE, in_one_folder
+from tests.helpers.properties import MORE, in_one_folder
 
 few = settings(in_one_folder, max_examples=60 * MORE)
 MAGIC = {

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nelbo.data.loader import Batches
-from tests.properties import tried
+from tests.helpers.properties import tried
 
 
 @st.composite

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nelbo.errors import ConfigError
 from nelbo.schedules import SCHEDULES, Cosine, Cyclical, Linear, as_schedule
-from tests.properties import tried
+from tests.helpers.properties import tried
 
 ENDS = st.floats(-1e100, 1e100)
 STEPS = st.integers(1, 10**9)

@@ -105,7 +105,7 @@ if compat.HAS_SUBMITIT:
         ENGINE = "local"
 
         def _submit(self, executor: Any, calls: Sequence[tuple[Any, ...]], jobs: list[Any]) -> None:
-            from nelbo.sweeps.machine import cores
+            from nelbo.numerics.threads import cores
 
             limit = self.params["at_once"] or cores()
             for call in calls:

@@ -40,7 +40,7 @@ class AtomicCheckpointIO(CheckpointIO):
                 raise cause from error
             if not isinstance(cause, OSError) or cause.errno not in DISK_ERRORS:
                 raise
-            hint = "the previous checkpoint is unchanged: make room, then resume with resume=auto"
+            hint = "the previous checkpoint is unchanged: free some space, then resume with resume=auto"
             raise NelboError(f"{file}: cannot be written ({cause.strerror}); {hint}") from error
 
     def load_checkpoint(

@@ -21,7 +21,8 @@ from nelbo.errors import ConfigError
 from nelbo.models import VAE
 from nelbo.numerics.threads import busy_message, cores, load_beside_this_process
 from nelbo.objectives import Objective
-from nelbo.running.resume import ResumePoint, epochs_added, refuse_shorter
+from nelbo.running.resume import epochs_added, refuse_shorter
+from nelbo.running.resume_point import ResumePoint
 from nelbo.running.settings import Chosen, resolve, resolve_with
 from nelbo.training import VAEModule
 from nelbo.training.callbacks import (
@@ -76,9 +77,7 @@ class Parts:
 def assemble(
     config: DictConfig, folder: Path, resume_point: ResumePoint | None, signals: Signals, chosen: Chosen
 ) -> Parts:
-    """Make the parts of a run.
-
-    The order matters: random numbers are drawn from the run's seed by each part that starts with some.
+    """Make the parts of a run, in an order that matters: each may draw random numbers from the run's seed.
 
     Args:
         config: the composed config.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,14 +13,15 @@ from typing import Any
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
-from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from nelbo.checkpoints.record import read_checkpoint
 from nelbo.directories.names import CONFIG, MARK, OVERRIDES
 from nelbo.errors import NelboError, Stopped, first_line
 from nelbo.running import directory, first_command
 from nelbo.running.assemble import Parts
-from nelbo.running.resume import ResumePoint, as_argument, resume_point_of
+from nelbo.running.resume import as_argument
+from nelbo.running.resume_point import ResumePoint, resume_point_of
+from nelbo.training.compat import terminate_children
 from nelbo.training.foreign import named_errors
 from nelbo.training.loggers import log_names
 from nelbo.training.outcome import outcome
@@ -84,9 +84,8 @@ def fit(parts: Parts, folder: Path, resume_point: ResumePoint | None, signals: S
         Stopped: when a signal asks, once a checkpoint is written.
     """
     trainer, module, checkpoints, throughput = parts.trainer, parts.module, parts.checkpoints, parts.throughput
-    if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
-        # The other processes may wait for one that has not started yet, or has ended.
-        signals.before_exit = functools.partial(launcher.kill, signal.SIGTERM)
+    # The other processes may wait for one that has not started yet, or has ended.
+    signals.before_exit = functools.partial(terminate_children, trainer)
     with _explained(parts, folder, signals):
         with named_errors(parts.plain["callbacks"]):
             trainer.fit(module, datamodule=parts.data, ckpt_path=resume_point.file if resume_point else None)

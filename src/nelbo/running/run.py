@@ -9,7 +9,6 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
 from nelbo.directories import names
@@ -22,6 +21,7 @@ from nelbo.running.fit import begin_directory, fit
 from nelbo.running.scores import headline, print_summary
 from nelbo.running.settings import Chosen, resolve
 from nelbo.running.summary import summarise
+from nelbo.training.compat import process_rank
 from nelbo.training.signals import Signals, requeue
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def run(config: DictConfig) -> float:
     # The directory of a sweep's cell is named by its config, and a job that Slurm starts again resumes.
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     asked = plain["resume"] or (names.AUTO if in_sweep or directory.is_requeued() else None)
-    writes = rank_zero_only.rank == 0  # type: ignore[attr-defined] # set when it is imported
+    writes = process_rank() == 0
     if not writes:
         logging.getLogger("nelbo").setLevel(logging.ERROR)  # the process that writes logs the rest
     home = Path(HydraConfig.get().runtime.cwd)

@@ -18,9 +18,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nelbo.errors import at_most
+from nelbo.numerics.threads import cores
 from nelbo.sweeps.cell_process import RunningCell, collect, start, stop
 from nelbo.sweeps.job import needs_processes
-from nelbo.sweeps.machine import cores, visible_gpus
+from nelbo.sweeps.machine import visible_gpus
 
 TICK = 0.25
 """Seconds between two calls of `tick` while cells run."""

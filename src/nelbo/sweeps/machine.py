@@ -10,11 +10,6 @@ from multiprocessing.connection import Connection
 FORK = multiprocessing.get_context("fork")
 
 
-def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def visible_gpus() -> list[str]:
     """Return a value of CUDA_VISIBLE_DEVICES for each GPU that is visible.
 

@@ -36,6 +36,7 @@ from nelbo.sweeps.cells.record import (
 from nelbo.sweeps.job import plain_config
 from nelbo.sweeps.live import LiveTable
 from nelbo.sweeps.waiting import exit_on_signals, polled
+from nelbo.terminal.programs import own_program
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class Sweep:
             if new:  # before any other file, so that the directory stays usable if this command is refused or killed
                 self.plan.write(self.folder)
             OmegaConf.save(self.config, self.folder / "multirun.yaml")
-            self.plan.command = ["python", *self.argv]
+            self.plan.command = [*shlex.split(own_program()), *self.argv[1:]]
             self.plan.newest = []
             self._stack = stack.pop_all()
         return self

@@ -56,7 +56,7 @@ def test_errors_that_differ_only_in_the_name_of_their_cell_count_as_one(tmp_path
     """Such as the errors of the guard and of a full disk; each cell keeps its whole error."""
     diverged = "training diverged at step 1 (epoch 1, batch 2): kl is nan; lower optimizer.lr"
     replay = "replay: python scripts/replay.py bundle=outputs/s/cell{0}-{0:08x}/crash/step-000001.pt"
-    full = "hydra.run.dir=/s/cell{0}-{0:08x}: cannot be written (No space left on device); make room"
+    full = "hydra.run.dir=/s/cell{0}-{0:08x}: cannot be written (No space left on device); free some space"
     errors = [f"{diverged}; {replay}"] * 3 + [full] * 2
     specifications = [
         {"overrides": [f"seed={number}"], "state": "failed", "error": error.format(number)}
@@ -65,7 +65,7 @@ def test_errors_that_differ_only_in_the_name_of_their_cell_count_as_one(tmp_path
     cells = read_cells(write_sweep(tmp_path, specifications))
     assert grouped_errors(cells) == [
         (3, diverged),
-        (2, "hydra.run.dir=/s/CELL: cannot be written (No space left on device); make room"),
+        (2, "hydra.run.dir=/s/CELL: cannot be written (No space left on device); free some space"),
     ]
     assert cells[1].error == f"{diverged}; {replay.format(1)}"
 
