@@ -17,6 +17,9 @@ from nelbo.terminal.console import make_console, print_side_by_side, print_table
 if TYPE_CHECKING:
     from nelbo.finished.evaluate import Evaluation
 
+LABELS = {"nelbo": "negative ELBO", "distortion": "reconstruction", "rate": "KL", "nll": "importance-sampled NLL"}
+"""Names of values that evaluation.json has under another key."""
+
 MAX_LENGTH = 40
 """The largest number of characters of a text in a table."""
 
@@ -37,7 +40,7 @@ def print_results(evaluation: Evaluation) -> None:
                 if key.endswith("_se") and key.removesuffix("_se") in findings.values:
                     continue
                 error = findings.values.get(f"{key}_se")
-                table.add_row(f"  {key}", in_digits(value), "" if error is None else f"± {in_digits(error)}")
+                table.add_row(f"  {label(key)}", in_digits(value), "" if error is None else f"± {in_digits(error)}")
             table.add_section()
         print_table(table, console)
     for warning in dict.fromkeys(line for findings in evaluation.findings.values() for line in findings.warnings):
@@ -58,7 +61,7 @@ def print_comparison(comparison: Comparison, out: Path | None) -> None:
         out: a JSON file to write it to; None for no file.
     """
     console = make_console()
-    rows = [[key, *map(in_cell, cells)] for key, cells in comparison.rows.items()]
+    rows = [[label(key), *map(in_cell, cells)] for key, cells in comparison.rows.items()]
     title = f"values; differences to {comparison.runs[0]} on the same images"
     print_side_by_side(title, comparison.runs, rows, console)
     for note in comparison.notes:
@@ -66,6 +69,17 @@ def print_comparison(comparison: Comparison, out: Path | None) -> None:
     if out is not None:
         write_json(out, without_infinities(comparison.plain()))
         console.print(f"written    {out}", highlight=False, markup=False)
+
+
+def label(key: str) -> str:
+    """Return the name of a value, with its key in evaluation.json where that is another word.
+
+    Examples:
+        >>> label("rate"), label("test/nelbo"), label("fid")
+        ('KL (rate)', 'test/negative ELBO (nelbo)', 'fid')
+    """
+    split, slash, name = key.rpartition("/")
+    return f"{split}{slash}{LABELS[name]} ({name})" if name in LABELS else key
 
 
 def in_cell(cell: Cell | None) -> str:
