@@ -134,3 +134,14 @@ def test_links_between_pages_lead_to_existing_headings(page: Path) -> None:
         assert file.exists(), f"{page.name} links to {target}, which does not exist"
         if anchor:
             assert anchor in heading_anchors(file), f"{page.name} links to {target}#{anchor}, which does not exist"
+
+
+PAGES = [file for file in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")] if file.is_file()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_prose_has_at_most_a_hundred_characters_a_line(page: Path) -> None:
+    """Tables, code and pictures may be wider."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    wide = [line for line in text.splitlines() if len(line) > 100 and not line.startswith(("|", "    ", "!["))]
+    assert not wide
