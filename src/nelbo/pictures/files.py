@@ -35,7 +35,7 @@ def check(file: Path, picture: Picture) -> None:
     if suffix in MOVING and not picture.moves:
         raise ConfigError("out", file, f"nothing moves in this picture: {' or '.join(STILL)}")
     if suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise ConfigError("out", file, "needs another package: pip install 'nelbo[video]'; or take .gif")
+        raise ConfigError("out", file, "needs a package: pip install imageio-ffmpeg; or take .gif")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.is_dir():
