@@ -3,8 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 OLD_HYDRA := .venv/with-hydra-1.3
+OLDEST := .venv/with-oldest
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints-oldest.txt)
 
-.PHONY: setup train test test-slow test-faults test-random test-hydra-1.3 lint tensorboard clean
+.PHONY: setup train test test-slow test-faults test-random test-hydra-1.3 test-oldest lint tensorboard clean
 
 setup: $(STAMP)
 
@@ -43,6 +45,20 @@ test-hydra-1.3: $(OLD_HYDRA)/.installed
 	OMP_NUM_THREADS=1 $(OLD_HYDRA)/bin/python -m pytest --quiet -m "not slow" -n 2 --dist loadfile \
 		tests/composing tests/running/test_train.py tests/faults/test_bad_config.py tests/faults/test_sweep_failure.py \
 		tests/sweeps/test_sweep.py
+
+# Tests of mathematics, configs, runs and checkpoints with the oldest versions that pyproject.toml allows.
+# TORCH=2.13.0 takes that version of torch, and the oldest of everything else.
+$(OLDEST)/.installed-torch-$(TORCH): pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	grep -v '^torch==' constraints-oldest.txt > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[test]' torch==$(TORCH)
+	rm -f $(OLDEST)/.installed-torch-*
+	touch $@
+
+test-oldest: $(OLDEST)/.installed-torch-$(TORCH)
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest --quiet -m "not slow" -n 2 --dist loadfile \
+		tests/distributions tests/heads tests/priors tests/nets tests/objectives tests/composing/test_configs.py \
+		tests/running/test_train.py tests/checkpoints tests/test_requirements.py
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -27,9 +27,7 @@ def test_the_codebook_is_a_private_attribute() -> None:
     assert hasattr(make_quantizer(), "_codebook"), hint
 
 
-@pytest.mark.parametrize(
-    "name", ["embed", "embed_avg", "cluster_size", "replace_sample_fn", "use_ddp", "all_reduce_fn"]
-)
+@pytest.mark.parametrize("name", ["embed", "embed_avg", "cluster_size", "replace_sample_fn", "all_reduce_fn"])
 def test_the_codebook_has_the_attributes_that_nelbo_uses(name: str) -> None:
     hint = f"{PACKAGE}: VectorQuantize._codebook has no {name}, which nelbo.heads.compat uses"
     assert hasattr(compat.codebook(make_quantizer()), name), hint
@@ -57,14 +55,13 @@ def test_all_entries_of_a_new_codebook_are_replaced_by_the_given_function() -> N
 
 def test_a_codebook_joins_processes_by_the_given_reduction() -> None:
     quantizer, reduce = make_quantizer(), mock.Mock()
-    compat.join_processes(quantizer)
-    assert not compat.codebook(quantizer).use_ddp, f"{PACKAGE}: the codebook of a single process has use_ddp"
-    with (
-        mock.patch.object(compat, "several_processes", lambda: True),
-        mock.patch.object(compat.distributed, "all_reduce", reduce),
-    ):
+    with mock.patch.object(compat.distributed, "all_reduce", reduce):
         compat.join_processes(quantizer)
         quantizer(torch.randn(3, 4, 2))
+        assert reduce.call_count == 0, f"{PACKAGE}: the codebook of a single process reduces"
+        with mock.patch.object(compat, "several_processes", lambda: True):
+            compat.join_processes(quantizer)
+            quantizer(torch.randn(3, 4, 2))
     hint = f"{PACKAGE} does not sum the codebook's statistics by _codebook.all_reduce_fn, which nelbo.heads.compat sets"
     assert reduce.call_count == 2, hint  # the number of vectors of each entry, and their sum
 

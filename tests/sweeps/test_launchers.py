@@ -171,5 +171,6 @@ def test_a_launcher_whose_package_is_missing_is_refused_with_the_command_to_inst
     blocker.write_text("import sys\nsys.modules['submitit'] = None\n")
     hidden = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
     done = sweep_apart(tmp_path / "sweep", *SMALL, "seed=1,2", "hydra/launcher=submitit_slurm", **hidden)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith("pip install 'nelbo[sweep]'"), done.stderr
+    hint = "it needs a package: pip install 'hydra-submitit-launcher>=1.4.0rc3'"
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith(hint), done.stderr
     assert "Traceback" not in done.stderr

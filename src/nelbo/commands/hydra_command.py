@@ -32,6 +32,7 @@ from nelbo.errors import USAGE_ERROR, NelboError, Stopped
 from nelbo.files import DISK_ERRORS
 from nelbo.messages.arguments import check_arguments
 from nelbo.messages.explain import explain
+from nelbo.messages.targets import UNKNOWN_PLUGIN, of_a_plugin
 from nelbo.messages.unused import refuse_missing_keys, refuse_unused_keys
 from nelbo.numerics.threads import limit_spinning
 from nelbo.running.directory import how_to_write
@@ -157,8 +158,8 @@ class _HydraCommand:
             place = error.filename or "the directory of the run"  # which Hydra makes
             hint = f"{how_to_write(error)}: hydra.run.dir=..., or hydra.sweep.dir=... with -m"
             return f"{place}: cannot be written ({error.strerror}); {hint}"
-        if isinstance(error, RuntimeError) and str(error).startswith("Unknown plugin class"):
-            return f"{error}: it needs more packages: pip install 'nelbo[sweep]'"
+        if isinstance(error, RuntimeError) and str(error).startswith(UNKNOWN_PLUGIN):
+            return of_a_plugin(str(error))
         if isinstance(error, ValueError) and not self.begun and str(error).startswith(HYDRA_REFUSES):
             return self.explain(error)
         return None

@@ -149,9 +149,7 @@ class Inception(Extractor):
             import torch_fidelity  # noqa: F401
             from torchmetrics.image.fid import NoTrainInceptionV3
         except (ImportError, RuntimeError) as error:
-            hint = (
-                f"needs pip install 'nelbo[inception]', with a torchvision built for this torch ({first_line(error)})"
-            )
+            hint = f"needs pip install torch-fidelity, with a torchvision built for this torch ({first_line(error)})"
             raise _refused(str(self.weights), hint) from error
         return NoTrainInceptionV3
 

@@ -36,9 +36,8 @@ def join_processes(quantizer: Any) -> None:
 
     `VectorQuantize` looks for other processes in its constructor, which may run before they are connected.
     """
-    state = codebook(quantizer)
-    if several_processes() and not state.use_ddp:
-        state.use_ddp, state.all_reduce_fn = True, distributed.all_reduce
+    if several_processes():
+        codebook(quantizer).all_reduce_fn = distributed.all_reduce
 
 
 def sample_vectors(vectors: Tensor, number: int) -> Tensor:

@@ -63,10 +63,9 @@ class VectorQuantizedPosterior(Posterior):
             codebook_size=classes,
             decay=decay,
             threshold_ema_dead_code=number("dead_below", dead_below, positive=True),
-            # `Quantized` defines the gradient and the commitment term.
+            # `Quantized` defines the gradient, in `forward` from detached vectors, and the commitment term.
             commitment_weight=0.0,
             rotation_trick=False,
-            route_gradients_to_input=False,
             sync_codebook=False,  # see `join_processes`
         )
         replace_dead_entries_with(self.quantizer, sample_distinct)
@@ -101,7 +100,7 @@ class VectorQuantizedPosterior(Posterior):
         if self.training:
             join_processes(self.quantizer)
         with torch.autocast(vectors.device.type, enabled=False):  # distances need the precision of float32
-            quantized, chosen, _ = self.quantizer(vectors)
+            quantized, chosen, _ = self.quantizer(vectors.detach())
         code = functional.one_hot(chosen, self.classes).to(vectors.dtype)
         return Quantized(code, vectors, quantized)
 

@@ -90,7 +90,7 @@ def umap(codes: Tensor, prior: Tensor, seed: int) -> Projection:
         try:
             from umap import UMAP
         except ImportError as error:
-            raise ConfigError("method", "umap", "needs another package: pip install 'nelbo[umap]'") from error
+            raise ConfigError("method", "umap", "needs a package: pip install umap-learn") from error
     _needs_two("umap", codes)
     neighbors = min(NEIGHBORS, len(codes) - 1)
     points = UMAP(n_neighbors=neighbors, random_state=seed, n_jobs=1).fit_transform(codes.numpy())
