@@ -114,7 +114,7 @@ class Checkpoints(Checkpoint):
         Raises:
             Stopped: after the checkpoint is written, if a signal asks for it.
         """
-        ends = self.ending.note(trainer, batch_idx)
+        ends = self.ending.count_batch(trainer, batch_idx)
         if ends and self.validated:
             self.ending.validate_next(trainer)
         signum, due = self._requests(trainer)

@@ -39,7 +39,7 @@ class Ending:
         if trainer.min_steps is not None and trainer.min_epochs == 1:  # Lightning's default beside min_steps
             compat.set_min_epochs(trainer, 0)
 
-    def note(self, trainer: pl.Trainer, batch_idx: int) -> bool:
+    def count_batch(self, trainer: pl.Trainer, batch_idx: int) -> bool:
         """Count a batch that was processed, and return whether training ends with it.
 
         A callback's request to stop waits for the end of the update, because a checkpoint cannot hold the gradients of

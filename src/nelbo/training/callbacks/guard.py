@@ -72,7 +72,7 @@ class Guard(pl.Callback):
         self._start, self._failed = Start(batch_idx, torch_states(pl_module.device, others=False), buffers), None
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Make the gradients of a loss that is not finite not finite either: an infinite loss can have finite ones."""
+        """Give a loss that is not finite gradients that are not finite; an infinite loss may have finite ones."""
         value = loss.detach()
         # Reading the value would wait for the forward pass on a GPU; adding zero to a gradient is cheaper.
         if loss.device.type != "cpu" or not math.isfinite(value.item()):
