@@ -109,5 +109,6 @@ def test_resolvers_are_registered() -> None:
 def test_a_changed_interface_is_named_with_its_package_and_version() -> None:
     with pytest.raises(pytest.fail.Exception) as failure, interface(HYDRA, "hydra.main: version_base"):
         raise AttributeError("no version_base")
-    message = f"{HYDRA} {version(HYDRA)}: hydra.main: version_base has changed: AttributeError: no version_base"
-    assert str(failure.value) == message
+    message = str(failure.value)
+    assert message.startswith(f"{HYDRA} {version(HYDRA)} has changed `hydra.main: version_base`")
+    assert message.endswith("AttributeError: no version_base")
