@@ -30,7 +30,7 @@ console = make_console()
 
 
 def settings(*overrides: str) -> dict[str, Any]:
-    """`data` and `allow_targets` of the config that `train.py` would compose."""
+    """Return `data` and `allow_targets` of the config that `nelbo train` would compose."""
     register_resolvers()
     with initialize_config_dir(str(SHIPPED), **hydra_options()):
         config = compose("config", overrides=[*overrides])
@@ -41,7 +41,11 @@ def settings(*overrides: str) -> dict[str, Any]:
 
 
 def load(*overrides: str) -> ImageData:
-    """A data set, set up."""
+    """Return the data of a config, loaded and split.
+
+    Raises:
+        NelboError: if they cannot be loaded.
+    """
     plain = settings(*overrides)
     data: ImageData = build(plain["data"], "data", allowed_targets(plain))
     try:
@@ -52,7 +56,7 @@ def load(*overrides: str) -> ImageData:
 
 
 def list_sets() -> None:
-    """A table of all sets."""
+    """Print a table of all data sets."""
     table = Table(title=f"data sets; cache {cache_directory()} (NELBO_DATA)")
     for column in ("data=", "shape", "train + test", "held out", "protocol", "labels", "in the cache"):
         table.add_column(column)
@@ -69,12 +73,12 @@ def list_sets() -> None:
 
 
 def fetch_sets(names: list[str]) -> None:
-    """Fetch, and say what each set is."""
+    """Fetch data sets, and print the sizes and the digest of each; without names, all of them."""
     each(names or list(CATALOGUE), lambda name: describe(load(*arguments(name))))
 
 
 def verify_sets(names: list[str]) -> None:
-    """Check every file of what is in the cache, and load it."""
+    """Compare the digest of every file, and load the sets; without names, those in the cache."""
 
     def verify(name: str) -> str:
         overrides = arguments(name)
@@ -94,7 +98,11 @@ def verify_sets(names: list[str]) -> None:
 
 
 def arguments(name: str) -> list[str]:
-    """What is typed for a set of the catalogue."""
+    """Return the overrides that choose a set of the catalogue.
+
+    Raises:
+        NelboError: if it has no such set.
+    """
     if "," in name:
         raise NelboError(f"data sets are separated by spaces: {name.replace(',', ' ')}")
     if name not in CATALOGUE:
@@ -105,7 +113,7 @@ def arguments(name: str) -> list[str]:
 
 
 def describe(data: ImageData) -> str:
-    """Sizes, protocol and digest."""
+    """Return the protocol, the sizes and the digest of data as one line."""
     facts = data.provenance()
     sizes = " + ".join(f"{facts[f'{split}_images']:,} {split}" for split in ("train", "val", "test"))
     protocol = f"{data.protocol} ({PROTOCOLS[data.protocol].description})"
@@ -113,7 +121,11 @@ def describe(data: ImageData) -> str:
 
 
 def each(names: list[str], task: Callable[[str], str]) -> None:
-    """Do all; what failed is said in its line and again in the exit status."""
+    """Run a task for each set, and print its result or its error.
+
+    Raises:
+        NelboError: naming the sets that failed, once all have been tried.
+    """
     failed = []
     for name in names:
         try:
@@ -126,7 +138,11 @@ def each(names: list[str], task: Callable[[str], str]) -> None:
 
 
 def show_set(names: list[str]) -> None:
-    """A contact sheet of training images as the model sees them: a row a class, where there are classes."""
+    """Write a contact sheet of training images as the model sees them: a row for each class, if there are classes.
+
+    Raises:
+        NelboError: for bad arguments, or a file that cannot be written.
+    """
     out = [name.partition("=")[2] for name in names if name.startswith("out=")]
     names = [name for name in names if not name.startswith("out=")]
     if not names or "=" in names[0]:
@@ -144,11 +160,11 @@ def show_set(names: list[str]) -> None:
 
 
 def join_overrides(typed: list[str]) -> list[str]:
-    """Names of the catalogue out of words: an override belongs to the set before it."""
+    """Return names of the catalogue: each argument with `=` is joined to the name of the set before it."""
     names: list[str] = []
-    for word in typed:
-        if "=" in word and names:
-            names[-1] += f" {word}"
+    for argument in typed:
+        if "=" in argument and names:
+            names[-1] += f" {argument}"
         else:
-            names.append(word)
+            names.append(argument)
     return names

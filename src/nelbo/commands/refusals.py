@@ -62,7 +62,7 @@ def refuse_scattered_processes() -> None:
         NelboError: if torchrun or srun started several processes and no directory was given.
     """
     given = any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra)
-    given |= any(word.startswith("resume=") and word != "resume=auto" for word in sys.argv[1:])
+    given |= any(argument.startswith("resume=") and argument != "resume=auto" for argument in sys.argv[1:])
     if external_world_size() > 1 and not given:
         directory = HydraConfig.get().run.dir
         hint = "every process must write to the same directory; give one: hydra.run.dir=outputs/NAME"

@@ -17,7 +17,7 @@ def task(config: DictConfig) -> float:
         The validation score of the best checkpoint, which a search minimises.
     """
     if HydraConfig.get().mode == RunMode.RUN:  # a sweep's process has imported everything already
-        resolve(config)  # what is wrong in the config alone is said without torch, whose import takes seconds
+        resolve(config)  # errors of the config alone need no torch, whose import takes seconds
     from nelbo.running.run import run
 
     return run(config)
