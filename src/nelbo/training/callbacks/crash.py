@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from nelbo import __version__
 from nelbo.checkpoints.environment import environment
 from nelbo.data.loader import Batches
 from nelbo.directories.names import CRASHES
@@ -160,7 +160,7 @@ def write_bundle(
         "random_states": dict(start.random_states),
         "state_dict": {name: value.detach().cpu() for name, value in pl_module.state_dict().items()},
         "provenance": data_of(trainer).provenance(),
-        "last_bits": {**last_bits(pl_module.device), "nelbo": version("nelbo")},
+        "last_bits": {**last_bits(pl_module.device), "nelbo": __version__},
         "environment": environment(pl_module.device, trainer.world_size),
         "failure": asdict(failed),
     }
