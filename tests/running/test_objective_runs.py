@@ -102,7 +102,7 @@ def test_an_objective_that_compares_images_refuses_batches_of_one(tmp_path: Path
     runs = {"wae": ["model=mlp_vae", "data=digits", "objective=wae", "trainer=smoke", "data.batch_size=433"]}
     runs["wae"] += [f"hydra.run.dir={tmp_path / 'run'}"]
     done = train_all(runs, tmp_path)["wae"]
-    message = "error: data.batch_size=433: leaves a batch of 1 of the 1300 train images, and this objective needs 2"
+    message = "error: data.batch_size=433: leaves a batch of 1 of the 1300 train images, but this objective needs 2"
     assert done.returncode == 2 and message in done.stderr, done.stderr
     assert not (tmp_path / "run" / "checkpoints").exists()
 

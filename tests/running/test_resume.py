@@ -163,8 +163,7 @@ def test_a_model_with_other_tensors_needs_a_new_run(stopped: Path, tmp_path: Pat
     )
     refused = forked("train.py", *other, "resume_changes=[model.latent_dim]")
     assert refused.returncode == 2 and refused.stderr.endswith(
-        "its tensors are not those of this config's model; "
-        f"a new run starts from those that fit, without resume: {hint}"
+        f"its tensors do not match this config's model; start a new run from those that fit, without resume: {hint}"
     )
     done = run(tmp_path / "new", ["trainer.max_epochs=1", other[0], f"init_from={folder}"])
     assert done.returncode == 0, done.stderr
