@@ -80,7 +80,7 @@ def test_bitflip_and_the_newest_valid_checkpoint(tmp_path: Path) -> None:
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert line.startswith(f"error: {best}: not a readable checkpoint") and f"{last}: not a readable" in line
-    assert line.endswith("delete them to start afresh")
+    assert line.endswith("delete them to start a new run")
     assert {file: file.read_bytes() for file in damaged} == damaged
 
     best.write_bytes(intact)

@@ -36,7 +36,7 @@ def test_the_command_contains_all_sources_of_the_config_once() -> None:
             },
         }
     )  # fmt: skip
-    assert plain_command("train.py", hydra, Path("/cell")) == [  # type: ignore[arg-type]
+    assert plain_command(["train.py"], hydra, Path("/cell")) == [  # type: ignore[arg-type]
         sys.executable, "train.py", "--config-path", "/here/conf", "--config-dir", "/my own", "--config-name", "config",
         "hydra.job.name=mine", "+hydra.job.env_set.A=b", "hydra.searchpath=[file:///more]", "experiment=own",
         "~callbacks.progress", "hydra.sweep.dir='outputs/one two'", "hydra.run.dir=/cell", "resume=auto",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 import time
 from itertools import product
 from pathlib import Path
@@ -43,10 +44,12 @@ def test_the_script_prints_the_file_and_refuses_directories_of_no_sweep(tmp_path
 
 
 @pytest.mark.parametrize("arguments", [["sweep=none"], [], ["sweeep=x"], ["sweep=x", "watch=7"]])
-def test_the_script_refuses_bad_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    script = runpy.run_path(str(ROOT / "scripts" / "report.py"))
+def test_the_script_refuses_bad_arguments(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["scripts/report.py", *arguments])
     with pytest.raises(SystemExit) as ended:
-        script["main"](arguments)
+        runpy.run_path(str(ROOT / "scripts" / "report.py"), run_name="__main__")
     errors = capsys.readouterr().err
     assert ended.value.code == 2 and errors.startswith("error: ") and len(errors.splitlines()) == 1
 
