@@ -252,9 +252,9 @@ def test_methods_that_cannot_be_used_are_an_error(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigError, match="method=tsne: needs at least two latents, and the model has one"):
         METHODS["tsne"](codes[:, :1], codes[:, :1], 0)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="method=umap: needs another package: pip install umap-learn"):
+    with pytest.raises(ConfigError, match="method=umap: needs a package: pip install umap-learn"):
         Posterior(method="umap", codes="mean", limit=10)
-    with pytest.raises(ConfigError, match="out=x.mp4: needs another package: pip install imageio-ffmpeg; or use .gif"):
+    with pytest.raises(ConfigError, match="out=x.mp4: needs a package: pip install imageio-ffmpeg; or use .gif"):
         check(Path("x.mp4"), Traversal(rows=1, columns=2, image=0, units=None))
 
 

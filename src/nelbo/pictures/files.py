@@ -38,7 +38,7 @@ def check(file: Path, picture: Picture) -> None:
     if suffix in MOVING and not picture.moves:
         raise ConfigError("out", file, f"this picture does not move; use {' or '.join(STILL)}")
     if suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise ConfigError("out", file, "needs another package: pip install imageio-ffmpeg; or use .gif")
+        raise ConfigError("out", file, "needs a package: pip install imageio-ffmpeg; or use .gif")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.is_dir():

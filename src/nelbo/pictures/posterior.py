@@ -56,7 +56,7 @@ class Posterior(Picture):
         self.codes = choice("codes", codes, CODES)
         self.limit = positive_integer("limit", limit)
         if method == "umap" and importlib.util.find_spec("umap") is None:  # checked before the work starts
-            raise ConfigError("method", method, "needs another package: pip install umap-learn")
+            raise ConfigError("method", method, "needs a package: pip install umap-learn")
 
     def __call__(self, scene: Scene) -> Drawing:
         """Draw the picture."""
