@@ -47,7 +47,7 @@ def test_options_by_version() -> None:
             pass
 
 
-def test_hydra_is_told_what_it_may_instantiate() -> None:
+def test_hydra_gets_the_list_of_what_it_may_instantiate() -> None:
     with interface(HYDRA, "hydra.main: execution_whitelist"):
         options = main_options(["logging.*"])
         if "execution_whitelist" in inspect.signature(hydra.main).parameters:

@@ -13,7 +13,7 @@ from nelbo.errors import Diverged
 from nelbo.metrics.collapse import collapse_warning
 from nelbo.running.assemble import Parts
 from nelbo.running.fit import Fitted
-from nelbo.training.weights import told_in_metrics
+from nelbo.training.weights import summary_for_metrics
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def summarise(parts: Parts, fitted: Fitted) -> dict[str, Any]:
     if record["resumed"]:
         metrics["resumed"] = record["resumed"]
     if origin := record.get("init_from"):
-        metrics["init_from"] = told_in_metrics(origin)
+        metrics["init_from"] = summary_for_metrics(origin)
     if "test/bits_per_dim" in metrics:  # both count bits of stored pixels, but the second bounds them once more
         metrics["bits_per_dim_by"] = "uniform dequantisation" if parts.data.dequantized_levels else "probabilities"
     diverged = [key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]

@@ -110,7 +110,7 @@ def start_from(module: nn.Module, path: str) -> dict[str, Any]:
     return {**origin, "provenance": checkpoint[RECORD].get("provenance"), **vars(comparison)}
 
 
-def told_in_metrics(origin: Mapping[str, Any]) -> dict[str, Any]:
+def summary_for_metrics(origin: Mapping[str, Any]) -> dict[str, Any]:
     """Return the result of `start_from` for metrics.json, with numbers of tensors in place of their names."""
     return {key: len(value) if isinstance(value, list) else value for key, value in origin.items()}
 
