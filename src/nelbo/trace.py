@@ -6,7 +6,8 @@ shape (B, C, H, W), and `log_prob` broadcasts it over S. Log-probabilities and K
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -17,10 +18,28 @@ from nelbo.distributions import Delta, RelaxedOneHot, is_discrete
 from nelbo.numerics.collectives import Shares
 
 
-def unit_kl(q: Distribution, p: Distribution) -> Tensor:
-    """Return KL(q_i || p_i) of each latent unit i in closed form, (*batch, D), in nats.
+def element_kl(q: Distribution, p: Distribution) -> Tensor:
+    """Return KL(q_i || p_i) of each latent element i in closed form, (*batch, *elements), in nats.
 
-    D is the number of elements of an event. For N one-hot codes of K classes it is N.
+    `elements` is the event shape, (D,) or (C, h, w). For N one-hot codes of K classes it is (N,).
+
+    Args:
+        q: the approximate posterior.
+        p: the prior. The batch shapes of q and p broadcast to `batch`.
+
+    Raises:
+        NotImplementedError: if the elements are dependent, or no closed form is registered.
+    """
+    if not (isinstance(q, Independent) and isinstance(p, Independent)):
+        raise NotImplementedError("the KL of each unit needs independent units: q and p must both be `Independent`")
+    return kl_divergence(q.base_dist, p.base_dist)
+
+
+def unit_kl(q: Distribution, p: Distribution) -> Tensor:
+    """Return KL(q_i || p_i) of each latent unit i in closed form, (*batch, U), in nats.
+
+    A unit is a dimension of a vector (D,), a channel of a map (C, h, w), whose KL is summed over space, or one of N
+    one-hot codes.
 
     Args:
         q: the approximate posterior.
@@ -29,10 +48,9 @@ def unit_kl(q: Distribution, p: Distribution) -> Tensor:
     Raises:
         NotImplementedError: if the units are dependent, or no closed form is registered.
     """
-    if not (isinstance(q, Independent) and isinstance(p, Independent)):
-        raise NotImplementedError("the KL of each unit needs independent units: q and p must both be `Independent`")
-    batch = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
-    return kl_divergence(q.base_dist, p.base_dist).flatten(len(batch))
+    kl = element_kl(q, p)
+    batch = len(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+    return kl.flatten(batch + 1).sum(-1) if kl.ndim > batch + 1 else kl
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,13 +116,37 @@ class Latent:
             return self.log_q - self.log_p
 
     @cached_property
+    def element_kl(self) -> Tensor:
+        """The KL of each element of z, (B, D), (B, C, h, w), or (B, N) for N one-hot codes, in nats, averaged over S.
+
+        Raises:
+            NotImplementedError: if the elements are dependent, or no closed form is registered.
+        """
+        kl = element_kl(self.q, self.p)
+        return self.over_examples(kl, kl.ndim - len(torch.broadcast_shapes(self.q.batch_shape, self.p.batch_shape)))
+
+    @cached_property
     def unit_kl(self) -> Tensor:
-        """The KL of each unit, (B, D), in nats; its sum over D is the mean of `kl` over S.
+        """The KL of each unit, (B, U), in nats; its sum over U is the mean of `kl` over S.
+
+        A unit is a dimension of a vector, a channel of a map (its KL is summed over space), or a one-hot code.
 
         Raises:
             NotImplementedError: if the units are dependent, or no closed form is registered.
         """
-        return self.over_examples(unit_kl(self.q, self.p))
+        kl = self.element_kl
+        return kl.flatten(2).sum(-1) if kl.ndim > 2 else kl
+
+    @property
+    def kl_map(self) -> Tensor:
+        """The KL at each place of a map of latents, (B, h, w), in nats, summed over channels.
+
+        Raises:
+            NotImplementedError: if z is not a map (C, h, w), or its elements have no KL in closed form.
+        """
+        if self.element_kl.ndim != 4:
+            raise NotImplementedError(f"z of shape {tuple(self.z.shape[2:])} is no map (C, h, w)")
+        return self.element_kl.sum(1)
 
     def score(self) -> Tensor:
         """Return the gradient of log q(z|x) with respect to z at fixed parameters of q, (S, B, *event)."""
@@ -154,6 +196,7 @@ class Trace:
         x: the batch, (B, C, H, W), in [0, 1].
         px: p(x|z), batch shape (S, B), event shape (C, H, W).
         latents: one `Latent` per level.
+        context: what the model was conditioned on, each value (B, ...).
 
     Example:
         The negative ELBO of 16 pixels with probability 1/2 each, where q equals p:
@@ -171,6 +214,7 @@ class Trace:
     x: Tensor
     px: Distribution
     latents: tuple[Latent, ...]
+    context: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def shares(self) -> Shares:
@@ -186,6 +230,16 @@ class Trace:
     def kl(self) -> Tensor:
         """The KL summed over the levels, (S, B), in nats."""
         return sum((latent.kl for latent in self.latents[1:]), start=self.latents[0].kl)
+
+    @cached_property
+    def log_joint(self) -> Tensor:
+        """Log p(x, z), (S, B), in nats."""
+        return sum((latent.log_p for latent in self.latents), start=self.log_px)
+
+    @cached_property
+    def log_q(self) -> Tensor:
+        """Log q(z|x) of all levels, (S, B), in nats."""
+        return sum((latent.log_q for latent in self.latents[1:]), start=self.latents[0].log_q)
 
     @cached_property
     def log_weight(self) -> Tensor:

@@ -18,10 +18,10 @@ from nelbo.config.build import (
     user_prefixes,
 )
 from nelbo.errors import CheckpointError, ConfigError, first_line
-from nelbo.models import VAE
+from nelbo.models import Model
 
 
-def load(path: str | Path, *, allow: Sequence[str] = ()) -> VAE:
+def load(path: str | Path, *, allow: Sequence[str] = ()) -> Model:
     """Load the model of a run directory (its best.ckpt) or of a checkpoint, in eval mode, onto the CPU.
 
     Args:
@@ -44,7 +44,9 @@ def load(path: str | Path, *, allow: Sequence[str] = ()) -> VAE:
     return build_model(read_checkpoint(file), file, allow, how=IN_PYTHON)
 
 
-def build_model(checkpoint: Mapping[str, Any], file: Path, allow: Sequence[str] = (), *, how: str = IN_CONFIGS) -> VAE:
+def build_model(
+    checkpoint: Mapping[str, Any], file: Path, allow: Sequence[str] = (), *, how: str = IN_CONFIGS
+) -> Model:
     """Build the model of a checkpoint that has been read, in eval mode, on the CPU.
 
     Args:
@@ -66,7 +68,7 @@ def build_model(checkpoint: Mapping[str, Any], file: Path, allow: Sequence[str] 
         raise CheckpointError(f"{file}: its model cannot be built: {short(error)}") from error
     except Exception as error:  # arbitrary values make torch raise any kind of exception
         raise CheckpointError(f"{file}: its model cannot be built: {type(error).__name__}: {short(error)}") from error
-    if not isinstance(model, VAE):
+    if not isinstance(model, Model):
         raise CheckpointError(f"{file}: describes a {type(model).__name__}, not a model")
     prefix = "model."
     state = {

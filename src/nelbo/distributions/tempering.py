@@ -41,7 +41,8 @@ def temper(distribution: Distribution, temperature: float) -> Distribution:
 
 @temper.register
 def _(distribution: DiagonalNormal, temperature: float) -> DiagonalNormal:
-    return DiagonalNormal(distribution.loc, distribution.scale * temperature)
+    rank = distribution.reinterpreted_batch_ndims
+    return DiagonalNormal(distribution.loc, distribution.scale * temperature, event_dimensions=rank)
 
 
 @temper.register(Independent)

@@ -94,7 +94,7 @@ def mean_unit_kl(subject: Subject, limit: int | None) -> Tensor:
         raise NotApplicable(
             "kl_per_unit: the units of q(z|x) or p(z) depend on each other, so only their joint KL is defined"
         )
-    p = subject.model.prior(subject.model.encode)
+    p = subject.model.top_prior()
     per_image = subject.map("collapse", lambda x: {"kl": unit_kl(subject.model.encode(x), p)}, limit=limit)
     return per_image["kl"].double().mean(dim=0)
 

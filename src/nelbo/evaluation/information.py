@@ -95,7 +95,7 @@ class Information(Measure):
 
     def _draw(self, subject: Subject) -> Callable[[Tensor], dict[str, Tensor]]:
         """Return a function from a batch to its codes z (B, S, D), their log p(z) (B, S), and their KL `rate` (B,)."""
-        p = subject.model.prior(subject.model.encode)
+        p = subject.model.top_prior()
 
         def draw(x: Tensor) -> dict[str, Tensor]:
             q = subject.model.encode(x)

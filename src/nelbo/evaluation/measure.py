@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nelbo.errors import NelboError
 from nelbo.evaluation.processes import Processes
-from nelbo.models import VAE
+from nelbo.models import Model
 from nelbo.numerics.precision import IEEE, float32
 from nelbo.numerics.randomness import isolated
 from nelbo.trace import Trace
@@ -74,7 +74,7 @@ class Subject:
     """
 
     name: str
-    model: VAE
+    model: Model
     splits: Mapping[str, Split]
     split: str = "test"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))

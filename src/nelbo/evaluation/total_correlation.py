@@ -101,7 +101,7 @@ class TotalCorrelation(Measure):
         """Return codes z (B, S, D) of a batch, their log p(z) (B, S), and the KL `rate` (B,)."""
         q = subject.model.encode(x)
         z, log_q = sample_with_density(q, self.num_samples)
-        latent = Latent(q, subject.model.prior(subject.model.encode), z, log_q)
+        latent = Latent(q, subject.model.top_prior(), z, log_q)
         return {"z": z.transpose(0, 1), "log_p": finest(latent.log_p).T, "rate": finest(latent.kl).mean(dim=0)}
 
     def _warnings(self, findings: Findings, images: int) -> list[str]:

@@ -27,7 +27,7 @@ from nelbo.errors import CheckpointError, ConfigError, DataError, choice, first_
 from nelbo.evaluation.measure import Subject
 from nelbo.files import read_json
 from nelbo.finished.data_location import DATA_PREFIXES, relocated, with_hint
-from nelbo.models import VAE
+from nelbo.models import Model
 
 SPLITS = ("test", "val", "train")
 SAME_DATA = ("data", "protocol", "data_sha256", "split_seed", "train_images", "val_images", "test_images")
@@ -82,7 +82,7 @@ class FinishedRun:
     file: Path
     record: Mapping[str, Any]
     step: int
-    model: VAE
+    model: Model
     allow: Sequence[str] = ()
     moved: Mapping[str, Any] | None = None
 
@@ -191,8 +191,8 @@ class FinishedRun:
             history = {int(epoch): [float(value) for value in values] for epoch, *values in rows}
         except ValueError as error:
             raise CheckpointError(f"{file}: is damaged ({first_line(error)}); move it away") from error
-        if any(len(values) != self.model.latent_dim for values in history.values()):
-            raise CheckpointError(f"{file}: does not have {self.model.latent_dim} units in each row; move it away")
+        if any(len(values) != self.model.units for values in history.values()):
+            raise CheckpointError(f"{file}: does not have {self.model.units} units in each row; move it away")
         return history
 
     def subject(self, *, split: str, device: str, name: str = "", **rest: Any) -> Subject:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nelbo.distributions import mean_of
+from nelbo.distributions import code_of, mean_of
 from nelbo.errors import ConfigError, integer
-from nelbo.models import VAE
+from nelbo.models import Model
 from nelbo.pictures.latent import by_activity, prior_quantiles
 from nelbo.pictures.picture import Scene
 from nelbo.trace import unit_kl
-from nelbo.views.codes import code_of, has_classes
+from nelbo.views.codes import has_classes
 
 EXAMPLES = 512
 """Largest number of images by which units are ranked."""
@@ -41,7 +41,7 @@ def ranking(scene: Scene) -> Ranking:
 
     The model's own samples would not do: they show which units the decoder uses, not which ones the encoder does.
     """
-    prior = scene.model.prior(scene.model.encode)
+    prior = scene.model.top_prior()
     posteriors = [scene.model.encode(x) for x in scene.batches(scene.evenly_spaced(EXAMPLES))]
     try:
         kl = torch.cat([unit_kl(q, prior) for q in posteriors]).mean(dim=0)
@@ -65,7 +65,7 @@ def start(scene: Scene, image: int | None) -> tuple[Tensor, str]:
         return scene.codes(scene.position(image))[0], f"the code of {scene.split} image {image}"
     model = scene.model
     if has_classes(model):
-        return code_of(model.prior(model.encode)), "the most probable classes of the prior"
+        return code_of(model.top_prior()), "the most probable classes of the prior"
     return prior_quantiles(model, 3)[1], "the median of the prior"
 
 
@@ -90,13 +90,13 @@ def unit_numbers(units: object, count: int | None = None) -> list[int] | None:
     return numbers
 
 
-def require_units(model: VAE, units: Sequence[int]) -> Tensor:
+def require_units(model: Model, units: Sequence[int]) -> Tensor:
     """Return `units` as a tensor (U,).
 
     Raises:
         ConfigError: if the model has no such unit.
     """
-    total = model.posterior.event_shape(model.latent_dim)[0]
+    total = model.events[0][0]
     if max(units) >= total:
         raise ConfigError("units", list(units), f"the model has units 0 to {total - 1}")
     return torch.tensor(units)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nelbo.distributions import DiagonalNormal, StandardNormal, mean_of
-from nelbo.models import VAE
+from nelbo.distributions import DiagonalNormal, StandardNormal, code_of, mean_of
+from nelbo.models import Model
 from nelbo.pictures.scatter import draw_codes
-from nelbo.views.codes import code_of, has_classes
+from nelbo.views.codes import has_classes
 from nelbo.views.grids import grid, normal_quantiles
 from nelbo.views.images import evenly_spaced
 
@@ -27,7 +27,7 @@ MASS = (0.025, 0.975)
 """Probabilities of the quantiles of the prior between which a unit is varied."""
 
 
-def reconstructions(model: VAE, images: Tensor, columns: int) -> Tensor:
+def reconstructions(model: Model, images: Tensor, columns: int) -> Tensor:
     """Draw each of the images (B, C, H, W) above its reconstruction, the mean of p(x|z) at the code of q(z|x)."""
     means = model.decode(code_of(model.encode(images))).mean
     columns = min(columns, len(images))
@@ -36,20 +36,20 @@ def reconstructions(model: VAE, images: Tensor, columns: int) -> Tensor:
     return grid(pairs.flatten(0, 1))
 
 
-def traversals(model: VAE, images: Tensor, units: int, steps: int) -> Tensor:
+def traversals(model: Model, images: Tensor, units: int, steps: int) -> Tensor:
     """Draw the code of the first image with each of the most active units varied over its `settings`, a row each."""
     q = model.encode(images)
     chosen = by_activity(mean_of(q))[:units]
     return grid(model.decode(moved(code_of(q)[0], chosen, settings(model, steps).values)).mean)
 
 
-def manifold(model: VAE, side: int) -> Tensor:
+def manifold(model: Model, side: int) -> Tensor:
     """Draw means of p(x|z) over a square of quantiles of a prior of two latents (Kingma & Welling 2014, figure 4)."""
     quantiles = prior_quantiles(model, side)
     return grid(model.decode(plane(quantiles[0], (0, 1), quantiles, quantiles)).mean)
 
 
-def aggregate_posterior(model: VAE, images: Tensor, labels: Tensor, classes: Sequence[str]) -> Tensor:
+def aggregate_posterior(model: Model, images: Tensor, labels: Tensor, classes: Sequence[str]) -> Tensor:
     """Draw means of q(z|x) coloured by label, over the prior.
 
     The prior is shown by the circle that contains 95% of N(0, I), or by samples of any other prior.
@@ -66,18 +66,18 @@ def aggregate_posterior(model: VAE, images: Tensor, labels: Tensor, classes: Seq
 
     figure = Figure(figsize=(6.4, 6), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    prior = model.prior(model.encode)
+    prior = model.top_prior()
     samples = None if isinstance(prior, StandardNormal) else prior.sample(torch.Size((PRIOR_SAMPLES,))).cpu()
     draw_codes(axes, mean_of(model.encode(images)).cpu(), labels, classes, samples)
     return as_picture(figure)
 
 
-def prior_quantiles(model: VAE, count: int) -> Tensor:
+def prior_quantiles(model: Model, count: int) -> Tensor:
     """Return `count` quantiles of each unit's prior, of probabilities evenly spaced from 2.5% to 97.5%, (count, D).
 
     They are exact for Gaussians, and those of samples for any other prior.
     """
-    prior = model.prior(model.encode)
+    prior = model.top_prior()
     if isinstance(prior, DiagonalNormal):
         return prior.loc + prior.scale * normal_quantiles(count, prior.loc.device).unsqueeze(-1)
     samples: Tensor = prior.sample(torch.Size((PRIOR_SAMPLES,)))
@@ -99,13 +99,13 @@ class Settings:
     description: str
 
 
-def settings(model: VAE, count: int) -> Settings:
+def settings(model: Model, count: int) -> Settings:
     """Return `count` quantiles of each unit's prior, or, for one-hot codes, all classes or `count` of them."""
     if not has_classes(model):
         shares = torch.linspace(100 * MASS[0], 100 * MASS[1], count).tolist()
         names = [f"{share:.3g}%" for share in shares]
         return Settings(prior_quantiles(model, count), names, "units varied over the quantiles of their prior")
-    units, classes = model.posterior.event_shape(model.latent_dim)
+    units, classes = model.events[0]
     chosen = evenly_spaced(classes, count)
     values = functional.one_hot(chosen, classes).unsqueeze(1).expand(-1, units, -1)
     description = f"units set to {'each' if len(chosen) == classes else f'{len(chosen)}'} of {classes} classes"

@@ -40,10 +40,10 @@ class Manifold(Picture):
     def __call__(self, scene: Scene) -> Drawing:
         """Draw the picture."""
         scene.require_vectors("classes have no quantiles; draw a traversal or samples instead")
-        model = scene.model
-        if model.latent_dim < 2:
+        model, latent_dim = scene.model, scene.model.events[0][0]
+        if latent_dim < 2:
             raise ConfigError("run", scene.name, "has one latent, and a manifold needs two; draw a traversal instead")
-        if model.latent_dim == 2 and self.image is not None:
+        if latent_dim == 2 and self.image is not None:
             raise ConfigError(
                 "image",
                 self.image,
@@ -53,13 +53,13 @@ class Manifold(Picture):
         if self.units is not None:
             units = require_units(model, self.units)
         else:
-            units = torch.arange(2) if model.latent_dim == 2 else ranking(scene).order[:2].sort().values
+            units = torch.arange(2) if latent_dim == 2 else ranking(scene).order[:2].sort().values
         first, second = units.tolist()
         z = plane(origin, (first, second), prior_quantiles(model, self.columns), prior_quantiles(model, self.rows))
         x = decode(scene, z)
         picture = grid(x)
         title = f"{scene.name}: p(x|z) over quantiles of the prior, unit {first} to the right, unit {second} upwards"
-        if model.latent_dim > 2:
-            title += f"; the other {model.latent_dim - 2} at {place}"
+        if latent_dim > 2:
+            title += f"; the other {latent_dim - 2} at {place}"
         sheet = Sheet((picture.shape[1], picture.shape[2]), title)
         return Drawing(sheet(picture), {"x": x, "z": z, "units": units})

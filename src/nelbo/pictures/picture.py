@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nelbo.distributions import code_of
 from nelbo.errors import ConfigError, integer
-from nelbo.models import VAE
-from nelbo.views.codes import code_of, has_classes
+from nelbo.models import Model
+from nelbo.views.codes import has_classes
 from nelbo.views.images import Images, evenly_spaced
 
 
@@ -35,7 +36,7 @@ class Scene:
     """
 
     name: str
-    model: VAE
+    model: Model
     device: torch.device
     split: str
     open_images: Callable[[], tuple[Images, Sequence[str]]]

@@ -6,7 +6,6 @@ Shapes: N images, M samples of the prior, D latent dimensions.
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ from nelbo.pictures.latent import PRIOR_SAMPLES
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.projections import METHODS, Projection
 from nelbo.pictures.sheet import rendered
-from nelbo.views.codes import features
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +59,7 @@ class Posterior(Picture):
     def __call__(self, scene: Scene) -> Drawing:
         """Draw the picture."""
         model = scene.model
-        if math.prod(model.posterior.code_shape(model.latent_dim)) < 2:  # no method can draw it
+        if model.feature_size < 2:  # no method can draw it
             raise ConfigError("run", scene.name, "has one latent, and this picture needs two; draw a traversal instead")
         positions = scene.evenly_spaced(self.limit)
         if (images := len(scene.images)) < FEWEST:
@@ -72,8 +70,8 @@ class Posterior(Picture):
         labels = scene.images.labels[positions]
         posteriors = (model.encode(x) for x in scene.batches(positions))
         codes = (mean_of(q) if self.codes == "mean" else q.sample() for q in posteriors)
-        z = torch.cat([features(model, part) for part in codes]).cpu()
-        prior = features(model, model.prior(model.encode).sample(torch.Size((PRIOR_SAMPLES,)))).cpu()
+        z = torch.cat([model.features(part) for part in codes]).cpu()
+        prior = model.features(model.top_prior().sample(torch.Size((PRIOR_SAMPLES,)))).cpu()
         method = ("none" if z.shape[-1] == 2 else "pca") if self.method == AUTO else self.method
         projection = METHODS[method](z, prior, torch.initial_seed() % 2**32)
         shown = "means" if self.codes == "mean" else "samples"

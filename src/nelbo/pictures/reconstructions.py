@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import torch
 
+from nelbo.distributions import code_of
 from nelbo.errors import positive_integer
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.sheet import Sheet
-from nelbo.views.codes import code_of
 from nelbo.views.grids import grid, joined
 
 

@@ -35,7 +35,7 @@ class Samples(Picture):
 
     def __call__(self, scene: Scene) -> Drawing:
         """Draw the picture."""
-        prior = temper(scene.model.prior(scene.model.encode), self.temperature)
+        prior = temper(scene.model.top_prior(), self.temperature)
         z = prior.sample(torch.Size((self.rows * self.columns,)))
         decoded = [scene.model.decode(part) for part in z.split(scene.batch_size)]
         x = torch.cat([px.mean if self.pixels == "mean" else px.sample() for px in decoded])

@@ -18,7 +18,7 @@ from nelbo.config.checks import allowed_targets
 from nelbo.data.module import ImageData
 from nelbo.directories.names import CHECKPOINTS
 from nelbo.errors import ConfigError
-from nelbo.models import VAE
+from nelbo.models import Model
 from nelbo.numerics.threads import busy_message, cores, load_beside_this_process
 from nelbo.objectives import Objective
 from nelbo.running.resume import epochs_added, refuse_shorter
@@ -179,7 +179,7 @@ def make_module(
     Raises:
         ConfigError: if the model cannot be built, or does not fit the data or the objective.
     """
-    model: VAE = build(plain["model"], "model", allowed)
+    model: Model = build(plain["model"], "model", allowed)
     images = data.starting_images()
     likelihood = chosen.options.get("likelihood", type(model.likelihood).__name__)
     example = probe(model, objective, images, data, likelihood)

@@ -18,7 +18,7 @@ from torchmetrics import MetricCollection
 from nelbo.checkpoints.record import FORMAT, RECORD
 from nelbo.config.build import Factory
 from nelbo.metrics import ExampleMean, KLPerUnit, standard_metrics
-from nelbo.models import VAE
+from nelbo.models import Model
 from nelbo.numerics.collectives import Shares
 from nelbo.numerics.precision import IEEE, float32
 from nelbo.numerics.randomness import isolated
@@ -52,7 +52,7 @@ class VAEModule(pl.LightningModule):
 
     def __init__(
         self,
-        model: VAE,
+        model: Model,
         objective: Objective,
         optimizer: Callable[..., Optimizer],
         scheduler: Factory | None = None,
@@ -202,7 +202,7 @@ class VAEModule(pl.LightningModule):
         self._isolation.close()
 
 
-def example_trace(model: VAE) -> Trace:
+def example_trace(model: Model) -> Trace:
     """Return the trace of two black images, which leaves the model and the random state as they were."""
     training = model.training
     with torch.no_grad(), isolated(EVALUATION_SEED):

@@ -14,7 +14,6 @@ from nelbo.distributions import mean_of
 from nelbo.errors import positive_integer
 from nelbo.training.callbacks.writer import data_of, model_of, writers
 from nelbo.training.module import VAEModule
-from nelbo.views.codes import features
 
 THUMBNAIL = 64
 """Largest width and height of pictures in the projector, in pixels."""
@@ -51,7 +50,7 @@ class Projector(pl.Callback):
         model = model_of(pl_module)
         model.eval()  # in training mode encoding changes a codebook
         with torch.no_grad():
-            codes = features(model, mean_of(model.encode(x.to(pl_module.device)))).cpu()
+            codes = model.features(mean_of(model.encode(x.to(pl_module.device)))).cpu()
         model.train()
         for writer in writers(trainer):
             writer.add_embedding(

@@ -19,7 +19,7 @@ class ModelTable(pl.Callback):
         if not trainer.is_global_zero:
             return
         model = model_of(pl_module)
-        latents, *classes = model.posterior.event_shape(model.latent_dim)
+        latents, *classes = model.events[0]
         description = f"{latents} latents{f' of {classes[0]} classes' if classes else ''}"
         table = Table("part", "class", "shapes", title=f"{type(model).__name__} with {description}")
         table.add_column("parameters", justify="right")

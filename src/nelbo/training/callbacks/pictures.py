@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nelbo.data.module import ImageData
 from nelbo.errors import positive_integer
-from nelbo.models import VAE
+from nelbo.models import Model
 from nelbo.numerics.randomness import isolated
 from nelbo.pictures.latent import aggregate_posterior, manifold, reconstructions, traversals
 from nelbo.training.callbacks.writer import data_of, model_of, writers
@@ -53,7 +53,7 @@ class Pictures(pl.Callback):
         model.train()
 
 
-def pictures(model: VAE, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+def pictures(model: Model, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
     """Yield names and pictures (C, height, width) with values in [0, 1]."""
     x, _ = data.examples(4 * COLUMNS)
     yield "reconstructions (input above its reconstruction)", reconstructions(model, x.to(device), COLUMNS)
@@ -61,7 +61,7 @@ def pictures(model: VAE, data: ImageData, device: torch.device) -> Iterator[tupl
     x, _ = data.examples(TRAVERSED_EXAMPLES)
     moved = traversals(model, x.to(device), TRAVERSED_UNITS, COLUMNS)
     yield "latent traversals (most active units, one a row)", moved
-    if model.posterior.event_shape(model.latent_dim) == (2,):
+    if model.events[0] == (2,):
         yield "manifold (quantiles of the prior)", manifold(model, MANIFOLD_SIDE)
         x, labels = data.examples(AGGREGATE_EXAMPLES)
         codes = aggregate_posterior(model, x.to(device), labels, data.classes)

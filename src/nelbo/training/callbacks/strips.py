@@ -7,10 +7,10 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
+from nelbo.distributions import code_of
 from nelbo.errors import positive_integer
 from nelbo.numerics.randomness import isolated
 from nelbo.training.callbacks.writer import data_of, model_of
-from nelbo.views.codes import code_of
 from nelbo.views.grids import grid, save_png
 
 STRIPS = ("samples", "reconstructions")

@@ -7,7 +7,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from nelbo.data.module import ImageData
-from nelbo.models import VAE
+from nelbo.models import Model
 from nelbo.training import compat
 from nelbo.training.module import VAEModule
 
@@ -19,7 +19,7 @@ def writers(trainer: pl.Trainer) -> list[SummaryWriter]:
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
-def model_of(pl_module: pl.LightningModule) -> VAE:
+def model_of(pl_module: pl.LightningModule) -> Model:
     """Return the model that is trained."""
     assert isinstance(pl_module, VAEModule)
     return pl_module.model
