@@ -10,8 +10,11 @@ from nelbo.errors import ConfigError, NelboError
 HEADS = {slot: slot for slot in ("posterior", "prior", "likelihood")}
 """Slots of every model, and the config group that fills each of them."""
 
-SLOTS = {
-    "nelbo.models.VAE": HEADS | {"encoder": "model", "decoder": "model"},
+SLOTS = HEADS | {"encoder": "model", "decoder": "model"}
+"""All slots that a model of nelbo can have, and the config group that fills each of them."""
+
+SLOTS_OF = {
+    "nelbo.models.VAE": SLOTS,
     "nelbo.models.LadderVAE": HEADS,
     "nelbo.models.TopDownVAE": HEADS,
 }
@@ -44,7 +47,7 @@ def check_slots(model: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: for the first slot without one; the message says how to fill it.
     """
-    for slot, chosen in SLOTS.get(model["_target_"], {}).items():
+    for slot, chosen in SLOTS_OF.get(model["_target_"], {}).items():
         part = model.get(slot)
         if not isinstance(part, Mapping) or "_target_" not in part:
             hint = f"a model needs one: choose with {chosen}=..., or give a mapping with its _target_"

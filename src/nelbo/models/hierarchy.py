@@ -190,7 +190,8 @@ class Hierarchy(Model):
             return zs[number]
 
         self._descend(zs[0], choose)
-        return sum(terms[1:], start=terms[0])
+        total: Tensor = torch.stack(terms).sum(dim=0)
+        return total
 
     def unfold(self, top: Tensor, noise: Tensor, context: Context = NO_CONTEXT) -> tuple[Tensor, ...]:
         """Return z of every level, top first, from z_1 and the noise of the levels below; see `Model.unfold`."""

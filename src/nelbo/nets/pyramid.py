@@ -132,7 +132,7 @@ def conv_pyramid(
     """
     stacks = stack_maker(depth * len(maps), form, activation, "scaled", checkpoint_activations)
     act = activation_class(activation)
-    stages = []
+    stages: list[nn.Module] = []
     shape = tuple(in_shape)
     for width, *size in maps:
         target = (width, *size)
@@ -168,9 +168,10 @@ def halvings(
     layers: list[nn.Module] = []
     if not steps:
         return [nn.Conv2d(shape[0], width, kernel_size((shape[1], shape[2])), padding="same")]
+    fan_out = shape[0]
     for number, (height, length) in enumerate(steps):
         left = len(steps) - 1 - number
-        fan_in = shape[0] if number == 0 else fan_out
+        fan_in = fan_out
         fan_out = max(1, width // 4**left) if first else width
         if number or not first:
             layers.append(act())
