@@ -164,7 +164,9 @@ def test_other_families_improve_too(posterior: str) -> None:
     after = elbo(model, best, x, 1000)
     assert (after > before + 0.5).all()
     assert (after < exact(model, x)).all()
-    torch.testing.assert_close(importance(model, x, 1000, inference=best).log_likelihood, exact(model, x), atol=0.3, rtol=0)
+    torch.testing.assert_close(
+        importance(model, x, 1000, inference=best).log_likelihood, exact(model, x), atol=0.3, rtol=0
+    )
 
 
 def test_the_q_of_an_image_does_not_depend_on_the_others() -> None:

@@ -18,8 +18,8 @@ from nelbo.evaluation.processes import Processes
 from nelbo.metrics import ActiveUnits as ActiveUnitsMetric
 from nelbo.models import VAE
 from nelbo.views.images import evenly_spaced
-from tests.helpers.exact import exact
 from tests.helpers.codes import with_posterior
+from tests.helpers.exact import exact
 from tests.helpers.factors import SHAPE, images, make_vae
 from tests.helpers.subjects import make_subject
 

@@ -107,7 +107,7 @@ def standard_metrics(trace: Trace, prefix: str, *, dequantized_levels: int | Non
     """
     metrics: dict[str, TraceMetric] = {"reconstruction": ExampleMean(reconstruction)}
     if ActiveUnits.applies(trace):
-        metrics["active_units"] = ActiveUnits(trace)
+        metrics[ActiveUnits.key(trace)] = ActiveUnits(trace)
     if CodePerplexity.applies(trace):
         metrics["code_perplexity"] = CodePerplexity(trace)
     if trace.has_kl:

@@ -1,6 +1,6 @@
 """Metrics of single latent units.
 
-Shapes: B batch, D latent dimensions of all levels together.
+Shapes: B batch, D latent dimensions.
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ from nelbo.trace import Latent, Trace
 ACTIVE_VARIANCE = 0.01
 """Threshold of Burda et al. 2016: a unit is active if the variance over x of E_q[z|x] exceeds it."""
 
+TOP_LEVEL = "top_level_"
+"""Prefix of the names of what was measured on the top level alone of a model with several."""
+
 
 class ActiveUnits(TraceMetric):
     """The number of active units, those with Var_x(E_q(z|x)[z]) > 0.01 (Burda et al. 2016, section 5.2).
 
-    If E_q(z|x)[z] has no closed form (a flow, or a q that depends on samples of another level), the variance is
-    estimated by the covariance of two independent estimates of it, so that their noise does not count as activity.
+    If E_q(z|x)[z] has no closed form (a flow), the variance is estimated by the covariance of two independent estimates
+    of it, so that their noise does not count as activity.
+
+    With several levels these are units of the top level: below it the mean of a unit also varies with the levels above,
+    whether or not the unit has information of its own.
 
     Args:
         trace: an example of the traces to come, which sets the number of units.
@@ -33,20 +39,22 @@ class ActiveUnits(TraceMetric):
 
     def __init__(self, trace: Trace) -> None:
         super().__init__()
-        units = sum(latent.q.event_shape.numel() for latent in trace.latents)
-        self.add_state("moments", torch.zeros(4, units), dist_reduce_fx=merged)
+        self.add_state("moments", torch.zeros(4, trace.latents[0].q.event_shape.numel()), dist_reduce_fx=merged)
+
+    @staticmethod
+    def key(trace: Trace) -> str:
+        """Return the key of the number in the results of models with traces like `trace`."""
+        return "active_units" if len(trace.latents) == 1 else f"{TOP_LEVEL}active_units"
 
     @staticmethod
     def applies(trace: Trace) -> bool:
-        """Return whether the latents are continuous and two estimates of their means are available."""
-        return all(
-            latent.is_continuous and (len(latent.q.batch_shape) < 2 or len(latent.z) > 1) for latent in trace.latents
-        )
+        """Return whether the top level is continuous and two estimates of its mean are available."""
+        latent = trace.latents[0]
+        return latent.is_continuous and (len(latent.q.batch_shape) < 2 or len(latent.z) > 1)
 
     def update(self, trace: Trace) -> None:
         """Accumulate the examples of a trace."""
-        pairs = [mean_estimates(latent) for latent in trace.latents]
-        first, second = (torch.cat(means, dim=-1) for means in zip(*pairs, strict=True))
+        first, second = mean_estimates(trace.latents[0])
         self.moments = merged(torch.stack([self.moments, moments(first, second).to(self.moments)]))
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -84,9 +92,9 @@ def mean_estimates(latent: Latent) -> tuple[Tensor, Tensor]:
 
 
 class KLPerUnit(TraceMetric):
-    """KL(q(z_i|x) || p(z_i)) of each unit in nats, (D,), averaged over examples, for factorised q and p.
+    """KL(q(z_i|x) || p(z_i)) of each unit of all levels in nats, (D,), averaged over examples, for factorised q and p.
 
-    A unit is a dimension of z, or a variable with K classes.
+    A unit is a dimension of z, a channel of a map, or a variable with K classes. Those of the top level are first.
 
     Args:
         trace: an example of the traces to come, which sets the number of units.

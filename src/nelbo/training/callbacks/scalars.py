@@ -160,7 +160,9 @@ class TrainingScalars(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the active units of the epoch."""
         if self._active_units is not None:
-            _log(trainer, {"train/active_units": float(self._active_units.compute())})
+            assert isinstance(pl_module, VAEModule)
+            key = f"train/{ActiveUnits.key(pl_module.example)}"
+            _log(trainer, {key: float(self._active_units.compute())})
         self._active_units = None
 
     def state_dict(self) -> dict[str, Any]:
