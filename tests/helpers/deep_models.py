@@ -8,7 +8,7 @@ from typing import Any
 from nelbo.models import Hierarchy, LadderVAE, TopDownVAE
 from tests.helpers.factors import LATENT_DIM, LIKELIHOODS, POSTERIORS, PRIORS, SHAPE
 
-LADDER: dict[str, Any] = {"levels": [LATENT_DIM, 4, 2], "width": 8, "depth": 1}
+LADDER: dict[str, Any] = {"levels": [LATENT_DIM, 4, 2], "width": 8, "hidden": None, "depth": 1}
 TOP_DOWN: dict[str, Any] = {
     "latent_dim": LATENT_DIM,
     "layout": ["1x1", "3x2"],
