@@ -26,7 +26,7 @@ SAMPLES, SIGMA = 20_000, 1.0
 
 
 def constant_scale(linear: nn.Linear, first: int, raw: float) -> nn.Linear:
-    """Make the outputs of a layer from `first` to `first + LOWER` the constant `raw`: raw scales that depend on nothing."""
+    """Make the outputs of a layer from `first` to `first + LOWER` the constant `raw`: scales that depend on nothing."""
     with torch.no_grad():
         linear.weight[first : first + LOWER] = 0
         linear.bias[first : first + LOWER] = raw
