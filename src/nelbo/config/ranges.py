@@ -46,10 +46,21 @@ _MMD: dict[str, Check] = _SAMPLES | {"mmd_weight": _scheduled(), "kernel": _opti
 _LEVELS: dict[str, Check] = {"levels": lambda key, value: value is None or _at_least(2)(key, value)}
 """Null until the images are read, for data of one's own."""
 
+_HIERARCHY: dict[str, Check] = {
+    "hidden": lambda key, value: value is None or positive_integer(key, value),
+    "depth": positive_integer,
+    "checkpoint_activations": boolean,
+    "center": boolean,
+}
+
 _FLOW: dict[str, Check] = {"kind": _options("autoregressive", "coupling", "spline"), "layers": positive_integer}
 
 RANGES: dict[str, Mapping[str, Check]] = {
     "nelbo.models.VAE": {"latent_dim": positive_integer},
+    "nelbo.models.LadderVAE": _HIERARCHY | {"width": positive_integer},
+    "nelbo.models.TopDownVAE": _HIERARCHY
+    | dict.fromkeys(("latent_dim", "latent_channels", "top_width", "output_width", "features"), positive_integer)
+    | {"form": _options("light", "bottleneck")},
     "nelbo.objectives.NegativeELBO": _ELBO,
     "nelbo.objectives.STL": _ELBO,
     "nelbo.objectives.Reconstruction": _SAMPLES,
