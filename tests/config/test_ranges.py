@@ -24,6 +24,7 @@ BAD: tuple[Any, ...] = (-1, 0, 0.5, -math.inf, math.nan, 1, 2**33, True, None, "
 FILES = [file for file in (ROOT / "conf").rglob("*.yaml") if file.parent.name != "conf"]
 EXTRA = {
     "nelbo.heads": {"feature_shape": (6,), "shape": (1, 4, 4), "latent_dim": 3, "levels": 17},
+    "nelbo.training": {"parameters": {}},
     "nelbo.priors": {"event_shape": (3,), "shape": (1, 4, 4)},
 }
 """Arguments that a run adds to those of the config."""
