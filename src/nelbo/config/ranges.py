@@ -36,6 +36,11 @@ def _above_zero(key: str, value: object) -> float:
     return number(key, value, positive=True)
 
 
+def _below_one(key: str, value: object) -> None:
+    if number(key, value, minimum=0) >= 1:
+        raise ConfigError(key, value, "must be below 1, at which the average would never change")
+
+
 def _not_negative(key: str, value: object) -> float:
     return number(key, value, minimum=0)
 
@@ -105,6 +110,7 @@ RANGES: dict[str, Mapping[str, Check]] = {
         "order_seed": partial(integer, minimum=0, maximum=2**32 - 1),
     },
     "nelbo.data.Augmentation": {"flip": boolean, "pad_crop": _at_least(0)},
+    "nelbo.training.EMA": {"decay": _below_one},
     "nelbo.training.callbacks.Strips": {"num_images": positive_integer},
     "nelbo.training.callbacks.Pictures": {"every_n_epochs": positive_integer},
     "nelbo.training.callbacks.Projector": {"num_examples": positive_integer},
