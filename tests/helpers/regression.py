@@ -258,7 +258,7 @@ def refined(model: VAE, x: Tensor) -> dict[str, Value]:
     both = fit(model, x, num_steps=4, lr=0.05, gradient_samples=2)
     torch.manual_seed(8)
     with torch.no_grad():
-        half, whole = (q.sample(torch.Size((50,))).mean(dim=0) for q in both)
+        half, whole = (inference.q.sample(torch.Size((50,))).mean(dim=0) for inference in both)
     return {"refined/half": plain(half), "refined/whole": plain(whole)}
 
 
