@@ -157,16 +157,16 @@ class Terms:
 def elbo_terms(trace: Trace) -> Terms:
     """Return E_q[-log p(x|z)] and KL(q(z|x) || p(z)) of every sample and example, and the terms to log.
 
-    Without a KL of every level, the terms to log are the reconstruction alone. With several levels, the KL of each is
-    among them as `kl_level_1`, ..., where level 1 is the top.
+    Where a level has no KL, the terms to log lack `nelbo` and `kl`. With several levels, the KL of each is among them
+    as `kl_level_1`, ..., where level 1 is the top.
     """
     reconstruction = -trace.log_px
-    mean = reconstruction.mean().detach()
+    mean, levels = reconstruction.mean().detach(), trace.by_level("kl")
+    by_level = {name: latent.kl.mean().detach() for name, latent in levels.items() if latent.has_kl}
     if not trace.has_kl:
-        return Terms(reconstruction, torch.zeros_like(reconstruction), {"reconstruction": mean})
+        return Terms(reconstruction, torch.zeros_like(reconstruction), {"reconstruction": mean, **by_level})
     kl = trace.kl.mean().detach()
-    logged: dict[str, Tensor | float] = {"nelbo": mean + kl, "reconstruction": mean, "kl": kl}
-    logged |= {name: latent.kl.mean().detach() for name, latent in trace.by_level("kl").items()}
+    logged: dict[str, Tensor | float] = {"nelbo": mean + kl, "reconstruction": mean, "kl": kl, **by_level}
     return Terms(reconstruction, trace.kl, logged)
 
 
