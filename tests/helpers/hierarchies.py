@@ -1,47 +1,40 @@
-"""Tiny hierarchies of every kind."""
+"""Linear models with several levels of latents."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import torch
+from torch import Tensor
 
-from nelbo.models import Hierarchy, LadderVAE, TopDownVAE
-from tests.helpers.factors import LATENT_DIM, LIKELIHOODS, POSTERIORS, PRIORS, SHAPE
-
-LADDER: dict[str, Any] = {"levels": [LATENT_DIM, 4, 2], "width": 8, "depth": 1}
-TOP_DOWN: dict[str, Any] = {
-    "latent_dim": LATENT_DIM,
-    "layout": ["1x1", "3x2"],
-    "latent_channels": 2,
-    "width": 8,
-    "hidden": None,
-    "form": "light",
-    "depth": 1,
-    "top_width": 8,
-    "output_width": 4,
-    "features": 3,
-}
-COMMON: dict[str, Any] = {"activation": "GELU", "center": True, "checkpoint_activations": False}
-MODELS: dict[str, tuple[Callable[..., Hierarchy], dict[str, Any]]] = {
-    "ladder": (LadderVAE, LADDER),
-    "top_down": (TopDownVAE, TOP_DOWN),
-}
+from nelbo.theory.gaussians import LinearGaussian
+from nelbo.theory.hierarchy import LinearHierarchy, LinearPosterior
 
 
-def make_hierarchy(
-    kind: str = "ladder",
-    posterior: str = "diagonal_normal",
-    prior: str = "standard_normal",
-    likelihood: str = "gaussian",
-    shape: Sequence[int] = SHAPE,
-    **options: Any,
-) -> Hierarchy:
-    """Return a tiny hierarchy of the named components, of three levels unless the options say otherwise."""
-    make, own = MODELS[kind]
-    return make(
-        shape=tuple(shape),
-        posterior=POSTERIORS[posterior],
-        prior=PRIORS[prior],
-        likelihood=LIKELIHOODS[likelihood],
-        **{**own, **COMMON, **options},
+def normal(*shape: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def conditional(size: int, inputs: int, generator: torch.Generator) -> LinearGaussian:
+    """Return a random distribution with a full covariance, whose eigenvalues are above 0.3."""
+    root = normal(size, size, generator=generator)
+    covariance = 0.3 * torch.eye(size).double() + root @ root.T / size
+    return LinearGaussian(
+        normal(size, inputs, generator=generator), normal(size, generator=generator), (covariance + covariance.T) / 2
     )
+
+
+def linear_hierarchy(pixels: int, *latent_dims: int, seed: int = 0) -> LinearHierarchy:
+    """Return a random model whose levels all depend on all levels above."""
+    generator, above, levels = torch.Generator().manual_seed(seed), 0, []
+    for size in latent_dims:
+        levels.append(conditional(size, above, generator))
+        above += size
+    return LinearHierarchy(tuple(levels), conditional(pixels, above, generator))
+
+
+def linear_posterior(pixels: int, *latent_dims: int, seed: int = 1) -> LinearPosterior:
+    """Return a random q, which has nothing to do with any model."""
+    generator, given, levels = torch.Generator().manual_seed(seed), pixels, []
+    for size in latent_dims:
+        levels.append(conditional(size, given, generator))
+        given += size
+    return LinearPosterior(tuple(levels))

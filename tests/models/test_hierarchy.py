@@ -13,6 +13,7 @@ from torch import nn
 from nelbo.errors import ConfigError
 from nelbo.heads import DiscretizedLogisticMixture
 from nelbo.models import Hierarchy, TopDownVAE
+from tests.helpers.deep_models import COMMON, MODELS, TOP_DOWN, make_hierarchy
 from tests.helpers.factors import (
     CODE_POSTERIORS,
     LIKELIHOODS,
@@ -23,7 +24,6 @@ from tests.helpers.factors import (
     images,
     refusal,
 )
-from tests.helpers.hierarchies import COMMON, MODELS, TOP_DOWN, make_hierarchy
 
 KINDS = list(MODELS)
 COMBINATIONS = [
@@ -75,7 +75,7 @@ def test_every_parameter_gets_a_gradient_from_every_objective(kind: str, posteri
 
 @pytest.mark.parametrize("posterior", ["deterministic", *CODE_POSTERIORS])
 def test_a_posterior_without_a_density_over_vectors_is_refused(posterior: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.helpers.hierarchies.POSTERIORS", POSTERIORS | CODE_POSTERIORS)
+    monkeypatch.setattr("tests.helpers.deep_models.POSTERIORS", POSTERIORS | CODE_POSTERIORS)
     with pytest.raises(ConfigError, match="no density over real numbers, which the levels of a hierarchy need; use"):
         make_hierarchy(posterior=posterior)
 

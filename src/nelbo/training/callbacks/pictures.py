@@ -16,7 +16,7 @@ from nelbo.errors import positive_integer
 from nelbo.models import Model
 from nelbo.numerics.randomness import isolated
 from nelbo.pictures.latent import aggregate_posterior, manifold, reconstructions, traversals
-from nelbo.training.callbacks.writer import data_of, model_of, writers
+from nelbo.training.callbacks.writer import averaged_weights, data_of, model_of, writers
 from nelbo.views.grids import square
 
 COLUMNS = 8
@@ -46,7 +46,7 @@ class Pictures(pl.Callback):
             return
         model, data = model_of(pl_module), data_of(trainer)
         model.eval()
-        with torch.no_grad(), isolated(SEED):
+        with torch.no_grad(), isolated(SEED), averaged_weights(pl_module):
             for name, picture in pictures(model, data, pl_module.device):
                 for writer in writers(trainer):
                     writer.add_image(name, picture, trainer.global_step)
