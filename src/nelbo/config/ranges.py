@@ -74,7 +74,7 @@ RANGES: dict[str, Mapping[str, Check]] = {
     "nelbo.objectives.CIWAE": _SAMPLES | {"elbo_share": _not_negative},
     "nelbo.objectives.MIWAE": _SAMPLES | {"groups": positive_integer},
     "nelbo.objectives.PIWAE": _SAMPLES | {"groups": positive_integer},
-    "nelbo.objectives.FreeBits": _ELBO | {"free_bits": _scheduled(), "per": _options("unit", "level")},
+    "nelbo.objectives.FreeBits": _ELBO | {"free_bits": _scheduled(), "per": _options("unit", "channel", "level")},
     "nelbo.objectives.Capacity": _SAMPLES | {"gamma": _scheduled(), "capacity": _scheduled()},
     "nelbo.objectives.BetaTC": _SAMPLES
     | {"alpha": _scheduled(), "beta": _scheduled(), "gamma": _scheduled()}

@@ -88,7 +88,7 @@ class VAEModule(pl.LightningModule):
         self.validation_objective = ExampleMean(lambda trace: objective(trace, math.inf).total.expand(len(trace.x)))
         self.kl_per_unit = KLPerUnit(example) if KLPerUnit.applies(example) else None
         self.unit_kl: Tensor | None = None
-        """KL of each latent unit (D,) in nats, averaged over the last validation; None if it is not defined."""
+        """KL of each latent unit of all levels (U,) in nats, averaged over the last validation; None if undefined."""
         self.averaging, self.lr_warm_up = averaging, lr_warm_up
         self.average: EMA | None = None
         """The average of the parameters, once training has started; None if there is none."""

@@ -20,14 +20,17 @@ THUMBNAIL = 64
 
 
 class LatentUnits(pl.Callback):
-    """Logs a histogram of the KL of each latent unit (D,) in nats, averaged over the validation set."""
+    """Logs a histogram of the KL of each latent unit in nats, averaged over the validation set, for each level."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the histogram."""
+        """Log the histograms."""
         assert isinstance(pl_module, VAEModule)
+        if pl_module.unit_kl is None or pl_module.kl_per_unit is None:
+            return
+        levels = pl_module.kl_per_unit.by_level("val/kl_per_unit", pl_module.unit_kl.cpu())
         for writer in writers(trainer):
-            if pl_module.unit_kl is not None:
-                writer.add_histogram("val/kl_per_unit", pl_module.unit_kl.cpu(), trainer.global_step)
+            for tag, values in levels.items():
+                writer.add_histogram(tag, values, trainer.global_step)
 
 
 class Projector(pl.Callback):
