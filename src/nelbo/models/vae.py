@@ -16,6 +16,7 @@ from nelbo.distributions import code_of, sample_at, sample_with_density
 from nelbo.errors import ConfigError, positive_integer
 from nelbo.heads import Likelihood, Posterior
 from nelbo.models.context import NO_CONTEXT, Context, call_with
+from nelbo.models.images import image_shape
 from nelbo.models.inference import Inference
 from nelbo.models.model import Model, levels_of
 from nelbo.nets import Net
@@ -67,9 +68,7 @@ class VAE(Model):
         likelihood: Callable[..., Likelihood],
     ) -> None:
         super().__init__()
-        if not isinstance(shape, list | tuple) or len(shape) != 3:
-            raise ConfigError("shape", shape, "must be [channels, height, width]")
-        self.shape = tuple(positive_integer(f"shape[{index}]", size) for index, size in enumerate(shape))
+        self.shape = image_shape(shape)
         self.latent_dim = positive_integer("latent_dim", latent_dim)
         self.encoder = encoder(self.shape)
         self.posterior = posterior(feature_shape(self.encoder, "encoder"), self.latent_dim)

@@ -1,0 +1,294 @@
+"""A hierarchy of maps, made of convolutional networks.
+
+Shapes: C H W image, W width of the stream, h w height and width of a map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nelbo.errors import ConfigError, boolean, choice, positive_integer
+from nelbo.heads import Likelihood, Posterior
+from nelbo.models.hierarchy import Hierarchy
+from nelbo.models.images import image_shape
+from nelbo.models.ladder_vae import scale_parameters, zero_parameters
+from nelbo.models.layout import Floor, halved, parse_layout
+from nelbo.models.level import Level
+from nelbo.nets import Net, ResidualConvDecoder
+from nelbo.nets.base import activation_class
+from nelbo.nets.blocks import FORMS, ConvBlock
+from nelbo.nets.conv import channels_last
+from nelbo.nets.pyramid import conv_pyramid
+from nelbo.nets.residual_conv import ToImage, kernel_size
+from nelbo.priors import Prior
+
+
+class TopDownVAE(Hierarchy):
+    """A top-down hierarchy of maps (Child 2021, "Very deep VAEs generalize autoregressive models").
+
+    The top level is a vector; each level below it is a map of few channels. Nothing is convolved above the largest
+    resolution of the layout and half that of the image.
+
+    Args:
+        shape: (C, H, W) of the images.
+        latent_dim: number of units of the top level.
+        layout: number of levels at each resolution, top first: entries `RxL`, such as [1x1, 7x3] for one level at 1x1
+            and three at 7x7. The first level of the first entry is the top.
+        latent_channels: number of channels of z of each level below the top.
+        width: number of channels of the stream and of the encoder, W; one number, or one for each entry of the layout.
+        hidden: number of channels within blocks and heads; null for W/2 (`light`) or W/4 (`bottleneck`).
+        form: convolutions in blocks and heads: `light` (3x3, 1x1) or `bottleneck` (1x1, 3x3, 3x3, 1x1).
+        depth: residual blocks of the encoder at each resolution.
+        top_width: number of the encoder's features for the top level.
+        output_width: number of channels of the decoder between the layout's largest resolution and the image's.
+        features: number of the decoder's channels at the image's resolution, of which the likelihood is made.
+        activation: name of an activation class of torch.nn.
+        center: whether the encoder subtracts the mean training image.
+        checkpoint_activations: whether activations are computed again in the backward pass instead of stored.
+        posterior: factory of q(z_1|x); `residual_normal` makes the levels below relative to p(z|above).
+        prior: factory of p(z_1).
+        likelihood: factory of p(x|z).
+
+    Raises:
+        ConfigError: if the layout does not fit the images, or another option is invalid.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        latent_dim: int,
+        layout: Sequence[str],
+        latent_channels: int,
+        width: int | Sequence[int],
+        hidden: int | None,
+        form: str,
+        depth: int,
+        top_width: int,
+        output_width: int,
+        features: int,
+        activation: str,
+        center: bool,
+        checkpoint_activations: bool,
+        posterior: Callable[..., Posterior],
+        prior: Callable[..., Prior],
+        likelihood: Callable[..., Likelihood],
+    ) -> None:
+        image = image_shape(shape)
+        floors = parse_layout(layout, image)
+        maps = [(channels, *floor.size) for channels, floor in zip(width_of(width, len(floors)), floors, strict=True)]
+        encoder = conv_pyramid(
+            image,
+            halved(image),
+            maps[::-1],
+            stages_below(floors),
+            depth=positive_integer("depth", depth),
+            form=choice("form", form, FORMS),
+            top_width=positive_integer("top_width", top_width),
+            activation=activation,
+            center=center,
+            checkpoint_activations=boolean("checkpoint_activations", checkpoint_activations),
+        )
+        kind = Convolutions(form, hidden, activation, sum(floor.levels for floor in floors), checkpoint_activations)
+        super().__init__(
+            shape=image,
+            latent_dim=positive_integer("latent_dim", latent_dim),
+            encoder=encoder,
+            posterior=posterior,
+            prior=prior,
+            merge=Net((latent_dim,), maps[0], vector_to_map(latent_dim, maps[0])),
+            start=maps[0],
+            levels=lambda residual: kind.levels(
+                floors, maps, positive_integer("latent_channels", latent_channels), residual
+            ),
+            decoder=image_decoder(maps[-1], image, output_width, features, form, activation, checkpoint_activations),
+            likelihood=likelihood,
+        )
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class Convolutions:
+    """Makes the convolutional parts of levels.
+
+    Args:
+        form: `light` or `bottleneck`.
+        hidden: number of channels within blocks and heads; None for a share of the width.
+        activation: name of an activation class of torch.nn.
+        depth: number of levels.
+        checkpoint_activations: whether activations are computed again in the backward pass instead of stored.
+    """
+
+    form: str
+    hidden: int | None
+    activation: str
+    depth: int
+    checkpoint_activations: bool
+
+    def levels(
+        self, floors: Sequence[Floor], maps: Sequence[tuple[int, ...]], channels: int, residual: bool
+    ) -> list[Level]:
+        """Return the levels below the top.
+
+        Args:
+            floors: those of the layout, top first.
+            maps: shape of the stream at each floor, (W, h, w).
+            channels: number of channels of z.
+            residual: whether q is relative to p.
+        """
+        levels, above = [], maps[0]
+        for number, (floor, stream) in enumerate(zip(floors, maps, strict=True)):
+            for _ in range(floor.levels - (number == 0)):
+                enter = nn.Identity() if stream == above else Enlarge(above, stream)
+                levels.append(self.level(channels, stream, enter, residual))
+                above = stream
+        if above != maps[-1]:  # pragma: no cover, as every floor has a level, and the first one the top
+            raise AssertionError("the last floor has no level")
+        return levels
+
+    def level(self, channels: int, stream: tuple[int, ...], enter: nn.Module, residual: bool) -> Level:
+        """Return a level whose z is a map of `channels` channels and the height and width of the stream."""
+        width, size = stream[0], (stream[1], stream[2])
+        kernel = kernel_size(size)
+        merge = nn.Conv2d(channels, width, 1)
+        scale_parameters(merge, 1 / math.sqrt(self.depth))
+        return Level(
+            (channels, *size),
+            stream,
+            enter=enter,
+            prior=self.head(width, width, 2 * channels + width, kernel, zero=True),
+            posterior=self.head(2 * width, width, 2 * channels, kernel, zero=residual),
+            merge=merge,
+            block=ConvBlock(
+                width,
+                hidden=self.hidden,
+                kernel_size=kernel,
+                activation=self.activation,
+                form=self.form,
+                depth=self.depth,
+            ),
+            residual=residual,
+            checkpoint_activations=self.checkpoint_activations,
+        )
+
+    def head(self, inputs: int, width: int, outputs: int, kernel: int, *, zero: bool) -> nn.Module:
+        """Return the convolutions of a head, from maps of `inputs` to maps of `outputs` channels.
+
+        Args:
+            inputs: number of channels that it is given.
+            width: W, of which `hidden` is a share unless it is given.
+            outputs: number of channels that it makes.
+            kernel: height and width of the kernels that are not 1x1.
+            zero: whether its last layer starts at 0.
+        """
+        act = activation_class(self.activation)
+        is_light = self.form == "light"
+        between = max(1, width // (2 if is_light else 4)) if self.hidden is None else self.hidden
+        sizes = [kernel, 1] if is_light else [1, kernel, kernel, 1]
+        fans = [inputs, *[between] * (len(sizes) - 1), outputs]
+        layers: list[nn.Module] = []
+        for fan_in, fan_out, size in zip(fans, fans[1:], sizes, strict=False):
+            layers += [act(), nn.Conv2d(fan_in, fan_out, size, padding=size // 2)]
+        if zero:
+            zero_parameters(layers[-1])
+        return nn.Sequential(*layers)
+
+
+class Enlarge(nn.Module):
+    """From a map to one of another size: nearest-neighbour upsampling and a learned bias at each place.
+
+    From a single pixel, which has no neighbours, a linear layer makes the map.
+
+    Args:
+        shape: (W, h, w) of the input.
+        target: (W, h, w) of the result.
+    """
+
+    def __init__(self, shape: Sequence[int], target: Sequence[int]) -> None:
+        super().__init__()
+        self.size = tuple(target[1:])
+        self.is_pixel = tuple(shape[1:]) == (1, 1)
+        if self.is_pixel:
+            self.layers: nn.Module = nn.Sequential(nn.Flatten(), vector_to_map(shape[0], target))
+            return
+        self.layers = nn.Identity() if shape[0] == target[0] else nn.Conv2d(shape[0], target[0], 1)
+        self.bias = nn.Parameter(torch.zeros(tuple(target)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the map (M, *target) of x (M, *shape)."""
+        y: Tensor = self.layers(x)
+        if self.is_pixel:
+            return y
+        return functional.interpolate(y, size=self.size, mode="nearest") + self.bias.to(y.dtype)
+
+
+def width_of(width: int | Sequence[int], floors: int) -> list[int]:
+    """Return the width of each floor.
+
+    Raises:
+        ConfigError: if it is not one positive whole number, or one for each floor.
+    """
+    if not isinstance(width, list | tuple):
+        return [positive_integer("width", width)] * floors
+    if len(width) != floors:
+        raise ConfigError("width", list(width), f"must be one number, or one for each of the layout's {floors} entries")
+    return [positive_integer(f"width[{index}]", number) for index, number in enumerate(width)]
+
+
+def stages_below(floors: Sequence[Floor]) -> list[int]:
+    """Return for each level below the top the number of its stage of the encoder, whose first is the largest map."""
+    last = len(floors) - 1
+    stages = [last - number for number, floor in enumerate(floors) for _ in range(floor.levels)]
+    return stages[1:]
+
+
+def vector_to_map(units: int, shape: Sequence[int]) -> nn.Module:
+    """Return a linear layer from a vector to a map (W, h, w)."""
+    return nn.Sequential(nn.Linear(units, math.prod(shape)), ToImage((shape[0], shape[1], shape[2])))
+
+
+def image_decoder(
+    stream: Sequence[int],
+    image: Sequence[int],
+    output_width: int,
+    features: int,
+    form: str,
+    activation: str,
+    checkpoint_activations: bool,
+) -> Net:
+    """Return the network from the last stream to features at the image's resolution.
+
+    Args:
+        stream: (W, h, w) of the stream.
+        image: (C, H, W).
+        output_width: number of channels above the stream's resolution.
+        features: number of channels of the result.
+        form: the convolutions in a block.
+        activation: name of an activation class of torch.nn.
+        checkpoint_activations: whether activations are computed again in the backward pass instead of stored.
+    """
+    steps = halved(image).index((stream[1], stream[2]))
+    target = (positive_integer("features", features), *image[1:])
+    positive_integer("output_width", output_width)
+    if steps == 0:
+        layers = [activation_class(activation)(), nn.Conv2d(stream[0], features, 1)]
+        return Net(stream, target, channels_last(layers))
+    return ResidualConvDecoder(
+        stream,
+        image,
+        channels=[stream[0], *[output_width] * (steps - 1)],
+        depth=[0, *[1] * (steps - 1)],
+        form=form,
+        upsampling="shuffle",
+        resolution="half",
+        features=features,
+        activation=activation,
+        last="scaled",
+        checkpoint_activations=checkpoint_activations,
+    )
