@@ -81,6 +81,8 @@ class TopDownVAE(Hierarchy):
         likelihood: Callable[..., Likelihood],
     ) -> None:
         image = image_shape(shape)
+        if hidden is not None:
+            positive_integer("hidden", hidden)
         floors = parse_layout(layout, image)
         maps = [(channels, *floor.size) for channels, floor in zip(width_of(width, len(floors)), floors, strict=True)]
         encoder = conv_pyramid(

@@ -173,7 +173,8 @@ class ToImage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the images."""
         channels, height, width = self.shape
-        return x.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+        y: Tensor = x.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+        return y
 
 
 class Crop(nn.Module):
