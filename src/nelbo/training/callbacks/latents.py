@@ -20,18 +20,27 @@ THUMBNAIL = 64
 
 
 class LatentUnits(pl.Callback):
-    """Logs a histogram of the KL of each latent unit (D,) in nats, averaged over the validation set."""
+    """Logs a histogram of the KL of each latent unit (D,) in nats, averaged over the validation set.
+
+    Of several levels each has a histogram of its own, `val/kl_per_unit/level_1` for the top.
+    """
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the histogram."""
         assert isinstance(pl_module, VAEModule)
-        for writer in writers(trainer):
-            if pl_module.unit_kl is not None:
-                writer.add_histogram("val/kl_per_unit", pl_module.unit_kl.cpu(), trainer.global_step)
+        if pl_module.unit_kl is None:
+            return
+        levels = pl_module.unit_kl.cpu().split([event[0] for event in pl_module.model.events])
+        for number, level in enumerate(levels, start=1):
+            name = "val/kl_per_unit" if len(levels) == 1 else f"val/kl_per_unit/level_{number}"
+            for writer in writers(trainer):
+                writer.add_histogram(name, level, trainer.global_step)
 
 
 class Projector(pl.Callback):
     """Writes codes of held-out examples for TensorBoard's projector after training, with their labels and pictures.
+
+    Of several levels it writes the top one, as `codes_of_the_top_level`.
 
     Args:
         num_examples: number of examples.
@@ -52,9 +61,10 @@ class Projector(pl.Callback):
         with torch.no_grad():
             codes = model.features(mean_of(model.encode(x.to(pl_module.device)))).cpu()
         model.train()
+        tag = "codes" if len(model.events) == 1 else "codes_of_the_top_level"
         for writer in writers(trainer):
             writer.add_embedding(
-                codes, metadata=names, label_img=thumbnails(x), global_step=trainer.global_step, tag="codes"
+                codes, metadata=names, label_img=thumbnails(x), global_step=trainer.global_step, tag=tag
             )
 
 
