@@ -13,6 +13,7 @@ CHECKPOINT_GROUPS = (
     "objective",
     "optimizer",
     "scheduler",
+    "averaging",
     "callbacks",
     "logger",
 )
@@ -58,12 +59,13 @@ RESUME_OPTIONS = (
     "data.protocol=dynamic likelihood=bernoulli",
     "data.protocol=fixed likelihood=bernoulli data.augment.flip=true",
     "scheduler=constant optimizer=adamw",
-    "scheduler=one_cycle optimizer._target_=torch.optim.NAdam",
+    "scheduler=one_cycle optimizer=nadam",
     "scheduler=plateau scheduler.patience=0 scheduler.threshold=1e6",
     "trainer.gradient_clip_val=1.0",
     "trainer.accumulate_grad_batches=2",
     "guard.skip_above=20",
-    "+callbacks.average={_target_:pytorch_lightning.callbacks.EMAWeightAveraging}",
+    "averaging=ema trainer.gradient_clip_val=20 guard.skip_above=1000",
+    "lr_warm_up=8 scheduler=plateau scheduler.patience=0 scheduler.threshold=1e6",
     "trainer.precision=bf16-mixed",
     "trainer=ddp trainer.accelerator=cpu trainer.devices=2 data.batch_size=128",
 )

@@ -46,8 +46,8 @@ class LadderVAE(Hierarchy):
         >>> from nelbo.heads import Bernoulli, DiagonalNormalPosterior
         >>> from nelbo.priors import StandardNormal
         >>> vae = LadderVAE(shape=(1, 8, 8), levels=[2, 4], width=32, hidden=None, depth=1, activation="GELU",
-        ...                 center=True, checkpoint_activations=False, posterior=DiagonalNormalPosterior, prior=StandardNormal,
-        ...                 likelihood=Bernoulli)
+        ...                 center=True, checkpoint_activations=False, posterior=DiagonalNormalPosterior,
+        ...                 prior=StandardNormal, likelihood=Bernoulli)
         >>> [tuple(latent.z.shape) for latent in vae.trace(torch.rand(16, 1, 8, 8).round(), 3).latents]
         [(3, 16, 2), (3, 16, 4)]
     """

@@ -20,21 +20,17 @@ THUMBNAIL = 64
 
 
 class LatentUnits(pl.Callback):
-    """Logs a histogram of the KL of each latent unit (D,) in nats, averaged over the validation set.
-
-    Of several levels each has a histogram of its own, `val/kl_per_unit/level_1` for the top.
-    """
+    """Logs a histogram of the KL of each latent unit in nats, averaged over the validation set, for each level."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the histogram."""
+        """Log the histograms."""
         assert isinstance(pl_module, VAEModule)
-        if pl_module.unit_kl is None:
+        if pl_module.unit_kl is None or pl_module.kl_per_unit is None:
             return
-        levels = pl_module.unit_kl.cpu().split([event[0] for event in pl_module.model.events])
-        for number, level in enumerate(levels, start=1):
-            name = "val/kl_per_unit" if len(levels) == 1 else f"val/kl_per_unit/level_{number}"
-            for writer in writers(trainer):
-                writer.add_histogram(name, level, trainer.global_step)
+        levels = pl_module.kl_per_unit.by_level("val/kl_per_unit", pl_module.unit_kl.cpu())
+        for writer in writers(trainer):
+            for tag, values in levels.items():
+                writer.add_histogram(tag, values, trainer.global_step)
 
 
 class Projector(pl.Callback):

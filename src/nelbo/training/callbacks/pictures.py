@@ -20,7 +20,7 @@ from nelbo.pictures.level_reconstructions import level_reconstructions
 from nelbo.pictures.level_samples import level_samples
 from nelbo.pictures.levels import chosen_numbers, decode
 from nelbo.trace import Trace
-from nelbo.training.callbacks.writer import data_of, model_of, writers
+from nelbo.training.callbacks.writer import averaged_weights, data_of, model_of, writers
 from nelbo.views.grids import grid, joined, square
 from nelbo.views.level_kls import map_rows
 
@@ -56,7 +56,7 @@ class Pictures(pl.Callback):
             return
         model, data = model_of(pl_module), data_of(trainer)
         model.eval()
-        with torch.no_grad(), isolated(SEED):
+        with torch.no_grad(), isolated(SEED), averaged_weights(pl_module):
             for name, picture in pictures(model, data, pl_module.device):
                 for writer in writers(trainer):
                     writer.add_image(name, picture, trainer.global_step)
