@@ -27,8 +27,8 @@ SMALLEST_ANGLE = 1e-3
 class Interpolation(Picture):
     """Means of p(x|z) along paths between the codes of two images, with the images themselves at both ends.
 
-    In the moving picture all pairs move back and forth at the same time. Arrays: x (R, K, C, H, W), z (R, K, *event), or
-    z1, z2, ... by level, inputs (R, 2, C, H, W), labels (R, 2).
+    In the moving picture all pairs move back and forth at the same time. Arrays: x (R, K, C, H, W),
+    z (R, K, *event), or z1, z2, ... by level, inputs (R, 2, C, H, W), labels (R, 2).
 
     Args:
         rows: pairs of images, evenly spread over the split.
@@ -71,7 +71,8 @@ class Interpolation(Picture):
 
     def _paths(self, ends: Sequence[Tensor], steps: int) -> list[Tensor]:
         """Return the paths at each level, (R, steps, *event), between ends (R, 2, *event)."""
-        paths = [between(*z.flatten(2).unbind(1), steps, self.path) for z in ends]
+        flat = [z.flatten(2) for z in ends]
+        paths = [between(z[:, 0], z[:, 1], steps, self.path) for z in flat]
         return [path.unflatten(-1, z.shape[2:]) for path, z in zip(paths, ends, strict=True)]
 
     def _frames(self, scene: Scene, inputs: Tensor, ends: Sequence[Tensor], title: str) -> Iterator[Image.Image]:

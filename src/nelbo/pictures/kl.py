@@ -16,7 +16,7 @@ from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.sheet import Sheet, to_image
 from nelbo.trace import Trace
 from nelbo.views.grids import grid
-from nelbo.views.level_kls import LevelKL, draw_level_kls, over_image
+from nelbo.views.level_kls import LevelKL, draw_level_kls, map_rows
 
 
 class KL(Picture):
@@ -74,24 +74,23 @@ class KLMaps(Picture):
         if not numbers:
             hint = "has no level of maps (C, h, w), and a map of the KL needs one; draw kl instead"
             raise ConfigError("run", scene.name, hint)
-        many = scene.evenly_spaced(self.limit)
-        average = level_kls(_traces(scene, many))
+        many, few = scene.evenly_spaced(self.limit), scene.evenly_spaced(self.columns)
+        averages = level_kls(_traces(scene, many))
         mean_image = torch.cat([x.cpu() for x in scene.batches(many)]).mean(dim=0)
-        x = torch.cat(list(scene.batches(scene.evenly_spaced(self.columns)))).cpu()
-        singles = list(_traces(scene, scene.evenly_spaced(self.columns)))
-        cells, names, arrays = [torch.cat([mean_image.unsqueeze(0), x])], ["image"], {"x": x}
+        singles = list(_traces(scene, few))
+        x = torch.cat([trace.x.cpu() for trace in singles])
+        arrays, maps, names = {"x": x}, [], ["image"]
         for number in numbers:
+            average = averages[number - 1]
+            if average.places is None:
+                hint = f"has maps at level {number}, but q(z|x) or p(z) does not factorise over their places"
+                raise ConfigError("run", scene.name, f"{hint}; draw kl instead")
             places = torch.cat([trace.latents[number - 1].kl_map.cpu() for trace in singles])
-            mean = average[number - 1].places
-            assert mean is not None
-            arrays |= {f"kl{number}": places, f"kl{number}_average": mean}
-            both = torch.cat([mean.unsqueeze(0), places])
-            most = float(both.max())
-            cells.append(over_image(cells[0], both, most))
-            event = "x".join(map(str, model.events[number - 1]))
-            names.append(f"level {number}: {event}\n{average[number - 1].total:.2f} nats\nbrightest {most:.2f}")
-        channels = max(row.shape[1] for row in cells)
-        picture = grid(torch.stack([row.expand(-1, channels, -1, -1) for row in cells]))
+            arrays |= {f"kl{number}": places, f"kl{number}_average": average.places}
+            maps.append(torch.cat([average.places.unsqueeze(0), places]))
+            shape = "x".join(map(str, average.event))
+            names.append(f"level {number}: {shape}\n{average.total:.2f} nats\nbrightest {float(maps[-1].max()):.2f}")
+        picture = grid(map_rows(torch.cat([mean_image.unsqueeze(0), x]), maps))
         title = f"{scene.name}: KL of each place of the maps of latents, of {scene.split} images"
         labels = [f"average of {len(many):,}", *[""] * len(x)]
         return Drawing(Sheet((picture.shape[1], picture.shape[2]), title, rows=names, columns=labels)(picture), arrays)

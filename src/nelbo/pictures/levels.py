@@ -16,6 +16,9 @@ from nelbo.errors import ConfigError, integer, number
 from nelbo.models import Model
 from nelbo.pictures.picture import Scene
 
+MOST_NUMBERS = 5
+"""Largest number of numbers of upper levels that are drawn unless they are given."""
+
 PRIOR_SAMPLES = 2000
 """Samples by which a prior without closed-form quantiles is shown."""
 
@@ -52,6 +55,40 @@ def require_several(scene: Scene, instead: str) -> None:
     """
     if len(scene.model.events) == 1:
         raise ConfigError("run", scene.name, f"has one level of latents, and this picture needs two; draw {instead}")
+
+
+def upper_numbers(upper: object) -> list[int] | None:
+    """Return `upper`, numbers of upper levels, as a list, or None if it is None.
+
+    Raises:
+        ConfigError: if it is neither a whole number of at least 1, nor a list of different ones.
+    """
+    if upper is None:
+        return None
+    if not isinstance(upper, Sequence) or isinstance(upper, str):
+        return [integer("upper", upper, minimum=1)]
+    numbers = [integer(f"upper[{index}]", count, minimum=1) for index, count in enumerate(upper)]
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ConfigError("upper", list(upper), "must be null, a number of levels, or different ones, such as [1,2]")
+    return numbers
+
+
+def chosen_numbers(upper: Sequence[int] | None, largest: int) -> list[int]:
+    """Return numbers of upper levels: those given, or else up to `MOST_NUMBERS`, evenly spread from 1 to the largest.
+
+    Raises:
+        ConfigError: if a number is larger than the largest.
+
+    Example:
+        >>> chosen_numbers(None, 3), chosen_numbers(None, 13), chosen_numbers([2], 3)
+        ([1, 2, 3], [1, 4, 7, 10, 13], [2])
+    """
+    if upper is None:
+        steps = min(largest, MOST_NUMBERS) - 1
+        return [1 + step * (largest - 1) // steps for step in range(steps + 1)] if steps else [1]
+    if max(upper) > largest:
+        raise ConfigError("upper", upper[0] if len(upper) == 1 else list(upper), f"must be at most {largest} here")
+    return list(upper)
 
 
 def temperatures(value: object) -> float | list[float]:

@@ -51,12 +51,9 @@ class Manifold(Picture):
             hint = f"has one latent{where}, and a manifold needs two; draw a traversal instead"
             raise ConfigError("run", scene.name, hint)
         if latent_dim == 2 and self.image is not None:
-            raise ConfigError(
-                "image",
-                self.image,
-                f"fixes the units other than the two shown, and this {'top level' if several else 'model'} has only two; "
-                "use image=null",
-            )
+            owner = "top level" if several else "model"
+            hint = f"fixes the units other than the two shown, and this {owner} has only two; use image=null"
+            raise ConfigError("image", self.image, hint)
         (origin, *_), place = start(scene, self.image)
         if self.units is not None:
             units = require_units(model, self.units)

@@ -37,8 +37,9 @@ GREY, BLACK = "lightgrey", (0.1, 0.1, 0.1, 1.0)
 class Posterior(Picture):
     """The aggregate posterior: codes of images on a plane, coloured by label, over samples of the prior in grey.
 
-    Of several levels it shows the top one. Codes of classes are shown by their probabilities (ones and zeros for a `sample`), and those of a codebook by its
-    entries, flattened. Arrays: z (N, D), points (N, 2), labels (N,), and prior (M, 2) if the method can project it.
+    Of several levels it shows the top one. Codes of classes are shown by their probabilities (ones and zeros for a
+    `sample`), and those of a codebook by its entries, flattened. Arrays: z (N, D), points (N, 2), labels (N,), and
+    prior (M, 2) if the method can project it.
 
     Args:
         method: `none`, `pca`, `tsne` or `umap`; `auto` is `none` for two latents, else `pca`.

@@ -1,7 +1,7 @@
 """The picture `traversal`, the effect of single units.
 
-Shapes: U units, K steps, D latent dimensions, C H W image; N variables with L classes each for one-hot codes. A unit of a
-map of latents is a channel.
+Shapes: U units, K steps, D latent dimensions, C H W image; N variables with L classes each for one-hot codes. A unit of
+a map of latents is a channel.
 """
 
 from __future__ import annotations

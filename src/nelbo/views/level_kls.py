@@ -90,6 +90,19 @@ def _draw_places(figure: Figure, panel: Axes, places: Tensor | None) -> None:
         figure.colorbar(image, ax=panel, shrink=0.85).ax.tick_params(labelsize=8)
 
 
+def map_rows(images: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    """Return images and, below each, maps of its KL drawn over it, a row for each map, (1 + M, B, 3, H, W) in [0, 1].
+
+    The brightest place of a row is the largest of all its maps.
+
+    Args:
+        images: (B, C, H, W) in [0, 1].
+        maps: M maps of each image, (B, h, w) each, in nats.
+    """
+    overlaid = [over_image(images, places, float(places.max())) for places in maps]
+    return torch.stack([images.cpu().float().expand(-1, 3, -1, -1), *overlaid])
+
+
 def over_image(images: Tensor, places: Tensor, most: float) -> Tensor:
     """Draw maps of the KL over grey images, from transparent and dark to opaque and bright.
 
