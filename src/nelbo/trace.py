@@ -17,6 +17,9 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from nelbo.distributions import Delta, RelaxedOneHot, is_discrete
 from nelbo.numerics.collectives import Shares
 
+TOP_LEVEL = "top_level_"
+"""Prefix of the names of what was measured on the top level alone of a model with several."""
+
 
 def element_kl(q: Distribution, p: Distribution) -> Tensor:
     """Return KL(q_i || p_i) of each latent element i in closed form, (*batch, *elements), in nats.
@@ -237,6 +240,11 @@ class Trace:
         return sum((latent.log_p for latent in self.latents), start=self.log_px)
 
     @cached_property
+    def log_p(self) -> Tensor:
+        """Log p(z) of all levels, (S, B), in nats."""
+        return sum((latent.log_p for latent in self.latents[1:]), start=self.latents[0].log_p)
+
+    @cached_property
     def log_q(self) -> Tensor:
         """Log q(z|x) of all levels, (S, B), in nats."""
         return sum((latent.log_q for latent in self.latents[1:]), start=self.latents[0].log_q)
@@ -245,6 +253,28 @@ class Trace:
     def log_weight(self) -> Tensor:
         """Log p(x, z) - log q(z|x), (S, B), in nats: the log importance weights of Burda et al. 2016, eq. 8."""
         return self.log_px + sum((latent.log_p - latent.log_q for latent in self.latents), start=torch.zeros(()))
+
+    def by_level(self, name: str) -> dict[str, Latent]:
+        """Return the levels under the names of a quantity of each, such as kl_level_1 for the top level.
+
+        Args:
+            name: what the quantity is called where there is a single level, such as `kl`.
+
+        Returns:
+            The levels from the top; empty if there is a single one.
+        """
+        if len(self.latents) == 1:
+            return {}
+        return {f"{name}_level_{level}": latent for level, latent in enumerate(self.latents, start=1)}
+
+    def at_top(self, name: str) -> str:
+        """Return the name of a quantity of the top level: as it is if there is no other level, else with `TOP_LEVEL`.
+
+        Args:
+            name: such as "active_units" or "train/active_units".
+        """
+        stage, slash, quantity = name.rpartition("/")
+        return name if len(self.latents) == 1 else f"{stage}{slash}{TOP_LEVEL}{quantity}"
 
     @property
     def has_kl(self) -> bool:

@@ -30,6 +30,7 @@ from nelbo.heads import (
     OptimalGaussian,
     PerChannelGaussian,
     PerPixelGaussian,
+    ResidualNormalPosterior,
     VectorQuantizedPosterior,
 )
 from nelbo.models import VAE
@@ -64,6 +65,7 @@ LEVELS = 17
 
 POSTERIORS = {
     "diagonal_normal": DiagonalNormalPosterior,
+    "residual_normal": ResidualNormalPosterior,
     "full_normal": FullNormalPosterior,
     "laplace": LaplacePosterior,
     **{f"flow_{kind}": partial(FlowPosterior, context=2, kind=kind, layers=2, hidden=[8]) for kind in KINDS},
@@ -171,7 +173,8 @@ def refusal(posterior: str, prior: str, objective: str = "elbo") -> str | None:
         return f"objective={objective}: posterior=categorical needs a KL in closed form"
     if objective in IMPORTANCE_WEIGHTED and posterior in CODE_POSTERIORS:
         return f"objective={objective}: one-hot samples have no reparameterised density"
-    independent = posterior in ("diagonal_normal", "laplace") and prior in ("standard_normal", "diagonal_normal")
+    factorised = ("diagonal_normal", "residual_normal", "laplace")
+    independent = posterior in factorised and prior in ("standard_normal", "diagonal_normal")
     if objective == "beta_tc" and not independent:
         return "objective=beta_tc: needs continuous latents with independent units"
     if objective == "dip" and posterior.startswith(("flow", *CODE_POSTERIORS)):

@@ -17,7 +17,9 @@ TRAIN = {
     "model=mlp": "model=mlp: there is no such option; did you mean mlp_vae? choose from",
     "model=vae": "model=vae: there is no such option; did you mean conv_vae, linear_vae, mlp_vae or vq_vae? choose",
     "model=beta_vae": "model=beta_vae: there is no such option; did you mean objective.beta=4? choose from",
-    "optimizer=SGD": "optimizer=SGD: there is no such option; did you mean optimizer._target_=torch.optim.SGD? choose",
+    "optimizer=SGD": "optimizer=SGD: there is no such option; did you mean sgd? choose from adagrad",
+    "optimizer=adadelta": "optimizer=adadelta: there is no such option; did you mean "
+    "optimizer._target_=torch.optim.Adadelta? choose",
     "hydra/launcher=slurm": "hydra/launcher=slurm: there is no such option; did you mean submitit_slurm?",
     "metrics=nll": "metrics=nll: there is no such key; it belongs to evaluate, which takes a finished run: "
     "python scripts/evaluate.py run=outputs/... metrics=nll",

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from nelbo.errors import NelboError
-from nelbo.metrics.units import TOP_LEVEL
+from nelbo.trace import TOP_LEVEL
 
 Scalar = float | int | str
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-TORCH_OPTIMIZERS = ("SGD", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam")
+TORCH_OPTIMIZERS = ("Adadelta", "Adafactor", "ASGD", "Rprop")
 
 OPTION_ALIASES: dict[str, dict[str, Sequence[str]]] = {
     "data": {
@@ -80,6 +80,7 @@ OPTION_ALIASES: dict[str, dict[str, Sequence[str]]] = {
         "mse": ["reconstruction"],
     },
     "optimizer": {name.lower(): [f"optimizer._target_=torch.optim.{name}"] for name in TORCH_OPTIMIZERS},
+    "averaging": {"off": ["none"], "swa": ["ema"], "polyak": ["ema"], "exponential": ["ema"]},
     "scheduler": {"none": ["constant"], "off": ["constant"]},
     "trainer": {"cuda": ["gpu"], "multigpu": ["ddp"], "fast": ["smoke"], "quick": ["smoke"], "default": ["auto"]},
     "logger": {"tb": ["tensorboard"], "off": ["none"]},
@@ -144,6 +145,8 @@ KEY_ALIASES: dict[str, Sequence[str]] = {
         ("ckptpath", "ckpt", "checkpoint", "checkpointpath", "resumefrom", "resumefromcheckpoint", "load", "weights"),
         ["run", "resume or init_from"],
     ),
+    **dict.fromkeys(("ema", "emadecay", "ewa", "polyak", "swa"), ["averaging"]),
+    **dict.fromkeys(("warmup", "warmupsteps", "nwarmup", "lrwarmup", "lrwarmupsteps"), ["lr_warm_up"]),
     **dict.fromkeys(("wd", "l2", "weightdecay"), ["optimizer.weight_decay"]),
     "root": ["data.path"],
     **dict.fromkeys(("path", "modelpath", "rundirectory", "runs"), ["run", "data.path", "data.root"]),

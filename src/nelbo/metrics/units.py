@@ -1,6 +1,6 @@
 """Metrics of single latent units.
 
-Shapes: B batch, D latent dimensions.
+A unit is an element of a vector, a channel of a map, or a one-hot code. Shapes: B batch, U units.
 """
 
 from __future__ import annotations
@@ -18,18 +18,13 @@ from nelbo.trace import Latent, Trace
 ACTIVE_VARIANCE = 0.01
 """Threshold of Burda et al. 2016: a unit is active if the variance over x of E_q[z|x] exceeds it."""
 
-TOP_LEVEL = "top_level_"
-"""Prefix of the names of what was measured on the top level alone of a model with several."""
-
 
 class ActiveUnits(TraceMetric):
-    """The number of active units, those with Var_x(E_q(z|x)[z]) > 0.01 (Burda et al. 2016, section 5.2).
+    """The number of active units of the top level, those with Var_x(E_q(z|x)[z]) > 0.01 (Burda et al. 2016, 5.2).
 
-    If E_q(z|x)[z] has no closed form (a flow), the variance is estimated by the covariance of two independent estimates
-    of it, so that their noise does not count as activity.
-
-    With several levels these are units of the top level: below it the mean of a unit also varies with the levels above,
-    whether or not the unit has information of its own.
+    Levels below the top are left out: q of these depends on samples of the levels above, and so does its mean. If
+    E_q(z|x)[z] has no closed form (a flow), the variance is estimated by the covariance of two independent estimates of
+    it, so that their noise does not count as activity. The variance of a channel of a map is the mean over its places.
 
     Args:
         trace: an example of the traces to come, which sets the number of units.
@@ -39,16 +34,12 @@ class ActiveUnits(TraceMetric):
 
     def __init__(self, trace: Trace) -> None:
         super().__init__()
-        self.add_state("moments", torch.zeros(4, trace.latents[0].q.event_shape.numel()), dist_reduce_fx=merged)
-
-    @staticmethod
-    def key(trace: Trace) -> str:
-        """Return the key of the number in the results of models with traces like `trace`."""
-        return "active_units" if len(trace.latents) == 1 else f"{TOP_LEVEL}active_units"
+        self.event = trace.latents[0].q.event_shape
+        self.add_state("moments", torch.zeros(4, self.event.numel()), dist_reduce_fx=merged)
 
     @staticmethod
     def applies(trace: Trace) -> bool:
-        """Return whether the top level is continuous and two estimates of its mean are available."""
+        """Return whether the latents are continuous and two estimates of their means are available."""
         latent = trace.latents[0]
         return latent.is_continuous and (len(latent.q.batch_shape) < 2 or len(latent.z) > 1)
 
@@ -70,8 +61,9 @@ class ActiveUnits(TraceMetric):
         self.moments = state["moments"].to(self.moments)
 
     def variances(self) -> Tensor:
-        """Return Var_x(E_q(z|x)[z]) of each unit, (D,)."""
-        return covariance(self.moments)
+        """Return Var_x(E_q(z|x)[z]) of each unit, (U,)."""
+        elements = covariance(self.moments)
+        return elements.reshape(self.event).flatten(1).mean(-1) if len(self.event) > 1 else elements
 
     def compute(self) -> Tensor:
         """Return the number of active units."""
@@ -79,7 +71,7 @@ class ActiveUnits(TraceMetric):
 
 
 def mean_estimates(latent: Latent) -> tuple[Tensor, Tensor]:
-    """Return two estimates of E_q[z|x], each (B, D), with independent errors.
+    """Return two estimates of E_q[z|x] of each element, each (B, D), with independent errors.
 
     They come from `two_means`. If q differs between samples, each uses one half of the samples.
     """
@@ -92,9 +84,11 @@ def mean_estimates(latent: Latent) -> tuple[Tensor, Tensor]:
 
 
 class KLPerUnit(TraceMetric):
-    """KL(q(z_i|x) || p(z_i)) of each unit of all levels in nats, (D,), averaged over examples, for factorised q and p.
+    """KL(q(z_i|x) || p(z_i)) of each unit in nats, (U,), averaged over examples, for factorised q and p.
 
-    A unit is a dimension of z, a channel of a map, or a variable with K classes. Those of the top level are first.
+    The units of all levels follow each other, top level first.
+
+    A unit is a dimension of z, or a variable with K classes.
 
     Args:
         trace: an example of the traces to come, which sets the number of units.
@@ -105,7 +99,8 @@ class KLPerUnit(TraceMetric):
 
     def __init__(self, trace: Trace) -> None:
         super().__init__()
-        self.add_sum("total", (kl_per_unit(trace).shape[-1],))
+        self.sizes = [latent.unit_kl.shape[-1] for latent in trace.latents]
+        self.add_sum("total", (sum(self.sizes),))
         self.add_sum("count")
 
     @staticmethod
@@ -127,13 +122,30 @@ class KLPerUnit(TraceMetric):
         return self.total / self.count
 
     def values(self) -> Tensor:
-        """Return the means over all processes, (D,).
+        """Return the means over all processes, (U,).
 
-        torchmetrics squeezes the result of `compute` to a scalar if D is 1.
+        torchmetrics squeezes the result of `compute` to a scalar if U is 1.
         """
         return self.compute().reshape(-1)
 
+    def names(self) -> list[str]:
+        """Return the names of the units: unit_0, ..., or level_1_unit_0, ... where there are several levels."""
+        if len(self.sizes) == 1:
+            return [f"unit_{unit}" for unit in range(self.sizes[0])]
+        return [f"level_{level}_unit_{unit}" for level, size in enumerate(self.sizes, 1) for unit in range(size)]
+
+    def by_level(self, name: str, values: Tensor) -> dict[str, Tensor]:
+        """Return values of all units, (U,), in one tensor for each level, by name.
+
+        Args:
+            name: the name of the values if there is one level; with several it is followed by `_level_1`, ...
+            values: of all units, such as `values()`.
+        """
+        if len(self.sizes) == 1:
+            return {name: values}
+        return {f"{name}_level_{level}": part for level, part in enumerate(values.split(self.sizes), start=1)}
+
 
 def kl_per_unit(trace: Trace) -> Tensor:
-    """Return the KL of each unit of each example in nats, (B, D)."""
+    """Return the KL of each unit of each example in nats, (B, U), of all levels, top level first."""
     return torch.cat([latent.unit_kl for latent in trace.latents], dim=-1)

@@ -200,7 +200,7 @@ class Hierarchy(Model):
         zs = [top]
 
         def choose(number: int, p: DiagonalNormal, stream: Tensor) -> Tensor:
-            z = p.loc + p.scale * parts[number - 1].unflatten(-1, events[number - 1])
+            z: Tensor = p.loc + p.scale * parts[number - 1].unflatten(-1, events[number - 1])
             zs.append(z)
             return z
 

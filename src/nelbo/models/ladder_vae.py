@@ -30,6 +30,7 @@ class LadderVAE(Hierarchy):
         shape: (C, H, W) of the images.
         levels: number of units of each level, top first, such as [16, 24, 32].
         width: number of features of the encoder and of the stream, W.
+        hidden: number of features within blocks and heads; None for W.
         depth: residual blocks of the lowest stage of the encoder, and of the decoder.
         activation: name of an activation class of torch.nn.
         center: whether the encoder subtracts the mean training image.
@@ -44,9 +45,9 @@ class LadderVAE(Hierarchy):
     Example:
         >>> from nelbo.heads import Bernoulli, DiagonalNormalPosterior
         >>> from nelbo.priors import StandardNormal
-        >>> vae = LadderVAE(shape=(1, 8, 8), levels=[2, 4], width=32, depth=1, activation="GELU", center=True,
-        ...                 checkpoint_activations=False, posterior=DiagonalNormalPosterior, prior=StandardNormal,
-        ...                 likelihood=Bernoulli)
+        >>> vae = LadderVAE(shape=(1, 8, 8), levels=[2, 4], width=32, hidden=None, depth=1, activation="GELU",
+        ...                 center=True, checkpoint_activations=False, posterior=DiagonalNormalPosterior,
+        ...                 prior=StandardNormal, likelihood=Bernoulli)
         >>> [tuple(latent.z.shape) for latent in vae.trace(torch.rand(16, 1, 8, 8).round(), 3).latents]
         [(3, 16, 2), (3, 16, 4)]
     """
@@ -57,6 +58,7 @@ class LadderVAE(Hierarchy):
         shape: Sequence[int],
         levels: Sequence[int],
         width: int,
+        hidden: int | None,
         depth: int,
         activation: str,
         center: bool,
@@ -67,12 +69,15 @@ class LadderVAE(Hierarchy):
     ) -> None:
         units = widths("levels", levels, at_least=2)
         positive_integer("width", width)
+        if hidden is not None:
+            positive_integer("hidden", hidden)
         positive_integer("depth", depth)
         image = image_shape(shape)
         encoder = dense_pyramid(
             image,
             len(units),
             width=width,
+            hidden=hidden,
             depth=depth,
             activation=activation,
             center=center,
@@ -83,7 +88,7 @@ class LadderVAE(Hierarchy):
             image,
             width=width,
             depth=depth,
-            hidden=None,
+            hidden=hidden,
             activation=activation,
             last="scaled",
             center=False,
@@ -98,7 +103,8 @@ class LadderVAE(Hierarchy):
             merge=Projection((units[0],), (width,)),
             start=(width,),
             levels=lambda residual: [
-                dense_level(size, width, len(units), activation, residual, checkpoint_activations) for size in units[1:]
+                dense_level(size, width, hidden, len(units), activation, residual, checkpoint_activations)
+                for size in units[1:]
             ],
             decoder=decoder,
             likelihood=likelihood,
@@ -106,25 +112,32 @@ class LadderVAE(Hierarchy):
 
 
 def dense_level(
-    units: int, width: int, depth: int, activation: str, residual: bool, checkpoint_activations: bool
+    units: int,
+    width: int,
+    hidden: int | None,
+    depth: int,
+    activation: str,
+    residual: bool,
+    checkpoint_activations: bool,
 ) -> Level:
     """Return a level of vectors.
 
     Args:
         units: number of units, D.
         width: number of features of the stream and of the encoder.
+        hidden: number of features within the block and the heads; None for `width`.
         depth: number of levels.
         activation: name of an activation class of torch.nn.
         residual: whether q is relative to p.
         checkpoint_activations: whether activations are computed again in the backward pass instead of stored.
     """
-    act = activation_class(activation)
+    act, between = activation_class(activation), hidden or width
 
     def head(inputs: int, outputs: int, *, zero: bool) -> nn.Module:
-        last = nn.Linear(width, outputs)
+        last = nn.Linear(between, outputs)
         if zero:
             zero_parameters(last)
-        return nn.Sequential(act(), nn.Linear(inputs, width), act(), last)
+        return nn.Sequential(act(), nn.Linear(inputs, between), act(), last)
 
     merge = nn.Linear(units, width)
     scale_parameters(merge, 1 / math.sqrt(depth))
@@ -135,7 +148,7 @@ def dense_level(
         prior=head(width, 2 * units + width, zero=True),
         posterior=head(2 * width, 2 * units, zero=residual),
         merge=merge,
-        block=DenseBlock(width, activation=activation, depth=depth),
+        block=DenseBlock(width, hidden=hidden, activation=activation, depth=depth),
         residual=residual,
         checkpoint_activations=checkpoint_activations,
     )

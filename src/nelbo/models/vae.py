@@ -181,10 +181,12 @@ class VAE(Model):
 
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:
-        """Initialise likelihood and prior from training images (N, C, H, W) in [0, 1].
+        """Initialise encoder, likelihood and prior from training images (N, C, H, W) in [0, 1].
 
         It is called once, before training, and not when a checkpoint is loaded.
         """
+        if isinstance(self.encoder, Net):  # of another module only `out_shape` is asked for
+            self.encoder.initialize(images)
         super().initialize(images)
         self.prior.initialize(images)
 

@@ -14,7 +14,7 @@ from nelbo.nets.centering import CenteredNet, refuse_center_of_decoder
 class GatedMLP(CenteredNet):
     """Layers of gated units on the flattened input: h = (W x + b) * sigmoid(V x + c) (Dauphin et al. 2017, eq. 1).
 
-    They have no other activation (as the networks of Tomczak & Welling 2018, section 5.1). A layer has twice the
+    They have no other activation, as in the networks of Tomczak & Welling 2018 (section 5.1). A layer has twice the
     weights of one in `nelbo.nets.MLP`.
 
     Args:

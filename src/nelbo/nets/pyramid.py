@@ -71,6 +71,7 @@ def dense_pyramid(
     levels: int,
     *,
     width: int,
+    hidden: int | None,
     depth: int,
     activation: str,
     center: bool,
@@ -82,6 +83,7 @@ def dense_pyramid(
         in_shape: shape of the images, (C, H, W).
         levels: number of levels, with the top one.
         width: W.
+        hidden: number of features within a block; None for W.
         depth: residual blocks in the lowest stage; the others have one block each.
         activation: name of an activation class of torch.nn.
         center: whether to subtract the mean training image.
@@ -90,7 +92,7 @@ def dense_pyramid(
     total = depth + levels - 1
 
     def stack(count: int) -> Stack:
-        blocks = [DenseBlock(width, activation=activation, depth=total) for _ in range(count)]
+        blocks = [DenseBlock(width, hidden=hidden, activation=activation, depth=total) for _ in range(count)]
         return Stack(blocks, checkpoint_activations=checkpoint_activations)
 
     lowest = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(in_shape), width), stack(depth))

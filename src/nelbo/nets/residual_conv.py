@@ -173,7 +173,7 @@ class ToImage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the images."""
         channels, height, width = self.shape
-        return x.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+        return x.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
 class Crop(nn.Module):

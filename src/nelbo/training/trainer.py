@@ -14,7 +14,6 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger
-from torch import nn
 
 from nelbo.checkpoints.io import AtomicCheckpointIO
 from nelbo.config.build import build
@@ -95,9 +94,10 @@ def make_loggers(spec: Mapping[str, Any], folder: Path, allowed: Sequence[str]) 
     return [factory(save_dir=folder) for factory in factories]
 
 
-def checkpoint_bytes(module: nn.Module) -> int:
-    """Return the approximate size of a checkpoint in bytes: each weight, and two moments of it in the optimiser."""
-    return 3 * sum(parameter.numel() * parameter.element_size() for parameter in module.parameters()) + (1 << 16)
+def checkpoint_bytes(module: VAEModule) -> int:
+    """Return the approximate size of a checkpoint in bytes: weights, their average, two moments of the optimiser."""
+    copies = 3 if module.averaging is None else 4
+    return copies * sum(parameter.numel() * parameter.element_size() for parameter in module.parameters()) + (1 << 16)
 
 
 def quiet_lightning() -> None:

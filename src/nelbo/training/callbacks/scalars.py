@@ -99,9 +99,9 @@ class Throughput(pl.Callback):
 class TrainingScalars(pl.Callback):
     """Logs the objective's terms, the learning rate, the gradient norm, images per second and the active units.
 
-    It logs after the first step and every `trainer.log_every_n_steps` steps. Active units are logged at the end of an
-    epoch, over the batches whose terms were logged. Values are written to the loggers directly, because `self.log` in
-    every step is slow for small models.
+    It logs after the first step and every `trainer.log_every_n_steps` steps. Active units, with several levels of
+    latents those of the top level, are logged at the end of an epoch, over the batches whose terms were logged. Values
+    are written to the loggers directly, because `self.log` in every step is slow for small models.
     """
 
     def __init__(self) -> None:
@@ -161,8 +161,8 @@ class TrainingScalars(pl.Callback):
         """Log the active units of the epoch."""
         if self._active_units is not None:
             assert isinstance(pl_module, VAEModule)
-            key = f"train/{ActiveUnits.key(pl_module.example)}"
-            _log(trainer, {key: float(self._active_units.compute())})
+            name = pl_module.example.at_top("train/active_units")
+            _log(trainer, {name: float(self._active_units.compute())})
         self._active_units = None
 
     def state_dict(self) -> dict[str, Any]:

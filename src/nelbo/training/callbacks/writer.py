@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
@@ -23,6 +25,12 @@ def model_of(pl_module: pl.LightningModule) -> Model:
     """Return the model that is trained."""
     assert isinstance(pl_module, VAEModule)
     return pl_module.model
+
+
+def averaged_weights(pl_module: pl.LightningModule) -> AbstractContextManager[None]:
+    """Return a context in which the model has the average of its weights, if the run averages them."""
+    assert isinstance(pl_module, VAEModule)
+    return pl_module.averaged_weights()
 
 
 def data_of(trainer: pl.Trainer) -> ImageData:
