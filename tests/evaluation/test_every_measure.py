@@ -13,7 +13,8 @@ from nelbo.errors import ConfigError
 from nelbo.evaluation.measure import NotApplicable, Subject
 from nelbo.models import Model
 from tests.helpers.conditional import conditioned
-from tests.helpers.levels import LinearLevels, make_ladder, make_top_down
+from tests.helpers.deep_models import make_hierarchy
+from tests.helpers.gaussian_levels import LinearLevels
 from tests.helpers.measures import NAMES, active_vae, make_digits, make_measures, run_measure
 
 SHAPE = (1, 8, 8)
@@ -29,10 +30,10 @@ def spread(model: Model, noise: float = 0.2) -> Model:
 
 
 DEEP: dict[str, Callable[[], Model]] = {
-    "ladder": lambda: spread(make_ladder(SHAPE)),
-    "residual": lambda: spread(make_ladder(SHAPE, "residual_normal")),
-    "mixture at the top": lambda: spread(make_ladder(SHAPE, prior="mixture")),
-    "maps": lambda: spread(make_top_down(SHAPE), 0.4),
+    "ladder": lambda: spread(make_hierarchy("ladder", shape=SHAPE)),
+    "residual": lambda: spread(make_hierarchy("ladder", "residual_normal", shape=SHAPE)),
+    "mixture at the top": lambda: spread(make_hierarchy("ladder", prior="mixture", shape=SHAPE)),
+    "maps": lambda: spread(make_hierarchy("top_down", shape=SHAPE, layout=["1x1", "2x1", "4x1"]), 0.4),
     "map at the top": lambda: LinearLevels([(3, 1, 2), (2,)], SHAPE).float(),
 }
 REASONS = {
@@ -62,7 +63,7 @@ def test_every_measure_of_several_levels_is_finite_or_left_out_with_one_line(mod
 def both(kind: str) -> tuple[Model, Model]:
     """Return a model bound to label 1, and the same model without a context."""
     torch.manual_seed(0)
-    plain = spread(make_ladder(SHAPE)) if kind == "ladder" else active_vae()
+    plain = spread(make_hierarchy("ladder", shape=SHAPE)) if kind == "ladder" else active_vae()
     free = conditioned(copy.deepcopy(plain))  # type: ignore[type-var]
     fixed = conditioned(copy.deepcopy(plain), label=1)  # type: ignore[type-var]
     fixed.load_state_dict(free.state_dict())

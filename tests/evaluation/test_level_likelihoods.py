@@ -15,7 +15,7 @@ from nelbo.evaluation.hmc import evaluator, latents, prior_positions, split
 from nelbo.evaluation.refinement import fit
 from nelbo.models import Model
 from nelbo.theory.hierarchy import LinearPosterior
-from tests.helpers.levels import LinearLevels, ScalarLevels
+from tests.helpers.gaussian_levels import LinearLevels, ScalarLevels
 from tests.helpers.subjects import make_subject
 
 MAPS = ((2, 1, 1), (2,), (1, 1, 2))

@@ -18,8 +18,9 @@ from nelbo.evaluation.measure import Findings, NotApplicable, at_top_level
 from nelbo.metrics import ActiveUnits as ActiveUnitsMetric
 from nelbo.metrics import MutualInformation, standard_metrics
 from nelbo.theory.hierarchy import LinearPosterior
+from tests.helpers.deep_models import make_hierarchy
 from tests.helpers.factors import images, make_vae
-from tests.helpers.levels import LinearLevels, make_ladder
+from tests.helpers.gaussian_levels import LinearLevels
 from tests.helpers.measures import Pixels
 from tests.helpers.subjects import make_subject
 
@@ -121,9 +122,9 @@ def collapse(model: Any, x: Tensor, **rest: Any) -> Findings:
 
 def test_a_level_whose_units_depend_on_each_other_has_no_kl_per_unit() -> None:
     """A mixture as the prior of the top level has no KL in closed form."""
-    findings = collapse(make_ladder(prior="mixture"), images())
+    findings = collapse(make_hierarchy("ladder", prior="mixture"), images())
     assert any("units of level 1 depend on each other" in line for line in findings.warnings)
-    assert str(findings.values["kl_per_unit"]).startswith("level 2: ") and findings.values["collapse_units"] == 4
+    assert str(findings.values["kl_per_unit"]).startswith("level 2: ") and findings.values["collapse_units"] == 6
     assert findings.pictures["collapse"].shape[0] == 3
 
 

@@ -16,10 +16,10 @@ from nelbo.config.build import build
 from nelbo.evaluation.extractors import Extraction, Extractor
 from nelbo.evaluation.measure import Findings, JointMeasure, Measure, Subject
 from nelbo.models import VAE, Model
+from tests.helpers.deep_models import make_hierarchy
 from tests.helpers.factors import make_vae
 from tests.helpers.forks import ROOT
 from tests.helpers.gallery import digit_images
-from tests.helpers.levels import make_ladder
 from tests.helpers.subjects import make_subject
 
 NAMES = sorted(file.stem for file in (ROOT / "conf" / "metrics").glob("*.yaml"))
@@ -79,7 +79,7 @@ def make_digits(model: Model | None = None, *, test: int = 80, train: int = 120,
 
 def digits_for(name: str, **rest: Any) -> Subject:
     """Return a subject of the digits for which a measure is defined, by the name of the measure."""
-    return make_digits(make_ladder((1, 8, 8)) if name == "levels" else None, **rest)
+    return make_digits(make_hierarchy("ladder", shape=(1, 8, 8)) if name == "levels" else None, **rest)
 
 
 def active_vae() -> VAE:

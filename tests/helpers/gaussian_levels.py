@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from nelbo.distributions import BernoulliPixels, DiagonalNormal, NormalPixels, code_of, sample_at
-from nelbo.heads import Likelihood, ResidualNormalPosterior
-from nelbo.models import Inference, LadderVAE, Model, TopDownVAE
+from nelbo.heads import Likelihood
+from nelbo.models import Inference, Model
 from nelbo.models.context import NO_CONTEXT, Context
 from nelbo.models.model import levels_of
 from nelbo.theory.gaussians import independent
 from nelbo.theory.hierarchy import LinearHierarchy, LinearPosterior
 from nelbo.trace import Latent, Trace
-from tests.helpers.factors import LIKELIHOODS, POSTERIORS, PRIORS, SHAPE
 from tests.helpers.quadrature import integrate
 
 Moments = tuple[Tensor, Tensor]
@@ -299,56 +298,3 @@ class ScalarLevels(GaussianLevels):
         with torch.no_grad():
             parts = [integrate(log_prior, log_likelihood(part), 1e-4).log_evidence for part in images.split(8)]
         return torch.cat(parts)[positions]
-
-
-RESIDUAL = {"residual_normal": ResidualNormalPosterior}
-"""Posteriors that are relative to p(z|above)."""
-
-
-def make_ladder(
-    shape: Sequence[int] = SHAPE,
-    posterior: str = "diagonal_normal",
-    prior: str = "standard_normal",
-    likelihood: str = "gaussian",
-) -> LadderVAE:
-    """Return a tiny hierarchy of vectors with 3 and 4 units."""
-    return LadderVAE(
-        shape=shape,
-        levels=[3, 4],
-        width=8,
-        depth=1,
-        activation="GELU",
-        center=True,
-        checkpoint_activations=False,
-        posterior=(POSTERIORS | RESIDUAL)[posterior],
-        prior=PRIORS[prior],
-        likelihood=LIKELIHOODS[likelihood],
-    )
-
-
-def make_top_down(
-    shape: Sequence[int],
-    posterior: str = "diagonal_normal",
-    prior: str = "standard_normal",
-    likelihood: str = "gaussian",
-) -> TopDownVAE:
-    """Return a tiny hierarchy of a vector with 3 units and of maps with 2 channels, at 2 x 2 and at 4 x 4 pixels."""
-    return TopDownVAE(
-        shape=shape,
-        latent_dim=3,
-        layout=["1x1", "2x1", "4x1"],
-        latent_channels=2,
-        width=8,
-        hidden=4,
-        form="light",
-        depth=1,
-        top_width=8,
-        output_width=8,
-        features=4,
-        activation="GELU",
-        center=True,
-        checkpoint_activations=False,
-        posterior=(POSTERIORS | RESIDUAL)[posterior],
-        prior=PRIORS[prior],
-        likelihood=LIKELIHOODS[likelihood],
-    )
