@@ -25,6 +25,7 @@ RESUME_OPTIONS = (
     "model=conv_vae",
     "model=linear_vae",
     "model=autoencoder",
+    "model=residual_conv_vae model.encoder.checkpoint_activations=true",
     "posterior=full_normal",
     "posterior=laplace",
     "posterior=flow",

@@ -46,10 +46,21 @@ _MMD: dict[str, Check] = _SAMPLES | {"mmd_weight": _scheduled(), "kernel": _opti
 _LEVELS: dict[str, Check] = {"levels": lambda key, value: value is None or _at_least(2)(key, value)}
 """Null until the images are read, for data of one's own."""
 
+_BLOCKS: dict[str, Check] = {"last": _options("scaled", "zero"), "checkpoint_activations": boolean}
+_CONV_BLOCKS = _BLOCKS | {"form": _options("light", "bottleneck")}
+
 _FLOW: dict[str, Check] = {"kind": _options("autoregressive", "coupling", "spline"), "layers": positive_integer}
 
 RANGES: dict[str, Mapping[str, Check]] = {
     "nelbo.models.VAE": {"latent_dim": positive_integer},
+    "nelbo.nets.GatedMLP": {"center": boolean},
+    "nelbo.nets.ResidualMLP": _BLOCKS
+    | {"width": positive_integer, "depth": positive_integer, "center": boolean}
+    | {"hidden": lambda key, value: value is None or positive_integer(key, value)},
+    "nelbo.nets.ResidualConvEncoder": _CONV_BLOCKS | {"center": boolean},
+    "nelbo.nets.ResidualConvDecoder": _CONV_BLOCKS
+    | {"features": positive_integer, "resolution": _options("half", "quarter")}
+    | {"upsampling": _options("shuffle", "nearest", "transposed")},
     "nelbo.objectives.NegativeELBO": _ELBO,
     "nelbo.objectives.STL": _ELBO,
     "nelbo.objectives.Reconstruction": _SAMPLES,
