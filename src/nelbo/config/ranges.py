@@ -75,7 +75,7 @@ RANGES: dict[str, Mapping[str, Check]] = {
     "nelbo.nets.GatedMLP": {"center": boolean},
     "nelbo.nets.ResidualMLP": _BLOCKS
     | {"width": positive_integer, "depth": positive_integer, "center": boolean}
-    | {"hidden": lambda key, value: value is None or positive_integer(key, value)},
+    | {"hidden": _count_or_null},
     "nelbo.nets.ResidualConvEncoder": _CONV_BLOCKS | {"center": boolean},
     "nelbo.nets.ResidualConvDecoder": _CONV_BLOCKS
     | {"features": positive_integer, "resolution": _options("half", "quarter")}
