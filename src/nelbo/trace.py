@@ -17,7 +17,6 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from nelbo.distributions import Delta, RelaxedOneHot, is_discrete
 from nelbo.numerics.collectives import Shares
 
-
 TOP_LEVEL = "top_level_"
 """Prefix of the names of what was measured on the top level alone of a model with several."""
 

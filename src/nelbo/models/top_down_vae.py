@@ -47,7 +47,8 @@ class TopDownVAE(Hierarchy):
         depth: residual blocks of the encoder at each resolution.
         top_width: number of the encoder's features for the top level.
         output_width: number of channels of the decoder between the layout's largest resolution and the image's.
-        features: number of the decoder's channels at the image's resolution, of which the likelihood is made.
+        features: number of the decoder's channels at the image's resolution, of which the likelihood is made; null for
+            4 if images are grey and 16 if they are not.
         activation: name of an activation class of torch.nn.
         center: whether the encoder subtracts the mean training image.
         checkpoint_activations: whether activations are computed again in the backward pass instead of stored.
@@ -72,7 +73,7 @@ class TopDownVAE(Hierarchy):
         depth: int,
         top_width: int,
         output_width: int,
-        features: int,
+        features: int | None,
         activation: str,
         center: bool,
         checkpoint_activations: bool,
@@ -109,9 +110,19 @@ class TopDownVAE(Hierarchy):
             levels=lambda residual: kind.levels(
                 floors, maps, positive_integer("latent_channels", latent_channels), residual
             ),
-            decoder=image_decoder(maps[-1], image, output_width, features, form, activation, checkpoint_activations),
+            decoder=image_decoder(
+                maps[-1],
+                image,
+                output_width,
+                (4 if image[0] == 1 else 16) if features is None else features,
+                form,
+                activation,
+                checkpoint_activations,
+            ),
             likelihood=likelihood,
         )
+        for part in (self.encoder, self.merge, self.decoder, *(level.block for level in self._below)):
+            keep_variance(part)
         for part in self.likelihood.modules():
             if isinstance(part, Projection):
                 part.add_pixel_bias()
@@ -251,6 +262,19 @@ def stages_below(floors: Sequence[Floor]) -> list[int]:
     last = len(floors) - 1
     stages = [last - number for number, floor in enumerate(floors) for _ in range(floor.levels)]
     return stages[1:]
+
+
+@torch.no_grad()
+def keep_variance(module: nn.Module) -> None:
+    """Multiply the weights of a module's layers by sqrt(3): their variance is then 1 / (number of inputs).
+
+    Activations then keep their scale from layer to layer (LeCun et al. 1998, section 4.6). torch's own start has a
+    third of that variance, with which features of x are small after a few layers, and training begins slowly. The heads
+    of p and q keep it: q is to start near p.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            layer.weight.mul_(math.sqrt(3))
 
 
 def with_vector_on_top(floors: Sequence[Floor]) -> list[Floor]:
