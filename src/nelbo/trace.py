@@ -17,6 +17,9 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from nelbo.distributions import Delta, RelaxedOneHot, is_discrete
 from nelbo.numerics.collectives import Shares
 
+TOP_LEVEL = "top_level_"
+"""Prefix of the names of what was measured on the top level alone of a model with several."""
+
 
 def element_kl(q: Distribution, p: Distribution) -> Tensor:
     """Return KL(q_i || p_i) of each latent element i in closed form, (*batch, *elements), in nats.
@@ -265,8 +268,13 @@ class Trace:
         return {f"{name}_level_{level}": latent for level, latent in enumerate(self.latents, start=1)}
 
     def at_top(self, name: str) -> str:
-        """Return the name of a quantity of the top level: as it is if there is no other level, else with `_level_1`."""
-        return name if len(self.latents) == 1 else f"{name}_level_1"
+        """Return the name of a quantity of the top level: as it is if there is no other level, else with `TOP_LEVEL`.
+
+        Args:
+            name: such as "active_units" or "train/active_units".
+        """
+        stage, slash, quantity = name.rpartition("/")
+        return name if len(self.latents) == 1 else f"{stage}{slash}{TOP_LEVEL}{quantity}"
 
     @property
     def has_kl(self) -> bool:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from nelbo.errors import ConfigError
 from nelbo.evaluation import Collapse
-from nelbo.evaluation.collapse import ranges, since
+from nelbo.evaluation.collapse import since
+from nelbo.evaluation.collapse_by_level import ranges
 from nelbo.evaluation.measure import Findings, NotApplicable
 from nelbo.heads.posterior import LOG_SCALE_BOUND
 from nelbo.metrics.collapse import collapse_warning, final_beta

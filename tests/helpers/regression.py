@@ -68,8 +68,8 @@ MEASURES: Mapping[str, Measure] = {
 PICTURES: Mapping[str, Picture] = {
     "samples": Samples(rows=2, columns=2, temperature=0.7, pixels="sample"),
     "reconstructions": Reconstructions(rows=2, columns=2),
-    "interpolation": Interpolation(rows=2, columns=3, path="spherical"),
-    "traversal": Traversal(rows=2, columns=3, image=1, units=None),
+    "interpolation": Interpolation(levels="all", rows=2, columns=3, path="spherical"),
+    "traversal": Traversal(level=1, rows=2, columns=3, image=1, units=None),
     "manifold": Manifold(rows=2, columns=2, image=None, units=[0, 2]),
 }
 

@@ -26,6 +26,8 @@ RESUME_OPTIONS = (
     "model=conv_vae",
     "model=linear_vae",
     "model=autoencoder",
+    "model=ladder_vae model.width=16",
+    "model=top_down_vae posterior=residual_normal model.width=8 prior=standard_normal",
     "posterior=full_normal",
     "posterior=laplace",
     "posterior=flow",

@@ -39,7 +39,7 @@ def test_kls_of_levels_sum_to_the_kl_and_count_every_example_once() -> None:
     for part in parts:
         metrics.update(part)
     values = metrics.compute()
-    assert {f"test/{name}" for name in (*LEVELS, "active_units_level_1", "nelbo", "kl")} <= values.keys()
+    assert {f"test/{name}" for name in (*LEVELS, "top_level_active_units", "nelbo", "kl")} <= values.keys()
     assert "test/active_units" not in values
     for level, name in enumerate(LEVELS):
         mean = torch.cat([part.latents[level].kl.mean(0) for part in parts]).mean()
@@ -94,7 +94,7 @@ def test_a_run_of_several_levels_writes_the_kl_of_each(ladder: Path) -> None:
     for split in ("val", "test"):
         levels = [metrics[f"{split}/kl_level_{level}"] for level in (1, 2, 3)]
         assert sum(levels) == pytest.approx(metrics[f"{split}/kl"], rel=1e-5)
-        assert 0 <= metrics[f"{split}/active_units_level_1"] <= 2
+        assert 0 <= metrics[f"{split}/top_level_active_units"] <= 2
     with (ladder / "kl_per_unit.csv").open(newline="") as stream:
         (row,) = csv.DictReader(stream)
     for level, units in ((1, 2), (2, 3), (3, 4)):
@@ -115,4 +115,4 @@ def test_tensorboard_has_the_kl_of_each_level_in_one_chart(ladder: Path) -> None
         names = [f"{split}/kl_level_{level}" for level in (1, 2, 3)]
         assert charts[title] == names and set(names) <= set(tags["scalars"])
     assert tags["histograms"] == [f"val/kl_per_unit_level_{level}" for level in (1, 2, 3)]
-    assert "train/active_units_level_1" in tags["scalars"]
+    assert "train/top_level_active_units" in tags["scalars"]

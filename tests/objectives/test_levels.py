@@ -68,10 +68,10 @@ def test_every_shipped_objective_takes_two_levels_or_refuses_them_in_one_line(na
 @pytest.mark.parametrize(
     ("name", "weights", "term"),
     [
-        ("beta_tc", {"alpha": 1, "beta": 1, "gamma": 1}, "total_correlation_level_1"),
-        ("factor", {"gamma": 0}, "total_correlation_level_1"),
-        ("dip", {"lambda_off_diagonal": 0, "lambda_diagonal": 0}, "off_diagonal_level_1"),
-        ("info", {"alpha": 0, "mmd_weight": 0}, "mmd_level_1"),
+        ("beta_tc", {"alpha": 1, "beta": 1, "gamma": 1}, "top_level_total_correlation"),
+        ("factor", {"gamma": 0}, "top_level_total_correlation"),
+        ("dip", {"lambda_off_diagonal": 0, "lambda_diagonal": 0}, "top_level_off_diagonal"),
+        ("info", {"alpha": 0, "mmd_weight": 0}, "top_level_mmd"),
         ("capacity", {"gamma": 1, "capacity": 0}, "capacity"),
     ],
 )
@@ -90,11 +90,11 @@ def test_levels_below_the_top_count_as_part_of_the_likelihood_of_an_mmd() -> Non
     reconstruction = -trace.log_px.mean()
     torch.manual_seed(0)
     loss = shipped("info", alpha=0.75)(trace, 0)
-    mmd = 10 * float(loss.terms["mmd_level_1"])
+    mmd = 10 * float(loss.terms["top_level_mmd"])
     torch.testing.assert_close(loss.total, reconstruction + below + 0.25 * top + mmd)
     torch.manual_seed(0)
     loss = shipped("wae")(trace, 0)
-    torch.testing.assert_close(loss.total, reconstruction + below + 10 * float(loss.terms["mmd_level_1"]))
+    torch.testing.assert_close(loss.total, reconstruction + below + 10 * float(loss.terms["top_level_mmd"]))
 
 
 @torch.no_grad()

@@ -72,6 +72,7 @@ def identity(plain: Mapping[str, Any], without: Sequence[str] = MACHINE_FACTS) -
             holder.pop(key, None)
     if config.get("init_from") is not None:
         config["init_from"] = content(config["init_from"])
+    config.get("budget", {}).pop("latent_dim", None)  # it is that of the model, which is compared itself
     if config.get("trainer", {}).get("max_epochs") is not None:
         config.get("budget", {}).pop("min_steps", None)  # it has no effect on an explicit number of epochs
     text = json.dumps(_same_numbers(config), sort_keys=True, default=str)

@@ -45,6 +45,10 @@ def _not_negative(key: str, value: object) -> float:
     return number(key, value, minimum=0)
 
 
+def _count_or_null(key: str, value: object) -> object:
+    return value is None or positive_integer(key, value)
+
+
 _SAMPLES: dict[str, Check] = {"num_samples": positive_integer}
 _ELBO = _SAMPLES | {"beta": _scheduled()}
 _MMD: dict[str, Check] = _SAMPLES | {"mmd_weight": _scheduled(), "kernel": _options("imq", "rbf")}
@@ -52,7 +56,7 @@ _LEVELS: dict[str, Check] = {"levels": lambda key, value: value is None or _at_l
 """Null until the images are read, for data of one's own."""
 
 _HIERARCHY: dict[str, Check] = {
-    "hidden": lambda key, value: value is None or positive_integer(key, value),
+    "hidden": _count_or_null,
     "depth": positive_integer,
     "checkpoint_activations": boolean,
     "center": boolean,
@@ -64,8 +68,8 @@ RANGES: dict[str, Mapping[str, Check]] = {
     "nelbo.models.VAE": {"latent_dim": positive_integer},
     "nelbo.models.LadderVAE": _HIERARCHY | {"width": positive_integer},
     "nelbo.models.TopDownVAE": _HIERARCHY
-    | dict.fromkeys(("latent_dim", "latent_channels", "top_width", "output_width", "features"), positive_integer)
-    | {"form": _options("light", "bottleneck")},
+    | dict.fromkeys(("latent_dim", "latent_channels", "top_width", "output_width"), positive_integer)
+    | {"form": _options("light", "bottleneck"), "features": _count_or_null},
     "nelbo.objectives.NegativeELBO": _ELBO,
     "nelbo.objectives.STL": _ELBO,
     "nelbo.objectives.Reconstruction": _SAMPLES,

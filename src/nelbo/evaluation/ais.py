@@ -20,8 +20,8 @@ from nelbo.evaluation.annealing import (
     simulate,
     upper_bound,
 )
+from nelbo.evaluation.chunks import samples_at_once
 from nelbo.evaluation.hmc import latents, split
-from nelbo.evaluation.importance import CHUNK_PIXELS
 from nelbo.evaluation.likelihood import require_vectors
 from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject, mean_and_error
 from nelbo.models import Model
@@ -76,7 +76,8 @@ class AIS(Measure):
             NotApplicable: if p(z) has no density, or p(x|z) no gradient with respect to z.
         """
         check(subject)
-        size = max(1, CHUNK_PIXELS // (self.num_chains * subject.images[torch.arange(1)].numel()))
+        image = subject.images[torch.arange(1)].to(subject.device)
+        size = max(1, samples_at_once(subject.model, image, gradients=True) // self.num_chains)
 
         def measure(x: Tensor) -> dict[str, Tensor]:
             chains = self.anneal(subject.model, x, self.step_sizes(subject.model, x))

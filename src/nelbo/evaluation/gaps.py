@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from nelbo.errors import at_most, number, positive_integer
-from nelbo.evaluation.importance import CHUNK_PIXELS, importance
+from nelbo.evaluation.chunks import images_at_once, samples_at_once
+from nelbo.evaluation.importance import importance
 from nelbo.evaluation.likelihood import add_tail, require_density, require_vectors
 from nelbo.evaluation.measure import Findings, Measure, Subject, mean_and_error
 from nelbo.evaluation.refinement import fit
@@ -30,7 +31,7 @@ def elbo(model: Model, inference: Inference, x: Tensor, num_samples: int) -> Ten
         x: images, (B, C, H, W) in [0, 1].
         num_samples: S.
     """
-    chunk = max(1, CHUNK_PIXELS // x.numel())
+    chunk = max(1, samples_at_once(model, x) // len(x))
     total = finest(x.new_zeros(len(x)))
     for start in range(0, num_samples, chunk):
         trace = model.draw(x, inference, min(chunk, num_samples - start))
@@ -93,8 +94,10 @@ class Gaps(Measure):
             return values | ({} if likelihood.shape is None else {"shape": likelihood.shape})
 
         few = [max(1, number // SHARE) for number in (self.num_steps, self.num_samples)]
-        subject.estimate_map_duration("gaps", lambda x: measure(x, *few), self.num_steps / few[0], self.limit)
-        per_image = subject.map("gaps", measure, limit=self.limit)
+        image = subject.images[torch.arange(1)].to(subject.device)
+        size = images_at_once(model, image, self.gradient_samples, subject.batch_size)
+        subject.estimate_map_duration("gaps", lambda x: measure(x, *few), self.num_steps / few[0], self.limit, size)
+        per_image = subject.map("gaps", measure, limit=self.limit, batch_size=size)
         second_half, second_half_error = mean_and_error(per_image.pop("second_half"))
         shapes = per_image.pop("shape", None)
         findings = Findings()

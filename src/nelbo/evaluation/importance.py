@@ -13,12 +13,10 @@ import torch
 from torch import Tensor
 
 from nelbo.errors import positive_integer
+from nelbo.evaluation.chunks import samples_at_once
 from nelbo.evaluation.pareto import FEWEST, pareto_shape, tail_size
 from nelbo.models import Inference, Model
 from nelbo.numerics.precision import IEEE, finest, float32
-
-CHUNK_PIXELS = 800_000
-"""Images x samples x pixels that are decoded at once: 3 MB, which fits the cache of a processor."""
 
 FLUSH = 250
 """Samples whose weights are summed at once, so that the cost of summing is negligible."""
@@ -73,7 +71,7 @@ def importance(
     """
     positive_integer("num_samples", num_samples)
     inference = model.infer(x) if inference is None else inference
-    chunk = max(1, CHUNK_PIXELS // x.numel())
+    chunk = max(1, samples_at_once(model, x) // len(x))
     total = finest(x.new_full((len(x),), -math.inf))
     squares, tail = total.clone(), tail_size(num_samples) + 1
     largest = total.unsqueeze(0)

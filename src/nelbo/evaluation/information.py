@@ -42,6 +42,8 @@ class Information(Measure):
             the S N^2 pairs.
     """
 
+    top_level_only = True
+
     def __init__(self, *, num_samples: int, limit: int | None, flow_limit: int) -> None:
         self.num_samples = positive_integer("num_samples", num_samples)
         self.limit = at_most("limit", limit)

@@ -1,6 +1,6 @@
 """Disentanglement without known factors: whether runs that differ in their seed learn the same units.
 
-Shapes: N images, D latent dimensions of all levels together, A and B informative units of two runs.
+Shapes: N images, D latent dimensions, A and B informative units of two runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nelbo.evaluation.codes import Floats
 from nelbo.evaluation.likelihood import require_vectors
 from nelbo.evaluation.measure import Findings, JointMeasure, NotApplicable, Subject
 from nelbo.metrics import KLPerUnit
-from nelbo.metrics.units import kl_per_unit
+from nelbo.trace import element_kl
 
 INFORMATIVE_KL = 0.01
 """Duan et al. 2020: a unit is informative if its KL, in nats, averaged over images, exceeds this."""
@@ -39,6 +39,8 @@ class UDR(JointMeasure):
     Args:
         limit: largest number of images; None for all.
     """
+
+    top_level_only = True
 
     def __init__(self, *, limit: int | None) -> None:
         self.limit = at_most("limit", limit)
@@ -98,12 +100,12 @@ def require_comparable_runs(subjects: Sequence[Subject]) -> None:
 
 def informative_codes(subject: Subject, limit: int | None) -> Floats:
     """Return E_q[z|x] of the units whose KL exceeds 0.01 nats, (N, A)."""
+    p = subject.model.top_prior()
 
     @torch.no_grad()
     def encode(x: Tensor) -> dict[str, Tensor]:
-        trace = subject.model.trace(x)
-        means = torch.cat([mean_of(latent.q) for latent in trace.latents], dim=-1)
-        return {"codes": means, "kl": kl_per_unit(trace)}
+        q = subject.model.encode(x)
+        return {"codes": mean_of(q).flatten(1), "kl": element_kl(q, p).flatten(1)}
 
     per_image = subject.map("udr", encode, limit=limit)
     codes: Floats = per_image["codes"][:, per_image["kl"].double().mean(dim=0) > INFORMATIVE_KL].double().numpy()

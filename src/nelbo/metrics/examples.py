@@ -112,7 +112,7 @@ def standard_metrics(trace: Trace, prefix: str, *, dequantized_levels: int | Non
     """Return the scalar metrics of a run that are defined for traces like `trace`.
 
     With several levels of latents, the KL of each is among them as `kl_level_1`, ..., and the active units are those of
-    the top level, `active_units_level_1`.
+    the top level, `top_level_active_units`.
 
     Args:
         trace: an example of the traces to come.

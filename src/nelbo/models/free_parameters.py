@@ -35,7 +35,12 @@ def free_parameters(q: Distribution, features: Tensor, head: Callable[[Tensor], 
 
 @free_parameters.register
 def _(q: DiagonalNormal, features: Tensor, head: Callable[[Tensor], Distribution]) -> Free:
-    return [q.loc, q.log_scale], lambda loc, log_scale: DiagonalNormal(loc, log_scale.exp(), log_scale)
+    rank = q.reinterpreted_batch_ndims
+
+    def make(loc: Tensor, log_scale: Tensor) -> DiagonalNormal:
+        return DiagonalNormal(loc, log_scale.exp(), log_scale, event_dimensions=rank)
+
+    return [q.loc, q.log_scale], make
 
 
 @free_parameters.register

@@ -20,7 +20,7 @@ from nelbo.models.images import image_shape
 from nelbo.models.ladder_vae import scale_parameters, zero_parameters
 from nelbo.models.layout import Floor, halved, parse_layout
 from nelbo.models.level import Level
-from nelbo.nets import Net, ResidualConvDecoder
+from nelbo.nets import Net, Projection, ResidualConvDecoder
 from nelbo.nets.base import activation_class
 from nelbo.nets.blocks import FORMS, ConvBlock
 from nelbo.nets.conv import channels_last
@@ -39,7 +39,7 @@ class TopDownVAE(Hierarchy):
         shape: (C, H, W) of the images.
         latent_dim: number of units of the top level.
         layout: number of levels at each resolution, top first: entries `RxL`, such as [1x1, 7x3] for one level at 1x1
-            and three at 7x7. The first level of the first entry is the top.
+            and three at 7x7. The first level of the first entry is the top. None for `layout.default_layout`.
         latent_channels: number of channels of z of each level below the top.
         width: number of channels of the stream and of the encoder, W; one number, or one for each entry of the layout.
         hidden: number of channels within blocks and heads; null for W/2 (`light`) or W/4 (`bottleneck`).
@@ -47,7 +47,8 @@ class TopDownVAE(Hierarchy):
         depth: residual blocks of the encoder at each resolution.
         top_width: number of the encoder's features for the top level.
         output_width: number of channels of the decoder between the layout's largest resolution and the image's.
-        features: number of the decoder's channels at the image's resolution, of which the likelihood is made.
+        features: number of the decoder's channels at the image's resolution, of which the likelihood is made; null for
+            4 if images are grey and 16 if they are not.
         activation: name of an activation class of torch.nn.
         center: whether the encoder subtracts the mean training image.
         checkpoint_activations: whether activations are computed again in the backward pass instead of stored.
@@ -64,7 +65,7 @@ class TopDownVAE(Hierarchy):
         *,
         shape: Sequence[int],
         latent_dim: int,
-        layout: Sequence[str],
+        layout: Sequence[str] | None,
         latent_channels: int,
         width: int | Sequence[int],
         hidden: int | None,
@@ -72,7 +73,7 @@ class TopDownVAE(Hierarchy):
         depth: int,
         top_width: int,
         output_width: int,
-        features: int,
+        features: int | None,
         activation: str,
         center: bool,
         checkpoint_activations: bool,
@@ -83,7 +84,7 @@ class TopDownVAE(Hierarchy):
         image = image_shape(shape)
         if hidden is not None:
             positive_integer("hidden", hidden)
-        floors = parse_layout(layout, image)
+        floors = with_vector_on_top(parse_layout(layout, image))
         maps = [(channels, *floor.size) for channels, floor in zip(width_of(width, len(floors)), floors, strict=True)]
         encoder = conv_pyramid(
             image,
@@ -104,14 +105,27 @@ class TopDownVAE(Hierarchy):
             encoder=encoder,
             posterior=posterior,
             prior=prior,
-            merge=Net((latent_dim,), maps[0], vector_to_map(latent_dim, maps[0])),
+            merge=vector_to_stream(latent_dim, top_width, activation, maps[0]),
             start=maps[0],
             levels=lambda residual: kind.levels(
                 floors, maps, positive_integer("latent_channels", latent_channels), residual
             ),
-            decoder=image_decoder(maps[-1], image, output_width, features, form, activation, checkpoint_activations),
+            decoder=image_decoder(
+                maps[-1],
+                image,
+                output_width,
+                (4 if image[0] == 1 else 16) if features is None else features,
+                form,
+                activation,
+                checkpoint_activations,
+            ),
             likelihood=likelihood,
         )
+        for part in (self.encoder, self.merge, self.decoder, *(level.block for level in self._below)):
+            keep_variance(part)
+        for part in self.likelihood.modules():
+            if isinstance(part, Projection):
+                part.add_pixel_bias()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -248,6 +262,40 @@ def stages_below(floors: Sequence[Floor]) -> list[int]:
     last = len(floors) - 1
     stages = [last - number for number, floor in enumerate(floors) for _ in range(floor.levels)]
     return stages[1:]
+
+
+@torch.no_grad()
+def keep_variance(module: nn.Module) -> None:
+    """Multiply the weights of a module's layers by sqrt(3): their variance is then 1 / (number of inputs).
+
+    Activations then keep their scale from layer to layer (LeCun et al. 1998, section 4.6). torch's own start has a
+    third of that variance, with which features of x are small after a few layers, and training begins slowly. The heads
+    of p and q keep it: q is to start near p.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            layer.weight.mul_(math.sqrt(3))
+
+
+def with_vector_on_top(floors: Sequence[Floor]) -> list[Floor]:
+    """Return floors in which a top level alone at 1x1 is the first level of the floor below it.
+
+    The top level is a vector in any case, and the stream would be a single pixel between the two.
+
+    Example:
+        >>> with_vector_on_top([Floor((1, 1), 1), Floor((7, 7), 3)])
+        [Floor(size=(7, 7), levels=4)]
+    """
+    first, *below = floors
+    if first == Floor((1, 1), 1) and below:
+        return [Floor(below[0].size, below[0].levels + 1), *below[1:]]
+    return list(floors)
+
+
+def vector_to_stream(units: int, hidden: int, activation: str, shape: Sequence[int]) -> Net:
+    """Return the network of one hidden layer from the top level's vector to the stream, a map (W, h, w)."""
+    hidden_layer = [nn.Linear(units, hidden), activation_class(activation)()]
+    return Net((units,), shape, nn.Sequential(*hidden_layer, vector_to_map(hidden, shape)))
 
 
 def vector_to_map(units: int, shape: Sequence[int]) -> nn.Module:

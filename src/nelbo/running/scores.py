@@ -18,7 +18,7 @@ ROWS = (
     ("kl", "KL", "nats/image", ".2f"),
     ("bits_per_dim", "bits/dim", "", ".4f"),
     ("active_units", "active units", "", ".0f"),
-    ("active_units_level_1", "active units, top level", "", ".0f"),
+    ("top_level_active_units", "active units of the top level", "", ".0f"),
     ("code_perplexity", "code perplexity", "classes", ".1f"),
 )
 

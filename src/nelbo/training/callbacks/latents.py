@@ -36,6 +36,8 @@ class LatentUnits(pl.Callback):
 class Projector(pl.Callback):
     """Writes codes of held-out examples for TensorBoard's projector after training, with their labels and pictures.
 
+    Of several levels it writes the top one, as `codes_of_the_top_level`.
+
     Args:
         num_examples: number of examples.
     """
@@ -55,9 +57,10 @@ class Projector(pl.Callback):
         with torch.no_grad():
             codes = model.features(mean_of(model.encode(x.to(pl_module.device)))).cpu()
         model.train()
+        tag = "codes" if len(model.events) == 1 else "codes_of_the_top_level"
         for writer in writers(trainer):
             writer.add_embedding(
-                codes, metadata=names, label_img=thumbnails(x), global_step=trainer.global_step, tag="codes"
+                codes, metadata=names, label_img=thumbnails(x), global_step=trainer.global_step, tag=tag
             )
 
 

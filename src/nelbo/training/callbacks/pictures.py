@@ -16,11 +16,18 @@ from nelbo.errors import positive_integer
 from nelbo.models import Model
 from nelbo.numerics.randomness import isolated
 from nelbo.pictures.latent import aggregate_posterior, manifold, reconstructions, traversals
+from nelbo.pictures.level_reconstructions import level_reconstructions
+from nelbo.pictures.level_samples import level_samples
+from nelbo.pictures.levels import chosen_numbers, decode
+from nelbo.trace import Trace
 from nelbo.training.callbacks.writer import averaged_weights, data_of, model_of, writers
-from nelbo.views.grids import square
+from nelbo.views.grids import grid, joined, square
+from nelbo.views.level_kls import map_rows
 
 COLUMNS = 8
 TRAVERSED_UNITS, TRAVERSED_EXAMPLES = 8, 512
+SHARED_ROWS = 3
+MAPPED_EXAMPLES = 128
 MANIFOLD_SIDE = 16
 AGGREGATE_EXAMPLES = 5000
 SEED = 0
@@ -28,6 +35,9 @@ SEED = 0
 
 class Pictures(pl.Callback):
     """Logs reconstructions, samples and traversals; with two latents also the manifold and the aggregate posterior.
+
+    Of a model with several levels it also logs reconstructions from the upper levels, samples that share their upper
+    levels and, if there are maps of latents, where their KL is. The pictures of latents are those of the top level.
 
     The noise is the same every time, so that differences between steps are those of the model.
 
@@ -58,11 +68,55 @@ def pictures(model: Model, data: ImageData, device: torch.device) -> Iterator[tu
     x, _ = data.examples(4 * COLUMNS)
     yield "reconstructions (input above its reconstruction)", reconstructions(model, x.to(device), COLUMNS)
     yield "samples from the prior", square(model.generate(COLUMNS * COLUMNS).mean, COLUMNS)
+    if len(model.events) > 1:
+        yield from pictures_of_levels(model, data, device)
+    of = "" if len(model.events) == 1 else " of the top level"
     x, _ = data.examples(TRAVERSED_EXAMPLES)
     moved = traversals(model, x.to(device), TRAVERSED_UNITS, COLUMNS)
-    yield "latent traversals (most active units, one a row)", moved
+    yield f"latent traversals{of} (most active units, one a row)", moved
     if model.events[0] == (2,):
-        yield "manifold (quantiles of the prior)", manifold(model, MANIFOLD_SIDE)
+        yield f"manifold{of} (quantiles of the prior)", manifold(model, MANIFOLD_SIDE)
         x, labels = data.examples(AGGREGATE_EXAMPLES)
         codes = aggregate_posterior(model, x.to(device), labels, data.classes)
-        yield "aggregate posterior (means, by label)", codes
+        yield f"aggregate posterior{of} (means, by label)", codes
+
+
+def pictures_of_levels(model: Model, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+    """Yield names and pictures of what each level of a model with several levels contributes."""
+    levels = len(model.events)
+    x = data.examples(COLUMNS)[0].to(device)
+    upper = chosen_numbers(None, levels)
+    rows = grid(torch.cat([x.unsqueeze(0), level_reconstructions(model, x, upper)]))
+    yield f"reconstructions from the upper levels (input, then from {_listed(upper)} levels)", rows
+    upper = chosen_numbers(None, levels - 1)
+    blocks = [grid(decode(model, *zs)) for zs in level_samples(model, SHARED_ROWS, COLUMNS, upper)]
+    yield f"samples that share upper levels (a row shares {_listed(upper)} levels)", joined(blocks, dim=1)
+    if any(len(event) == 3 for event in model.events):
+        maps = kl_maps(model.trace(data.examples(MAPPED_EXAMPLES)[0].to(device)), COLUMNS)
+        if maps is not None:
+            yield "KL of each place of maps of latents (average, then images; a level a row)", maps
+
+
+def kl_maps(trace: Trace, columns: int) -> Tensor | None:
+    """Draw maps of the KL of each level of maps, of the average of all images and of single ones.
+
+    Args:
+        trace: of images (B, C, H, W).
+        columns: columns of the picture, the first of which is the average.
+
+    Returns:
+        The picture, or None if the KL of single places is not defined.
+    """
+
+    def chosen(values: Tensor) -> Tensor:
+        return torch.cat([values.mean(dim=0, keepdim=True), values[: columns - 1]])
+
+    try:
+        maps = [chosen(latent.kl_map) for latent in trace.latents if latent.z.ndim == 5]
+    except NotImplementedError:  # q or p does not factorise
+        return None
+    return grid(map_rows(chosen(trace.x), maps))
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
