@@ -188,7 +188,7 @@ def refusal(posterior: str, prior: str, objective: str = "elbo") -> str | None:
     over_codes = prior in CODE_PRIORS
     if over_codes != (posterior in CODE_POSTERIORS):
         return f"prior={prior.partition('_')[0]}.*: is a prior over {'one-hot codes' if over_codes else 'vectors'}, but"
-    if prior == "vamp" and posterior.startswith(("deterministic", "flow")):
+    if prior == "vamp" and posterior in ("deterministic", "flow_autoregressive"):
         return "prior=vamp: is a mixture of q"
     if objective == "vq_vae" and posterior != "vector_quantized":
         return "objective=vq_vae: needs latents quantised to a codebook"
