@@ -12,6 +12,7 @@ from torch import Tensor
 from nelbo.evaluation import AIS, NLL, Gaps, importance
 from nelbo.evaluation.annealing import adapt_step_sizes, anneal, lower_bound, sigmoid_schedule, simulate, upper_bound
 from nelbo.evaluation.hmc import evaluator, latents, prior_positions, split
+from nelbo.evaluation.measure import NotApplicable
 from nelbo.evaluation.refinement import fit
 from nelbo.models import Model
 from nelbo.theory.hierarchy import LinearPosterior
@@ -165,3 +166,13 @@ def test_the_refinement_changes_all_levels_and_each_image_alone() -> None:
     assert len(after.below) == 2 and after.q.event_shape == (2, 1, 1)
     changes = [(new - old).abs() for new, old in zip(after.parameters(), before.parameters(), strict=True)]
     assert all(change.flatten(1).amax(1).min() > 0.05 for change in changes)
+
+
+def test_levels_that_are_not_made_of_noise_cannot_be_annealed() -> None:
+    class Other(LinearLevels):
+        unfold = Model.unfold
+
+    model = Other([(2,), (3,)]).eval()
+    ais = AIS(num_chains=1, num_temperatures=2, num_leapfrog_steps=1, limit=None, num_simulated=0)
+    with pytest.raises(NotApplicable, match="ais: the model does not make levels below the top of noise"):
+        ais(make_subject(model, torch.zeros(1, *model.shape).double()))
