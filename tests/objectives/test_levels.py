@@ -17,8 +17,8 @@ from nelbo.models import Model
 from nelbo.objectives import CIWAE, IWAE, MIWAE, PIWAE, STL, DReG, NegativeELBO, Objective
 from nelbo.objectives.paths import partial_gradients
 from nelbo.trace import Trace
+from tests.helpers.deep_models import make_hierarchy
 from tests.helpers.forks import ROOT
-from tests.helpers.hierarchies import make_hierarchy
 from tests.helpers.two_levels import SHAPE, VECTOR, LinearLevels, SplitLevels, gradient, make_two_levels
 
 OBJECTIVES = ROOT / "conf" / "objective"
