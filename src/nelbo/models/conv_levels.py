@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nelbo.errors import positive_integer
 from nelbo.models.ladder_vae import scale_parameters, zero_parameters
 from nelbo.models.layout import Floor
 from nelbo.models.level import Level
@@ -31,6 +32,9 @@ class Convolutions:
         activation: name of an activation class of torch.nn.
         depth: number of levels.
         checkpoint_activations: whether activations are computed again in the backward pass instead of stored.
+
+    Raises:
+        ConfigError: if `hidden` is not a positive whole number.
     """
 
     form: str
@@ -38,6 +42,10 @@ class Convolutions:
     activation: str
     depth: int
     checkpoint_activations: bool
+
+    def __post_init__(self) -> None:
+        if self.hidden is not None:
+            positive_integer("hidden", self.hidden)
 
     def levels(
         self, floors: Sequence[Floor], maps: Sequence[tuple[int, ...]], channels: int, residual: bool

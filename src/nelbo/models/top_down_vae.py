@@ -78,8 +78,6 @@ class TopDownVAE(Hierarchy):
         likelihood: Callable[..., Likelihood],
     ) -> None:
         image = image_shape(shape)
-        if hidden is not None:
-            positive_integer("hidden", hidden)
         floors = with_vector_on_top(parse_layout(layout, image))
         maps = [(channels, *floor.size) for channels, floor in zip(width_of(width, len(floors)), floors, strict=True)]
         encoder = conv_pyramid(
@@ -106,15 +104,7 @@ class TopDownVAE(Hierarchy):
             levels=lambda residual: kind.levels(
                 floors, maps, positive_integer("latent_channels", latent_channels), residual
             ),
-            decoder=image_decoder(
-                maps[-1],
-                image,
-                output_width,
-                (4 if image[0] == 1 else 16) if features is None else features,
-                form,
-                activation,
-                checkpoint_activations,
-            ),
+            decoder=image_decoder(maps[-1], image, output_width, features, form, activation, checkpoint_activations),
             likelihood=likelihood,
         )
         self._start_weights()
@@ -187,7 +177,7 @@ def image_decoder(
     stream: Sequence[int],
     image: Sequence[int],
     output_width: int,
-    features: int,
+    features: int | None,
     form: str,
     activation: str,
     checkpoint_activations: bool,
@@ -198,11 +188,13 @@ def image_decoder(
         stream: (W, h, w) of the stream.
         image: (C, H, W).
         output_width: number of channels above the stream's resolution.
-        features: number of channels of the result.
+        features: number of channels of the result; None for 4 if images are grey and 16 if they are not.
         form: the convolutions in a block.
         activation: name of an activation class of torch.nn.
         checkpoint_activations: whether activations are computed again in the backward pass instead of stored.
     """
+    if features is None:
+        features = 4 if image[0] == 1 else 16
     steps = halved(image).index((stream[1], stream[2]))
     target = (positive_integer("features", features), *image[1:])
     positive_integer("output_width", output_width)
