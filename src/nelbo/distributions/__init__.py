@@ -8,7 +8,7 @@ from nelbo.distributions.delta import Delta
 from nelbo.distributions.discretized import DiscretizedGaussian, DiscretizedLogistic
 from nelbo.distributions.discretized_mixture import DiscretizedLogisticMixture
 from nelbo.distributions.flow import Flow
-from nelbo.distributions.mixture import NormalMixture, even_mixture
+from nelbo.distributions.mixture import FlowMixture, NormalMixture, even_mixture
 from nelbo.distributions.normal import DiagonalNormal, FullNormal, StandardNormal
 from nelbo.distributions.one_hot import OneHots, Quantized, RelaxedOneHot
 from nelbo.distributions.pixels import BernoulliPixels, LaplacePixels, NormalPixels
@@ -28,6 +28,7 @@ __all__ = [
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "Flow",
+    "FlowMixture",
     "FullNormal",
     "LaplacePixels",
     "NormalMixture",

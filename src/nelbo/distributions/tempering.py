@@ -9,7 +9,7 @@ from torch.distributions import Distribution, Independent, MixtureSameFamily
 
 from nelbo.distributions.autoregressive import AutoregressiveOneHots
 from nelbo.distributions.flow import Flow
-from nelbo.distributions.mixture import NormalMixture
+from nelbo.distributions.mixture import FlowMixture, NormalMixture
 from nelbo.distributions.normal import DiagonalNormal, FullNormal
 from nelbo.distributions.one_hot import OneHots
 
@@ -84,4 +84,13 @@ def _(distribution: MixtureSameFamily, temperature: float) -> MixtureSameFamily:
 
 @temper.register
 def _(distribution: Flow, temperature: float) -> Flow:
-    return Flow(temper(distribution.base, temperature), distribution.transform)  # type: ignore[arg-type]
+    base = temper(distribution.base, temperature)
+    assert isinstance(base, DiagonalNormal)
+    return Flow(base, distribution.transform, fast_inverse=distribution.fast_inverse)
+
+
+@temper.register
+def _(distribution: FlowMixture, temperature: float) -> FlowMixture:
+    components = temper(distribution.flows, temperature)
+    assert isinstance(components, Flow)
+    return FlowMixture(components)

@@ -188,7 +188,8 @@ def check(subject: Subject) -> None:
     """Raise an error if the model cannot be annealed.
 
     Raises:
-        NotApplicable: if p(z) has no density, or p(x|z) no gradient with respect to z.
+        NotApplicable: if p(z) has no density, p(x|z) no gradient with respect to z, or lower levels are not made of
+            noise.
     """
     require_vectors(subject, "ais", "between which no gradient leads; use metrics=[nll] or [elbo]")
     model, x = subject.model, subject.images[torch.arange(1)].to(subject.device)
@@ -198,7 +199,11 @@ def check(subject: Subject) -> None:
             model.top_prior().log_prob(split(model, z)[0])
         except NotImplementedError as error:
             raise NotApplicable("ais: p(z) has no density to start from, which metrics=[nll] needs as well") from error
-        if not model.decode(*latents(model, z)).log_prob(x).requires_grad:
+        try:
+            zs = latents(model, z)
+        except NotImplementedError as error:
+            raise NotApplicable("ais: the model does not make levels below the top of noise") from error
+        if not model.decode(*zs).log_prob(x).requires_grad:
             raise NotApplicable(
                 "ais: p(x|z) has no gradient with respect to z, which the proposals need; use metrics=[nll]"
             )

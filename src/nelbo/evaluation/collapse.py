@@ -90,9 +90,10 @@ class Collapse(Measure):
         if inactive:
             self.add_since(findings, subject, inactive)
             units, names = findings.values["collapse_units"], findings.values["collapse_inactive"]
+            ways = remedies(subject, prior=inactive[0] < subject.model.events[0][0])
             findings.warnings.append(
                 f"collapse: {len(inactive)} of {units} units are inactive ({names}); if the data have a use for them, "
-                f"try: {remedies(subject)}"
+                f"try: {ways}"
             )
         return findings
 
@@ -191,8 +192,13 @@ def verdict(subject: Subject, latent_dim: int, inactive: Sequence[int], theory: 
     )
 
 
-def remedies(subject: Subject) -> str:
-    """Return what may activate units, as overrides that the run does not have yet, the most promising first."""
+def remedies(subject: Subject, *, prior: bool = True) -> str:
+    """Return what may activate units, as overrides that the run does not have yet, the most promising first.
+
+    Args:
+        subject: the model and its run.
+        prior: whether another prior of the top level is one of them.
+    """
     latent = subject.example.latents[0]
     beta = final_beta(subject.config)
     end = "" if beta in (None, 1) else f",end:{beta:g}"
@@ -205,6 +211,6 @@ def remedies(subject: Subject) -> str:
         )
     if objective.get("_target_") != "nelbo.objectives.FreeBits":
         options.append("objective=free_bits")
-    if isinstance(latent.p, StandardNormal):
+    if prior and isinstance(latent.p, StandardNormal):
         options.append("prior=flow" if isinstance(latent.q, Flow) else "prior=vamp or prior=flow")
     return "; ".join(options)

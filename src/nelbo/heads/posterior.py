@@ -199,7 +199,7 @@ class FlowPosterior(LocationScale):
         """Return q(z|x)."""
         loc, log_scale = self.location_and_log_scale(features)
         base = DiagonalNormal(loc, log_scale.exp(), log_scale)
-        return Flow(base, self.transforms(self.context(features)))
+        return Flow(base, self.transforms(self.context(features)), fast_inverse=self.transforms.fast_inverse)
 
 
 class DeterministicPosterior(Posterior):

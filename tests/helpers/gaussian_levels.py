@@ -178,11 +178,11 @@ class LinearLevels(GaussianLevels):
         latents = sum(sizes)
         sigma = None if binary else 0.5 + torch.rand(pixels, generator=generator, dtype=torch.float64)
         super().__init__(
-            shape, events, LinearPixels(weights(pixels, latents, scale=0.7), weights(pixels), shape, sigma)
+            shape, events, LinearPixels(weights(pixels, latents, scale=0.5), weights(pixels), shape, sigma)
         )
         above = [sum(sizes[:level]) for level in range(len(sizes))]
         levels = list(zip(sizes, above, strict=True))
-        self.p_matrix = nn.ParameterList([weights(size, known) for size, known in levels])
+        self.p_matrix = nn.ParameterList([weights(size, known, scale=0.6) for size, known in levels])
         self.p_offset = nn.ParameterList([weights(size, scale=float(known > 0)) for size, known in levels])
         self.p_log_scale = nn.ParameterList([weights(size, scale=0.3 * (known > 0)) for size, known in levels])
         self.q_pixels = nn.ParameterList([weights(size, pixels, scale=0.3) for size in sizes])
@@ -284,12 +284,17 @@ class ScalarLevels(GaussianLevels):
     def log_evidence(self, x: Tensor) -> Tensor:
         """Return log p(x), (B,), in nats, by quadrature."""
 
-        def at(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-            return lambda first, second: function(first.unsqueeze(-1), second.unsqueeze(-1))
+        def log_prior(first: Tensor, second: Tensor) -> Tensor:
+            return self.log_prior(first.unsqueeze(-1), second.unsqueeze(-1))
 
-        def log_likelihood(first: Tensor, second: Tensor) -> Tensor:
-            log_px: Tensor = self.decode(first.unsqueeze(1), second.unsqueeze(1)).log_prob(x)
-            return log_px.T
+        def log_likelihood(images: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+            def of(first: Tensor, second: Tensor) -> Tensor:
+                log_px: Tensor = self.decode(first[:, None, None], second[:, None, None]).log_prob(images)
+                return log_px.T
 
+            return of
+
+        images, positions = x.unique(dim=0, return_inverse=True)  # there are few different binary images
         with torch.no_grad():
-            return integrate(at(self.log_prior), at(log_likelihood)).log_evidence
+            parts = [integrate(log_prior, log_likelihood(part), 1e-4).log_evidence for part in images.split(8)]
+        return torch.cat(parts)[positions]
