@@ -15,8 +15,8 @@ from nelbo.pictures.levels import describe_event
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.sheet import Sheet, to_image
 from nelbo.trace import Trace
-from nelbo.views.grids import grid
-from nelbo.views.level_kls import LevelKL, draw_level_kls, map_rows
+from nelbo.views.grids import grid, joined
+from nelbo.views.level_kls import LevelKL, brightest, draw_level_kls, map_rows
 
 
 class KL(Picture):
@@ -55,6 +55,7 @@ class KL(Picture):
 class KLMaps(Picture):
     """Where in images the KL of each level of maps is: averaged over many images, and drawn over single ones.
 
+    Both have colours of their own: the labels say from how many nats on places are bright, in the average | in images.
     Arrays: x (N, C, H, W), and for each level of maps, such as 2, kl2 (N, h, w) of the images, and kl2_average (h, w),
     in nats, summed over channels.
 
@@ -79,7 +80,7 @@ class KLMaps(Picture):
         mean_image = torch.cat([x.cpu() for x in scene.batches(many)]).mean(dim=0)
         singles = list(_traces(scene, few))
         x = torch.cat([trace.x.cpu() for trace in singles])
-        arrays, maps, names = {"x": x}, [], ["image"]
+        arrays, means, maps, names = {"x": x}, [], [], ["image"]
         for number in numbers:
             average = averages[number - 1]
             if average.places is None:
@@ -87,11 +88,15 @@ class KLMaps(Picture):
                 raise ConfigError("run", scene.name, f"{hint}; draw kl instead")
             places = torch.cat([trace.latents[number - 1].kl_map.cpu() for trace in singles])
             arrays |= {f"kl{number}": places, f"kl{number}_average": average.places}
-            maps.append(torch.cat([average.places.unsqueeze(0), places]))
+            means.append(average.places.unsqueeze(0))
+            maps.append(places)
             shape = "x".join(map(str, average.event))
-            names.append(f"level {number}: {shape}\n{average.total:.2f} nats\nbrightest {float(maps[-1].max()):.2f}")
-        picture = grid(map_rows(torch.cat([mean_image.unsqueeze(0), x]), maps))
-        title = f"{scene.name}: KL of each place of the maps of latents, of {scene.split} images"
+            bright = f"bright: {brightest(means[-1]):.2g} | {brightest(places):.2g}"
+            names.append(f"level {number}: {shape}\n{average.total:.2f} nats\n{bright}")
+        picture = joined([grid(map_rows(mean_image.unsqueeze(0), means)), grid(map_rows(x, maps))], dim=2)
+        title = (
+            f"{scene.name}: KL of each place of the maps of latents, in nats, on average and of {scene.split} images"
+        )
         labels = [f"average of {len(many):,}", *[""] * len(x)]
         return Drawing(Sheet((picture.shape[1], picture.shape[2]), title, rows=names, columns=labels)(picture), arrays)
 

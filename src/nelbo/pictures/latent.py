@@ -125,7 +125,7 @@ def settings(model: Model, count: int, codes: Sequence[Tensor]) -> Settings:
         steps = torch.linspace(-SHIFT, SHIFT, count)
         values = normal_values(z, spread(model, above)[1], steps.to(z))
         deviations = "p(z|above)" if above else "the prior"
-        names = [f"{step:+.2g}" if step else "0" for step in steps.tolist()]
+        names = [f"{step:+.2g}" if abs(step) > 1e-6 else "0" for step in steps.tolist()]
         return Settings(values, names, f"channels shifted by -{SHIFT} to {SHIFT} standard deviations of {deviations}")
     shares = torch.linspace(100 * MASS[0], 100 * MASS[1], count).tolist()
     quantiles = normal_values(*spread(model, above), normal_quantiles(count, z.device)) if above else None

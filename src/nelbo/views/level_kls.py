@@ -19,8 +19,14 @@ from torch.nn import functional
 from nelbo.views.figures import as_picture
 from nelbo.views.units import ACTIVE, NUMBERED
 
+BRIGHTEST = 0.98
+"""Share of the places of a row of maps that are darker than its brightest colour."""
+
 MANY_LEVELS = 6
 """Number of levels above which their panels are lower."""
+
+NO_BARS = 0.6
+"""Height in inches of the panel of a level whose units have no KL."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,11 @@ def draw_level_kls(levels: Sequence[LevelKL], names: Sequence[str], title: str) 
     """
     with_maps = any(level.places is not None for level in levels)
     height = 2.2 if len(levels) <= MANY_LEVELS else 1.6
-    figure = Figure(figsize=(9, 0.6 + height * len(levels)), dpi=100, layout="constrained")
+    heights = [NO_BARS if level.units is None else height for level in levels]
+    figure = Figure(figsize=(9, 0.6 + sum(heights)), dpi=100, layout="constrained")
     figure.suptitle(title, fontsize=11, parse_math=False)
-    widths = {"width_ratios": [4, 1]} if with_maps else {}
-    grid = figure.subplots(len(levels), 1 + with_maps, squeeze=False, gridspec_kw=widths)
+    ratios = {"height_ratios": heights, "width_ratios": [4, 1] if with_maps else [1]}
+    grid = figure.subplots(len(levels), 1 + with_maps, squeeze=False, gridspec_kw=ratios)
     most = max((float(level.units.max()) for level in levels if level.units is not None), default=1.0)
     for level, name, (bars, *beside) in zip(levels, names, grid, strict=True):
         bars.set_title(name, loc="left", fontsize=10)
@@ -68,12 +75,12 @@ def draw_level_kls(levels: Sequence[LevelKL], names: Sequence[str], title: str) 
 
 
 def _draw_bars(panel: Axes, units: Tensor | None, most: float) -> None:
+    if units is None:
+        panel.set_axis_off()
+        panel.text(0, 0.5, "q(z|x) or p(z) does not factorise over units", transform=panel.transAxes, fontsize=9)
+        return
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(length=2)
-    if units is None:
-        panel.set(xticks=[], yticks=[])
-        panel.text(0.02, 0.5, "q(z|x) or p(z) does not factorise over units", transform=panel.transAxes, fontsize=9)
-        return
     order = units.argsort(descending=True)
     rank = np.arange(1, len(order) + 1)
     panel.bar(rank, units[order].clamp(min=0).numpy(), width=0.5 if len(order) < 16 else 0.8, color=ACTIVE)
@@ -90,16 +97,21 @@ def _draw_places(figure: Figure, panel: Axes, places: Tensor | None) -> None:
         figure.colorbar(image, ax=panel, shrink=0.85).ax.tick_params(labelsize=8)
 
 
+def brightest(places: Tensor) -> float:
+    """Return the KL of the brightest colour of some maps, in nats: their 98% quantile, because few places have most."""
+    return float(places.float().quantile(BRIGHTEST))
+
+
 def map_rows(images: Tensor, maps: Sequence[Tensor]) -> Tensor:
     """Return images and, below each, maps of its KL drawn over it, a row for each map, (1 + M, B, 3, H, W) in [0, 1].
 
-    The brightest place of a row is the largest of all its maps.
+    Colours of a row are bright from the `brightest` of all its maps.
 
     Args:
         images: (B, C, H, W) in [0, 1].
         maps: M maps of each image, (B, h, w) each, in nats.
     """
-    overlaid = [over_image(images, places, float(places.max())) for places in maps]
+    overlaid = [over_image(images, places, brightest(places)) for places in maps]
     return torch.stack([images.cpu().float().expand(-1, 3, -1, -1), *overlaid])
 
 
@@ -109,7 +121,7 @@ def over_image(images: Tensor, places: Tensor, most: float) -> Tensor:
     Args:
         images: (B, C, H, W) in [0, 1].
         places: maps, (B, h, w), in nats.
-        most: the KL of the brightest colour, in nats.
+        most: the KL from which on places have the brightest colour, in nats.
 
     Returns:
         (B, 3, H, W) in [0, 1].

@@ -60,16 +60,15 @@ def parts(model: Model) -> Iterator[tuple[str, str, str, int]]:
 
 def _levels(below: nn.ModuleList, events: Sequence[tuple[int, ...]]) -> Iterator[tuple[str, str, str, int]]:
     """Yield the rows of the levels below the top."""
-    levels = enumerate(zip(below, events, strict=True), start=2)
-    for (kind, shape, size), same in groupby(levels, lambda level: (type(level[1][0]).__name__, *_described(level[1]))):
-        numbers = [number for number, _ in same]
-        name = f"level {numbers[0]}" if len(numbers) == 1 else f"levels {numbers[0]} to {numbers[-1]}"
-        yield name, kind, f"{shape}{' each' if len(numbers) > 1 else ''}", size * len(numbers)
-
-
-def _described(level: tuple[nn.Module, tuple[int, ...]]) -> tuple[str, int]:
-    module, event = level
-    return _shape(event), _size(module)
+    rows = [(type(level).__name__, _shape(event), _size(level)) for level, event in zip(below, events, strict=True)]
+    first = 2
+    for (kind, shape, size), same in groupby(rows):
+        count = len(list(same))
+        if count == 1:
+            yield f"level {first}", kind, shape, size
+        else:
+            yield f"levels {first} to {first + count - 1}", kind, f"{shape} each", size * count
+        first += count
 
 
 def _size(module: nn.Module) -> int:

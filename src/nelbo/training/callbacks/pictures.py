@@ -108,14 +108,13 @@ def kl_maps(trace: Trace, columns: int) -> Tensor | None:
         The picture, or None if the KL of single places is not defined.
     """
 
-    def chosen(values: Tensor) -> Tensor:
-        return torch.cat([values.mean(dim=0, keepdim=True), values[: columns - 1]])
-
     try:
-        maps = [chosen(latent.kl_map) for latent in trace.latents if latent.z.ndim == 5]
+        maps = [latent.kl_map for latent in trace.latents if latent.z.ndim == 5]
     except NotImplementedError:  # q or p does not factorise
         return None
-    return grid(map_rows(chosen(trace.x), maps))
+    average = map_rows(trace.x.mean(dim=0, keepdim=True), [places.mean(dim=0, keepdim=True) for places in maps])
+    singles = map_rows(trace.x[: columns - 1], [places[: columns - 1] for places in maps])
+    return joined([grid(average), grid(singles)], dim=2)
 
 
 def _listed(numbers: list[int]) -> str:
