@@ -4,7 +4,7 @@ from __future__ import annotations
 
 CASES = {
     "model=conv_vea": "model=conv_vea: there is no such option; did you mean conv_vae? choose from autoencoder, "
-    "conv_vae, linear_vae, mlp_vae",
+    "conv_vae, ",
     "data=imagenet": "data=imagenet: there is no such option; choose from arrays, binarized_mnist, cifar10, "
     "cifar100, digits, dsprites, fashion_mnist, huggingface, image_folder, mnist, omniglot, svhn",
     "model.latent_dim=0": "model.latent_dim=0: must be a whole number of at least 1",

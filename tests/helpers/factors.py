@@ -34,7 +34,15 @@ from nelbo.heads import (
     VectorQuantizedPosterior,
 )
 from nelbo.models import VAE
-from nelbo.nets import MLP, ConvDecoder, ConvEncoder
+from nelbo.nets import (
+    MLP,
+    ConvDecoder,
+    ConvEncoder,
+    GatedMLP,
+    ResidualConvDecoder,
+    ResidualConvEncoder,
+    ResidualMLP,
+)
 from nelbo.nets.flows import KINDS
 from nelbo.objectives import (
     CIWAE,
@@ -105,6 +113,19 @@ LIKELIHOODS = {
     "laplace": Laplace,
     "beta": partial(Beta, levels=LEVELS),
 }
+_BLOCKS = {"activation": "GELU", "last": "scaled", "checkpoint_activations": False}
+_residual_mlp = partial(ResidualMLP, width=8, depth=2, hidden=None, **_BLOCKS)
+_residual_encoder = partial(ResidualConvEncoder, channels=[4, 4], depth=[0, 1], form="light", **_BLOCKS)
+_residual_decoder = partial(
+    ResidualConvDecoder,
+    channels=[4, 4],
+    depth=[1, 0],
+    form="light",
+    upsampling="shuffle",
+    resolution="half",
+    features=3,
+    **_BLOCKS,
+)
 NETS = {
     "mlp": (partial(MLP, hidden=[8], activation="Tanh"), partial(MLP, hidden=[8], activation="Tanh")),
     "linear": (partial(MLP, hidden=[], activation="Identity"), partial(MLP, hidden=[], activation="Identity")),
@@ -112,7 +133,12 @@ NETS = {
         partial(ConvEncoder, channels=[4, 4], activation="SiLU"),
         partial(ConvDecoder, channels=[4, 4, 3], activation="SiLU"),
     ),
+    "residual_mlp": (partial(_residual_mlp, center=True), partial(_residual_mlp, center=False)),
+    "gated_mlp": (partial(GatedMLP, hidden=[8], center=True), partial(GatedMLP, hidden=[8], center=False)),
+    "residual_conv": (partial(_residual_encoder, center=True), _residual_decoder),
 }
+CONVOLUTIONAL = {"conv", "residual_conv"}
+"""Networks whose features are images, so that all pixels share the parameters of the likelihood head."""
 OBJECTIVES = {
     "elbo": partial(NegativeELBO, beta=1.0, num_samples=2),
     "reconstruction": partial(Reconstruction, num_samples=2),

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from nelbo.distributions import BernoulliPixels, DiagonalNormal, NormalPixels, code_of, sample_at
-from nelbo.heads import Likelihood
-from nelbo.models import Inference, Model
+from nelbo.heads import Likelihood, ResidualNormalPosterior
+from nelbo.models import Inference, LadderVAE, Model, TopDownVAE
 from nelbo.models.context import NO_CONTEXT, Context
 from nelbo.models.model import levels_of
 from nelbo.theory.gaussians import independent
 from nelbo.theory.hierarchy import LinearHierarchy, LinearPosterior
 from nelbo.trace import Latent, Trace
+from tests.helpers.factors import LIKELIHOODS, POSTERIORS, PRIORS, SHAPE
 from tests.helpers.quadrature import integrate
 
 Moments = tuple[Tensor, Tensor]
@@ -178,11 +179,11 @@ class LinearLevels(GaussianLevels):
         latents = sum(sizes)
         sigma = None if binary else 0.5 + torch.rand(pixels, generator=generator, dtype=torch.float64)
         super().__init__(
-            shape, events, LinearPixels(weights(pixels, latents, scale=0.7), weights(pixels), shape, sigma)
+            shape, events, LinearPixels(weights(pixels, latents, scale=0.5), weights(pixels), shape, sigma)
         )
         above = [sum(sizes[:level]) for level in range(len(sizes))]
         levels = list(zip(sizes, above, strict=True))
-        self.p_matrix = nn.ParameterList([weights(size, known) for size, known in levels])
+        self.p_matrix = nn.ParameterList([weights(size, known, scale=0.6) for size, known in levels])
         self.p_offset = nn.ParameterList([weights(size, scale=float(known > 0)) for size, known in levels])
         self.p_log_scale = nn.ParameterList([weights(size, scale=0.3 * (known > 0)) for size, known in levels])
         self.q_pixels = nn.ParameterList([weights(size, pixels, scale=0.3) for size in sizes])
@@ -284,12 +285,70 @@ class ScalarLevels(GaussianLevels):
     def log_evidence(self, x: Tensor) -> Tensor:
         """Return log p(x), (B,), in nats, by quadrature."""
 
-        def at(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-            return lambda first, second: function(first.unsqueeze(-1), second.unsqueeze(-1))
+        def log_prior(first: Tensor, second: Tensor) -> Tensor:
+            return self.log_prior(first.unsqueeze(-1), second.unsqueeze(-1))
 
-        def log_likelihood(first: Tensor, second: Tensor) -> Tensor:
-            log_px: Tensor = self.decode(first.unsqueeze(1), second.unsqueeze(1)).log_prob(x)
-            return log_px.T
+        def log_likelihood(images: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+            def of(first: Tensor, second: Tensor) -> Tensor:
+                log_px: Tensor = self.decode(first[:, None, None], second[:, None, None]).log_prob(images)
+                return log_px.T
 
+            return of
+
+        images, positions = x.unique(dim=0, return_inverse=True)  # there are few different binary images
         with torch.no_grad():
-            return integrate(at(self.log_prior), at(log_likelihood)).log_evidence
+            parts = [integrate(log_prior, log_likelihood(part), 1e-4).log_evidence for part in images.split(8)]
+        return torch.cat(parts)[positions]
+
+
+RESIDUAL = {"residual_normal": ResidualNormalPosterior}
+"""Posteriors that are relative to p(z|above)."""
+
+
+def make_ladder(
+    shape: Sequence[int] = SHAPE,
+    posterior: str = "diagonal_normal",
+    prior: str = "standard_normal",
+    likelihood: str = "gaussian",
+) -> LadderVAE:
+    """Return a tiny hierarchy of vectors with 3 and 4 units."""
+    return LadderVAE(
+        shape=shape,
+        levels=[3, 4],
+        width=8,
+        depth=1,
+        activation="GELU",
+        center=True,
+        checkpoint_activations=False,
+        posterior=(POSTERIORS | RESIDUAL)[posterior],
+        prior=PRIORS[prior],
+        likelihood=LIKELIHOODS[likelihood],
+    )
+
+
+def make_top_down(
+    shape: Sequence[int],
+    posterior: str = "diagonal_normal",
+    prior: str = "standard_normal",
+    likelihood: str = "gaussian",
+) -> TopDownVAE:
+    """Return a tiny hierarchy of a vector with 3 units and of maps with 2 channels, at 2 x 2 and at 4 x 4 pixels."""
+    return TopDownVAE(
+        shape=shape,
+        latent_dim=3,
+        layout=["1x1", "2x1", "4x1"],
+        latent_channels=2,
+        width=8,
+        hidden=4,
+        form="light",
+        depth=1,
+        top_width=8,
+        output_width=8,
+        features=4,
+        activation="GELU",
+        center=True,
+        checkpoint_activations=False,
+        posterior=(POSTERIORS | RESIDUAL)[posterior],
+        prior=PRIORS[prior],
+        likelihood=LIKELIHOODS[likelihood],
+    )

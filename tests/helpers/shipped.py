@@ -28,6 +28,7 @@ RESUME_OPTIONS = (
     "model=autoencoder",
     "model=ladder_vae model.width=16",
     "model=top_down_vae posterior=residual_normal model.width=8 prior=standard_normal",
+    "model=residual_conv_vae model.encoder.checkpoint_activations=true",
     "posterior=full_normal",
     "posterior=laplace",
     "posterior=flow",

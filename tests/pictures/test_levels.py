@@ -28,6 +28,7 @@ from nelbo.views.codes import modes
 from nelbo.views.level_kls import over_image
 from tests.helpers.deep_models import make_hierarchy
 from tests.helpers.factors import LATENT_DIM, SHAPE, make_vae
+from tests.helpers.levels import LinearLevels
 from tests.helpers.scenes import COUNT, make_scene
 
 KINDS = ["ladder", "top_down"]
@@ -230,6 +231,21 @@ def test_a_manifold_of_several_levels_is_that_of_the_top() -> None:
     drawn = Manifold(rows=3, columns=4, image=None, units=None)(make_scene(model)).arrays
     assert drawn["z1"].shape == (3, 4, 2)
     torch.testing.assert_close(drawn["x"], model.decode(*below_modes(model, drawn["z1"])).mean)
+
+
+def test_a_map_at_the_top_has_channels_and_no_manifold() -> None:
+    model = LinearLevels([(2, 1, 3), (4,)]).eval()
+    scene = make_scene(model, torch.rand(COUNT, *model.shape, dtype=torch.float64))
+    drawn = Traversal(rows=None, columns=3, image=4, units=None, level=1)(scene).arrays
+    (code, _), prior = modes(model, scene.images[torch.tensor([4])]), model.top_prior()
+    for row, unit in enumerate(drawn["units"].tolist()):
+        for column, steps in enumerate((-2, 0, 2)):
+            z = drawn["z1"][row, column]
+            torch.testing.assert_close(z[unit], code[0, unit] + steps * prior.stddev[unit])
+            torch.testing.assert_close(z[1 - unit], code[0, 1 - unit])
+    assert KLMaps(columns=2, limit=9)(scene).arrays["kl1"].shape == (2, 1, 3)
+    with pytest.raises(ConfigError, match="run=tiny: has maps at its top level, .* draw a traversal"):
+        Manifold(rows=2, columns=2, image=None, units=None)(scene)
 
 
 def test_numbers_of_upper_levels() -> None:

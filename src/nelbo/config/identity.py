@@ -15,6 +15,8 @@ MACHINE_FACTS = (
     "trainer.strategy",
     "data.num_workers",
     "data.max_megapixels",
+    "model.encoder.checkpoint_activations",
+    "model.decoder.checkpoint_activations",
     "threads",
     "trial",
     "resume",
@@ -67,7 +69,7 @@ def identity(plain: Mapping[str, Any], without: Sequence[str] = MACHINE_FACTS) -
         *groups, key = dotted.split(".")
         holder: Any = config
         for group in groups:
-            holder = holder.get(group, {})
+            holder = holder.get(group) or {}
         if dotted in without or (key in holder and holder[key] == ADDED_LATER[dotted]):
             holder.pop(key, None)
     if config.get("init_from") is not None:

@@ -61,6 +61,8 @@ _HIERARCHY: dict[str, Check] = {
     "checkpoint_activations": boolean,
     "center": boolean,
 }
+_BLOCKS: dict[str, Check] = {"last": _options("scaled", "zero"), "checkpoint_activations": boolean}
+_CONV_BLOCKS = _BLOCKS | {"form": _options("light", "bottleneck")}
 
 _FLOW: dict[str, Check] = {"kind": _options("autoregressive", "coupling", "spline"), "layers": positive_integer}
 
@@ -70,6 +72,14 @@ RANGES: dict[str, Mapping[str, Check]] = {
     "nelbo.models.TopDownVAE": _HIERARCHY
     | dict.fromkeys(("latent_dim", "latent_channels", "top_width", "output_width"), positive_integer)
     | {"form": _options("light", "bottleneck"), "features": _count_or_null},
+    "nelbo.nets.GatedMLP": {"center": boolean},
+    "nelbo.nets.ResidualMLP": _BLOCKS
+    | {"width": positive_integer, "depth": positive_integer, "center": boolean}
+    | {"hidden": _count_or_null},
+    "nelbo.nets.ResidualConvEncoder": _CONV_BLOCKS | {"center": boolean},
+    "nelbo.nets.ResidualConvDecoder": _CONV_BLOCKS
+    | {"features": positive_integer, "resolution": _options("half", "quarter")}
+    | {"upsampling": _options("shuffle", "nearest", "transposed")},
     "nelbo.objectives.NegativeELBO": _ELBO,
     "nelbo.objectives.STL": _ELBO,
     "nelbo.objectives.Reconstruction": _SAMPLES,

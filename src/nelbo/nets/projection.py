@@ -49,10 +49,13 @@ class Projection(Net):
     def forward(self, x: Tensor) -> Tensor:
         """Return parameters (..., *out_shape) of features (..., *in_shape).
 
-        Under autocast they are converted to float32, because log-probabilities and KLs need its precision.
+        Under autocast they are computed in float32. Rounded to bfloat16, a mean pixel would be wrong by up to 0.002,
+        which is above the smallest standard deviation of a likelihood, and most gradients by a tenth or more.
         """
-        parameters = super().forward(x)
-        parameters = parameters.float() if parameters.dtype in (torch.bfloat16, torch.float16) else parameters
+        if x.dtype in (torch.bfloat16, torch.float16):
+            x = x.float()
+        with torch.autocast(x.device.type, enabled=False):
+            parameters = super().forward(x)
         return parameters if self.pixel_bias is None else parameters + self.pixel_bias
 
     @property

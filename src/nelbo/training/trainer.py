@@ -21,8 +21,11 @@ from nelbo.config.trainer_checks import named_loggers
 from nelbo.errors import ConfigError, NelboError, first_line
 from nelbo.training import compat
 from nelbo.training.callbacks.checkpoints import MONITOR
+from nelbo.training.devices import SLOW_BFLOAT16, lacks_bfloat16
 from nelbo.training.foreign import check_callbacks
 from nelbo.training.module import VAEModule
+
+log = logging.getLogger(__name__)
 
 
 def make_trainer(
@@ -69,6 +72,8 @@ def make_trainer(
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
     refuse_unstarted_nodes(trainer)
+    if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu" and lacks_bfloat16():
+        log.warning(SLOW_BFLOAT16)
     return trainer
 
 
