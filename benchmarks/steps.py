@@ -42,9 +42,9 @@ def ladder() -> Model:
     """Return the model of `model=ladder_vae`."""
     return LadderVAE(
         shape=SHAPE,
-        levels=[16, 24, 32],
+        levels=[32, 24, 16],
         width=400,
-        hidden=None,
+        hidden=128,
         depth=2,
         activation="GELU",
         center=True,

@@ -6,7 +6,7 @@ shape (B, C, H, W), and `log_prob` broadcasts it over S. Log-probabilities and K
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -54,6 +54,20 @@ def unit_kl(q: Distribution, p: Distribution) -> Tensor:
     kl = element_kl(q, p)
     batch = len(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
     return kl.flatten(batch + 1).sum(-1) if kl.ndim > batch + 1 else kl
+
+
+def unit_names(sizes: Sequence[int]) -> list[list[str]]:
+    """Return the names of the units of each level, by which tables of single units have their columns.
+
+    Args:
+        sizes: number of units of each level, top first.
+
+    Example:
+        >>> unit_names([2]), unit_names([1, 2])
+        ([['unit_0', 'unit_1']], [['level_1_unit_0'], ['level_2_unit_0', 'level_2_unit_1']])
+    """
+    starts = [""] if len(sizes) == 1 else [f"level_{level}_" for level in range(1, len(sizes) + 1)]
+    return [[f"{start}unit_{unit}" for unit in range(size)] for start, size in zip(starts, sizes, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,13 +269,11 @@ class Trace:
         return self.log_px + sum((latent.log_p - latent.log_q for latent in self.latents), start=torch.zeros(()))
 
     def by_level(self, name: str) -> dict[str, Latent]:
-        """Return the levels under the names of a quantity of each, such as kl_level_1 for the top level.
+        """Return the levels from the top, under the names of a quantity of each; empty if there is a single level.
 
         Args:
-            name: what the quantity is called where there is a single level, such as `kl`.
-
-        Returns:
-            The levels from the top; empty if there is a single one.
+            name: what the quantity is called where there is a single level, such as `kl`; with several it is followed
+                by _level_1 for the top level, and so on.
         """
         if len(self.latents) == 1:
             return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
+from nelbo.distributions import FullNormal
+from nelbo.finished.run import FinishedRun
 from nelbo.metrics import ActiveUnits, KLPerUnit, standard_metrics
 from nelbo.running.scores import rows
-from nelbo.trace import Trace
+from nelbo.trace import Latent, Trace
 from nelbo.training.callbacks.progress import without_many_levels
 from tests.helpers.forks import forked
 from tests.helpers.two_levels import MAP, SHAPE, VECTOR, make_two_levels
@@ -55,6 +58,12 @@ def test_units_of_all_levels_follow_each_other_and_those_of_maps_are_channels() 
     assert metric.names() == names and metric.values().shape == (VECTOR + MAP[0],)
     levels = metric.by_level("kl", metric.values())
     assert list(levels) == list(LEVELS)
+    top = trace.latents[0]
+    joint = Latent(FullNormal(top.q.mean, torch.eye(VECTOR).double().expand(20, -1, -1)), top.p, top.z)
+    lower = KLPerUnit(Trace(trace.x, trace.px, (joint, trace.latents[1])))
+    lower.update(Trace(trace.x, trace.px, (joint, trace.latents[1])))
+    assert lower.names() == names[2:] and list(lower.by_level("kl", lower.values())) == ["kl_level_2"]
+    torch.testing.assert_close(lower.values(), levels["kl_level_2"])
     for latent, part in zip(trace.latents, levels.values(), strict=True):
         torch.testing.assert_close(part.sum().double(), latent.kl.mean(), rtol=1e-6, atol=0)
     channels = trace.latents[1].element_kl.sum((-2, -1)).mean(0)
@@ -80,10 +89,10 @@ def test_lines_and_tables_show_the_kls_of_a_few_levels_only() -> None:
 
 @pytest.fixture(scope="module")
 def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory of a run of a hierarchy with levels of 2, 3 and 4 units."""
+    """Directory of a run of a hierarchy with levels of 2, 3 and 4 units, of which the top one has no KL per unit."""
     folder = tmp_path_factory.mktemp("ladder") / "run"
-    words = ["model=ladder_vae", "model.levels=[2,3,4]", "model.width=16", "model.depth=1", "data=digits"]
-    words += ["trainer=smoke", "~callbacks.pictures", "~callbacks.strips", "~callbacks.projector"]
+    words = ["model=ladder_vae", "prior=flow", "model.levels=[2,3,4]", "model.width=16", "model.depth=1"]
+    words += ["data=digits", "trainer=smoke", "~callbacks.pictures", "~callbacks.strips", "~callbacks.projector"]
     done = forked("train.py", *words, f"hydra.run.dir={folder}")
     assert done.returncode == 0, done.stderr
     return folder
@@ -97,10 +106,13 @@ def test_a_run_of_several_levels_writes_the_kl_of_each(ladder: Path) -> None:
         assert 0 <= metrics[f"{split}/top_level_active_units"] <= 2
     with (ladder / "kl_per_unit.csv").open(newline="") as stream:
         (row,) = csv.DictReader(stream)
-    for level, units in ((1, 2), (2, 3), (3, 4)):
+    for level, units in ((2, 3), (3, 4)):
         nats = [float(row[f"level_{level}_unit_{unit}"]) for unit in range(units)]
         assert sum(nats) == pytest.approx(metrics[f"val/kl_level_{level}"], rel=1e-4)
-    assert len(row) == 1 + 2 + 3 + 4
+    assert len(row) == 1 + 3 + 4
+    history = FinishedRun.open(str(ladder)).unit_kl_history
+    assert [math.isnan(value) for value in history[1]] == [True] * 2 + [False] * (3 + 4)
+    assert history[1][2:] == [float(row[name]) for name in list(row)[1:]]
 
 
 def test_tensorboard_has_the_kl_of_each_level_in_one_chart(ladder: Path) -> None:
@@ -114,5 +126,5 @@ def test_tensorboard_has_the_kl_of_each_level_in_one_chart(ladder: Path) -> None
     for title, split in (("training", "train"), ("validation", "val")):
         names = [f"{split}/kl_level_{level}" for level in (1, 2, 3)]
         assert charts[title] == names and set(names) <= set(tags["scalars"])
-    assert tags["histograms"] == [f"val/kl_per_unit_level_{level}" for level in (1, 2, 3)]
+    assert tags["histograms"] == [f"val/kl_per_unit_level_{level}" for level in (2, 3)]
     assert "train/top_level_active_units" in tags["scalars"]

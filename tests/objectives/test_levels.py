@@ -26,7 +26,8 @@ SHIPPED = sorted(file.stem for file in OBJECTIVES.glob("*.yaml"))
 REFUSED = {
     "reconstruction": "objective=reconstruction: has no KL, so nothing would train the priors of the lower levels; use "
     "objective=elbo",
-    "vq_vae": "objective=vq_vae: needs latents quantised to a codebook, and this posterior has none; use ",
+    "vq_vae": "objective=vq_vae: needs latents quantised to a codebook, and this posterior has none; use "
+    "objective=elbo",
 }
 """How the message begins with which a shipped objective refuses normal latents of two levels; others take them."""
 

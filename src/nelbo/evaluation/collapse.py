@@ -17,7 +17,7 @@ from nelbo.evaluation.likelihood import require_density, require_vectors
 from nelbo.evaluation.linear_theory import linear_theory
 from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject
 from nelbo.evaluation.passes import mean_variances
-from nelbo.metrics import KLPerUnit
+from nelbo.metrics import has_unit_kl
 from nelbo.metrics.collapse import OTHER_BETAS, final_beta, longer_training
 from nelbo.metrics.units import ACTIVE_VARIANCE
 from nelbo.theory.linear import LinearTheory
@@ -115,7 +115,7 @@ def mean_unit_kl(subject: Subject, limit: int | None) -> Tensor:
     Raises:
         NotApplicable: if the units of q or p depend on each other.
     """
-    if not KLPerUnit.applies(subject.example):
+    if not has_unit_kl(subject.example.latents[0]):
         raise NotApplicable(
             "kl_per_unit: the units of q(z|x) or p(z) depend on each other, so only their joint KL is defined"
         )

@@ -16,7 +16,7 @@ from nelbo.errors import at_most
 from nelbo.evaluation.codes import Floats
 from nelbo.evaluation.likelihood import require_vectors
 from nelbo.evaluation.measure import Findings, JointMeasure, NotApplicable, Subject
-from nelbo.metrics import KLPerUnit
+from nelbo.metrics import has_unit_kl
 from nelbo.trace import element_kl
 
 INFORMATIVE_KL = 0.01
@@ -92,7 +92,7 @@ def require_comparable_runs(subjects: Sequence[Subject]) -> None:
         raise NotApplicable("udr: the runs are evaluated on different images; give runs of the same data and split")
     for subject in subjects:
         require_vectors(subject, f"udr: {subject.name}", "which have no ranks to correlate")
-        if not subject.example.has_density or not KLPerUnit.applies(subject.example):
+        if not subject.example.has_density or not has_unit_kl(subject.example.latents[0]):
             raise NotApplicable(
                 f"udr: {subject.name} has no KL per unit, which needs factorised q(z|x) and p(z) with a closed-form KL"
             )

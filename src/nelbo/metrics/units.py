@@ -13,7 +13,7 @@ from torch import Tensor
 from nelbo.distributions import two_means
 from nelbo.metrics.base import TraceMetric
 from nelbo.metrics.moments import covariance, merged, moments
-from nelbo.trace import Latent, Trace
+from nelbo.trace import Latent, Trace, unit_names
 
 ACTIVE_VARIANCE = 0.01
 """Threshold of Burda et al. 2016: a unit is active if the variance over x of E_q[z|x] exceeds it."""
@@ -84,14 +84,13 @@ def mean_estimates(latent: Latent) -> tuple[Tensor, Tensor]:
 
 
 class KLPerUnit(TraceMetric):
-    """KL(q(z_i|x) || p(z_i)) of each unit in nats, (U,), averaged over examples, for factorised q and p.
+    """KL(q(z_i|x) || p(z_i)) of each unit in nats, (U,), averaged over examples, of the levels that factorise.
 
-    The units of all levels follow each other, top level first.
-
-    A unit is a dimension of z, or a variable with K classes.
+    The units of all these levels follow each other, top level first. A level whose q or p does not factorise, such as a
+    flow, has no KL of single units and is left out.
 
     Args:
-        trace: an example of the traces to come, which sets the number of units.
+        trace: an example of the traces to come, which sets the numbers of levels and units.
     """
 
     total: Tensor
@@ -99,22 +98,21 @@ class KLPerUnit(TraceMetric):
 
     def __init__(self, trace: Trace) -> None:
         super().__init__()
-        self.sizes = [latent.unit_kl.shape[-1] for latent in trace.latents]
-        self.add_sum("total", (sum(self.sizes),))
+        names = unit_names([latent.q.event_shape[0] for latent in trace.latents])
+        self.levels = [level for level, latent in enumerate(trace.latents) if has_unit_kl(latent)]
+        self.names_by_level = [names[level] for level in self.levels]
+        self.is_single = len(trace.latents) == 1
+        self.add_sum("total", (len(self.names()),))
         self.add_sum("count")
 
     @staticmethod
     def applies(trace: Trace) -> bool:
-        """Return whether q and p factorise over units at every level, with a KL in closed form."""
-        try:
-            kl_per_unit(trace)
-        except NotImplementedError:
-            return False
-        return True
+        """Return whether q and p of a level factorise over units, with a KL in closed form."""
+        return any(has_unit_kl(latent) for latent in trace.latents)
 
     def update(self, trace: Trace) -> None:
         """Accumulate the examples of a trace."""
-        self.total += kl_per_unit(trace).sum(dim=0)
+        self.total += torch.cat([trace.latents[level].unit_kl for level in self.levels], dim=-1).sum(dim=0)
         self.count += len(trace.x)
 
     def compute(self) -> Tensor:
@@ -129,10 +127,8 @@ class KLPerUnit(TraceMetric):
         return self.compute().reshape(-1)
 
     def names(self) -> list[str]:
-        """Return the names of the units: unit_0, ..., or level_1_unit_0, ... where there are several levels."""
-        if len(self.sizes) == 1:
-            return [f"unit_{unit}" for unit in range(self.sizes[0])]
-        return [f"level_{level}_unit_{unit}" for level, size in enumerate(self.sizes, 1) for unit in range(size)]
+        """Return the names of the units, as `nelbo.trace.unit_names`."""
+        return [name for names in self.names_by_level for name in names]
 
     def by_level(self, name: str, values: Tensor) -> dict[str, Tensor]:
         """Return values of all units, (U,), in one tensor for each level, by name.
@@ -141,11 +137,17 @@ class KLPerUnit(TraceMetric):
             name: the name of the values if there is one level; with several it is followed by `_level_1`, ...
             values: of all units, such as `values()`.
         """
-        if len(self.sizes) == 1:
-            return {name: values}
-        return {f"{name}_level_{level}": part for level, part in enumerate(values.split(self.sizes), start=1)}
+        parts = values.split([len(names) for names in self.names_by_level])
+        return {
+            name if self.is_single else f"{name}_level_{level + 1}": part
+            for level, part in zip(self.levels, parts, strict=True)
+        }
 
 
-def kl_per_unit(trace: Trace) -> Tensor:
-    """Return the KL of each unit of each example in nats, (B, U), of all levels, top level first."""
-    return torch.cat([latent.unit_kl for latent in trace.latents], dim=-1)
+def has_unit_kl(latent: Latent) -> bool:
+    """Return whether q and p of a level factorise over units, with a KL in closed form."""
+    try:
+        _ = latent.unit_kl
+    except NotImplementedError:
+        return False
+    return True

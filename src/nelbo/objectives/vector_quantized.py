@@ -55,5 +55,6 @@ class VectorQuantized(Objective):
             ConfigError: for any other posterior.
         """
         if not all(isinstance(latent.q, Quantized) for latent in trace.latents):
-            hint = "use posterior=vector_quantized or model=vq_vae, or objective=elbo"
-            raise self.refuse(f"needs latents quantised to a codebook, and this posterior has none; {hint}")
+            one_level = "posterior=vector_quantized or model=vq_vae, or " if len(trace.latents) == 1 else ""
+            problem = "needs latents quantised to a codebook, and this posterior has none"
+            raise self.refuse(f"{problem}; use {one_level}objective=elbo")
