@@ -107,7 +107,6 @@ def kl_maps(trace: Trace, columns: int) -> Tensor | None:
     Returns:
         The picture, or None if the KL of single places is not defined.
     """
-
     try:
         maps = [latent.kl_map for latent in trace.latents if latent.z.ndim == 5]
     except NotImplementedError:  # q or p does not factorise
