@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 
@@ -54,7 +55,8 @@ class Projection(Net):
         """
         if x.dtype in (torch.bfloat16, torch.float16):
             x = x.float()
-        with torch.autocast(x.device.type, enabled=False):
+        # The device meta, on which nothing is computed, has no autocast.
+        with contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
             parameters = super().forward(x)
         return parameters if self.pixel_bias is None else parameters + self.pixel_bias
 
