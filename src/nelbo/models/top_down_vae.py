@@ -78,8 +78,9 @@ class TopDownVAE(Hierarchy):
         likelihood: Callable[..., Likelihood],
     ) -> None:
         image = image_shape(shape)
-        floors = with_vector_on_top(parse_layout(layout, image))
-        maps = [(channels, *floor.size) for channels, floor in zip(width_of(width, len(floors)), floors, strict=True)]
+        entries = parse_layout(layout, image)
+        floors, widths = with_vector_on_top(entries), width_of(width, len(entries))
+        maps = [(channels, *floor.size) for channels, floor in zip(widths[-len(floors) :], floors, strict=True)]
         encoder = conv_pyramid(
             image,
             halved(image),
