@@ -28,7 +28,7 @@ from nelbo.views.codes import modes
 from nelbo.views.level_kls import over_image
 from tests.helpers.deep_models import make_hierarchy
 from tests.helpers.factors import LATENT_DIM, SHAPE, make_vae
-from tests.helpers.levels import LinearLevels
+from tests.helpers.gaussian_levels import LinearLevels
 from tests.helpers.scenes import COUNT, make_scene
 
 KINDS = ["ladder", "top_down"]

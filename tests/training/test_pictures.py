@@ -78,7 +78,13 @@ def test_the_table_of_a_model_lists_its_levels() -> None:
     assert describe_latents(model) == "4 levels of latents: 3, 2x3x3, 2x3x3, 2x3x3"
     assert describe_latents(make_vae()) == "3 latents"
     rows = {name: (kind, shapes, size) for name, kind, shapes, size in parts(model)}
-    sizes = [sum(parameter.numel() for parameter in level.parameters()) for level in model.levels]
-    assert rows["level 2"] == ("Level", "2x3x3", sizes[0])  # it makes the map of the stream out of a pixel
-    assert rows["levels 3 to 4"] == ("Level", "2x3x3 each", sizes[1] + sizes[2])
-    assert sum(size for _, _, size in rows.values()) == sum(parameter.numel() for parameter in model.parameters())
+    assert rows["levels 2 to 4"] == ("Level", "2x3x3 each", size(model.levels))
+    assert sum(size for _, _, size in rows.values()) == size(model)
+    ladder = make_hierarchy()
+    rows = {name: (kind, shapes, size) for name, kind, shapes, size in parts(ladder)}
+    assert rows["level 2"] == ("Level", "4", size(ladder.levels[0]))
+    assert rows["level 3"] == ("Level", "2", size(ladder.levels[1]))
+
+
+def size(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
