@@ -6,7 +6,8 @@ shape (B, C, H, W), and `log_prob` broadcasts it over S. Log-probabilities and K
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -16,11 +17,32 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from nelbo.distributions import Delta, RelaxedOneHot, is_discrete
 from nelbo.numerics.collectives import Shares
 
+TOP_LEVEL = "top_level_"
+"""Prefix of the names of what was measured on the top level alone of a model with several."""
+
+
+def element_kl(q: Distribution, p: Distribution) -> Tensor:
+    """Return KL(q_i || p_i) of each latent element i in closed form, (*batch, *elements), in nats.
+
+    `elements` is the event shape, (D,) or (C, h, w). For N one-hot codes of K classes it is (N,).
+
+    Args:
+        q: the approximate posterior.
+        p: the prior. The batch shapes of q and p broadcast to `batch`.
+
+    Raises:
+        NotImplementedError: if the elements are dependent, or no closed form is registered.
+    """
+    if not (isinstance(q, Independent) and isinstance(p, Independent)):
+        raise NotImplementedError("the KL of each unit needs independent units: q and p must both be `Independent`")
+    return kl_divergence(q.base_dist, p.base_dist)
+
 
 def unit_kl(q: Distribution, p: Distribution) -> Tensor:
-    """Return KL(q_i || p_i) of each latent unit i in closed form, (*batch, D), in nats.
+    """Return KL(q_i || p_i) of each latent unit i in closed form, (*batch, U), in nats.
 
-    D is the number of elements of an event. For N one-hot codes of K classes it is N.
+    A unit is a dimension of a vector (D,), a channel of a map (C, h, w), whose KL is summed over space, or one of N
+    one-hot codes.
 
     Args:
         q: the approximate posterior.
@@ -29,10 +51,23 @@ def unit_kl(q: Distribution, p: Distribution) -> Tensor:
     Raises:
         NotImplementedError: if the units are dependent, or no closed form is registered.
     """
-    if not (isinstance(q, Independent) and isinstance(p, Independent)):
-        raise NotImplementedError("the KL of each unit needs independent units: q and p must both be `Independent`")
-    batch = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
-    return kl_divergence(q.base_dist, p.base_dist).flatten(len(batch))
+    kl = element_kl(q, p)
+    batch = len(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+    return kl.flatten(batch + 1).sum(-1) if kl.ndim > batch + 1 else kl
+
+
+def unit_names(sizes: Sequence[int]) -> list[list[str]]:
+    """Return the names of the units of each level, by which tables of single units have their columns.
+
+    Args:
+        sizes: number of units of each level, top first.
+
+    Example:
+        >>> unit_names([2]), unit_names([1, 2])
+        ([['unit_0', 'unit_1']], [['level_1_unit_0'], ['level_2_unit_0', 'level_2_unit_1']])
+    """
+    starts = [""] if len(sizes) == 1 else [f"level_{level}_" for level in range(1, len(sizes) + 1)]
+    return [[f"{start}unit_{unit}" for unit in range(size)] for start, size in zip(starts, sizes, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,13 +133,37 @@ class Latent:
             return self.log_q - self.log_p
 
     @cached_property
+    def element_kl(self) -> Tensor:
+        """The KL of each element of z, (B, D), (B, C, h, w), or (B, N) for N one-hot codes, in nats, averaged over S.
+
+        Raises:
+            NotImplementedError: if the elements are dependent, or no closed form is registered.
+        """
+        kl = element_kl(self.q, self.p)
+        return self.over_examples(kl, kl.ndim - len(torch.broadcast_shapes(self.q.batch_shape, self.p.batch_shape)))
+
+    @cached_property
     def unit_kl(self) -> Tensor:
-        """The KL of each unit, (B, D), in nats; its sum over D is the mean of `kl` over S.
+        """The KL of each unit, (B, U), in nats; its sum over U is the mean of `kl` over S.
+
+        A unit is a dimension of a vector, a channel of a map (its KL is summed over space), or a one-hot code.
 
         Raises:
             NotImplementedError: if the units are dependent, or no closed form is registered.
         """
-        return self.over_examples(unit_kl(self.q, self.p))
+        kl = self.element_kl
+        return kl.flatten(2).sum(-1) if kl.ndim > 2 else kl
+
+    @property
+    def kl_map(self) -> Tensor:
+        """The KL at each place of a map of latents, (B, h, w), in nats, summed over channels.
+
+        Raises:
+            NotImplementedError: if z is not a map (C, h, w), or its elements have no KL in closed form.
+        """
+        if self.element_kl.ndim != 4:
+            raise NotImplementedError(f"z of shape {tuple(self.z.shape[2:])} is no map (C, h, w)")
+        return self.element_kl.sum(1)
 
     def score(self) -> Tensor:
         """Return the gradient of log q(z|x) with respect to z at fixed parameters of q, (S, B, *event)."""
@@ -154,6 +213,7 @@ class Trace:
         x: the batch, (B, C, H, W), in [0, 1].
         px: p(x|z), batch shape (S, B), event shape (C, H, W).
         latents: one `Latent` per level.
+        context: what the model was conditioned on, each value (B, ...).
 
     Example:
         The negative ELBO of 16 pixels with probability 1/2 each, where q equals p:
@@ -171,6 +231,7 @@ class Trace:
     x: Tensor
     px: Distribution
     latents: tuple[Latent, ...]
+    context: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def shares(self) -> Shares:
@@ -188,9 +249,44 @@ class Trace:
         return sum((latent.kl for latent in self.latents[1:]), start=self.latents[0].kl)
 
     @cached_property
+    def log_joint(self) -> Tensor:
+        """Log p(x, z), (S, B), in nats."""
+        return sum((latent.log_p for latent in self.latents), start=self.log_px)
+
+    @cached_property
+    def log_p(self) -> Tensor:
+        """Log p(z) of all levels, (S, B), in nats."""
+        return sum((latent.log_p for latent in self.latents[1:]), start=self.latents[0].log_p)
+
+    @cached_property
+    def log_q(self) -> Tensor:
+        """Log q(z|x) of all levels, (S, B), in nats."""
+        return sum((latent.log_q for latent in self.latents[1:]), start=self.latents[0].log_q)
+
+    @cached_property
     def log_weight(self) -> Tensor:
         """Log p(x, z) - log q(z|x), (S, B), in nats: the log importance weights of Burda et al. 2016, eq. 8."""
         return self.log_px + sum((latent.log_p - latent.log_q for latent in self.latents), start=torch.zeros(()))
+
+    def by_level(self, name: str) -> dict[str, Latent]:
+        """Return the levels from the top, under the names of a quantity of each; empty if there is a single level.
+
+        Args:
+            name: what the quantity is called where there is a single level, such as `kl`; with several it is followed
+                by _level_1 for the top level, and so on.
+        """
+        if len(self.latents) == 1:
+            return {}
+        return {f"{name}_level_{level}": latent for level, latent in enumerate(self.latents, start=1)}
+
+    def at_top(self, name: str) -> str:
+        """Return the name of a quantity of the top level: as it is if there is no other level, else with `TOP_LEVEL`.
+
+        Args:
+            name: such as "active_units" or "train/active_units".
+        """
+        stage, slash, quantity = name.rpartition("/")
+        return name if len(self.latents) == 1 else f"{stage}{slash}{TOP_LEVEL}{quantity}"
 
     @property
     def has_kl(self) -> bool:

@@ -16,6 +16,7 @@ PLAIN: dict[str, Any] = {
     "objective": {"beta": 1.0},
     "trainer": {"accelerator": "auto", "strategy": "auto", "devices": 1},
     "data": {"num_workers": 0, "batch_size": 64, "root": "here"},
+    "model": {"encoder": {"depth": 2, "checkpoint_activations": False}, "decoder": None},
 }
 
 
@@ -35,7 +36,7 @@ def changed(**keys: object) -> dict[str, Any]:
     "same",
     [
         {"trainer__accelerator": "cpu"}, {"trainer__strategy": "ddp"}, {"data__num_workers": 4}, {"threads": 2},
-        {"trial": {"number": 3}}, {"objective__beta": 1},
+        {"trial": {"number": 3}}, {"objective__beta": 1}, {"model__encoder__checkpoint_activations": True},
     ],
 )  # fmt: skip
 def test_facts_of_the_machine_do_not_change_the_identity(same: dict[str, object]) -> None:

@@ -16,17 +16,21 @@ from omegaconf import OmegaConf
 
 from nelbo.config.ranges import RANGES, SMALLEST_SIGMA, SMALLEST_TEMPERATURE, check_ranges
 from nelbo.errors import ConfigError
+from nelbo.heads import Bernoulli, DiagonalNormalPosterior
 from nelbo.heads.gaussian import SIGMA_FLOOR
 from nelbo.heads.one_hot import TEMPERATURE_FLOOR
+from nelbo.priors import StandardNormal
 from tests.helpers.forks import ROOT
 
 BAD: tuple[Any, ...] = (-1, 0, 0.5, -math.inf, math.nan, 1, 2**33, True, None, "three", "weighted", [], {"linear": {}})
 FILES = [file for file in (ROOT / "conf").rglob("*.yaml") if file.parent.name != "conf"]
 EXTRA = {
     "nelbo.heads": {"feature_shape": (6,), "shape": (1, 4, 4), "latent_dim": 3, "levels": 17},
+    "nelbo.training": {"parameters": {}},
+    "nelbo.nets": {"in_shape": (1, 8, 8), "target_shape": (1, 8, 8)},
     "nelbo.priors": {"event_shape": (3,), "shape": (1, 4, 4)},
 }
-"""Arguments that a run adds to those of the config."""
+"""Arguments that a run adds to those of the config, where a class requires them."""
 
 
 def shipped(target: str) -> dict[str, Any]:
@@ -60,13 +64,22 @@ def test_a_range_is_that_of_the_class(target: str) -> None:
     module, _, name = target.rpartition(".")
     make = getattr(import_module(module), name)
     numbers = {"latent_dim": 3, "classes": 4, "hidden": [4], "scales": [1.0]}
-    arguments = {key: numbers.get(key, value) for key, value in shipped(target).items()}
+    arguments = {key: value and numbers.get(key, value) for key, value in shipped(target).items()}
     arguments = {key: value for key, value in arguments.items() if not str(value).startswith("${")}
     parameters = inspect.signature(make).parameters
     extra = EXTRA.get(module, {})
-    arguments |= {key: value for key, value in extra.items() if key in parameters and key not in arguments}
+    required = {key for key, parameter in parameters.items() if parameter.default is inspect.Parameter.empty}
+    arguments |= {key: value for key, value in extra.items() if key in required and key not in arguments}
     if target == "nelbo.models.VAE":
         arguments = {"shape": [1, 4, 4], **dict.fromkeys(("encoder", "posterior", "prior", "decoder", "likelihood"))}
+    if target in ("nelbo.models.LadderVAE", "nelbo.models.TopDownVAE"):
+        arguments |= {
+            "shape": [1, 28, 28],
+            "hidden": None,
+            "posterior": DiagonalNormalPosterior,
+            "prior": StandardNormal,
+        }
+        arguments |= {"likelihood": Bernoulli}
     if module == "nelbo.data.module":
         arguments |= {"name": "x", "source": list, "augment": None, "levels": 2, "order_seed": 0, "batch_size": 2}
     compared = 0

@@ -208,13 +208,13 @@ def assert_valid(findings: Findings, count: int) -> None:
 
 
 PICTURES: dict[str, Picture] = {
-    "interpolation": pictures.Interpolation(rows=1, columns=2, path="spherical"),
+    "interpolation": pictures.Interpolation(rows=1, columns=2, path="spherical", levels="all"),
     "manifold": pictures.Manifold(rows=1, columns=1, image=None, units=None),
     "posterior": pictures.Posterior(method="pca", codes="mean", limit=5000),
     "reconstructions": pictures.Reconstructions(rows=1, columns=1),
     "samples": pictures.Samples(rows=1, columns=1, temperature=1.0, pixels="sample"),
-    "traversal": pictures.Traversal(rows=1, columns=2, image=0, units=None),
-    "traversal_of_the_prior": pictures.Traversal(rows=None, columns=3, image=None, units=None),
+    "traversal": pictures.Traversal(rows=1, columns=2, image=0, units=None, level=1),
+    "traversal_of_the_prior": pictures.Traversal(rows=None, columns=3, image=None, units=None, level=1),
 }
 REFUSALS = {
     "interpolation": "split=test: has one image; an interpolation needs two",

@@ -52,6 +52,11 @@ def trace_of(*latents: Latent) -> Trace:
     return Trace(torch.zeros(B, 1, 1, 1).double(), px, latents)
 
 
+def by_unit(kls: Tensor) -> Tensor:
+    """Return KLs of elements, (S, B, *event), summed over the places of a map, (S, B, U)."""
+    return kls.flatten(3).sum(-1) if kls.ndim > 3 else kls
+
+
 def kls_of(latent: Latent) -> Tensor:
     """Return the KL of each element, (S, B, *event)."""
     (loc, scale), (p_loc, p_scale) = parameters(latent.q), parameters(latent.p)
@@ -71,7 +76,8 @@ def test_densities_and_kls_are_closed_forms(
     assert latent.is_continuous
     kls, (loc, scale) = kls_of(latent), parameters(latent.q)
     torch.testing.assert_close(latent.kl, kls.flatten(2).sum(-1))
-    torch.testing.assert_close(latent.unit_kl, kls.flatten(2).mean(0))
+    torch.testing.assert_close(latent.element_kl, kls.mean(0))
+    torch.testing.assert_close(latent.unit_kl, by_unit(kls).mean(0))
     torch.testing.assert_close(latent.unit_kl.sum(-1), latent.kl.mean(0))
     standard = (latent.z - loc) / scale
     log_q = -0.5 * standard**2 - scale.log() - 0.5 * math.log(2 * math.pi)
@@ -107,10 +113,11 @@ def test_metrics_and_objectives_average_the_kl_over_samples_and_images(
     latent, other = latent_of(batch, event), latent_of((B,), (2,))
     trace = trace_of(latent, other)
     means = torch.cat([kls_of(each).flatten(2).mean((0, 1)) for each in (latent, other)])
+    units = torch.cat([by_unit(kls_of(each)).mean((0, 1)) for each in (latent, other)])
     kl, total = KLPerUnit(trace), ExampleMean(kl_of)
     for metric in (kl, total):
         metric.update(trace)
-    torch.testing.assert_close(kl.values(), means.float())
+    torch.testing.assert_close(kl.values(), units.float())
     torch.testing.assert_close(total.compute(), means.sum().float())
     free = means.median().item()
     loss = FreeBits(beta=2.0, free_bits=free, per="unit", num_samples=S)(trace, 0)
@@ -126,6 +133,7 @@ def test_activity_of_units_is_the_variance_of_their_means(batch: tuple[int, ...]
     """If q depends on samples, the estimate uses two halves of them, so that their noise does not count as activity."""
     count = 2000
     spread = torch.linspace(0, 1, math.prod(event)).reshape(event)  # standard deviations of means over images
+    spread[0] = 0
     means = spread * torch.randn(count, *event)
     loc = means.mean(0) if batch == () else means
     if batch == (S, B):
@@ -135,7 +143,8 @@ def test_activity_of_units_is_the_variance_of_their_means(batch: tuple[int, ...]
     trace = Trace(torch.zeros(count, 1, 1, 1), q, (latent,))
     metric = ActiveUnits(trace)
     metric.update(trace)
-    expected = spread.flatten() ** 2 if batch else torch.zeros(spread.numel())
+    elements = spread**2 if batch else torch.zeros(event)
+    expected = elements.flatten(1).mean(-1) if len(event) > 1 else elements  # a channel's is the mean over its places
     assert (metric.variances() - expected).abs().max() < (5e-5 if batch == () else 0.2)
     if batch == (S, B):  # the standard error is half the variance of the noise, divided by sqrt(count)
         assert metric.variances()[0].abs() < 4 * 0.5 / math.sqrt(count)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from nelbo.errors import ConfigError
 from nelbo.evaluation import Collapse
-from nelbo.evaluation.collapse import ranges, since
+from nelbo.evaluation.collapse import since
+from nelbo.evaluation.collapse_by_level import ranges
 from nelbo.evaluation.measure import Findings, NotApplicable
 from nelbo.heads.posterior import LOG_SCALE_BOUND
 from nelbo.metrics.collapse import collapse_warning, final_beta
@@ -214,7 +215,8 @@ def test_the_history_of_each_unit_has_a_row_per_validation(tmp_path: Path) -> No
     trainer: Any = SimpleNamespace(
         is_global_zero=True, sanity_checking=False, current_epoch=0, global_step=5, callback_metrics={}
     )
-    module: Any = SimpleNamespace(unit_kl=torch.tensor([1.5, 0.1]))
+    names = SimpleNamespace(names=lambda: ["unit_0", "unit_1"])
+    module: Any = SimpleNamespace(unit_kl=torch.tensor([1.5, 0.1]), kl_per_unit=names)
     history = History(tmp_path)
     history.on_fit_start(trainer, module)
     history.on_validation_end(trainer, module)

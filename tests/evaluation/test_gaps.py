@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,8 +16,9 @@ from nelbo.evaluation import Gaps, gaps, importance
 from nelbo.evaluation.gaps import elbo
 from nelbo.evaluation.importance import Importance
 from nelbo.evaluation.measure import NotApplicable
-from nelbo.evaluation.refinement import fit, free_parameters
-from nelbo.models import VAE
+from nelbo.evaluation.refinement import fit
+from nelbo.models import VAE, Model
+from tests.helpers.codes import with_posterior
 from tests.helpers.exact import DENSITIES, exact
 from tests.helpers.factors import LIKELIHOODS, POSTERIORS, PRIORS, images, make_vae
 from tests.helpers.subjects import make_subject
@@ -98,24 +100,24 @@ def test_the_optimised_q_is_the_best_one(posterior: str) -> None:
     model, x = linear(posterior), images(count=5).double()
     truth = true_posterior(model, x)
     best = truth if posterior == "full_normal" else best_diagonal(truth)
-    _, q = fit(model, x, num_steps=300, lr=0.1, gradient_samples=20)
-    assert kl_divergence(as_full(q), best).max() < 0.02 < kl_divergence(as_full(model.encode(x)), best).min()
+    _, fitted = fit(model, x, num_steps=300, lr=0.1, gradient_samples=20)
+    assert kl_divergence(as_full(fitted.q), best).max() < 0.02 < kl_divergence(as_full(model.encode(x)), best).min()
 
 
 def test_with_the_true_posterior_both_bounds_are_exact() -> None:
     model, x = linear("full_normal"), images(count=5).double()
     truth = true_posterior(model, x)
-    q = FullNormal(truth.mean, truth.scale_tril.expand(5, 3, 3))
-    torch.testing.assert_close(importance(model, x, 300, q=q).log_likelihood, exact(model, x))
+    inference = replace(model.infer(x), q=FullNormal(truth.mean, truth.scale_tril.expand(5, 3, 3)))
+    torch.testing.assert_close(importance(model, x, 300, inference=inference).log_likelihood, exact(model, x))
     # The KL of the ELBO is exact, log p(x|z) is sampled.
-    torch.testing.assert_close(elbo(model, q, x, 300), exact(model, x), atol=0.5, rtol=0)
+    torch.testing.assert_close(elbo(model, inference, x, 300), exact(model, x), atol=0.5, rtol=0)
 
 
 @pytest.mark.parametrize("posterior", DENSITIES)
 def test_the_elbo_is_that_of_traces(posterior: str) -> None:
     model, x = make_vae(posterior=posterior).double().eval().requires_grad_(False), images(count=5).double()
     torch.manual_seed(1)
-    sampled = elbo(model, model.encode(x), x, 400)
+    sampled = elbo(model, model.infer(x), x, 400)
     torch.manual_seed(1)
     trace = model.trace(x, 400)
     torch.testing.assert_close(sampled, (trace.log_px - trace.kl).mean(dim=0))
@@ -127,14 +129,14 @@ def test_free_parameters_start_at_the_encoder_and_differ_by_image(posterior: str
     with torch.no_grad():
         for parameter in model.posterior.parameters():
             parameter += 0.2 * torch.randn_like(parameter)
-    q = model.encode(x)
-    parameters, make = free_parameters(q, model, x)
-    z = torch.randn(4, 5, 3).double()
-    torch.testing.assert_close(make(*parameters).log_prob(z), q.log_prob(z))
+    inference = model.infer(x)
+    parameters, z = inference.parameters(), torch.randn(4, 5, 3).double()
+    log_q = inference.q.log_prob(z)
+    torch.testing.assert_close(inference.replace(parameters).q.log_prob(z), log_q)
     changed = [parameter.clone() for parameter in parameters]
     for parameter in changed:
         parameter[0] += 0.5
-    change = (make(*changed).log_prob(z) - q.log_prob(z)).abs().amax(dim=0)
+    change = (inference.replace(changed).q.log_prob(z) - log_q).abs().amax(dim=0)
     assert change[0] > 1e-3 and change[1:].max() < 1e-12
 
 
@@ -142,7 +144,7 @@ def test_free_parameters_are_those_of_q_or_else_the_features_of_the_encoder() ->
     """The tiny encoder has 8 features."""
     x = images(count=2)
     sizes = {
-        posterior: [parameter.shape[1:] for parameter in free_parameters(model.encode(x), model, x)[0]]
+        posterior: [parameter.shape[1:] for parameter in model.infer(x).parameters()]
         for posterior in ("diagonal_normal", "full_normal", "laplace", "flow_coupling")
         for model in [make_vae(posterior=posterior)]
     }
@@ -157,12 +159,14 @@ def test_free_parameters_are_those_of_q_or_else_the_features_of_the_encoder() ->
 @pytest.mark.parametrize("posterior", [name for name in DENSITIES if name not in ("diagonal_normal", "full_normal")])
 def test_other_families_improve_too(posterior: str) -> None:
     model, x = linear(posterior), images(count=5).double()
-    before = elbo(model, model.encode(x), x, 1000)
-    _, q = fit(model, x, num_steps=100, lr=0.1, gradient_samples=10)
-    after = elbo(model, q, x, 1000)
+    before = elbo(model, model.infer(x), x, 1000)
+    _, best = fit(model, x, num_steps=100, lr=0.1, gradient_samples=10)
+    after = elbo(model, best, x, 1000)
     assert (after > before + 0.5).all()
     assert (after < exact(model, x)).all()
-    torch.testing.assert_close(importance(model, x, 1000, q=q).log_likelihood, exact(model, x), atol=0.3, rtol=0)
+    torch.testing.assert_close(
+        importance(model, x, 1000, inference=best).log_likelihood, exact(model, x), atol=0.3, rtol=0
+    )
 
 
 def test_the_q_of_an_image_does_not_depend_on_the_others() -> None:
@@ -172,8 +176,8 @@ def test_the_q_of_an_image_does_not_depend_on_the_others() -> None:
     settings = {"num_steps": 30, "lr": 0.1, "gradient_samples": 2}
     _, together = fit(model, x, **settings)  # type: ignore[arg-type]
     _, alone = fit(model, x[2:3], **settings)  # type: ignore[arg-type]
-    torch.testing.assert_close(together.mean[2:3], alone.mean)
-    torch.testing.assert_close(together.variance[2:3], alone.variance)
+    torch.testing.assert_close(together.q.mean[2:3], alone.q.mean)
+    torch.testing.assert_close(together.q.variance[2:3], alone.q.variance)
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -200,7 +204,7 @@ def test_a_failed_optimisation_gives_a_warning() -> None:
     truth = best_diagonal(true_posterior(model, x))
     wild = make_vae("linear", likelihood="gaussian_fixed").double().eval().requires_grad_(False)
     wild.load_state_dict(model.state_dict())
-    wild.encode = lambda x: DiagonalNormal(truth.mean, truth.variance.sqrt())  # type: ignore[method-assign]
+    with_posterior(wild, lambda x: DiagonalNormal(truth.mean, truth.variance.sqrt()))
     far = Gaps(**(SETTINGS | {"num_steps": 3, "lr": 1.0}))(make_subject(wild, x))  # type: ignore[arg-type]
     assert any("worse than q(z|x)" in warning and "metrics.gaps.lr=0.1" in warning for warning in far.warnings)
 
@@ -213,8 +217,8 @@ def test_a_gain_of_the_second_half_counts_from_twice_its_error(
     early, best = torch.tensor(gains), torch.zeros(2)
     model = make_vae("linear").eval()
 
-    def given_elbo(model: VAE, q: object, x: Tensor, num_samples: int) -> Tensor:
-        return -early if q == "early" else best if q == "best" else best - 1
+    def given_elbo(model: Model, inference: object, x: Tensor, num_samples: int) -> Tensor:
+        return -early if inference == "early" else best if inference == "best" else best - 1
 
     monkeypatch.setattr(gaps, "fit", lambda *_, **__: ("early", "best"))
     monkeypatch.setattr(gaps, "elbo", given_elbo)

@@ -18,6 +18,7 @@ from nelbo.evaluation.processes import Processes
 from nelbo.metrics import ActiveUnits as ActiveUnitsMetric
 from nelbo.models import VAE
 from nelbo.views.images import evenly_spaced
+from tests.helpers.codes import with_posterior
 from tests.helpers.exact import exact
 from tests.helpers.factors import SHAPE, images, make_vae
 from tests.helpers.subjects import make_subject
@@ -92,8 +93,7 @@ def narrow_posterior(scale: float) -> VAE:
         for parameter in [*model.decoder.parameters(), *model.likelihood.parameters()]:
             parameter.zero_()
     zeros = torch.zeros(100, 1).double()
-    model.encode = lambda x: DiagonalNormal(zeros[: len(x)], zeros[: len(x)] + scale)  # type: ignore[method-assign]
-    return model
+    return with_posterior(model, lambda x: DiagonalNormal(zeros[: len(x)], zeros[: len(x)] + scale))
 
 
 def test_the_sampling_error_of_equal_weights_is_zero() -> None:

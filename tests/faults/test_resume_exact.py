@@ -55,6 +55,17 @@ def test_resume_exact_for_every_option(tmp_path: Path, shipped: str) -> None:
         assert_same_run(tmp_path / "whole", tmp_path / place)
 
 
+def test_averages_and_counts_are_resumed(tmp_path: Path) -> None:
+    """Stopped within an epoch and in the rise of the learning rate, then in the first write of a checkpoint."""
+    chosen = ["averaging=ema", "lr_warm_up=6", "trainer.gradient_clip_val=12", "guard.skip_above=19", EPOCHS]
+    chosen += ["likelihood=gaussian_optimal", "trainer.accumulate_grad_batches=2"]
+    reference(tmp_path / "whole", chosen)
+    interrupted(tmp_path / "parts", chosen, ["train:8:SIGTERM", "save:1:SIGKILL"])
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
+    assert 0 < metrics["skipped_steps"] < 9 and 0 < metrics["clipped_steps"] < 9 == metrics["steps"]
+
+
 def reference(folder: Path, overrides: list[str]) -> None:
     """Run without an interruption."""
     done = run(folder, overrides)

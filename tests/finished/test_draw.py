@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import runpy
 import shutil
 import sys
@@ -16,9 +17,12 @@ import torch
 from PIL import Image
 
 from nelbo.models import VAE
-from tests.helpers.forks import ROOT, python
+from tests.helpers.forks import ROOT, forked, python
 
-KINDS = ["interpolation", "manifold", "posterior", "reconstructions", "samples", "traversal"]
+KINDS = ["interpolation", "kl", "manifold", "posterior", "reconstructions", "samples", "traversal"]
+OF_LEVELS = ["kl_maps", "level_reconstructions", "level_samples"]
+"""Kinds that a model with one level of latents refuses."""
+
 Draw = Callable[..., str]
 
 
@@ -61,6 +65,46 @@ def test_every_kind_writes_a_picture_into_the_run(draw: Draw, copied: Path, kind
     assert draw(kind, f"run={copied}") == str(file)
     with Image.open(file) as picture:
         assert picture.format == "PNG" and picture.mode == "RGB" and min(picture.size) > 150
+
+
+def test_pictures_of_levels_are_refused_in_one_line_for_a_model_with_one_level(draw: Draw, copied: Path) -> None:
+    for kind in OF_LEVELS:
+        message = draw(kind, f"run={copied}")
+        assert re.fullmatch(r"run=run: has (no|one) level of .*; draw [a-z]+( instead)?", message), message
+    assert not (copied / "pictures").exists() or not list((copied / "pictures").iterdir())
+
+
+@pytest.fixture(scope="module")
+def deep_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a run with three levels of latents, of which two are maps."""
+    folder = tmp_path_factory.mktemp("deep") / "run"
+    small = ["width=8", "hidden=4", "depth=1", "top_width=8", "latent_dim=4", "layout=[1x1,4x2]"]
+    overrides = ["model=top_down_vae", *(f"model.{option}" for option in small), "lr_warm_up=0", "data=digits"]
+    done = forked("train.py", *overrides, "trainer=smoke", f"hydra.run.dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_every_kind_draws_a_model_with_several_levels(draw: Draw, deep_run: Path, tmp_path: Path) -> None:
+    """The kinds are those of conf/picture."""
+    kinds = sorted(file.stem for file in (ROOT / "conf" / "picture").glob("*.yaml"))
+    assert kinds == sorted(KINDS + OF_LEVELS)
+    variants = [
+        ("traversal", "level=2"),
+        ("traversal", "level=3", "image=null", "units=[0]"),
+        ("level_samples", "upper=1"),
+    ]
+    variants += [("interpolation", "levels=top"), ("samples", "temperature=[1,0.5,0]"), ("traversal", "level=4")]
+    for kind, *options in [*((kind,) for kind in kinds), *variants]:
+        file = tmp_path / f"{kind}.png"
+        answer = draw(kind, f"run={deep_run}", f"out={file}", *options)
+        if "level=4" in options:
+            assert answer == "level=4: the model has levels 1 (top) to 3"
+            continue
+        assert answer == str(file)
+        with Image.open(file) as picture:
+            assert picture.format == "PNG" and picture.mode == "RGB" and min(picture.size) > 120, kind
+        file.unlink()
 
 
 @pytest.mark.parametrize("suffix", ["png", "npz"])
@@ -128,11 +172,11 @@ def test_the_prior_needs_no_data(draw: Draw, copied: Path, monkeypatch: pytest.M
 
 def test_errors_are_one_line(draw: Draw, copied: Path) -> None:
     run = f"run={copied}"
-    kinds = "usage: python scripts/draw.py interpolation|manifold|posterior|reconstructions|samples|traversal run=..."
+    kinds = f"usage: python scripts/draw.py {'|'.join(sorted(KINDS + OF_LEVELS))} run=..."
     for arguments, message in (
         ([], kinds),
         ([run], kinds),
-        (["sample", run], f"sample: unknown argument; did you mean samples? {kinds}"),
+        (["sample", run], f"sample: unknown argument; did you mean samples or level_samples? {kinds}"),
         (["samples"], "run: has no default; type run=..."),
         (["samples", "run=/nowhere"], "run=/nowhere: no such checkpoint"),
         (["samples", "run=[a,b]"], "must be one run's directory or checkpoint, not a list"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nelbo.evaluation.measure import Subject
 from nelbo.finished.durations import LEAST, Durations, in_words
-from tests.helpers.measures import NAMES, active_vae, distinct, make_digits, make_measures, run_measure
+from tests.helpers.measures import NAMES, active_vae, digits_for, distinct, make_digits, make_measures, run_measure
 from tests.helpers.subjects import TensorSplit
 
 LIMIT = 60
@@ -30,7 +30,7 @@ class Watched(TensorSplit):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_global_limit_caps_every_measure(name: str) -> None:
-    subject = make_digits()
+    subject = digits_for(name)
     watched = Watched(subject.splits["test"])  # type: ignore[arg-type]
     measure = make_measures(f"limit={LIMIT}")[name]
     # `images` is also the validation split, for measures that use held-out images.
@@ -58,7 +58,7 @@ def test_every_measure_announces_its_duration(name: str, monkeypatch: pytest.Mon
     minutes = iter(range(10**6))
     durations = Durations(lines.append, lambda: 60.0 * next(minutes))
     durations.begin()
-    run_measure(make_measures()[name], make_digits(watch=durations.watch, expect=durations.expect))
+    run_measure(make_measures()[name], digits_for(name, watch=durations.watch, expect=durations.expect))
     assert lines and all(line.startswith("takes      ") and ": about " in line for line in lines)
 
 

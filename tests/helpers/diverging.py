@@ -95,7 +95,10 @@ class Training:
         model.train().initialize(images)
         objective.prepare(len(self.data.splits["train"]))
         optimizer, scheduler = build_optimizer(plain, (), RUN_PREFIXES), build(plain["scheduler"], "scheduler")
-        self.module = VAEModule(model, objective, optimizer, scheduler, example, None, {"model": plain["model"]})
+        averaging = build(plain["averaging"], "averaging") if plain["averaging"] else None
+        options_of_rate = {"lr_warm_up": plain["lr_warm_up"], "averaging": averaging}
+        record = {"model": plain["model"]}
+        self.module = VAEModule(model, objective, optimizer, scheduler, example, None, record, **options_of_rate)
         quiet_lightning()
         self.guard = Guard(folder, plain, **{"skip_above": None, **options})
         self.trainer: pl.Trainer = build(plain["trainer"], "trainer")(

@@ -30,10 +30,19 @@ from nelbo.heads import (
     OptimalGaussian,
     PerChannelGaussian,
     PerPixelGaussian,
+    ResidualNormalPosterior,
     VectorQuantizedPosterior,
 )
 from nelbo.models import VAE
-from nelbo.nets import MLP, ConvDecoder, ConvEncoder
+from nelbo.nets import (
+    MLP,
+    ConvDecoder,
+    ConvEncoder,
+    GatedMLP,
+    ResidualConvDecoder,
+    ResidualConvEncoder,
+    ResidualMLP,
+)
 from nelbo.nets.flows import KINDS
 from nelbo.objectives import (
     CIWAE,
@@ -64,6 +73,7 @@ LEVELS = 17
 
 POSTERIORS = {
     "diagonal_normal": DiagonalNormalPosterior,
+    "residual_normal": ResidualNormalPosterior,
     "full_normal": FullNormalPosterior,
     "laplace": LaplacePosterior,
     **{f"flow_{kind}": partial(FlowPosterior, context=2, kind=kind, layers=2, hidden=[8]) for kind in KINDS},
@@ -103,6 +113,19 @@ LIKELIHOODS = {
     "laplace": Laplace,
     "beta": partial(Beta, levels=LEVELS),
 }
+_BLOCKS = {"activation": "GELU", "last": "scaled", "checkpoint_activations": False}
+_residual_mlp = partial(ResidualMLP, width=8, depth=2, hidden=None, **_BLOCKS)
+_residual_encoder = partial(ResidualConvEncoder, channels=[4, 4], depth=[0, 1], form="light", **_BLOCKS)
+_residual_decoder = partial(
+    ResidualConvDecoder,
+    channels=[4, 4],
+    depth=[1, 0],
+    form="light",
+    upsampling="shuffle",
+    resolution="half",
+    features=3,
+    **_BLOCKS,
+)
 NETS = {
     "mlp": (partial(MLP, hidden=[8], activation="Tanh"), partial(MLP, hidden=[8], activation="Tanh")),
     "linear": (partial(MLP, hidden=[], activation="Identity"), partial(MLP, hidden=[], activation="Identity")),
@@ -110,7 +133,12 @@ NETS = {
         partial(ConvEncoder, channels=[4, 4], activation="SiLU"),
         partial(ConvDecoder, channels=[4, 4, 3], activation="SiLU"),
     ),
+    "residual_mlp": (partial(_residual_mlp, center=True), partial(_residual_mlp, center=False)),
+    "gated_mlp": (partial(GatedMLP, hidden=[8], center=True), partial(GatedMLP, hidden=[8], center=False)),
+    "residual_conv": (partial(_residual_encoder, center=True), _residual_decoder),
 }
+CONVOLUTIONAL = {"conv", "residual_conv"}
+"""Networks whose features are images, so that all pixels share the parameters of the likelihood head."""
 OBJECTIVES = {
     "elbo": partial(NegativeELBO, beta=1.0, num_samples=2),
     "reconstruction": partial(Reconstruction, num_samples=2),
@@ -160,7 +188,7 @@ def refusal(posterior: str, prior: str, objective: str = "elbo") -> str | None:
     over_codes = prior in CODE_PRIORS
     if over_codes != (posterior in CODE_POSTERIORS):
         return f"prior={prior.partition('_')[0]}.*: is a prior over {'one-hot codes' if over_codes else 'vectors'}, but"
-    if prior == "vamp" and posterior.startswith(("deterministic", "flow")):
+    if prior == "vamp" and posterior in ("deterministic", "flow_autoregressive"):
         return "prior=vamp: is a mixture of q"
     if objective == "vq_vae" and posterior != "vector_quantized":
         return "objective=vq_vae: needs latents quantised to a codebook"
@@ -171,7 +199,8 @@ def refusal(posterior: str, prior: str, objective: str = "elbo") -> str | None:
         return f"objective={objective}: posterior=categorical needs a KL in closed form"
     if objective in IMPORTANCE_WEIGHTED and posterior in CODE_POSTERIORS:
         return f"objective={objective}: one-hot samples have no reparameterised density"
-    independent = posterior in ("diagonal_normal", "laplace") and prior in ("standard_normal", "diagonal_normal")
+    factorised = ("diagonal_normal", "residual_normal", "laplace")
+    independent = posterior in factorised and prior in ("standard_normal", "diagonal_normal")
     if objective == "beta_tc" and not independent:
         return "objective=beta_tc: needs continuous latents with independent units"
     if objective == "dip" and posterior.startswith(("flow", *CODE_POSTERIORS)):

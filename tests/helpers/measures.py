@@ -1,4 +1,4 @@
-"""All measures of conf/metrics with small settings, and a subject that all of them are defined for."""
+"""All measures of conf/metrics with small settings, and a subject that all of them but `levels` are defined for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from nelbo.composing.compat import hydra_options
 from nelbo.config.build import build
 from nelbo.evaluation.extractors import Extraction, Extractor
 from nelbo.evaluation.measure import Findings, JointMeasure, Measure, Subject
-from nelbo.models import VAE
+from nelbo.models import VAE, Model
+from tests.helpers.deep_models import make_hierarchy
 from tests.helpers.factors import make_vae
 from tests.helpers.forks import ROOT
 from tests.helpers.gallery import digit_images
@@ -61,7 +62,7 @@ def make_measures(*overrides: str) -> dict[str, Measure | JointMeasure]:
     return measures
 
 
-def make_digits(model: VAE | None = None, *, test: int = 80, train: int = 120, **rest: Any) -> Subject:
+def make_digits(model: Model | None = None, *, test: int = 80, train: int = 120, **rest: Any) -> Subject:
     """Return a subject of the digits with labels and two factors, and a VAE with active units."""
     train_images, train_labels, images, labels = digit_images()
     factors = torch.stack([labels % 2, labels // 5], dim=1)[:test]
@@ -74,6 +75,11 @@ def make_digits(model: VAE | None = None, *, test: int = 80, train: int = 120, *
         factors=factors,
         **{"batch_size": 13, "config": {"objective": {"beta": 1.0}}, **rest},
     )
+
+
+def digits_for(name: str, **rest: Any) -> Subject:
+    """Return a subject of the digits for which a measure is defined, by the name of the measure."""
+    return make_digits(make_hierarchy("ladder", shape=(1, 8, 8)) if name == "levels" else None, **rest)
 
 
 def active_vae() -> VAE:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nelbo.evaluation.measure import Subject
-from nelbo.models import VAE
+from nelbo.models import Model
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TensorSplit:
 
 
 def make_subject(
-    model: VAE,
+    model: Model,
     test: Tensor,
     train: Tensor | None = None,
     *,

@@ -10,18 +10,17 @@ from nelbo.distributions import DiagonalNormal
 from nelbo.trace import Latent, Trace
 
 
-def trace_of(q: Distribution, z: Tensor, p: Distribution | None = None, levels: int = 1) -> Trace:
+def trace_of(q: Distribution, z: Tensor, p: Distribution | None = None) -> Trace:
     """Return a trace of a given q and codes.
 
     Args:
         q: q(z|x), batch shape (B,).
         z: samples, (S, B, *event).
         p: the prior, a standard normal if None.
-        levels: number of levels, all of them equal.
 
     Its p(x|z) does not depend on z.
     """
     samples, batch = z.shape[:2]
     px = Independent(Normal(torch.zeros(samples, batch, 1, 1, 1), 1.0), 3)
     p = p or DiagonalNormal(torch.zeros_like(z[0, 0]), torch.ones_like(z[0, 0]))
-    return Trace(torch.zeros(batch, 1, 1, 1), px, (Latent(q, p, z),) * levels)
+    return Trace(torch.zeros(batch, 1, 1, 1), px, (Latent(q, p, z),))

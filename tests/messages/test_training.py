@@ -14,10 +14,12 @@ TRAIN = {
     "data=MNIST": "data=MNIST: there is no such option; did you mean mnist? choose from arrays, binarized_mnist",
     "data=CIFAR-10": "data=CIFAR-10: there is no such option; did you mean cifar10? choose from",
     "data=fmnist": "data=fmnist: there is no such option; did you mean fashion_mnist? choose from",
-    "model=mlp": "model=mlp: there is no such option; did you mean mlp_vae? choose from",
-    "model=vae": "model=vae: there is no such option; did you mean conv_vae, linear_vae, mlp_vae or vq_vae? choose",
+    "model=mlp": "model=mlp: there is no such option; did you mean mlp_vae",
+    "model=vae": "model=vae: there is no such option; did you mean conv_vae, gated_mlp_vae",
     "model=beta_vae": "model=beta_vae: there is no such option; did you mean objective.beta=4? choose from",
-    "optimizer=SGD": "optimizer=SGD: there is no such option; did you mean optimizer._target_=torch.optim.SGD? choose",
+    "optimizer=SGD": "optimizer=SGD: there is no such option; did you mean sgd? choose from adagrad",
+    "optimizer=adadelta": "optimizer=adadelta: there is no such option; did you mean "
+    "optimizer._target_=torch.optim.Adadelta? choose",
     "hydra/launcher=slurm": "hydra/launcher=slurm: there is no such option; did you mean submitit_slurm?",
     "metrics=nll": "metrics=nll: there is no such key; it belongs to evaluate, which takes a finished run: "
     "python scripts/evaluate.py run=outputs/... metrics=nll",
@@ -108,7 +110,7 @@ TRAIN = {
     "model=mlp_vae model.latent_dim.x=1": "model.latent_dim.x=1: there is no such key; model.latent_dim is 50, "
     "which has no keys",
     "optimizer.betas.x=1": "optimizer.betas.x=1: there is no such key; optimizer.betas must be two numbers",
-    "model.encoder=resnet": "model.encoder=resnet: a model needs one: choose with model=..., or give a mapping",
+    "model.encoder=unet": "model.encoder=unet: a model needs one: choose with model=..., or give a mapping",
     "model.decoder=mlp": "model.decoder=mlp: a model needs one: choose with model=mlp_vae, or give a mapping",
     "model.posterior=foo": "model.posterior=foo: a model needs one: choose with posterior=..., or give a mapping",
     "model.posterior=flow": "model.posterior=flow: a model needs one: choose with posterior=flow, or give a mapping",

@@ -208,7 +208,7 @@ def test_the_metric_equals_the_measure() -> None:
 def test_the_metric_applies_to_diagonal_normal_posteriors_only() -> None:
     for posterior in POSTERIORS:
         trace = make_vae(posterior=posterior).trace(images())
-        assert MutualInformation.applies(trace) == (posterior == "diagonal_normal")
+        assert MutualInformation.applies(trace) == (posterior in ("diagonal_normal", "residual_normal"))
 
 
 class Replayed(Processes):

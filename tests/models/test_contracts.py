@@ -13,6 +13,7 @@ from nelbo.models import VAE
 from tests.helpers.factors import (
     CODE_POSTERIORS,
     CODE_PRIORS,
+    CONVOLUTIONAL,
     LATENT_DIM,
     LIKELIHOODS,
     NETS,
@@ -25,15 +26,19 @@ from tests.helpers.factors import (
     refusal,
 )
 
-SHAPES = {"mlp": SHAPE, "linear": SHAPE, "conv": (3, 6, 5)}
+SHAPES = {nets: (3, 6, 5) if nets in CONVOLUTIONAL else SHAPE for nets in NETS}
 """Image shapes by network; with three channels, the likelihoods in which channels depend on each other are tested."""
+
+EVERY_PRIOR = {"mlp", "linear", "conv"}
+"""Networks that are combined with every prior; priors see no network but for that of a VampPrior."""
 
 COMBINATIONS = [
     parts
     for parts in product(NETS, POSTERIORS | CODE_POSTERIORS, PRIORS | CODE_PRIORS)
     if refusal(parts[1], parts[2], "none") is None
     # Flat features have one code, with no earlier one for an autoregressive prior to condition on.
-    and (parts[0] == "conv" or parts[1:] != ("vector_quantized", "autoregressive"))
+    and (parts[0] in CONVOLUTIONAL or parts[1:] != ("vector_quantized", "autoregressive"))
+    and (parts[0] in EVERY_PRIOR or parts[2] in ("standard_normal", "categorical", "vamp"))
 ]
 """Supported combinations of network, posterior and prior; each test iterates over the likelihoods."""
 
@@ -155,14 +160,14 @@ def test_initialisation_moves_the_mean_of_px_to_the_mean_image(nets: str, likeli
     untouched = (model.decode(torch.zeros(LATENT_DIM)).mean.mean() - x.mean()).abs()
     model.initialize(x)
     mean = model.decode(torch.zeros(LATENT_DIM)).mean
-    assert (mean.mean() - x.mean()).abs() < untouched
-    if nets == "conv":
+    assert (mean.mean() - x.mean()).abs() < max(untouched, 0.05)  # at random, an untouched mean may be close
+    if nets in CONVOLUTIONAL:
         assert abs(mean.mean() - x.mean()) < 0.1  # one bias for all pixels
     else:
         # The difference is the output of the network at z = 0.
         assert (mean - x.mean(0)).abs().mean() < 0.15
     if likelihood == "gaussian":
-        start = x.mean() if nets == "conv" else x.mean(0)
+        start = x.mean() if nets in CONVOLUTIONAL else x.mean(0)
         assert abs(model.generate(1).base_dist.scale.mean() - (x - start).square().mean().sqrt()) < 1e-3  # type: ignore[attr-defined]
 
 

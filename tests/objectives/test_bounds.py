@@ -27,11 +27,6 @@ def trace_of(model: VAE, x: Tensor, q: FullNormal, num_samples: int) -> Trace:
     return Trace(x, model.decode(z), (Latent(q, model.prior(model.encode), z, log_q),))
 
 
-def two_levels() -> Trace:
-    trace = make_vae().trace(images(), 4)
-    return Trace(trace.x, trace.px, trace.latents * 2)
-
-
 def one_hot_trace(q: Distribution) -> Trace:
     """Return a trace whose z are two one-hot codes of four classes."""
     trace = make_vae().trace(images(), 4)
@@ -145,16 +140,6 @@ def test_posteriors_without_importance_weights_are_rejected(objective: Objective
     for q in (OneHots(torch.randn(7, 2, 4)), Quantized(code, torch.randn(7, 2, 3), torch.randn(7, 2, 3))):
         with pytest.raises(ConfigError, match=f"^objective={objective.name}: one-hot samples have no reparam"):
             objective.check(one_hot_trace(q))
-
-
-@pytest.mark.parametrize("objective", WEIGHTED, ids=lambda objective: objective.name)
-def test_path_gradients_are_only_for_one_level(objective: Objective) -> None:
-    if objective.name in ("iwae", "miwae", "ciwae"):
-        objective.check(two_levels())
-        assert objective(two_levels(), 0).total.isfinite()
-        return
-    with pytest.raises(ConfigError, match=f"^objective={objective.name}: supports one level of latents.* has 2"):
-        objective.check(two_levels())
 
 
 @pytest.mark.parametrize(

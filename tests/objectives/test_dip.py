@@ -94,9 +94,6 @@ def test_unsupported_models_and_options_are_rejected() -> None:
     codes = OneHots(torch.zeros(2, 4, 5))
     with pytest.raises(ConfigError, match=r"^objective=dip: needs a q\(z\|x\) with a mean and a covariance in closed"):
         objective("i").check(trace_of(codes, codes.sample((1,)), OneHots(torch.zeros(4, 5))))
-    q = DiagonalNormal(torch.zeros(2, 3), torch.ones(2, 3))
-    with pytest.raises(ConfigError, match="^objective=dip: supports one level of latents, and the model has 2"):
-        objective("i").check(trace_of(q, q.sample((1,)), levels=2))
     with pytest.raises(ConfigError, match="^variant=iii: must be one of i, ii"):
         objective("iii")
     with pytest.raises(ConfigError, match="^lambda_diagonal=-1: must be a finite number of at least 0"):

@@ -14,6 +14,8 @@ from nelbo.objectives import FactorVAE, NegativeELBO
 from nelbo.objectives.discriminator import permute_units
 from tests.helpers.factors import images, make_vae
 from tests.helpers.traces import trace_of
+from tests.helpers.two_levels import SHAPE as LEVELS_SHAPE
+from tests.helpers.two_levels import make_two_levels
 
 
 def objective(gamma: float = 10.0, latent_dim: int = 3, **changes: object) -> FactorVAE:
@@ -108,7 +110,9 @@ def test_unsupported_models_are_rejected() -> None:
     with pytest.raises(ConfigError, match="^objective=factor: needs continuous latents, but z are one-hot codes"):
         objective().check(trace_of(codes, codes.sample((1,)), OneHots(torch.zeros(4, 5))))
     q = DiagonalNormal(torch.zeros(2, 3), torch.ones(2, 3))
-    with pytest.raises(ConfigError, match="^objective=factor: supports one level of latents, and the model has 2"):
-        objective().check(trace_of(q, q.sample((1,)), levels=2))
     with pytest.raises(ConfigError, match="^objective.latent_dim=4: must equal the model's latent_dim, 3"):
         objective(latent_dim=4).check(trace_of(q, q.sample((1,))))
+    with pytest.raises(
+        ConfigError, match="^objective.latent_dim=3: must equal the number of elements of the top level, 2"
+    ):
+        objective().check(make_two_levels().trace(torch.rand(2, *LEVELS_SHAPE).double(), 1))

@@ -53,7 +53,7 @@ def spread_vae(posterior: str = "diagonal_normal", prior: str = "standard_normal
     return model
 
 
-@pytest.mark.parametrize("per", ["unit", "level"])
+@pytest.mark.parametrize("per", ["unit", "channel", "level"])
 @pytest.mark.parametrize("posterior", ["diagonal_normal", "laplace"])
 def test_zero_free_bits_give_the_plain_elbo(posterior: str, per: str) -> None:
     model, x = spread_vae(posterior, "diagonal_normal"), images()
@@ -79,12 +79,12 @@ def test_zero_free_bits_keep_a_negative_kl_estimate() -> None:
     torch.testing.assert_close(loss.total, loss.terms["nelbo"])
 
 
-@pytest.mark.parametrize("per", ["unit", "level"])
+@pytest.mark.parametrize("per", ["unit", "channel", "level"])
 def test_below_the_threshold_a_kl_is_constant_and_has_no_gradient(per: str) -> None:
     model, x = spread_vae(), images()
     free = FreeBits(beta=0.5, free_bits=1000, per=per, num_samples=2)
     loss = free(model.trace(x, 2), 0)
-    units = 3 if per == "unit" else 1
+    units = 1 if per == "level" else 3
     torch.testing.assert_close(loss.total, loss.terms["reconstruction"] + 0.5 * 1000 * units)
     torch.testing.assert_close(loss.terms["nelbo"], loss.terms["reconstruction"] + loss.terms["kl"])
     without_kl = gradients(model, x, NegativeELBO(beta=0, num_samples=2))
@@ -119,6 +119,26 @@ def test_the_threshold_applies_to_each_level() -> None:
         assert float(loss.terms["kl"]) == pytest.approx(1.375)
 
 
+def test_the_threshold_applies_to_elements_or_channels_of_a_map_that_depends_on_the_level_above() -> None:
+    """KLs by loops over channels and places, averaged over samples and images, whose own KLs differ."""
+    torch.manual_seed(0)
+    locs = torch.randn(4, 5, 2, 3, 2)  # q and p of batch shape (S, B), z of shape (C, h, w)
+    q = DiagonalNormal(locs, torch.ones_like(locs), event_dimensions=3)
+    p = DiagonalNormal(torch.randn_like(locs), torch.ones_like(locs), event_dimensions=3)
+    plain = two_levels()
+    trace = Trace(plain.x, plain.px, (plain.latents[0], Latent(q, p, q.rsample())))
+    kls = ((locs - p.loc).square() / 2).mean(dim=(0, 1))
+    elements = [kls[c, i, j].item() for c in range(2) for i in range(3) for j in range(2)]
+    channels = [kls[c].sum().item() for c in range(2)]
+    for per, parts in (("unit", elements), ("channel", channels), ("level", [sum(channels)])):
+        free = sorted(parts)[len(parts) // 2] + 0.01  # between the KLs of the parts, where there are several
+        loss = FreeBits(beta=2.0, free_bits=free, per=per, num_samples=4)(trace, 0)
+        top = [1.0] if per == "level" else [0.5, 0.5]
+        penalty = 2 * sum(max(free, part) for part in [*top, *parts])
+        assert float(loss.total - loss.terms["reconstruction"]) == pytest.approx(penalty, rel=1e-5), per
+        assert float(loss.terms["kl"]) == pytest.approx(1 + sum(channels), rel=1e-5)
+
+
 def test_models_without_kls_per_unit_are_rejected_per_unit_but_not_per_level() -> None:
     for posterior, prior in (
         ("full_normal", "standard_normal"),
@@ -131,6 +151,8 @@ def test_models_without_kls_per_unit_are_rejected_per_unit_but_not_per_level() -
             ConfigError, match="^objective=free_bits: the KL of these units has no closed form per unit; use objecti"
         ):
             FreeBits(beta=1.0, free_bits=0.1, per="unit", num_samples=1).check(trace)
+        with pytest.raises(ConfigError, match="^objective=free_bits: the KL of these units has no closed form"):
+            FreeBits(beta=1.0, free_bits=0.1, per="channel", num_samples=1).check(trace)
         FreeBits(beta=1.0, free_bits=0.1, per="level", num_samples=1).check(trace)
     trace = make_vae(posterior="deterministic").trace(images(), 1)
     for objective in (
@@ -172,7 +194,7 @@ def test_a_kl_below_the_capacity_is_increased() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("FreeBits", {"per": "pixel"}, "per=pixel: must be one of unit, level"),
+        ("FreeBits", {"per": "pixel"}, "per=pixel: must be one of unit, channel, level"),
         ("FreeBits", {"free_bits": -1}, "free_bits=-1: must be a finite number of at least 0, or a schedule"),
         ("FreeBits", {"free_bits": {"linear": {"start": 1}}}, "free_bits.linear.steps=: has no default"),
         ("FreeBits", {"num_samples": 0}, "num_samples=0: must be a whole number of at least 1"),

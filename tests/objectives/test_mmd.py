@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from nelbo.distributions import Delta, DiagonalNormal
+from nelbo.distributions import Delta, DiagonalNormal, StandardNormal
 from nelbo.errors import ConfigError
 from nelbo.objectives import WAE, InfoVAE, NegativeELBO, Reconstruction
 from nelbo.objectives.mmd import KERNELS, mmd
+from nelbo.trace import Latent, Trace
 from tests.helpers.factors import images, make_vae
 from tests.helpers.forks import train_all
 from tests.helpers.traces import trace_of
@@ -131,9 +132,11 @@ def test_unsupported_models_and_options_are_rejected() -> None:
         assert objective.least_batch == 2
         with pytest.raises(ConfigError, match=f"^objective={name}: compares the codes of a batch with each other"):
             objective(make_vae().trace(images(count=1), 2), 0)
-        q = DiagonalNormal(torch.zeros(2, 3), torch.ones(2, 3))
-        with pytest.raises(ConfigError, match=f"^objective={name}: supports one level of latents, and the model has 2"):
-            objective.check(trace_of(q, q.sample((1,)), levels=2))
+    top, code = DiagonalNormal(torch.zeros(2, 3), torch.ones(2, 3)), Delta(torch.zeros(2, 3))
+    trace = trace_of(top, top.sample((1,)), StandardNormal(torch.zeros(3)))
+    below = Latent(code, DiagonalNormal(torch.ones(3), torch.ones(3)), code.rsample(torch.Size((1,))))
+    with pytest.raises(ConfigError, match="^objective=wae: needs the KLs of the levels below the top, and a determini"):
+        wae().check(Trace(trace.x, trace.px, (*trace.latents, below)))
     with pytest.raises(ConfigError, match="^alpha=1.5: must be at most 1"):
         info(1.5)
     with pytest.raises(ConfigError, match="^kernel=linear: must be one of imq, rbf"):

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nelbo.distributions import OneHots
+from nelbo.distributions import OneHots, code_of
 from nelbo.errors import ConfigError
 from nelbo.models import VAE
 from nelbo.pictures import Interpolation, Manifold, Picture, Posterior, Reconstructions, Samples, Traversal
 from nelbo.pictures.latent import by_activity, settings
 from nelbo.pictures.traversal import HELD, STEPS
-from nelbo.views.codes import code_of
 from tests.helpers.factors import SHAPE, make_vae
 from tests.helpers.scenes import make_scene
 
@@ -37,7 +36,7 @@ def make_model(posterior: str = "categorical", nets: str = "mlp") -> VAE:
 
 def test_a_traversal_sets_one_variable_to_each_class() -> None:
     model, x = make_model(), torch.rand(30, *SHAPE)
-    drawn = Traversal(rows=None, columns=9, image=2, units=None)(make_scene(model, x))
+    drawn = Traversal(rows=None, columns=9, image=2, units=None, level=1)(make_scene(model, x))
     z, units = drawn.arrays["z"], drawn.arrays["units"]
     assert z.shape == (VARIABLES, CLASSES, VARIABLES, CLASSES)
     torch.testing.assert_close(drawn.arrays["x"][1, 3], model.decode(z[1, 3]).mean)
@@ -55,7 +54,7 @@ def test_a_traversal_sets_one_variable_to_each_class() -> None:
 
 def test_a_traversal_without_an_image_starts_at_the_most_probable_classes() -> None:
     model = make_model()
-    drawn = Traversal(rows=1, columns=CLASSES, image=None, units=[1])(make_scene(model))
+    drawn = Traversal(rows=1, columns=CLASSES, image=None, units=[1], level=1)(make_scene(model))
     (unit,) = drawn.arrays["units"].tolist()
     most = model.prior.logits.argmax(-1)  # type: ignore[union-attr, operator]
     code = drawn.arrays["z"][0].argmax(-1)
@@ -64,7 +63,7 @@ def test_a_traversal_without_an_image_starts_at_the_most_probable_classes() -> N
 
 
 def test_a_moving_traversal_holds_each_class() -> None:
-    drawn = Traversal(rows=2, columns=3, image=0, units=None)(make_scene(make_model(), torch.rand(9, *SHAPE)))
+    drawn = Traversal(rows=2, columns=3, image=0, units=None, level=1)(make_scene(make_model(), torch.rand(9, *SHAPE)))
     assert drawn.frames is not None
     frames = list(drawn.frames())
     assert len(frames) == HELD * (2 * CLASSES - 2)
@@ -72,11 +71,11 @@ def test_a_moving_traversal_holds_each_class() -> None:
 
 
 def test_units_are_set_to_at_most_the_given_number_of_classes() -> None:
-    varied = settings(make_model(), 3)
+    varied = settings(make_model(), 3, (torch.zeros(3, 4),))
     assert varied.names == ["0", "1", "2"] and varied.values.argmax(-1).tolist() == [[0] * 3, [1] * 3, [2] * 3]
     assert varied.description == "units set to 3 of 4 classes"
-    assert settings(make_model(), 2).names == ["0", "2"]
-    assert settings(make_model(), STEPS).description.endswith("each of 4 classes")
+    assert settings(make_model(), 2, (torch.zeros(3, 4),)).names == ["0", "2"]
+    assert settings(make_model(), STEPS, (torch.zeros(3, 4),)).description.endswith("each of 4 classes")
 
 
 def test_activity_of_a_variable_is_the_sum_over_its_classes() -> None:
@@ -104,13 +103,13 @@ def test_every_other_kind_of_picture_draws_one_hot_codes(posterior: str, nets: s
         arrays = Posterior(method="auto", codes=codes, limit=20)(scene).arrays
         width = math.prod(model.posterior.code_shape(3))
         assert arrays["z"].shape == (20, width) and arrays["prior"].shape[1] == 2
-    assert Traversal(rows=2, columns=3, image=0, units=None)(scene).arrays["x"].shape[2:] == SHAPE
+    assert Traversal(rows=2, columns=3, image=0, units=None, level=1)(scene).arrays["x"].shape[2:] == SHAPE
 
 
 @pytest.mark.parametrize(
     ("picture", "reason"),
     [
-        (Interpolation(rows=2, columns=5, path="linear"), "there is no path between two classes"),
+        (Interpolation(rows=2, columns=5, path="linear", levels="all"), "there is no path between two classes"),
         (Manifold(rows=2, columns=2, image=None, units=None), "classes have no quantiles"),
         (Manifold(rows=2, columns=2, image=1, units=None), "classes have no quantiles"),
     ],

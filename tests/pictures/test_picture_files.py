@@ -38,7 +38,11 @@ def test_a_page_shows_the_picture_without_resampling() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
-    "kind", [Traversal(rows=3, columns=2, image=0, units=None), Interpolation(rows=2, columns=2, path="linear")]
+    "kind",
+    [
+        Traversal(rows=3, columns=2, image=0, units=None, level=1),
+        Interpolation(rows=2, columns=2, path="linear", levels="all"),
+    ],
 )
 def test_moving_pictures(kind: Picture, channels: int, tmp_path: Path) -> None:
     shape = (channels, 6, 5)
@@ -64,7 +68,7 @@ def test_moving_pictures(kind: Picture, channels: int, tmp_path: Path) -> None:
 def test_files_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
     still, moving = (
         Samples(rows=1, columns=1, temperature=1.0, pixels="mean"),
-        Traversal(rows=1, columns=2, image=0, units=None),
+        Traversal(rows=1, columns=2, image=0, units=None, level=1),
     )
     (tmp_path / "file").touch()
     (tmp_path / "folder.png").mkdir()

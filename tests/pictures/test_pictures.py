@@ -41,8 +41,8 @@ def kinds(image: int | None = 2, units: list[int] | None = None) -> list[Picture
         Samples(rows=2, columns=5, temperature=1.0, pixels="mean"),
         Samples(rows=2, columns=5, temperature=1.0, pixels="sample"),
         Reconstructions(rows=2, columns=5),
-        Traversal(rows=2, columns=5, image=image, units=units),
-        Interpolation(rows=2, columns=5, path="spherical"),
+        Traversal(rows=2, columns=5, image=image, units=units, level=1),
+        Interpolation(rows=2, columns=5, path="spherical", levels="all"),
         Manifold(rows=2, columns=5, image=image, units=units),
         Posterior(method="pca", codes="sample", limit=20),
     ]
@@ -94,7 +94,7 @@ def test_units_are_ranked_by_their_kl_on_data_and_not_by_the_models_own_samples(
     images[:, 0, -1, -1] = 0.0
     scene = make_scene(model, images)
     for image in (None, 4):
-        arrays = Traversal(rows=None, columns=3, image=image, units=None)(scene).arrays
+        arrays = Traversal(rows=None, columns=3, image=image, units=None, level=1)(scene).arrays
         assert arrays["units"].tolist() == [1, 0, 2]
         assert torch.equal(arrays["kl"], arrays["kl"].sort(descending=True).values) and arrays["kl"][2] < 1e-6
         assert Manifold(rows=2, columns=2, image=image, units=None)(scene).arrays["units"].tolist() == [0, 1]
@@ -131,19 +131,19 @@ def test_reconstructions_are_those_of_the_images_above_them() -> None:
 def test_a_split_smaller_than_the_grid() -> None:
     scene = make_scene(make_vae(), torch.rand(3, *SHAPE))
     assert len(Reconstructions(rows=4, columns=10)(scene).arrays["x"]) == 3
-    assert len(Interpolation(rows=4, columns=3, path="linear")(scene).arrays["x"]) == 1
+    assert len(Interpolation(rows=4, columns=3, path="linear", levels="all")(scene).arrays["x"]) == 1
     with pytest.raises(ConfigError, match="split=test: has 2 images; a picture of the posterior needs 3"):
         Posterior(method="auto", codes="mean", limit=5000)(make_scene(make_vae(), torch.rand(2, *SHAPE)))
     with pytest.raises(ConfigError, match="limit=2: must be at least 3"):
         Posterior(method="auto", codes="mean", limit=2)(scene)
     with pytest.raises(ConfigError, match="split=test: has one image"):
-        Interpolation(rows=1, columns=2, path="linear")(make_scene(make_vae(), torch.rand(1, *SHAPE)))
+        Interpolation(rows=1, columns=2, path="linear", levels="all")(make_scene(make_vae(), torch.rand(1, *SHAPE)))
 
 
 def test_a_traversal_varies_one_unit_per_row_over_the_quantiles_of_its_prior() -> None:
     images = torch.rand(COUNT, *SHAPE)
     model = make_vae()
-    arrays = Traversal(rows=None, columns=3, image=4, units=None)(make_scene(model, images)).arrays
+    arrays = Traversal(rows=None, columns=3, image=4, units=None, level=1)(make_scene(model, images)).arrays
     means = model.encode(images).mean
     for row, unit in enumerate(arrays["units"].tolist()):
         assert torch.allclose(arrays["z"][row, :, unit], torch.tensor([-1.959964, 0, 1.959964]), atol=1e-5)
@@ -157,7 +157,7 @@ def test_a_traversal_varies_one_unit_per_row_over_the_quantiles_of_its_prior() -
 
 def test_units_that_do_not_factorise_have_no_kl() -> None:
     scene = make_scene(make_vae(posterior="full_normal"), torch.rand(COUNT, *SHAPE))
-    assert "kl" not in Traversal(rows=2, columns=3, image=0, units=None)(scene).arrays
+    assert "kl" not in Traversal(rows=2, columns=3, image=0, units=None, level=1)(scene).arrays
 
 
 def test_a_manifold_fixes_the_other_units() -> None:
@@ -255,7 +255,7 @@ def test_methods_that_cannot_be_used_are_an_error(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigError, match="method=umap: needs a package: pip install umap-learn"):
         Posterior(method="umap", codes="mean", limit=10)
     with pytest.raises(ConfigError, match="out=x.mp4: needs a package: pip install imageio-ffmpeg; or use .gif"):
-        check(Path("x.mp4"), Traversal(rows=1, columns=2, image=0, units=None))
+        check(Path("x.mp4"), Traversal(rows=1, columns=2, image=0, units=None, level=1))
 
 
 @pytest.mark.parametrize("method", ["auto", "none", "pca", "tsne"])
@@ -281,13 +281,19 @@ def test_the_posterior_of_images_without_labels_and_with_few_or_many_classes() -
         (Samples, {"rows": 0, "columns": 1, "temperature": 1.0, "pixels": "mean"}, "rows=0"),
         (Samples, {"rows": 1, "columns": 1, "temperature": 0.0, "pixels": "mean"}, "temperature=0.0"),
         (Samples, {"rows": 1, "columns": 1, "temperature": 1.0, "pixels": "median"}, "pixels=median"),
-        (Traversal, {"rows": 1, "columns": 1, "image": -1, "units": None}, "image=-1"),
-        (Traversal, {"rows": 1, "columns": 1, "image": 0, "units": []}, "must be null, or a list of units"),
-        (Traversal, {"rows": 1, "columns": 1, "image": 0, "units": [0, 0]}, "must be different units"),
-        (Traversal, {"rows": 1, "columns": 1, "image": 0, "units": [-1]}, "units=-1"),
+        (Traversal, {"rows": 1, "columns": 1, "image": -1, "units": None, "level": 1}, "image=-1"),
+        (Traversal, {"rows": 1, "columns": 1, "image": 0, "units": [], "level": 1}, "must be null, or a list of units"),
+        (Traversal, {"rows": 1, "columns": 1, "image": 0, "units": [0, 0], "level": 1}, "must be different units"),
+        (Traversal, {"rows": 1, "columns": 1, "image": 0, "units": [-1], "level": 1}, "units=-1"),
+        (Traversal, {"rows": 1, "columns": 1, "image": 0, "units": None, "level": 0}, "level=0"),
+        (
+            Interpolation,
+            {"rows": 1, "columns": 2, "path": "linear", "levels": "last"},
+            "levels=last: must be one of all, top",
+        ),
         (Manifold, {"rows": 1, "columns": 1, "image": 0, "units": [1]}, "must be 2 different units"),
-        (Interpolation, {"rows": 1, "columns": 1, "path": "linear"}, "columns=1"),
-        (Interpolation, {"rows": 1, "columns": 2, "path": "straight"}, "path=straight"),
+        (Interpolation, {"rows": 1, "columns": 1, "path": "linear", "levels": "all"}, "columns=1"),
+        (Interpolation, {"rows": 1, "columns": 2, "path": "straight", "levels": "all"}, "path=straight"),
         (Posterior, {"method": "lda", "codes": "mean", "limit": 5}, "method=lda"),
         (Posterior, {"method": "pca", "codes": "mean", "limit": 0}, "limit=0"),
     ],
@@ -304,4 +310,4 @@ def test_an_unknown_unit_is_an_error() -> None:
 
 def test_an_unknown_image_is_an_error() -> None:
     with pytest.raises(ConfigError, match="image=30: the test split has images 0 to 29"):
-        Traversal(rows=1, columns=2, image=30, units=None)(make_scene(make_vae(), torch.rand(COUNT, *SHAPE)))
+        Traversal(rows=1, columns=2, image=30, units=None, level=1)(make_scene(make_vae(), torch.rand(COUNT, *SHAPE)))

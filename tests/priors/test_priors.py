@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Categorical, Distribution, Independent, Laplace, MixtureSameFamily
 
 from nelbo import priors
-from nelbo.distributions import Delta, DiagonalNormal, FullNormal, NormalMixture, even_mixture, temper
+from nelbo.distributions import Delta, DiagonalNormal, FlowMixture, FullNormal, NormalMixture, even_mixture, temper
 from nelbo.errors import ConfigError
 from nelbo.priors.vamp import PIXEL_RANGE
 from tests.helpers.factors import PRIORS, SHAPE, images, make_vae
@@ -96,6 +96,45 @@ def test_vampprior_is_the_mixture_of_posteriors_of_its_pseudo_inputs() -> None:
     torch.testing.assert_close(p.log_prob(z), expected)
 
 
+@pytest.mark.parametrize("kind", ["coupling", "spline"])
+def test_vampprior_of_a_flow_is_the_log_mean_of_the_densities_of_each_pseudo_input(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae = make_vae(posterior=f"flow_{kind}", prior="vamp").double()
+    with torch.no_grad():
+        for parameter in vae.posterior.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))  # away from flows that are nearly the identity
+    p, z = vae.prior(vae.encode), torch.randn(4, 5, 3).double()
+    assert isinstance(p, FlowMixture) and p.batch_shape == () and p.event_shape == (3,)
+    alone = [vae.encode(u.unsqueeze(0)).log_prob(z).exp() for u in vae.prior.pseudo_inputs]
+    expected = torch.stack(alone).mean(0).log()
+    torch.testing.assert_close(p.log_prob(z), expected)
+    torch.testing.assert_close(p.log_prob(z[0, 0]), expected[0, 0])
+    monkeypatch.setattr("nelbo.distributions.mixture.MOST_DENSITIES", 12)  # two of the twenty z at a time
+    torch.testing.assert_close(p.log_prob(z), expected)
+
+
+@torch.no_grad()
+def test_samples_of_a_mixture_of_flows_come_from_all_of_them_alike() -> None:
+    count = 20_000
+    vae = make_vae(posterior="flow_coupling", prior="vamp")
+    for parameter in vae.posterior.parameters():
+        parameter.add_(0.3 * torch.randn_like(parameter))
+    p = vae.prior(vae.encode)
+    samples = p.sample((4, count // 4))
+    assert samples.shape == (4, count // 4, 3) and p.sample().shape == (3,)
+    z = samples.reshape(-1, 3)
+    direct = p.flows.sample((count,)).flatten(0, 1)  # as many of each component
+    for one, other in ((z, direct), (z.square(), direct.square())):
+        error = (one.var(0) / len(one) + other.var(0) / len(other)).sqrt()
+        assert ((one.mean(0) - other.mean(0)).abs() < 4 * error).all()
+    # The density of the same distribution: E_p[r / p] = 1 for a normalised r that is narrower than p.
+    r = DiagonalNormal(z.mean(0), 0.5 * z.std(0))
+    ratio = (r.log_prob(z) - p.log_prob(z)).exp()
+    assert abs(ratio.mean() - 1) < 4 * ratio.std() / math.sqrt(count) < 0.1
+    assert (z[1:] - z[:-1]).norm(dim=-1).min() > 0  # no sample is given twice
+
+
 def test_vampprior_starts_at_training_images_or_at_their_mean() -> None:
     x = (torch.rand(50, *SHAPE) > 0.7).float()
     prior = priors.VampPrior((3,), SHAPE, components=20, from_data=True)
@@ -112,7 +151,7 @@ def test_vampprior_starts_at_training_images_or_at_their_mean() -> None:
     assert (prior.pseudo_inputs.mean(0) - x.mean(0).clamp(0.02, 0.98)).abs().max() < 0.05
 
 
-@pytest.mark.parametrize("posterior", ["deterministic", "flow_coupling"])
+@pytest.mark.parametrize("posterior", ["deterministic", "flow_autoregressive"])
 def test_vampprior_rejects_posteriors_without_a_direct_density(posterior: str) -> None:
     vae = make_vae(posterior=posterior, prior="vamp")
     with pytest.raises(ConfigError, match="prior=vamp: is a mixture of q.* use prior=mixture"):
@@ -127,3 +166,8 @@ def test_mixtures_of_other_distributions_raise_or_are_tempered() -> None:
     for components in (full, laplace):
         cold = temper(even_mixture(components), 0.5)
         torch.testing.assert_close(cold.variance, even_mixture(components).variance / 4)
+    vae = make_vae(posterior="flow_spline", prior="vamp")
+    flows = vae.prior(vae.encode)
+    assert isinstance(flows, FlowMixture)
+    half, z = temper(flows, 0.5), torch.randn(2, 3)
+    torch.testing.assert_close(half.log_prob(z), even_mixture(temper(flows.flows, 0.5)).log_prob(z))

@@ -46,6 +46,9 @@ SMOKE = {
     "conv_vae": "mnist",
     "mlp_vae": "binarized_mnist",
     "linear_vae": "digits",
+    "residual_mlp_vae": "binarized_mnist",
+    "residual_conv_vae": "mnist",
+    "gated_mlp_vae": "binarized_mnist",
     "autoencoder": "mnist",
     "vq_vae": "binarized_mnist",
 }

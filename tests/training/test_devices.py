@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
+from nelbo.config.build import RUN_PREFIXES
 from nelbo.errors import ConfigError
-from nelbo.training.devices import check_devices
+from nelbo.training import trainer as of_trainer
+from nelbo.training.devices import SLOW_BFLOAT16, check_devices, lacks_bfloat16
+from tests.helpers.diverging import make_config
 
 
 def refusal(**options: object) -> str:
@@ -55,3 +60,40 @@ def test_devices_that_a_machine_does_not_have_are_named(gpus) -> None:
     for accepted in (1, 2, [0, 1], [1], "0,1", "auto", -1):
         assert refusal(accelerator="gpu", devices=accepted) == ""
     assert refusal(accelerator="cpu", devices=8) == ""
+
+
+X86 = "processor\t: 0\nmodel name\t: a CPU\nflags\t\t: fpu sse2 avx512bw {}\n\n"
+ARM = "processor\t: 0\nFeatures\t: fp asimd {}\n\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "lacks"),
+    [
+        (X86.format("avx512_vnni"), True),
+        (X86.format("avx512_bf16") * 2, False),
+        (X86.format("amx_bf16"), False),
+        (ARM.format("sve"), True),
+        (ARM.format("bf16"), False),
+        ("nothing is known", False),
+        (None, False),
+    ],
+)
+def test_processors_without_bfloat16_are_known(tmp_path: Path, text: str | None, lacks: bool) -> None:
+    file = tmp_path / "cpuinfo"
+    if text is not None:
+        file.write_text(text)
+    assert lacks_bfloat16(file) is lacks
+
+
+@pytest.mark.parametrize(("precision", "warnings"), [("bf16-mixed", [SLOW_BFLOAT16]), ("32-true", [])])
+def test_bfloat16_without_instructions_for_it_is_one_warning(
+    tmp_path: Path,
+    precision: str,
+    warnings: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(of_trainer, "lacks_bfloat16", lambda: True)
+    plain = make_config(f"trainer.precision={precision}", "logger=none", "callbacks=none")
+    of_trainer.make_trainer(plain, tmp_path, None, [], RUN_PREFIXES, validated=False)  # type: ignore[arg-type]
+    assert [record.message for record in caplog.records if record.name.startswith("nelbo")] == warnings

@@ -93,9 +93,11 @@ def test_logits_that_are_not_finite_are_reported_by_the_guard_alone(tmp_path: Pa
     assert message.startswith("training diverged by step 6 (epoch 1): val/objective is nan; lower optimizer.lr")
 
 
-def test_gradients_that_are_not_finite_stop_a_run_with_a_finite_loss(tmp_path: Path) -> None:
+@pytest.mark.parametrize("clipping", [(), ("trainer.gradient_clip_val=1.0",)], ids=["unclipped", "clipped"])
+def test_gradients_that_are_not_finite_stop_a_run_with_a_finite_loss(tmp_path: Path, clipping: tuple[str, ...]) -> None:
+    """Clipping by the norm would set all others to zero."""
     poke = Poke(infinite_gradient, 3)
-    training = Training(tmp_path, *ONE_IMAGE, callbacks=(poke,))
+    training = Training(tmp_path, *ONE_IMAGE, *clipping, callbacks=(poke,))
     message = divergence_message(training)
     assert "at step 3 (epoch 1, batch 4): the gradient norm of model.likelihood.log_sigma is not finite; " in message
     assert same(training.module.state_dict(), poke.before)
@@ -255,6 +257,46 @@ def test_the_count_is_logged_at_the_end_of_an_epoch_without_scalars_too(tmp_path
     Training(tmp_path, callbacks=(Poke(infinite_loss, 3, undo=small_again),), skip_above=1e9).fit()
     rows = logged(tmp_path)
     assert [float(row["train/skipped_steps"]) for row in rows if row["train/skipped_steps"]] == [1, 1]
+
+
+class Sizes(pl.callbacks.Callback):
+    """Records a norm of the gradient before each update, before it is clipped."""
+
+    def __init__(self, order: float) -> None:
+        self.order, self.values = order, list[float]()
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
+        self.values.append(torch.nn.utils.get_total_norm([p.grad for p in pl_module.parameters()], self.order).item())
+
+
+@pytest.mark.parametrize(("algorithm", "order"), [("norm", 2.0), ("value", math.inf)])
+def test_clipped_updates_are_counted(tmp_path: Path, algorithm: str, order: float) -> None:
+    clipping = f"trainer.gradient_clip_algorithm={algorithm}"
+    first = Sizes(order)
+    Training(tmp_path / "first", callbacks=(first,)).fit()
+    bound = sorted(first.values)[6]
+    sizes, chosen = Sizes(order), (clipping, f"trainer.gradient_clip_val={bound}", "trainer.log_every_n_steps=1")
+    training = Training(tmp_path, *chosen, callbacks=(sizes, TrainingScalars())).fit()
+    above = [size > bound for size in sizes.values]
+    assert 0 < sum(above) < 12 and training.guard.clipped == sum(above)
+    assert training.guard.counts(training.trainer) == {"clipped_steps": sum(above)}
+    rows = [row for row in logged(tmp_path) if row["train/clipped_steps"]]
+    counts = {int(row["step"]): float(row["train/clipped_steps"]) for row in rows}
+    assert [counts[step] for step in range(1, 13)] == [sum(above[:step]) for step in range(1, 13)]
+
+
+def test_clipping_and_skipping_are_counted_separately(tmp_path: Path) -> None:
+    bound = 1e-3  # below every norm
+    pokes = Poke(infinite_loss, 3, 8, undo=small_again)
+    training = Training(tmp_path, f"trainer.gradient_clip_val={bound}", callbacks=(pokes,), skip_above=1e9).fit()
+    assert training.guard.counts(training.trainer) == {"skipped_steps": 2, "clipped_steps": 10}
+    saved = training.guard.state_dict()
+    resumed = Guard(tmp_path, {}, skip_above=1e9)
+    resumed.load_state_dict(saved)
+    assert resumed.counts(training.trainer) == training.guard.counts(training.trainer)
+    saved.pop("clipped")  # as in checkpoints of earlier versions
+    resumed.load_state_dict(saved)
+    assert resumed.clipped == 0
 
 
 def large_loss(module: Any) -> None:

@@ -26,12 +26,12 @@ TOTAL, RATE = 12, 0.01
 TORCHS = "scheduler._target_=torch.optim.lr_scheduler."
 
 
-def expected(name: str, **options: Any) -> list[float]:
+def expected(name: str, steps: int = TOTAL, **options: Any) -> list[float]:
     """Return the rate in each step under a scheduler of torch."""
     optimizer = torch.optim.Adam([torch.zeros(1)], lr=RATE)
     scheduler = getattr(lr_scheduler, name)(optimizer, **options)
     rates = []
-    for _ in range(TOTAL):
+    for _ in range(steps):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
@@ -42,6 +42,11 @@ def warm_up() -> list[float]:
     """Return the rates of three steps up from a hundredth, then nine steps along half a cosine."""
     up = [RATE * (0.01 + 0.99 * step / 3) for step in range(3)]
     return [*up, *(RATE * (1 + math.cos(math.pi * step / 9)) / 2 for step in range(9))]
+
+
+def rise(steps: int, following: list[float]) -> list[float]:
+    """Return the rates of a linear rise to the first of other rates, then these."""
+    return [following[0] * (step + 1) / steps for step in range(steps)] + following[: TOTAL - steps]
 
 
 CASES = {
@@ -70,6 +75,25 @@ CASES = {
     # No validation is better than the first by a million nats, so each one from the second on halves the rate.
     "scheduler=plateau scheduler.patience=0 scheduler.threshold=1e6": [
         RATE / 2 ** max(0, step // 3 - 1) for step in range(TOTAL)
+    ],
+    "lr_warm_up=4": rise(4, [RATE * (1 + math.cos(math.pi * step / 8)) / 2 for step in range(8)]),
+    "lr_warm_up=8 scheduler=constant": rise(8, [RATE] * 4),
+    "lr_warm_up=0.25 scheduler=one_cycle": rise(3, expected("OneCycleLR", max_lr=RATE, total_steps=9, steps=9)),
+    "lr_warm_up=2 scheduler=exponential scheduler.gamma=0.9": rise(2, expected("ExponentialLR", gamma=0.9)),
+    "lr_warm_up=2 scheduler=step scheduler.step_size=0.5": rise(2, expected("StepLR", step_size=5)),
+    "lr_warm_up=4 scheduler=warm_up scheduler.milestones=[2]": rise(
+        4, [RATE * 0.01, RATE * 0.505, *(RATE * (1 + math.cos(math.pi * step / 6)) / 2 for step in range(6))]
+    ),
+    # Validations in the rise do not count, so the one after six steps is the first.
+    "lr_warm_up=4 scheduler=plateau scheduler.patience=0 scheduler.threshold=1e6": [
+        *(RATE * (step + 1) / 4 for step in range(4)),
+        *[RATE] * 5,
+        *[RATE / 2] * 3,
+    ],
+    "lr_warm_up=6 scheduler=plateau scheduler.patience=0 scheduler.threshold=1e6": [
+        *(RATE * (step + 1) / 6 for step in range(6)),
+        *[RATE] * 3,
+        *[RATE / 2] * 3,
     ],
 }
 
@@ -106,6 +130,9 @@ def test_every_scheduler_of_torch_is_tested_or_refused() -> None:
         ("scheduler=exponential scheduler.gamma=0.5", "scheduler.gamma=0.9"),
         ("scheduler=plateau", "scheduler=warm_up"),
         ("scheduler=warm_up", "scheduler=constant"),
+        ("lr_warm_up=8 trainer.max_epochs=3", "trainer.max_epochs=4"),
+        ("lr_warm_up=0.75 scheduler=plateau", "lr_warm_up=0"),
+        ("lr_warm_up=0 scheduler=step", "lr_warm_up=0.75"),
     ],
 )
 def test_a_resumed_run_with_another_scheduler_has_the_rates_of_a_run_that_began_with_it(
@@ -164,6 +191,13 @@ def test_a_users_scheduler_is_given_the_arguments_that_it_has() -> None:
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
+        (
+            "lr_warm_up=1.0",
+            "lr_warm_up=1.0: must be a number of steps of at least 0, or a share of all of them below 1",
+        ),
+        ("lr_warm_up=-1", "lr_warm_up=-1: must be a number of steps"),
+        ("lr_warm_up=true", "lr_warm_up=true: must be a number of steps"),
+        ("+budget.lr_warm_up=never", "budget.lr_warm_up=never: must be a number of steps"),
         ("scheduler=plateau data.validation_size=0", "scheduler._target_=.*ReduceLROnPlateau: needs val/objective"),
         (
             "scheduler=step scheduler.step_size=0",
@@ -190,6 +224,12 @@ def test_a_users_scheduler_is_given_the_arguments_that_it_has() -> None:
 def test_scheduler_options_that_torch_would_refuse_late_are_refused_at_once(chosen: str, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{message}"):
         check(make_config(*chosen.split()))
+
+
+@pytest.mark.parametrize("value", ["12", "15"])
+def test_a_rise_that_takes_all_steps_is_refused(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"^lr_warm_up={value}: leaves none of the 12 steps of training"):
+        Run(tmp_path, f"lr_warm_up={value}")
 
 
 def test_one_cycle_that_is_shorter_than_training_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nelbo.checkpoints.container import short
-from nelbo.checkpoints.record import RECORD, checkpoint_file, read_checkpoint
+from nelbo.checkpoints.record import AVERAGED, RECORD, WEIGHTS, checkpoint_file, read_checkpoint, weights_of
 from nelbo.config.build import (
     IN_CONFIGS,
     IN_PYTHON,
@@ -17,11 +17,11 @@ from nelbo.config.build import (
     build,
     user_prefixes,
 )
-from nelbo.errors import CheckpointError, ConfigError, first_line
-from nelbo.models import VAE
+from nelbo.errors import CheckpointError, ConfigError, choice, first_line
+from nelbo.models import Model
 
 
-def load(path: str | Path, *, allow: Sequence[str] = ()) -> VAE:
+def load(path: str | Path, *, allow: Sequence[str] = (), weights: str = AVERAGED) -> Model:
     """Load the model of a run directory (its best.ckpt) or of a checkpoint, in eval mode, onto the CPU.
 
     Args:
@@ -29,10 +29,12 @@ def load(path: str | Path, *, allow: Sequence[str] = ()) -> VAE:
         allow: packages outside nelbo whose classes the model uses, such as `("mypackage.",)`. The checkpoint can then
             import and call anything in these packages with any arguments, so name only packages in which you would let
             the author of the checkpoint run code.
+        weights: of a run that averaged its weights (`averaging=ema`), `averaged` for the average, which its results are
+            those of, or `raw` for the weights of the last step. Other runs have one kind of weights.
 
     Raises:
         CheckpointError: if the checkpoint is missing, damaged or not written by nelbo.
-        ConfigError: if `allow` is not a list of packages.
+        ConfigError: if `allow` is not a list of packages, or `weights` is neither of the two.
 
     Example:
         >>> import nelbo
@@ -40,11 +42,15 @@ def load(path: str | Path, *, allow: Sequence[str] = ()) -> VAE:
         >>> vae.generate(6).mean.shape  # 6 images of 1 channel and 8 x 8 pixels
         torch.Size([6, 1, 8, 8])
     """
+    choice("weights", weights, WEIGHTS)
     file = checkpoint_file(path)
-    return build_model(read_checkpoint(file), file, allow, how=IN_PYTHON)
+    checkpoint = read_checkpoint(file)
+    return build_model({**checkpoint, "state_dict": weights_of(checkpoint, weights)}, file, allow, how=IN_PYTHON)
 
 
-def build_model(checkpoint: Mapping[str, Any], file: Path, allow: Sequence[str] = (), *, how: str = IN_CONFIGS) -> VAE:
+def build_model(
+    checkpoint: Mapping[str, Any], file: Path, allow: Sequence[str] = (), *, how: str = IN_CONFIGS
+) -> Model:
     """Build the model of a checkpoint that has been read, in eval mode, on the CPU.
 
     Args:
@@ -66,7 +72,7 @@ def build_model(checkpoint: Mapping[str, Any], file: Path, allow: Sequence[str] 
         raise CheckpointError(f"{file}: its model cannot be built: {short(error)}") from error
     except Exception as error:  # arbitrary values make torch raise any kind of exception
         raise CheckpointError(f"{file}: its model cannot be built: {type(error).__name__}: {short(error)}") from error
-    if not isinstance(model, VAE):
+    if not isinstance(model, Model):
         raise CheckpointError(f"{file}: describes a {type(model).__name__}, not a model")
     prefix = "model."
     state = {

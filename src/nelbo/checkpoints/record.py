@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,15 @@ from nelbo.errors import CheckpointError, DamagedCheckpoint
 
 RECORD = "nelbo"
 """Key of the record in a checkpoint. The record describes, in plain containers, how to rebuild the model."""
+
+AVERAGING = "averaging"
+"""Key of a checkpoint whose `state_dict` has averaged weights: `updates`, their number, and `raw`, the raw weights.
+
+`raw` has the names of those tensors only that are averaged. Other checkpoints lack the key.
+"""
+
+AVERAGED, RAW = WEIGHTS = ("averaged", "raw")
+"""The two kinds of weights that a checkpoint may hold."""
 
 FORMAT = 2
 """Format number of new checkpoints; format 2 adds the state needed to resume a run exactly."""
@@ -80,4 +90,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
         raise DamagedCheckpoint(f"{path}: its state_dict is not names and tensors")
+    if AVERAGING in checkpoint and not _is_averaging(checkpoint[AVERAGING], state):
+        raise DamagedCheckpoint(f"{path}: its raw weights do not fit its averaged ones")
     return checkpoint
+
+
+def weights_of(checkpoint: Mapping[str, Any], kind: str = AVERAGED) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint by name, with averaged or with raw weights; most checkpoints have one kind.
+
+    Args:
+        checkpoint: the result of `read_checkpoint`.
+        kind: `averaged` for the weights that evaluation uses, `raw` for those that training continues with.
+    """
+    raw = checkpoint[AVERAGING]["raw"] if kind == RAW and AVERAGING in checkpoint else {}
+    return {**checkpoint["state_dict"], **raw}
+
+
+def _is_averaging(content: object, state: Mapping[str, Tensor]) -> bool:
+    """Return whether the content of `AVERAGING` is valid beside a `state_dict`."""
+    if not isinstance(content, dict) or content.keys() != {"updates", "raw"}:
+        return False
+    updates, raw = content["updates"], content["raw"]
+    return (type(updates) is int and updates >= 0 and isinstance(raw, dict)) and all(
+        isinstance(value, Tensor) and name in state and state[name].shape == value.shape for name, value in raw.items()
+    )

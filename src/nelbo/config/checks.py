@@ -15,7 +15,7 @@ from nelbo.config.build import RUN_PREFIXES, check_targets, user_prefixes
 from nelbo.config.keys import select
 from nelbo.config.ranges import check_ranges
 from nelbo.config.slots import check_slots, refuse_missing
-from nelbo.config.trainer_checks import check_loggers, check_optimizer, check_scheduler
+from nelbo.config.trainer_checks import check_averaging, check_loggers, check_optimizer, check_scheduler, warm_up
 from nelbo.errors import (
     QUOTING_HINT,
     ConfigError,
@@ -36,7 +36,7 @@ MOST_VALUES = 2**40  # in one tensor: four TiB
 REFUSED_CALLBACKS = {
     "LearningRateFinder": "trains with a learning rate other than that of the config; sweep optimizer.lr instead",
     "BatchSizeFinder": "trains with a batch size other than that of the config; sweep data.batch_size instead",
-    "StochasticWeightAveraging": "cannot be resumed exactly; use EMAWeightAveraging",
+    "StochasticWeightAveraging": "cannot be resumed exactly; use averaging=ema",
 }
 """Callbacks of Lightning that a run cannot use, and why."""
 
@@ -176,6 +176,9 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "budget.validate_every_n_epochs": positive_integer,
     "budget.pictures_every_n_epochs": positive_integer,
     "budget.betas": _betas,
+    "budget.lr_warm_up": warm_up,
+    "budget.gradient_clip_val": _or_none(_not_negative),
+    "lr_warm_up": warm_up,
     "optimizer.lr": _positive,
     "optimizer.betas": _betas,
     "optimizer.eps": _epsilon,
@@ -222,7 +225,7 @@ def check(plain: Mapping[str, Any]) -> None:
         holder = select(plain, ".".join(parents)) if parents else plain
         if isinstance(holder, Mapping) and name in holder:
             allows(key, holder[name])
-    for check_part in (check_optimizer, check_scheduler, check_loggers, check_ranges):
+    for check_part in (check_optimizer, check_scheduler, check_averaging, check_loggers, check_ranges):
         check_part(plain)
     _check_together(plain)
 

@@ -15,6 +15,8 @@ MACHINE_FACTS = (
     "trainer.strategy",
     "data.num_workers",
     "data.max_megapixels",
+    "model.encoder.checkpoint_activations",
+    "model.decoder.checkpoint_activations",
     "threads",
     "trial",
     "resume",
@@ -29,6 +31,8 @@ FREE_TO_CHANGE = (*MACHINE_FACTS, "budget", "trainer.max_epochs", "trainer.max_s
 ADDED_LATER: dict[str, Any] = {
     "float32": None,
     "init_from": None,
+    "averaging": {},
+    "lr_warm_up": 0,
     **dict.fromkeys(("trainer.min_epochs", "trainer.max_steps", "trainer.min_steps", "trainer.max_time")),
     **dict.fromkeys(("trainer.val_check_interval", "trainer.gradient_clip_algorithm")),
     **dict.fromkeys(("trainer.deterministic", "trainer.benchmark")),
@@ -43,7 +47,7 @@ ADDED_LATER: dict[str, Any] = {
 NUMBER_OR_SHARE = (
     *("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches", "val_check_interval"),
     *("validation_size", "test_size", "total_steps", "T_max", "total_iters", "step_size", "milestones", "T_0"),
-    *("step_size_up", "step_size_down", "anneal_epochs"),
+    *("step_size_up", "step_size_down", "anneal_epochs", "lr_warm_up"),
 )
 """Keys for which 1 means one image, batch or step, and 1.0 means all of them."""
 
@@ -65,11 +69,12 @@ def identity(plain: Mapping[str, Any], without: Sequence[str] = MACHINE_FACTS) -
         *groups, key = dotted.split(".")
         holder: Any = config
         for group in groups:
-            holder = holder.get(group, {})
+            holder = holder.get(group) or {}
         if dotted in without or (key in holder and holder[key] == ADDED_LATER[dotted]):
             holder.pop(key, None)
     if config.get("init_from") is not None:
         config["init_from"] = content(config["init_from"])
+    config.get("budget", {}).pop("latent_dim", None)  # it is that of the model, which is compared itself
     if config.get("trainer", {}).get("max_epochs") is not None:
         config.get("budget", {}).pop("min_steps", None)  # it has no effect on an explicit number of epochs
     text = json.dumps(_same_numbers(config), sort_keys=True, default=str)

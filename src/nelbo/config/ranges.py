@@ -36,8 +36,17 @@ def _above_zero(key: str, value: object) -> float:
     return number(key, value, positive=True)
 
 
+def _below_one(key: str, value: object) -> None:
+    if number(key, value, minimum=0) >= 1:
+        raise ConfigError(key, value, "must be below 1, at which the average would never change")
+
+
 def _not_negative(key: str, value: object) -> float:
     return number(key, value, minimum=0)
+
+
+def _count_or_null(key: str, value: object) -> object:
+    return value is None or positive_integer(key, value)
 
 
 _SAMPLES: dict[str, Check] = {"num_samples": positive_integer}
@@ -46,10 +55,31 @@ _MMD: dict[str, Check] = _SAMPLES | {"mmd_weight": _scheduled(), "kernel": _opti
 _LEVELS: dict[str, Check] = {"levels": lambda key, value: value is None or _at_least(2)(key, value)}
 """Null until the images are read, for data of one's own."""
 
+_HIERARCHY: dict[str, Check] = {
+    "hidden": _count_or_null,
+    "depth": positive_integer,
+    "checkpoint_activations": boolean,
+    "center": boolean,
+}
+_BLOCKS: dict[str, Check] = {"last": _options("scaled", "zero"), "checkpoint_activations": boolean}
+_CONV_BLOCKS = _BLOCKS | {"form": _options("light", "bottleneck")}
+
 _FLOW: dict[str, Check] = {"kind": _options("autoregressive", "coupling", "spline"), "layers": positive_integer}
 
 RANGES: dict[str, Mapping[str, Check]] = {
     "nelbo.models.VAE": {"latent_dim": positive_integer},
+    "nelbo.models.LadderVAE": _HIERARCHY | {"width": positive_integer},
+    "nelbo.models.TopDownVAE": _HIERARCHY
+    | dict.fromkeys(("latent_dim", "latent_channels", "top_width", "output_width"), positive_integer)
+    | {"form": _options("light", "bottleneck"), "features": _count_or_null},
+    "nelbo.nets.GatedMLP": {"center": boolean},
+    "nelbo.nets.ResidualMLP": _BLOCKS
+    | {"width": positive_integer, "depth": positive_integer, "center": boolean}
+    | {"hidden": _count_or_null},
+    "nelbo.nets.ResidualConvEncoder": _CONV_BLOCKS | {"center": boolean},
+    "nelbo.nets.ResidualConvDecoder": _CONV_BLOCKS
+    | {"features": positive_integer, "resolution": _options("half", "quarter")}
+    | {"upsampling": _options("shuffle", "nearest", "transposed")},
     "nelbo.objectives.NegativeELBO": _ELBO,
     "nelbo.objectives.STL": _ELBO,
     "nelbo.objectives.Reconstruction": _SAMPLES,
@@ -58,7 +88,7 @@ RANGES: dict[str, Mapping[str, Check]] = {
     "nelbo.objectives.CIWAE": _SAMPLES | {"elbo_share": _not_negative},
     "nelbo.objectives.MIWAE": _SAMPLES | {"groups": positive_integer},
     "nelbo.objectives.PIWAE": _SAMPLES | {"groups": positive_integer},
-    "nelbo.objectives.FreeBits": _ELBO | {"free_bits": _scheduled(), "per": _options("unit", "level")},
+    "nelbo.objectives.FreeBits": _ELBO | {"free_bits": _scheduled(), "per": _options("unit", "channel", "level")},
     "nelbo.objectives.Capacity": _SAMPLES | {"gamma": _scheduled(), "capacity": _scheduled()},
     "nelbo.objectives.BetaTC": _SAMPLES
     | {"alpha": _scheduled(), "beta": _scheduled(), "gamma": _scheduled()}
@@ -94,6 +124,7 @@ RANGES: dict[str, Mapping[str, Check]] = {
         "order_seed": partial(integer, minimum=0, maximum=2**32 - 1),
     },
     "nelbo.data.Augmentation": {"flip": boolean, "pad_crop": _at_least(0)},
+    "nelbo.training.EMA": {"decay": _below_one},
     "nelbo.training.callbacks.Strips": {"num_images": positive_integer},
     "nelbo.training.callbacks.Pictures": {"every_n_epochs": positive_integer},
     "nelbo.training.callbacks.Projector": {"num_examples": positive_integer},

@@ -7,8 +7,18 @@ from typing import Any
 
 from nelbo.errors import ConfigError, NelboError
 
-SLOTS = {slot: slot for slot in ("posterior", "prior", "likelihood")} | {"encoder": "model", "decoder": "model"}
-"""Slots of a VAE, and the config group that fills each of them."""
+HEADS = {slot: slot for slot in ("posterior", "prior", "likelihood")}
+"""Slots of every model, and the config group that fills each of them."""
+
+SLOTS = HEADS | {"encoder": "model", "decoder": "model"}
+"""All slots that a model of nelbo can have, and the config group that fills each of them."""
+
+SLOTS_OF = {
+    "nelbo.models.VAE": SLOTS,
+    "nelbo.models.LadderVAE": HEADS,
+    "nelbo.models.TopDownVAE": HEADS,
+}
+"""By the path of a model, its slots."""
 
 NO_GROUPS = {"guard": "a run needs it to end training that is not finite; guard.skip_above=null skips no updates"}
 """Hints for missing parts that have no config group."""
@@ -32,14 +42,12 @@ def refuse_missing(key: str, plain: Mapping[str, Any]) -> None:
 
 
 def check_slots(model: Mapping[str, Any]) -> None:
-    """Check that every slot of a `nelbo.models.VAE` has a part that can be built.
+    """Check that every slot of a model of nelbo has a part that can be built.
 
     Raises:
         ConfigError: for the first slot without one; the message says how to fill it.
     """
-    if model["_target_"] != "nelbo.models.VAE":
-        return
-    for slot, chosen in SLOTS.items():
+    for slot, chosen in SLOTS_OF.get(model["_target_"], {}).items():
         part = model.get(slot)
         if not isinstance(part, Mapping) or "_target_" not in part:
             hint = f"a model needs one: choose with {chosen}=..., or give a mapping with its _target_"

@@ -1,4 +1,4 @@
-"""Checks of a run's optimiser, scheduler and loggers before they are built; their classes are of other libraries."""
+"""Checks of what trains a run, which other libraries build: optimiser, scheduler, average of weights, and loggers."""
 
 from __future__ import annotations
 
@@ -62,6 +62,35 @@ def check_scheduler(plain: Mapping[str, Any]) -> None:
     if _name(target, SCHEDULERS) == "ReduceLROnPlateau" and unvalidated:
         hint = "needs val/objective and so validation images: set data.validation_size, or use another scheduler"
         raise ConfigError("scheduler._target_", target, hint)
+
+
+def warm_up(key: str, value: object) -> None:
+    """Check a number of steps in which the learning rate rises, or a share of all steps; 0 for none."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not whole and not (isinstance(value, float) and 0 <= value < 1):
+        hint = "must be a number of steps of at least 0, or a share of all of them below 1, such as 0.05"
+        raise ConfigError(key, quoted_if_literal(value), hint)
+
+
+def check_averaging(plain: Mapping[str, Any]) -> None:
+    """Check that the average of the weights can be built, and that no callback averages them too.
+
+    Raises:
+        ConfigError: if it cannot, or one does.
+    """
+    spec = plain.get("averaging")
+    if not spec:  # averaging=none, or a config of an earlier version
+        return
+    if not isinstance(spec, Mapping) or "_target_" not in spec:
+        raise ConfigError("averaging", spec, "must be a mapping with a _target_: choose with averaging=none|ema")
+    if spec.get("_partial_") is not True:
+        hint = "must be true: the run gives it the rest of its arguments"
+        raise ConfigError("averaging._partial_", spec.get("_partial_"), hint)
+    for name, callback in plain["callbacks"].items():
+        target = str(callback.get("_target_")) if isinstance(callback, Mapping) else ""
+        if target.endswith("WeightAveraging"):
+            hint = "averages the weights too; use only one of it and averaging=ema"
+            raise ConfigError(f"callbacks.{name}._target_", target, hint)
 
 
 def check_loggers(plain: Mapping[str, Any]) -> None:

@@ -8,11 +8,11 @@ from nelbo.distributions.delta import Delta
 from nelbo.distributions.discretized import DiscretizedGaussian, DiscretizedLogistic
 from nelbo.distributions.discretized_mixture import DiscretizedLogisticMixture
 from nelbo.distributions.flow import Flow
-from nelbo.distributions.mixture import NormalMixture, even_mixture
+from nelbo.distributions.mixture import FlowMixture, NormalMixture, even_mixture
 from nelbo.distributions.normal import DiagonalNormal, FullNormal, StandardNormal
 from nelbo.distributions.one_hot import OneHots, Quantized, RelaxedOneHot
 from nelbo.distributions.pixels import BernoulliPixels, LaplacePixels, NormalPixels
-from nelbo.distributions.sampling import mean_of, sample_with_density, two_means
+from nelbo.distributions.sampling import code_of, mean_of, sample_at, sample_with_density, two_means
 from nelbo.distributions.support import is_discrete
 from nelbo.distributions.tempering import temper
 
@@ -28,6 +28,7 @@ __all__ = [
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "Flow",
+    "FlowMixture",
     "FullNormal",
     "LaplacePixels",
     "NormalMixture",
@@ -36,9 +37,11 @@ __all__ = [
     "Quantized",
     "RelaxedOneHot",
     "StandardNormal",
+    "code_of",
     "even_mixture",
     "is_discrete",
     "mean_of",
+    "sample_at",
     "sample_with_density",
     "temper",
     "two_means",

@@ -34,6 +34,7 @@ class Flow(Distribution):
     Args:
         base: the distribution of e, event shape (D,).
         transform: f. Sampling evaluates f; the density at a given z evaluates its inverse.
+        fast_inverse: whether the inverse takes as few passes as f, so that densities at many other points are cheap.
 
     Example:
         >>> from nelbo.distributions import StandardNormal
@@ -49,8 +50,8 @@ class Flow(Distribution):
     support = constraints.real_vector
     has_rsample = True
 
-    def __init__(self, base: DiagonalNormal, transform: LogDetTransform) -> None:
-        self.base, self.transform = base, transform
+    def __init__(self, base: DiagonalNormal, transform: LogDetTransform, *, fast_inverse: bool = False) -> None:
+        self.base, self.transform, self.fast_inverse = base, transform, fast_inverse
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:

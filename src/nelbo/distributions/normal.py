@@ -15,14 +15,15 @@ from nelbo.numerics.precision import finest
 
 
 class DiagonalNormal(Independent[Normal]):
-    """N(loc, diag(scale^2)) over vectors, event shape (D,).
+    """N(loc, diag(scale^2)) over vectors, event shape (D,), or over maps, event shape (C, h, w).
 
     It is a class of its own so that KLs can be registered for it.
 
     Args:
-        loc: mean, (..., D).
-        scale: standard deviation, (..., D).
+        loc: mean, (..., *event).
+        scale: standard deviation, (..., *event).
         log_scale: the logarithm of `scale`, if it is already computed.
+        event_dimensions: number of dimensions of the event.
 
     Example:
         >>> from torch.distributions import kl_divergence
@@ -31,34 +32,38 @@ class DiagonalNormal(Independent[Normal]):
         tensor([1., 1., 1., 1., 1.])
     """
 
-    def __init__(self, loc: Tensor, scale: Tensor, log_scale: Tensor | None = None) -> None:
+    def __init__(
+        self, loc: Tensor, scale: Tensor, log_scale: Tensor | None = None, *, event_dimensions: int = 1
+    ) -> None:
         self._log_scale = log_scale
-        super().__init__(Normal(loc, scale, validate_args=False), 1, validate_args=False)
+        super().__init__(Normal(loc, scale, validate_args=False), event_dimensions, validate_args=False)
 
     @property
     def loc(self) -> Tensor:
-        """The mean, (..., D)."""
+        """The mean, (..., *event)."""
         loc: Tensor = self.base_dist.loc
         return loc
 
     @property
     def scale(self) -> Tensor:
-        """The standard deviation, (..., D)."""
+        """The standard deviation, (..., *event)."""
         scale: Tensor = self.base_dist.scale
         return scale
 
     @property
     def log_scale(self) -> Tensor:
-        """The logarithm of the standard deviation, (..., D)."""
+        """The logarithm of the standard deviation, (..., *event)."""
         return self.scale.log() if self._log_scale is None else self._log_scale
 
     def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> DiagonalNormal:
         """Return the same distribution with a larger batch shape."""
         shape = (*batch_shape, *self.event_shape)
-        return DiagonalNormal(self.loc.expand(shape), self.scale.expand(shape))
+        return DiagonalNormal(
+            self.loc.expand(shape), self.scale.expand(shape), event_dimensions=self.reinterpreted_batch_ndims
+        )
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Return samples loc + scale * epsilon, (*sample_shape, ..., D) (Kingma & Welling 2014, section 2.4)."""
+        """Return samples loc + scale * epsilon, (*sample_shape, ..., *event) (Kingma & Welling 2014, section 2.4)."""
         shape = (*sample_shape, *self.batch_shape, *self.event_shape)
         return self.loc + self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
 
@@ -77,10 +82,11 @@ class StandardNormal(DiagonalNormal):
 @register_kl(DiagonalNormal, DiagonalNormal)  # type: ignore[untyped-decorator]
 def _kl_diagonal_normal(p: DiagonalNormal, q: DiagonalNormal) -> Tensor:
     """Return the KL, (...), in nats (Kingma & Welling 2014, appendix B, generalised to any diagonal q)."""
+    event = tuple(range(-p.reinterpreted_batch_ndims, 0))
     if isinstance(q, StandardNormal):
-        return (0.5 * (p.loc.square() + p.scale.square() - 1) - p.log_scale).sum(-1)
+        return (0.5 * (p.loc.square() + p.scale.square() - 1) - p.log_scale).sum(event)
     ratio, distance = p.scale / q.scale, (p.loc - q.loc) / q.scale
-    return (0.5 * (ratio.square() + distance.square() - 1) - ratio.log()).sum(-1)
+    return (0.5 * (ratio.square() + distance.square() - 1) - ratio.log()).sum(event)
 
 
 class FullNormal(MultivariateNormal):

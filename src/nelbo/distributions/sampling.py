@@ -7,9 +7,12 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.nn import functional
 
 from nelbo.distributions.flow import Flow
 from nelbo.distributions.normal import FullNormal
+from nelbo.distributions.support import is_discrete
+from nelbo.distributions.tempering import temper
 
 MEAN_SAMPLES = 32
 """The number of samples that estimate a mean without a closed form."""
@@ -65,3 +68,29 @@ def mean_of(distribution: Distribution) -> Tensor:
     """Return E[z], (B, D): exact if it has a closed form, else an average of `MEAN_SAMPLES` samples."""
     first, second = two_means(distribution)
     return (first + second) / 2
+
+
+def code_of(distribution: Distribution) -> Tensor:
+    """Return the code that represents a distribution: its mean, (..., *event), or the most probable classes.
+
+    The mean of one-hot codes is a vector of probabilities, which is not a code itself.
+    """
+    mean = mean_of(distribution)
+    if not is_discrete(distribution):
+        return mean
+    return functional.one_hot(mean.argmax(-1), mean.shape[-1]).to(mean.dtype)
+
+
+def sample_at(distribution: Distribution, n: int, temperature: float) -> Tensor:
+    """Return n samples of a distribution with its spread multiplied by a temperature, (n, *event).
+
+    Args:
+        distribution: batch shape (), or (n,) for one sample of each.
+        n: the number of samples.
+        temperature: 1 leaves the distribution unchanged; 0 gives its code, the same for every sample.
+    """
+    if temperature == 0:
+        code = code_of(distribution)
+        return code if distribution.batch_shape else code.expand(n, *code.shape)
+    sampled: Tensor = temper(distribution, temperature).sample(torch.Size(() if distribution.batch_shape else (n,)))
+    return sampled

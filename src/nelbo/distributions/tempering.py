@@ -9,7 +9,7 @@ from torch.distributions import Distribution, Independent, MixtureSameFamily
 
 from nelbo.distributions.autoregressive import AutoregressiveOneHots
 from nelbo.distributions.flow import Flow
-from nelbo.distributions.mixture import NormalMixture
+from nelbo.distributions.mixture import FlowMixture, NormalMixture
 from nelbo.distributions.normal import DiagonalNormal, FullNormal
 from nelbo.distributions.one_hot import OneHots
 
@@ -41,7 +41,8 @@ def temper(distribution: Distribution, temperature: float) -> Distribution:
 
 @temper.register
 def _(distribution: DiagonalNormal, temperature: float) -> DiagonalNormal:
-    return DiagonalNormal(distribution.loc, distribution.scale * temperature)
+    rank = distribution.reinterpreted_batch_ndims
+    return DiagonalNormal(distribution.loc, distribution.scale * temperature, event_dimensions=rank)
 
 
 @temper.register(Independent)
@@ -83,4 +84,13 @@ def _(distribution: MixtureSameFamily, temperature: float) -> MixtureSameFamily:
 
 @temper.register
 def _(distribution: Flow, temperature: float) -> Flow:
-    return Flow(temper(distribution.base, temperature), distribution.transform)  # type: ignore[arg-type]
+    base = temper(distribution.base, temperature)
+    assert isinstance(base, DiagonalNormal)
+    return Flow(base, distribution.transform, fast_inverse=distribution.fast_inverse)
+
+
+@temper.register
+def _(distribution: FlowMixture, temperature: float) -> FlowMixture:
+    components = temper(distribution.flows, temperature)
+    assert isinstance(components, Flow)
+    return FlowMixture(components)

@@ -7,6 +7,7 @@ from nelbo.evaluation.extractors import Classifier, Inception
 from nelbo.evaluation.gaps import Gaps
 from nelbo.evaluation.importance import importance, log_likelihood
 from nelbo.evaluation.information import Information
+from nelbo.evaluation.levels import Levels
 from nelbo.evaluation.likelihood import NLL
 from nelbo.evaluation.neighbours import Neighbours
 from nelbo.evaluation.passes import ELBO, ActiveUnits
@@ -31,6 +32,7 @@ __all__ = [
     "Gaps",
     "Inception",
     "Information",
+    "Levels",
     "Neighbours",
     "Probe",
     "Silhouette",

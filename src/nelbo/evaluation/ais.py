@@ -5,6 +5,8 @@ Shapes: S chains, N images, B batch, C H W image.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,10 +20,11 @@ from nelbo.evaluation.annealing import (
     simulate,
     upper_bound,
 )
-from nelbo.evaluation.importance import CHUNK_PIXELS
+from nelbo.evaluation.chunks import samples_at_once
+from nelbo.evaluation.hmc import latents, split
 from nelbo.evaluation.likelihood import require_vectors
 from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject, mean_and_error
-from nelbo.models import VAE
+from nelbo.models import Model
 from nelbo.views.images import evenly_spaced
 
 LOW_ACCEPTANCE = 0.4
@@ -73,7 +76,8 @@ class AIS(Measure):
             NotApplicable: if p(z) has no density, or p(x|z) no gradient with respect to z.
         """
         check(subject)
-        size = max(1, CHUNK_PIXELS // (self.num_chains * subject.images[torch.arange(1)].numel()))
+        image = subject.images[torch.arange(1)].to(subject.device)
+        size = max(1, samples_at_once(subject.model, image, gradients=True) // self.num_chains)
 
         def measure(x: Tensor) -> dict[str, Tensor]:
             chains = self.anneal(subject.model, x, self.step_sizes(subject.model, x))
@@ -152,7 +156,7 @@ class AIS(Measure):
             subject.watch("ais, simulated", min(number + processes.count, len(counts)), len(counts))
         return torch.cat(processes.join(parts, len(counts)))
 
-    def bounds(self, model: VAE, count: int) -> Tensor:
+    def bounds(self, model: Model, count: int) -> Tensor:
         """Return both bounds of log p(x) of up to `count` simulated images, (N, 2)."""
         z, x = simulate(model, count)
         if not len(x):
@@ -162,12 +166,12 @@ class AIS(Measure):
         upper = upper_bound(self.anneal(model, x, step_sizes, exact=z).log_weights)
         return torch.stack([lower, upper], dim=1)
 
-    def step_sizes(self, model: VAE, x: Tensor) -> Tensor:
+    def step_sizes(self, model: Model, x: Tensor) -> Tensor:
         """Return step sizes that are adapted on separate pilot chains, (T - 1, B)."""
         chains = max(1, self.num_chains // CHAINS_PER_PILOT)
         return adapt_step_sizes(model, x, self.betas, num_chains=chains, num_leapfrog_steps=self.num_leapfrog_steps)
 
-    def anneal(self, model: VAE, x: Tensor, step_sizes: Tensor, exact: Tensor | None = None) -> Annealed:
+    def anneal(self, model: Model, x: Tensor, step_sizes: Tensor, exact: Tensor | None = None) -> Annealed:
         """Anneal all chains of images x; see `annealing.anneal`."""
         return anneal(
             model,
@@ -184,17 +188,22 @@ def check(subject: Subject) -> None:
     """Raise an error if the model cannot be annealed.
 
     Raises:
-        NotApplicable: if p(z) has no density, or p(x|z) no gradient with respect to z.
+        NotApplicable: if p(z) has no density, p(x|z) no gradient with respect to z, or lower levels are not made of
+            noise.
     """
     require_vectors(subject, "ais", "between which no gradient leads; use metrics=[nll] or [elbo]")
     model, x = subject.model, subject.images[torch.arange(1)].to(subject.device)
     with torch.enable_grad():
-        z = x.new_zeros(1, 1, model.latent_dim).requires_grad_()
+        z = x.new_zeros(1, 1, math.prod(model.events[0]) + model.noise_size).requires_grad_()
         try:
-            model.prior(model.encode).log_prob(z)
+            model.top_prior().log_prob(split(model, z)[0])
         except NotImplementedError as error:
             raise NotApplicable("ais: p(z) has no density to start from, which metrics=[nll] needs as well") from error
-        if not model.decode(z).log_prob(x).requires_grad:
+        try:
+            zs = latents(model, z)
+        except NotImplementedError as error:
+            raise NotApplicable("ais: the model does not make levels below the top of noise") from error
+        if not model.decode(*zs).log_prob(x).requires_grad:
             raise NotApplicable(
                 "ais: p(x|z) has no gradient with respect to z, which the proposals need; use metrics=[nll]"
             )

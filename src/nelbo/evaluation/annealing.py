@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nelbo.evaluation.hmc import evaluator, transition
-from nelbo.models import VAE
+from nelbo.evaluation.hmc import evaluator, latents, prior_positions, transition
+from nelbo.models import Model
 from nelbo.numerics.precision import finest
 
 STEEPNESS = 4.0
@@ -51,7 +51,7 @@ def sigmoid_schedule(num_temperatures: int) -> list[float]:
 
 @torch.no_grad()
 def adapt_step_sizes(
-    model: VAE, x: Tensor, betas: Sequence[float], *, num_chains: int, num_leapfrog_steps: int
+    model: Model, x: Tensor, betas: Sequence[float], *, num_chains: int, num_leapfrog_steps: int
 ) -> Tensor:
     """Return a step size for each image at beta_1 ... beta_{T-1}, (T - 1, B), for an acceptance rate of about 0.65.
 
@@ -65,7 +65,7 @@ def adapt_step_sizes(
     # If step sizes were adapted on the chains that are weighted, they would depend on the positions of these chains, so
     # a transition would not leave p(z) p(x|z)^beta invariant, and E[w] would not be p(x). Hence separate chains.
     evaluate = evaluator(model, x)
-    state = evaluate(model.prior(model.encode).sample(torch.Size((num_chains, len(x)))))
+    state = evaluate(prior_positions(model, num_chains, len(x)))
     log_steps = state.z.new_full((len(x),), math.log(STARTING_STEP))
     step_sizes = []
     for beta in betas[1:-1]:
@@ -77,7 +77,7 @@ def adapt_step_sizes(
 
 @torch.no_grad()
 def anneal(
-    model: VAE,
+    model: Model,
     x: Tensor,
     betas: Sequence[float],
     step_sizes: Tensor,
@@ -102,10 +102,10 @@ def anneal(
         step_sizes: at beta_1 ... beta_{T-1}, (T - 1, B), which must not depend on these chains.
         num_chains: S.
         num_leapfrog_steps: leapfrog steps of a proposal.
-        exact: the z from which x was sampled, (B, D), which are exact samples of p(z|x).
+        exact: the positions from which x was sampled, (B, D), which are exact samples of p(z|x).
     """
     evaluate = evaluator(model, x)
-    start = model.prior(model.encode).sample(torch.Size((num_chains, len(x)))) if exact is None else exact
+    start = prior_positions(model, num_chains, len(x)) if exact is None else exact
     state = evaluate(start.expand(num_chains, *start.shape[-2:]))
     steps = range(1, len(betas)) if exact is None else range(len(betas) - 1, 0, -1)
     log_weights = finest(torch.zeros_like(state.log_likelihood))
@@ -133,14 +133,14 @@ def upper_bound(log_weights: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def simulate(model: VAE, count: int) -> tuple[Tensor, Tensor]:
-    """Sample pairs z ~ p(z), (B, D), and x ~ p(x|z), (B, C, H, W): each z is an exact sample of p(z|x).
+def simulate(model: Model, count: int) -> tuple[Tensor, Tensor]:
+    """Sample pairs of positions z ~ p(z), (B, D), and x ~ p(x|z), (B, C, H, W): each z is an exact sample of p(z|x).
 
     Images at the edge of the support, where the log-density is not finite in floating point, are dropped. This depends
     on x alone, so the other z are still exact samples.
     """
-    z = model.prior(model.encode).sample(torch.Size((count,)))
-    px = model.decode(z)
+    z = prior_positions(model, count)
+    px = model.decode(*latents(model, z))
     x = px.sample()
     finite = px.log_prob(x).isfinite()
     return z[finite], x[finite]

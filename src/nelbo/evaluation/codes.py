@@ -15,7 +15,6 @@ from torch import Tensor
 
 from nelbo.distributions import mean_of
 from nelbo.evaluation.measure import Subject
-from nelbo.views.codes import features
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -35,7 +34,7 @@ def codes_of(subject: Subject, task: str, *, split: str | None = None, limit: in
 
     @torch.no_grad()
     def encode(x: Tensor) -> dict[str, Tensor]:
-        return {"codes": features(subject.model, mean_of(subject.model.encode(x)))}
+        return {"codes": subject.model.features(mean_of(subject.model.encode(x)))}
 
     codes: Floats = subject.map(task, encode, split=split, limit=limit)["codes"].double().numpy()
     return codes

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from nelbo.distributions import Flow, StandardNormal
 from nelbo.errors import at_most, number
+from nelbo.evaluation.collapse_by_level import measure_by_level, named, ranges
 from nelbo.evaluation.likelihood import require_density, require_vectors
 from nelbo.evaluation.linear_theory import linear_theory
 from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject
 from nelbo.evaluation.passes import mean_variances
-from nelbo.metrics import KLPerUnit
+from nelbo.metrics import has_unit_kl
 from nelbo.metrics.collapse import OTHER_BETAS, final_beta, longer_training
 from nelbo.metrics.units import ACTIVE_VARIANCE
 from nelbo.theory.linear import LinearTheory
@@ -29,6 +30,9 @@ class Collapse(Measure):
     An inactive unit is a fault only if the data have a use for it. For a Gaussian likelihood with one sigma and a
     Gaussian prior, the number of active units is compared with the optimum of a linear model, which is known in closed
     form (Dai et al. 2018; Lucas et al. 2019).
+
+    With several levels a unit is inactive if its KL is below `kl_threshold`, and a level is dead if its KL is below
+    0.1 nats; see `collapse_by_level`.
 
     Args:
         limit: largest number of images; None for all.
@@ -48,6 +52,8 @@ class Collapse(Measure):
         """
         require_density(subject, "collapse")
         require_vectors(subject, "collapse", "and a unit is active by the variance of a number; see kl_per_unit.csv")
+        if len(subject.model.events) > 1:
+            return self.of_levels(subject)
         findings = Findings()
         variances = mean_variances(subject, self.limit)
         active = variances > ACTIVE_VARIANCE
@@ -71,17 +77,36 @@ class Collapse(Measure):
         except NotApplicable as error:
             findings.warnings.append(str(error))
         if inactive:
-            if subject.unit_kl_history:
-                findings.values["collapsed_since"] = since(subject.unit_kl_history, inactive, self.kl_threshold)
-            else:
-                findings.warnings.append(
-                    "collapse: the epoch of the collapse is unknown, because the run did not record the KL of each unit"
-                )
+            self.add_since(findings, subject, inactive)
             findings.warnings.append(verdict(subject, len(active), inactive, theory))
         from nelbo.views.units import draw_units  # imports matplotlib
 
         findings.pictures["collapse"] = draw_units(kl, variances, ACTIVE_VARIANCE, theory)
         return findings
+
+    def of_levels(self, subject: Subject) -> Findings:
+        """Measure a model with several levels."""
+        findings, inactive = measure_by_level(subject, self.limit, self.kl_threshold)
+        if inactive:
+            self.add_since(findings, subject, inactive)
+            units, names = findings.values["collapse_units"], findings.values["collapse_inactive"]
+            ways = remedies(subject, prior=inactive[0] < subject.model.events[0][0])
+            findings.warnings.append(
+                f"collapse: {len(inactive)} of {units} units are inactive ({names}); if the data have a use for them, "
+                f"try: {ways}"
+            )
+        return findings
+
+    def add_since(self, findings: Findings, subject: Subject, inactive: Sequence[int]) -> None:
+        """Add the epoch from which each inactive unit stayed below the threshold, or a warning that it is unknown."""
+        if subject.unit_kl_history:
+            sizes = [event[0] for event in subject.model.events]
+            text = since(subject.unit_kl_history, inactive, self.kl_threshold, sizes)
+            findings.values["collapsed_since"] = text
+        else:
+            findings.warnings.append(
+                "collapse: the epoch of the collapse is unknown, because the run did not record the KL of each unit"
+            )
 
 
 def mean_unit_kl(subject: Subject, limit: int | None) -> Tensor:
@@ -90,43 +115,37 @@ def mean_unit_kl(subject: Subject, limit: int | None) -> Tensor:
     Raises:
         NotApplicable: if the units of q or p depend on each other.
     """
-    if not KLPerUnit.applies(subject.example):
+    if not has_unit_kl(subject.example.latents[0]):
         raise NotApplicable(
             "kl_per_unit: the units of q(z|x) or p(z) depend on each other, so only their joint KL is defined"
         )
-    p = subject.model.prior(subject.model.encode)
+    p = subject.model.top_prior()
     per_image = subject.map("collapse", lambda x: {"kl": unit_kl(subject.model.encode(x), p)}, limit=limit)
     return per_image["kl"].double().mean(dim=0)
 
 
-def ranges(units: Sequence[int]) -> str:
-    """Return ascending numbers in short form.
-
-    Example:
-        >>> ranges([3, 7, 8, 9])
-        '3, 7-9'
-    """
-    runs: list[list[int]] = []
-    for unit in units:
-        if runs and unit == runs[-1][1] + 1:
-            runs[-1][1] = unit
-        else:
-            runs.append([unit, unit])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
-
-
-def since(history: Mapping[int, Sequence[float]], units: Sequence[int], threshold: float) -> str:
+def since(
+    history: Mapping[int, Sequence[float]], units: Sequence[int], threshold: float, sizes: Sequence[int] = ()
+) -> str:
     """Describe from which epoch on the KL of each unit stays below a threshold, with units of the same epoch together.
 
     Args:
-        history: KL of each unit, (D,), by epoch.
+        history: KL of each unit of all levels, (D,), by epoch.
         units: the units to describe, ascending.
         threshold: in nats.
+        sizes: number of units of each level, top first, by which units are named if there are several levels.
 
     Example:
-        >>> since({1: [0.5, 0.0, 0.5], 2: [0.5, 0.0, 0.0]}, [0, 1, 2], threshold=0.01)
+        >>> history = {1: [0.5, 0.0, 0.5], 2: [0.5, 0.0, 0.0]}
+        >>> since(history, [0, 1, 2], threshold=0.01)
         'epoch 1: 1; epoch 2: 2; 0.01 nats or more at the end: 0'
+        >>> since(history, [1, 2], threshold=0.01, sizes=[1, 2])
+        'epoch 1: level 2 unit 0; epoch 2: level 2 unit 1'
     """
+
+    def name(units: Sequence[int]) -> str:
+        return named(units, sizes) if len(sizes) > 1 else ranges(units)
+
     starts: dict[int | None, list[int]] = {}
     for unit in units:
         start = None
@@ -135,9 +154,9 @@ def since(history: Mapping[int, Sequence[float]], units: Sequence[int], threshol
                 break
             start = epoch
         starts.setdefault(start, []).append(unit)
-    parts = [f"epoch {start}: {ranges(starts[start])}" for start in sorted(key for key in starts if key is not None)]
+    parts = [f"epoch {start}: {name(starts[start])}" for start in sorted(key for key in starts if key is not None)]
     if None in starts:
-        parts.append(f"{threshold:g} nats or more at the end: {ranges(starts[None])}")
+        parts.append(f"{threshold:g} nats or more at the end: {name(starts[None])}")
     return "; ".join(parts)
 
 
@@ -173,9 +192,14 @@ def verdict(subject: Subject, latent_dim: int, inactive: Sequence[int], theory: 
     )
 
 
-def remedies(subject: Subject) -> str:
-    """Return what may activate units, as overrides that the run does not have yet, the most promising first."""
-    (latent,) = subject.example.latents
+def remedies(subject: Subject, *, prior: bool = True) -> str:
+    """Return what may activate units, as overrides that the run does not have yet, the most promising first.
+
+    Args:
+        subject: the model and its run.
+        prior: whether another prior of the top level is one of them.
+    """
+    latent = subject.example.latents[0]
     beta = final_beta(subject.config)
     end = "" if beta in (None, 1) else f",end:{beta:g}"
     objective, longer = subject.config.get("objective") or {}, longer_training(subject.steps)
@@ -187,6 +211,6 @@ def remedies(subject: Subject) -> str:
         )
     if objective.get("_target_") != "nelbo.objectives.FreeBits":
         options.append("objective=free_bits")
-    if isinstance(latent.p, StandardNormal):
+    if prior and isinstance(latent.p, StandardNormal):
         options.append("prior=flow" if isinstance(latent.q, Flow) else "prior=vamp or prior=flow")
     return "; ".join(options)

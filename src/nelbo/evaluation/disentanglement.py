@@ -45,6 +45,8 @@ class Disentanglement(Measure):
         examples_per_vote: examples in a vote of the FactorVAE score, pairs of examples in one of the beta-VAE score.
     """
 
+    top_level_only = True
+
     def __init__(self, *, limit: int | None, num_bins: int, num_votes: int, examples_per_vote: int) -> None:
         self.limit = at_most("limit", limit)
         self.num_bins = integer("num_bins", num_bins, minimum=2)

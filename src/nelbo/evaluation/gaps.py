@@ -7,37 +7,35 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from nelbo.distributions import sample_with_density
 from nelbo.errors import at_most, number, positive_integer
-from nelbo.evaluation.importance import CHUNK_PIXELS, importance
+from nelbo.evaluation.chunks import images_at_once, samples_at_once
+from nelbo.evaluation.importance import importance
 from nelbo.evaluation.likelihood import add_tail, require_density, require_vectors
 from nelbo.evaluation.measure import Findings, Measure, Subject, mean_and_error
 from nelbo.evaluation.refinement import fit
-from nelbo.models import VAE
+from nelbo.models import Inference, Model
 from nelbo.numerics.precision import finest
-from nelbo.trace import Latent
 
 SHARE = 50
 """A trial that estimates the duration has one fiftieth of the steps and samples."""
 
 
 @torch.no_grad()
-def elbo(model: VAE, q: Distribution, x: Tensor, num_samples: int) -> Tensor:
+def elbo(model: Model, inference: Inference, x: Tensor, num_samples: int) -> Tensor:
     """Return the ELBO of each image, (B,), in nats, in float64; its KL is in closed form if there is one.
 
     Args:
         model: in eval mode.
-        q: distribution of z for each image, batch shape (B,).
+        inference: has q of each image.
         x: images, (B, C, H, W) in [0, 1].
         num_samples: S.
     """
-    p, chunk = model.prior(model.encode), max(1, CHUNK_PIXELS // x.numel())
+    chunk = max(1, samples_at_once(model, x) // len(x))
     total = finest(x.new_zeros(len(x)))
     for start in range(0, num_samples, chunk):
-        z, log_q = sample_with_density(q, min(chunk, num_samples - start))
-        total += finest(model.decode(z).log_prob(x) - Latent(q, p, z, log_q).kl).sum(dim=0)
+        trace = model.draw(x, inference, min(chunk, num_samples - start))
+        total += finest(trace.log_px - trace.kl).sum(dim=0)
     return total / num_samples
 
 
@@ -83,9 +81,9 @@ class Gaps(Measure):
         def measure(x: Tensor, steps: int = self.num_steps, samples: int = self.num_samples) -> dict[str, Tensor]:
             early, best = fit(model, x, num_steps=steps, lr=self.lr, gradient_samples=self.gradient_samples)
             with torch.no_grad():
-                amortised = elbo(model, model.encode(x), x, samples)
+                amortised = elbo(model, model.infer(x), x, samples)
             optimal = elbo(model, best, x, samples)
-            likelihood = importance(model, x, samples, q=best)
+            likelihood = importance(model, x, samples, inference=best)
             values = {
                 "approximation_gap": likelihood.log_likelihood - optimal,
                 "amortisation_gap": optimal - amortised,
@@ -96,8 +94,10 @@ class Gaps(Measure):
             return values | ({} if likelihood.shape is None else {"shape": likelihood.shape})
 
         few = [max(1, number // SHARE) for number in (self.num_steps, self.num_samples)]
-        subject.estimate_map_duration("gaps", lambda x: measure(x, *few), self.num_steps / few[0], self.limit)
-        per_image = subject.map("gaps", measure, limit=self.limit)
+        image = subject.images[torch.arange(1)].to(subject.device)
+        size = images_at_once(model, image, self.gradient_samples, subject.batch_size)
+        subject.estimate_map_duration("gaps", lambda x: measure(x, *few), self.num_steps / few[0], self.limit, size)
+        per_image = subject.map("gaps", measure, limit=self.limit, batch_size=size)
         second_half, second_half_error = mean_and_error(per_image.pop("second_half"))
         shapes = per_image.pop("shape", None)
         findings = Findings()

@@ -5,13 +5,14 @@ Shapes: S chains, B images, D latent dimensions, C H W image. All log-densities 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from nelbo.models import VAE
+from nelbo.models import Model
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,20 +57,43 @@ Evaluate = Callable[[Tensor], State]
 """A function from positions z (S, B, D) to their state."""
 
 
+def split(model: Model, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return z of the top level, (..., *event), and the noise of the levels below, (..., N), of positions (..., D)."""
+    top, noise = positions.split([math.prod(model.events[0]), model.noise_size], dim=-1)
+    return top.unflatten(-1, model.events[0]), noise
+
+
+def latents(model: Model, positions: Tensor) -> tuple[Tensor, ...]:
+    """Return z of every level, top first, (..., *event) each, at positions (..., D)."""
+    return model.unfold(*split(model, positions))
+
+
+def prior_positions(model: Model, *shape: int) -> Tensor:
+    """Return positions whose z are samples of p(z), (*shape, D)."""
+    top: Tensor = model.top_prior().sample(torch.Size(shape)).flatten(len(shape))
+    if not model.noise_size:
+        return top
+    return torch.cat([top, torch.randn(*shape, model.noise_size, dtype=top.dtype, device=top.device)], dim=-1)
+
+
 @torch.no_grad()
-def evaluator(model: VAE, x: Tensor) -> Evaluate:
+def evaluator(model: Model, x: Tensor) -> Evaluate:
     """Return a function of z (S, B, D) that computes both parts of log p(x, z), and their gradients with respect to z.
 
     Args:
         model: in eval mode.
         x: images, (B, C, H, W) in [0, 1].
     """
-    prior = model.prior(model.encode)
+    prior = model.top_prior()
 
     def evaluate(z: Tensor) -> State:
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            log_prior, log_likelihood = prior.log_prob(z), model.decode(z).log_prob(x)
+            top, noise = split(model, z)
+            log_prior = prior.log_prob(top)
+            if noise.shape[-1]:
+                log_prior = log_prior - 0.5 * (noise.square() + math.log(2 * math.pi)).sum(-1)
+            log_likelihood = model.decode(*model.unfold(top, noise)).log_prob(x)
             (prior_gradient,) = torch.autograd.grad(log_prior.sum(), z)
             (likelihood_gradient,) = torch.autograd.grad(log_likelihood.sum(), z)
         return State(z.detach(), log_prior.detach(), log_likelihood.detach(), prior_gradient, likelihood_gradient)

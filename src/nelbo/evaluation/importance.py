@@ -11,16 +11,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from nelbo.distributions import sample_with_density
 from nelbo.errors import positive_integer
+from nelbo.evaluation.chunks import samples_at_once
 from nelbo.evaluation.pareto import FEWEST, pareto_shape, tail_size
-from nelbo.models import VAE
+from nelbo.models import Inference, Model
 from nelbo.numerics.precision import IEEE, finest, float32
-
-CHUNK_PIXELS = 800_000
-"""Images x samples x pixels that are decoded at once: 3 MB, which fits the cache of a processor."""
 
 FLUSH = 250
 """Samples whose weights are summed at once, so that the cost of summing is negligible."""
@@ -48,11 +44,11 @@ class Importance:
 @float32(IEEE)
 @torch.no_grad()
 def importance(
-    model: VAE,
+    model: Model,
     x: Tensor,
     num_samples: int,
     *,
-    q: Distribution | None = None,
+    inference: Inference | None = None,
     counts: Sequence[int] = (),
     keep_log_weights: bool = False,
 ) -> Importance:
@@ -65,7 +61,7 @@ def importance(
         model: in eval mode.
         x: images, (B, C, H, W) in [0, 1].
         num_samples: S.
-        q: proposal distribution with batch shape (B,); None for the model's q(z|x).
+        inference: has the proposal distribution q; None for `model.infer(x)`.
         counts: values of K < S for which `curve` has an estimate too.
         keep_log_weights: whether to return all weights, S x B numbers.
 
@@ -74,17 +70,17 @@ def importance(
         NotImplementedError: if the model has no log q(z|x).
     """
     positive_integer("num_samples", num_samples)
-    q, p = model.encode(x) if q is None else q, model.prior(model.encode)
-    chunk = max(1, CHUNK_PIXELS // x.numel())
+    inference = model.infer(x) if inference is None else inference
+    chunk = max(1, samples_at_once(model, x) // len(x))
     total = finest(x.new_full((len(x),), -math.inf))
     squares, tail = total.clone(), tail_size(num_samples) + 1
     largest = total.unsqueeze(0)
     curve, log_weights, pending, done = {}, [], [], 0
     for stop in sorted({*(count for count in counts if count < num_samples), num_samples}):
         while done < stop:
-            z, log_q = sample_with_density(q, min(chunk, stop - done))
-            pending.append(model.decode(z).log_prob(x) + p.log_prob(z) - (q.log_prob(z) if log_q is None else log_q))
-            done += len(z)
+            trace = model.draw(x, inference, min(chunk, stop - done))
+            pending.append(trace.log_joint - trace.log_q)
+            done += len(pending[-1])
             if done < stop and sum(map(len, pending)) < FLUSH:
                 continue
             log_weight = finest(torch.cat(pending))
@@ -106,7 +102,7 @@ def importance(
     )
 
 
-def log_likelihood(model: VAE, x: Tensor, num_samples: int) -> Tensor:
+def log_likelihood(model: Model, x: Tensor, num_samples: int) -> Tensor:
     """Return the importance-weighted bound of log p(x), (B,), in nats; see `importance`.
 
     Args:

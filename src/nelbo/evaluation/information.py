@@ -42,6 +42,8 @@ class Information(Measure):
             the S N^2 pairs.
     """
 
+    top_level_only = True
+
     def __init__(self, *, num_samples: int, limit: int | None, flow_limit: int) -> None:
         self.num_samples = positive_integer("num_samples", num_samples)
         self.limit = at_most("limit", limit)
@@ -95,7 +97,7 @@ class Information(Measure):
 
     def _draw(self, subject: Subject) -> Callable[[Tensor], dict[str, Tensor]]:
         """Return a function from a batch to its codes z (B, S, D), their log p(z) (B, S), and their KL `rate` (B,)."""
-        p = subject.model.prior(subject.model.encode)
+        p = subject.model.top_prior()
 
         def draw(x: Tensor) -> dict[str, Tensor]:
             q = subject.model.encode(x)

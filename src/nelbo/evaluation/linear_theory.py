@@ -43,7 +43,9 @@ def linear_theory(subject: Subject) -> LinearTheory:
     Raises:
         NotApplicable: if the optimum is unknown for this likelihood, prior or objective, or there are too few images.
     """
-    px, (latent,) = subject.example.px, subject.example.latents
+    px, (latent, *below) = subject.example.px, subject.example.latents
+    if below:
+        raise NotApplicable(f"{NO_PREDICTION}: it is one of a single level of latents")
     if not isinstance(px, NormalPixels) or px.shared_scale.numel() != 1:
         raise NotApplicable(
             f"{NO_PREDICTION}: it needs a Gaussian likelihood with one sigma, such as likelihood=gaussian"
@@ -58,7 +60,7 @@ def linear_theory(subject: Subject) -> LinearTheory:
         raise NotApplicable(f"{NO_PREDICTION}: without a beta from the run's config.yaml the water level is unknown")
     if beta == 0:
         raise NotApplicable(f"{NO_PREDICTION}: with objective.beta=0 the KL has no weight, so every unit is worth it")
-    spectrum = leading_spectrum(subject, latent.q.event_shape[0])
+    spectrum = leading_spectrum(subject, latent.q.event_shape.numel())
     return LinearTheory(spectrum, beta * px.shared_scale.cpu().double().square().item())
 
 

@@ -6,38 +6,42 @@ Shapes: N images of the split that is evaluated, B batch, D latent dimensions, F
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from nelbo.errors import NelboError
+from nelbo.evaluation.findings import SIZES, Findings, NotApplicable, Scalar, mean_and_error
 from nelbo.evaluation.processes import Processes
-from nelbo.models import VAE
+from nelbo.models import Model
 from nelbo.numerics.precision import IEEE, float32
 from nelbo.numerics.randomness import isolated
 from nelbo.trace import Trace
 from nelbo.views.images import Images, evenly_spaced
 
-Scalar = float | int | str
+__all__ = [
+    "SIZES",
+    "TRIAL",
+    "Findings",
+    "JointMeasure",
+    "Measure",
+    "NotApplicable",
+    "Scalar",
+    "Split",
+    "Subject",
+    "at_top_level",
+    "mean_and_error",
+]
 
 TRIAL = 1000
 """Images in a trial run from which a duration is estimated."""
-
-SIZES = ("_images", "_samples")
-"""Suffixes of values that say how many images or samples something was measured on."""
-
-
-class NotApplicable(NelboError):
-    """A measure is not defined for this model or these data; it is skipped with this message."""
 
 
 class Split(Images, Protocol):
@@ -66,15 +70,17 @@ class Subject:
         dequantized_levels: number of pixel levels between which uniform noise was added; None without such noise.
         config: config of the run, in plain containers; empty if only the checkpoint is left.
         steps: optimiser steps that the model was trained for; None if unknown.
-        unit_kl_history: KL of each unit (D,) on the validation set by epoch; empty if the run did not record it.
+        unit_kl_history: KL of each unit of all levels (D,) on the validation set by epoch; empty if the run did not
+            record it.
         cache: directory for files that are computed once for each data set; None for no cache.
         processes: this process and those that share the work.
         watch: called with the name of a task, the steps done and the steps in total.
         expect: called with the name of a task that reports no progress and its estimated seconds; None to not estimate.
+        top_level: whether `example` has the latents of the top level alone; see `at_top_level`.
     """
 
     name: str
-    model: VAE
+    model: Model
     splits: Mapping[str, Split]
     split: str = "test"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -91,6 +97,7 @@ class Subject:
     processes: Processes = field(default_factory=Processes)
     watch: Callable[[str, int, int], None] = lambda task, done, total: None
     expect: Callable[[str, float], None] | None = None
+    top_level: bool = False
     _cached: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False)
 
     @property
@@ -102,7 +109,8 @@ class Subject:
     def example(self) -> Trace:
         """A trace of one image, from which a measure reads which distributions the model has."""
         with torch.no_grad(), self.random_state("example", 0):
-            return self.model.trace(self.images[torch.arange(1)].to(self.device))
+            trace = self.model.trace(self.images[torch.arange(1)].to(self.device))
+        return replace(trace, latents=trace.latents[:1]) if self.top_level else trace
 
     def once(self, key: tuple[object, ...], compute: Callable[[], Any]) -> Any:
         """Return `compute()`, computed at most once for each key and shared by all measures of this subject."""
@@ -187,67 +195,65 @@ class Subject:
         }
 
 
-def mean_and_error(values: Tensor) -> tuple[float, float]:
-    """Return the mean over images (N,) and its standard error, in float64; the error of one image is nan."""
-    values = values.double()
-    return values.mean().item(), (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else math.nan
+def at_top_level(subject: Subject) -> Subject:
+    """Return the subject as one whose `example` has the top level of latents alone.
 
-
-@dataclass
-class Findings:
-    """The results of a measure for one subject.
-
-    Args:
-        values: results and settings by flat names; each becomes `test/NAME`, for example `nll` and `nll_samples`.
-        per_image: (N, ...) each, in the order of the images, for paired comparisons.
-        pictures: (C, height, width) in [0, 1] each.
-        warnings: what a reader of the numbers must know, one line each.
-        recipe: settings that must be equal for the values of two runs to be comparable.
+    The model's `encode` and `top_prior` are those of the top level at any depth. A model with one level is returned as
+    it is.
     """
-
-    values: dict[str, Scalar] = field(default_factory=dict)
-    per_image: dict[str, Tensor] = field(default_factory=dict)
-    pictures: dict[str, Tensor] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    recipe: dict[str, Scalar] = field(default_factory=dict)
-
-    @property
-    def results(self) -> dict[str, float]:
-        """The values that are results: numbers that are neither settings, which the recipe has, nor sizes."""
-        return {
-            key: value
-            for key, value in self.values.items()
-            if not (isinstance(value, str) or key in self.recipe or key.endswith(SIZES))
-        }
-
-    def add_mean(self, name: str, per_image: Tensor) -> None:
-        """Add the mean of values (N,) as NAME, its standard error over images as NAME_se, and the values themselves.
-
-        A warning is added if some of the values are not finite.
-
-        Example:
-            >>> findings = Findings()
-            >>> findings.add_mean("nll", torch.tensor([1.0, 3.0]))
-            >>> findings.values
-            {'nll': 2.0, 'nll_se': 1.0}
-        """
-        mean, error = mean_and_error(per_image)
-        self.values |= {name: mean} | ({f"{name}_se": error} if len(per_image) > 1 else {})
-        self.per_image[name] = per_image
-        if infinite := int((~per_image.isfinite()).sum()):
-            self.warnings.append(f"{name} is not finite for {infinite} of {len(per_image)} images")
+    if subject.top_level or len(subject.model.events) == 1:
+        return subject
+    return replace(subject, top_level=True)
 
 
-class _InFloat32:
-    """Base class whose `__call__` runs in IEEE float32, whatever precision the model was trained in."""
+class _Common:
+    """What all measures have in common: `__call__` runs in IEEE float32, on models of x alone."""
+
+    top_level_only: ClassVar[bool] = False
+    """Whether the measure is of the top level of latents. With several levels it is given `at_top_level(subject)`, and
+    the names of its results begin with `top_level_`."""
 
     def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)
         if "__call__" in vars(cls):
-            cls.__call__ = float32(IEEE)(cls.__call__)  # type: ignore[method-assign]
+            cls.__call__ = float32(IEEE)(_prepared(cls.__call__))  # type: ignore[method-assign]
 
 
-class Measure(_InFloat32, ABC):
+def _prepared(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the `__call__` of a measure with checked subjects, and with the top level named where it is meant."""
+
+    @wraps(call)
+    def prepared(self: _Common, subject: Subject | Sequence[Subject]) -> Findings | list[Findings]:
+        alone = isinstance(subject, Subject)
+        subjects = [subject] if isinstance(subject, Subject) else list(subject)
+        for each in subjects:
+            require_no_context(each)
+        given = [at_top_level(each) for each in subjects] if self.top_level_only else subjects
+        results = [call(self, given[0])] if alone else call(self, given)
+        named = [
+            findings.named_top_level() if each.top_level and not original.top_level else findings
+            for findings, each, original in zip(results, given, subjects, strict=True)
+        ]
+        return named[0] if alone else named
+
+    return prepared
+
+
+def require_no_context(subject: Subject) -> None:
+    """Raise an error if the model needs a context, such as labels, with each image.
+
+    Raises:
+        NotApplicable: if it does; `model.at(label=3)` is a model that does not.
+    """
+    if names := subject.model.context_names:
+        given = ", ".join(f"{name}=..." for name in names)
+        raise NotApplicable(
+            f"{subject.name}: the model is conditioned on {', '.join(names)}, and measures give it images alone; "
+            f"measure model.at({given})"
+        )
+
+
+class Measure(_Common, ABC):
     """One entry of `metrics=[...]`, measured on one run at a time."""
 
     @abstractmethod
@@ -259,7 +265,7 @@ class Measure(_InFloat32, ABC):
         """
 
 
-class JointMeasure(_InFloat32, ABC):
+class JointMeasure(_Common, ABC):
     """One entry of `metrics=[...]` that compares several runs."""
 
     @abstractmethod

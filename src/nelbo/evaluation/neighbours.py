@@ -5,11 +5,13 @@ Shapes: Q query images, K neighbours, P = C H W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from nelbo.errors import at_most, choice, number, positive_integer
-from nelbo.evaluation.generated import PIXELS, generate
+from nelbo.errors import at_most, choice, positive_integer
+from nelbo.evaluation.generated import PIXELS, checked_temperature, generate, temperature_scalar
 from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Scalar, Subject
 from nelbo.views.grids import grid
 
@@ -35,14 +37,16 @@ class Neighbours(Measure):
 
     Args:
         num_generated: number of samples.
-        temperature: temperature of p(z); 1 for p(z) itself.
+        temperature: temperature of p(z), one number or one for each level of latents; 1 for p(z) itself.
         pixels: `mean` of p(x|z), or `sample` of it.
         limit: largest number of images of the split; None for all.
     """
 
-    def __init__(self, *, num_generated: int, temperature: float, pixels: str, limit: int | None) -> None:
+    def __init__(
+        self, *, num_generated: int, temperature: float | Sequence[float], pixels: str, limit: int | None
+    ) -> None:
         self.num_generated = positive_integer("num_generated", num_generated)
-        self.temperature = number("temperature", temperature, positive=True)
+        self.temperature = checked_temperature(temperature)
         self.pixels = choice("pixels", pixels, PIXELS)
         self.limit = at_most("limit", limit)
 
@@ -67,7 +71,7 @@ class Neighbours(Measure):
             "neighbour_generated": len(generated),
             "neighbour_images": len(unseen),
             "neighbour_pixels": self.pixels,
-            "neighbour_temperature": self.temperature,
+            "neighbour_temperature": temperature_scalar(self.temperature),
         }
         findings = Findings(recipe={**settings})
         findings.values = {

@@ -1,6 +1,6 @@
 """Measures that need one pass over the images: the ELBO and active units.
 
-Shapes: N images, B batch, D latent dimensions of all levels together.
+Shapes: N images, B batch, D latent dimensions of the top level.
 """
 
 from __future__ import annotations
@@ -56,9 +56,15 @@ class ELBO(Measure):
 class ActiveUnits(Measure):
     """Number of units with Var_x(E_q(z|x)[z]) > 0.01 (Burda et al. 2016, section 5.2), and of all units.
 
+    With several levels these are units of the top level: the mean of a unit below it also varies with the levels above,
+    whether or not the unit has information of its own, so only its KL tells (`Collapse`, `Levels`). A channel of a map
+    is active if one of its elements is.
+
     Args:
         limit: largest number of images; None for all.
     """
+
+    top_level_only = True
 
     def __init__(self, *, limit: int | None) -> None:
         self.limit = at_most("limit", limit)
@@ -72,12 +78,13 @@ class ActiveUnits(Measure):
         require_vectors(
             subject, "active_units", "and a unit is active by the variance of a number; see test/code_perplexity"
         )
-        variances = mean_variances(subject, self.limit)
+        variances = mean_variances(subject, self.limit).unflatten(0, subject.model.events[0])
+        variances = variances.flatten(1).amax(1) if variances.ndim > 1 else variances
         return Findings({"active_units": int((variances > ACTIVE_VARIANCE).sum()), "units": len(variances)})
 
 
 def mean_variances(subject: Subject, limit: int | None) -> Tensor:
-    """Return Var_x(E_q(z|x)[z]) of each unit, (D,), in float64; see `metrics.ActiveUnits`."""
+    """Return Var_x(E_q(z|x)[z]) of each element of the top level, (D,), in float64; see `metrics.ActiveUnits`."""
 
     @torch.no_grad()
     def means(x: Tensor) -> dict[str, Tensor]:

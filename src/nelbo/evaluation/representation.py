@@ -29,6 +29,8 @@ class Probe(Measure):
         max_iter: largest number of L-BFGS steps.
     """
 
+    top_level_only = True
+
     def __init__(self, *, limit: int | None, train_limit: int | None, l2: float, max_iter: int) -> None:
         self.limit = at_most("limit", limit)
         self.train_limit = at_most("train_limit", train_limit)
@@ -59,6 +61,8 @@ class KNN(Measure):
         k: number of neighbours.
     """
 
+    top_level_only = True
+
     def __init__(self, *, limit: int | None, train_limit: int | None, k: int) -> None:
         self.limit = at_most("limit", limit)
         self.train_limit = at_most("train_limit", train_limit)
@@ -85,6 +89,8 @@ class Silhouette(Measure):
     Args:
         limit: largest number of images; None for all. The duration is quadratic in the number of images.
     """
+
+    top_level_only = True
 
     def __init__(self, *, limit: int | None) -> None:
         self.limit = at_most("limit", limit)

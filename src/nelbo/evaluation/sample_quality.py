@@ -6,14 +6,15 @@ Shapes: N images, M generated images, F features, C H W image.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
 
-from nelbo.errors import at_most, choice, number, positive_integer
+from nelbo.errors import at_most, choice, positive_integer
 from nelbo.evaluation.extractors import Extraction, Extractor
 from nelbo.evaluation.feature_distances import frechet_distance, kernel_distance
-from nelbo.evaluation.generated import PIXELS, generate
+from nelbo.evaluation.generated import PIXELS, checked_temperature, generate, temperature_scalar
 from nelbo.evaluation.measure import TRIAL, Findings, Measure, NotApplicable, Subject
 from nelbo.evaluation.prdc import prdc
 from nelbo.views.images import evenly_spaced
@@ -31,7 +32,7 @@ class SampleQuality(Measure):
     Args:
         extractor: feature extractor.
         num_generated: M.
-        temperature: temperature of p(z); 1 for p(z) itself.
+        temperature: temperature of p(z), one number or one for each level of latents; 1 for p(z) itself.
         pixels: `sample` of p(x|z), so that images are samples of the model's own p(x), or `mean` of p(x|z).
         limit: largest number of images of the split; None for all.
     """
@@ -39,11 +40,17 @@ class SampleQuality(Measure):
     name: ClassVar[str]
 
     def __init__(
-        self, *, extractor: Extractor, num_generated: int, temperature: float, pixels: str, limit: int | None
+        self,
+        *,
+        extractor: Extractor,
+        num_generated: int,
+        temperature: float | Sequence[float],
+        pixels: str,
+        limit: int | None,
     ) -> None:
         self.extractor = extractor
         self.num_generated = positive_integer("num_generated", num_generated)
-        self.temperature = number("temperature", temperature, positive=True)
+        self.temperature = checked_temperature(temperature)
         self.pixels = choice("pixels", pixels, PIXELS)
         self.limit = at_most("limit", limit)
 
@@ -63,7 +70,7 @@ class SampleQuality(Measure):
             "generated": len(generated),
             "images": len(real),
             "pixels": self.pixels,
-            "temperature": self.temperature,
+            "temperature": temperature_scalar(self.temperature),
         }
         findings.values = {f"{self.name}_{key}": value for key, value in recipe.items()}
         findings.recipe = {key: value for key, value in findings.values.items() if not key.endswith("_accuracy")}
@@ -159,7 +166,7 @@ class KID(SampleQuality):
     Args:
         extractor: feature extractor.
         num_generated: M.
-        temperature: temperature of p(z); 1 for p(z) itself.
+        temperature: temperature of p(z), one number or one for each level of latents; 1 for p(z) itself.
         pixels: `sample` of p(x|z), so that images are samples of the model's own p(x), or `mean` of p(x|z).
         limit: largest number of images of the split; None for all.
         subsets: number of subsets.
@@ -173,7 +180,7 @@ class KID(SampleQuality):
         *,
         extractor: Extractor,
         num_generated: int,
-        temperature: float,
+        temperature: float | Sequence[float],
         pixels: str,
         limit: int | None,
         subsets: int,
@@ -209,7 +216,7 @@ class PRDC(SampleQuality):
     Args:
         extractor: feature extractor.
         num_generated: M.
-        temperature: temperature of p(z); 1 for p(z) itself.
+        temperature: temperature of p(z), one number or one for each level of latents; 1 for p(z) itself.
         pixels: `sample` of p(x|z), so that images are samples of the model's own p(x), or `mean` of p(x|z).
         limit: largest number of images of the split; None for all.
         k: number of the neighbour to which the ball around an image reaches.
@@ -222,7 +229,7 @@ class PRDC(SampleQuality):
         *,
         extractor: Extractor,
         num_generated: int,
-        temperature: float,
+        temperature: float | Sequence[float],
         pixels: str,
         limit: int | None,
         k: int,

@@ -53,6 +53,8 @@ class TotalCorrelation(Measure):
         limit: largest number of images; None for all.
     """
 
+    top_level_only = True
+
     def __init__(self, *, num_samples: int, limit: int | None) -> None:
         self.num_samples = positive_integer("num_samples", num_samples)
         self.limit = at_most("limit", limit)
@@ -101,7 +103,7 @@ class TotalCorrelation(Measure):
         """Return codes z (B, S, D) of a batch, their log p(z) (B, S), and the KL `rate` (B,)."""
         q = subject.model.encode(x)
         z, log_q = sample_with_density(q, self.num_samples)
-        latent = Latent(q, subject.model.prior(subject.model.encode), z, log_q)
+        latent = Latent(q, subject.model.top_prior(), z, log_q)
         return {"z": z.transpose(0, 1), "log_p": finest(latent.log_p).T, "rate": finest(latent.kl).mean(dim=0)}
 
     def _warnings(self, findings: Findings, images: int) -> list[str]:
@@ -133,8 +135,8 @@ def require_independent_units(subject: Subject) -> None:
         NotApplicable: if the units depend on each other given x or under p(z), or z are not vectors with a density.
     """
     require_density(subject, "total_correlation")
-    latent, *more = subject.example.latents
-    if more or not (latent.is_continuous and isinstance(latent.q, Independent) and isinstance(latent.p, Independent)):
+    (latent,) = subject.example.latents
+    if not (latent.is_continuous and isinstance(latent.q, Independent) and isinstance(latent.p, Independent)):
         raise NotApplicable(
             "total_correlation: needs units that are independent in q(z|x) and in p(z): posterior=diagonal_normal or "
             "laplace, prior=standard_normal or diagonal_normal"

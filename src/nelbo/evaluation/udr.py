@@ -1,6 +1,6 @@
 """Disentanglement without known factors: whether runs that differ in their seed learn the same units.
 
-Shapes: N images, D latent dimensions of all levels together, A and B informative units of two runs.
+Shapes: N images, D latent dimensions, A and B informative units of two runs.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from nelbo.errors import at_most
 from nelbo.evaluation.codes import Floats
 from nelbo.evaluation.likelihood import require_vectors
 from nelbo.evaluation.measure import Findings, JointMeasure, NotApplicable, Subject
-from nelbo.metrics import KLPerUnit
-from nelbo.metrics.units import kl_per_unit
+from nelbo.metrics import has_unit_kl
+from nelbo.trace import element_kl
 
 INFORMATIVE_KL = 0.01
 """Duan et al. 2020: a unit is informative if its KL, in nats, averaged over images, exceeds this."""
@@ -39,6 +39,8 @@ class UDR(JointMeasure):
     Args:
         limit: largest number of images; None for all.
     """
+
+    top_level_only = True
 
     def __init__(self, *, limit: int | None) -> None:
         self.limit = at_most("limit", limit)
@@ -90,7 +92,7 @@ def require_comparable_runs(subjects: Sequence[Subject]) -> None:
         raise NotApplicable("udr: the runs are evaluated on different images; give runs of the same data and split")
     for subject in subjects:
         require_vectors(subject, f"udr: {subject.name}", "which have no ranks to correlate")
-        if not subject.example.has_density or not KLPerUnit.applies(subject.example):
+        if not subject.example.has_density or not has_unit_kl(subject.example.latents[0]):
             raise NotApplicable(
                 f"udr: {subject.name} has no KL per unit, which needs factorised q(z|x) and p(z) with a closed-form KL"
             )
@@ -98,12 +100,12 @@ def require_comparable_runs(subjects: Sequence[Subject]) -> None:
 
 def informative_codes(subject: Subject, limit: int | None) -> Floats:
     """Return E_q[z|x] of the units whose KL exceeds 0.01 nats, (N, A)."""
+    p = subject.model.top_prior()
 
     @torch.no_grad()
     def encode(x: Tensor) -> dict[str, Tensor]:
-        trace = subject.model.trace(x)
-        means = torch.cat([mean_of(latent.q) for latent in trace.latents], dim=-1)
-        return {"codes": means, "kl": kl_per_unit(trace)}
+        q = subject.model.encode(x)
+        return {"codes": mean_of(q).flatten(1), "kl": element_kl(q, p).flatten(1)}
 
     per_image = subject.map("udr", encode, limit=limit)
     codes: Floats = per_image["codes"][:, per_image["kl"].double().mean(dim=0) > INFORMATIVE_KL].double().numpy()

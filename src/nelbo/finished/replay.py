@@ -22,7 +22,7 @@ from nelbo.data.module import ImageData
 from nelbo.errors import CheckpointError, first_line
 from nelbo.finished.bundle import read_bundle
 from nelbo.finished.run import FinishedRun
-from nelbo.models import VAE
+from nelbo.models import Model
 from nelbo.numerics.precision import float32
 from nelbo.numerics.randomness import restore
 from nelbo.objectives import Objective
@@ -151,7 +151,7 @@ class Watch:
         model: the model whose modules are watched.
     """
 
-    def __init__(self, model: VAE) -> None:
+    def __init__(self, model: Model) -> None:
         self.forward: str | None = None
         self.backward: str | None = None
         for name, module in model.named_modules():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from nelbo.errors import CheckpointError, ConfigError, DataError, choice, first_
 from nelbo.evaluation.measure import Subject
 from nelbo.files import read_json
 from nelbo.finished.data_location import DATA_PREFIXES, relocated, with_hint
-from nelbo.models import VAE
+from nelbo.models import Model
+from nelbo.trace import unit_names
 
 SPLITS = ("test", "val", "train")
 SAME_DATA = ("data", "protocol", "data_sha256", "split_seed", "train_images", "val_images", "test_images")
@@ -82,7 +84,7 @@ class FinishedRun:
     file: Path
     record: Mapping[str, Any]
     step: int
-    model: VAE
+    model: Model
     allow: Sequence[str] = ()
     moved: Mapping[str, Any] | None = None
 
@@ -179,6 +181,8 @@ class FinishedRun:
     def unit_kl_history(self) -> dict[int, list[float]]:
         """The KL of each latent unit on the validation set in nats, by epoch; empty if the run has no such file.
 
+        It is NaN for the units of a level that has no KL of single units, beside others that have.
+
         Raises:
             CheckpointError: if the file is damaged.
         """
@@ -186,14 +190,18 @@ class FinishedRun:
         if not file.is_file():
             return {}
         with file.open(newline="") as stream:
-            rows = list(csv.reader(stream))[1:]
+            header, *rows = list(csv.reader(stream)) or [[]]
+        levels = unit_names([event[0] for event in self.model.events])
+        present = [level for level in levels if level[0] in header]
         try:
             history = {int(epoch): [float(value) for value in values] for epoch, *values in rows}
         except ValueError as error:
             raise CheckpointError(f"{file}: is damaged ({first_line(error)}); move it away") from error
-        if any(len(values) != self.model.latent_dim for values in history.values()):
-            raise CheckpointError(f"{file}: does not have {self.model.latent_dim} units in each row; move it away")
-        return history
+        names = [name for level in present for name in level]
+        if header[1:] != names or not names or any(len(values) != len(names) for values in history.values()):
+            raise CheckpointError(f"{file}: does not have {self.model.units} units in each row; move it away")
+        unknown = dict.fromkeys((name for level in levels for name in level), math.nan)
+        return {epoch: list((unknown | dict(zip(names, row, strict=True))).values()) for epoch, row in history.items()}
 
     def subject(self, *, split: str, device: str, name: str = "", **rest: Any) -> Subject:
         """Return the model and its data as the subject of measures.

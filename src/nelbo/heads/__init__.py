@@ -23,6 +23,7 @@ from nelbo.heads.posterior import (
     FullNormalPosterior,
     LaplacePosterior,
     Posterior,
+    ResidualNormalPosterior,
 )
 from nelbo.heads.vector_quantized import VectorQuantizedPosterior
 
@@ -49,5 +50,6 @@ __all__ = [
     "PerChannelGaussian",
     "PerPixelGaussian",
     "Posterior",
+    "ResidualNormalPosterior",
     "VectorQuantizedPosterior",
 ]

@@ -6,6 +6,7 @@ Shapes: B batch, D latent dimensions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,12 @@ class Posterior(Scheduled):
     Subclasses are constructed with the shape of the encoder's features and `latent_dim`. Here z is a vector, (D,);
     subclasses with other events override the methods for shapes and `embed`.
     """
+
+    fits_hierarchies: ClassVar[bool] = False
+    """Whether it can be the posterior of the top level of a hierarchy: q has a density over vectors of real numbers."""
+
+    relative_to_prior: ClassVar[bool] = False
+    """Whether q of the levels below the top of a hierarchy is relative to p(z|above)."""
 
     def event_shape(self, latent_dim: int) -> tuple[int, ...]:
         """Return the shape of z: (D,), or (N, K) for N one-hot codes of K classes."""
@@ -61,6 +68,8 @@ class LocationScale(Posterior):
         latent_dim: D.
     """
 
+    fits_hierarchies = True
+
     def __init__(self, feature_shape: Sequence[int], latent_dim: int) -> None:
         super().__init__()
         self.project = Projection(feature_shape, (2 * latent_dim,))
@@ -91,6 +100,20 @@ class DiagonalNormalPosterior(LocationScale):
         return DiagonalNormal(loc, log_scale.exp(), log_scale)
 
 
+class ResidualNormalPosterior(DiagonalNormalPosterior):
+    """As `DiagonalNormalPosterior`; in a hierarchy, q of the levels below the top is relative to p(z|above).
+
+    q(z|above, x) = N(mu_p + d, (sigma_p s)^2), where d and s are functions of x and the levels above (Vahdat & Kautz
+    2020, section 3.2). It starts as p. At the top, and in a model of one level, q is an ordinary diagonal normal.
+
+    Args:
+        feature_shape: shape of the encoder's features.
+        latent_dim: D.
+    """
+
+    relative_to_prior = True
+
+
 class LaplacePosterior(LocationScale):
     """q(z|x) = prod_i Laplace(z_i; mu_i(x), b_i(x)), whose KL to a Gaussian has a closed form.
 
@@ -116,6 +139,8 @@ class FullNormalPosterior(Posterior):
         feature_shape: shape of the encoder's features.
         latent_dim: D; the head has D + D (D + 1) / 2 outputs.
     """
+
+    fits_hierarchies = True
 
     def __init__(self, feature_shape: Sequence[int], latent_dim: int) -> None:
         super().__init__()
@@ -174,7 +199,7 @@ class FlowPosterior(LocationScale):
         """Return q(z|x)."""
         loc, log_scale = self.location_and_log_scale(features)
         base = DiagonalNormal(loc, log_scale.exp(), log_scale)
-        return Flow(base, self.transforms(self.context(features)))
+        return Flow(base, self.transforms(self.context(features)), fast_inverse=self.transforms.fast_inverse)
 
 
 class DeterministicPosterior(Posterior):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-TORCH_OPTIMIZERS = ("SGD", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam")
+TORCH_OPTIMIZERS = ("Adadelta", "Adafactor", "ASGD", "Rprop")
 
 OPTION_ALIASES: dict[str, dict[str, Sequence[str]]] = {
     "data": {
@@ -28,6 +28,9 @@ OPTION_ALIASES: dict[str, dict[str, Sequence[str]]] = {
         "fc": ["mlp_vae"],
         "dense": ["mlp_vae"],
         "ppca": ["linear_vae"],
+        "resnet": ["residual_conv_vae"],
+        "residual": ["residual_conv_vae", "residual_mlp_vae"],
+        "gated": ["gated_mlp_vae"],
         "betavae": ["objective.beta=4"],
         "factorvae": ["objective=factor"],
         "tcvae": ["objective=beta_tc"],
@@ -80,6 +83,7 @@ OPTION_ALIASES: dict[str, dict[str, Sequence[str]]] = {
         "mse": ["reconstruction"],
     },
     "optimizer": {name.lower(): [f"optimizer._target_=torch.optim.{name}"] for name in TORCH_OPTIMIZERS},
+    "averaging": {"off": ["none"], "swa": ["ema"], "polyak": ["ema"], "exponential": ["ema"]},
     "scheduler": {"none": ["constant"], "off": ["constant"]},
     "trainer": {"cuda": ["gpu"], "multigpu": ["ddp"], "fast": ["smoke"], "quick": ["smoke"], "default": ["auto"]},
     "logger": {"tb": ["tensorboard"], "off": ["none"]},
@@ -109,6 +113,9 @@ OPTION_ALIASES: dict[str, dict[str, Sequence[str]]] = {
         "generate": ["samples"],
         "generated": ["samples"],
         "latent": ["posterior", "traversal"],
+        "levels": ["level_samples", "level_reconstructions", "kl"],
+        "klmap": ["kl_maps"],
+        "klperunit": ["kl"],
         "umap": ["posterior"],
         "tsne": ["posterior"],
         "codes": ["posterior"],
@@ -144,6 +151,8 @@ KEY_ALIASES: dict[str, Sequence[str]] = {
         ("ckptpath", "ckpt", "checkpoint", "checkpointpath", "resumefrom", "resumefromcheckpoint", "load", "weights"),
         ["run", "resume or init_from"],
     ),
+    **dict.fromkeys(("ema", "emadecay", "ewa", "polyak", "swa"), ["averaging"]),
+    **dict.fromkeys(("warmup", "warmupsteps", "nwarmup", "lrwarmup", "lrwarmupsteps"), ["lr_warm_up"]),
     **dict.fromkeys(("wd", "l2", "weightdecay"), ["optimizer.weight_decay"]),
     "root": ["data.path"],
     **dict.fromkeys(("path", "modelpath", "rundirectory", "runs"), ["run", "data.path", "data.root"]),

@@ -4,7 +4,7 @@ from nelbo.metrics.base import TraceMetric
 from nelbo.metrics.codes import CodePerplexity
 from nelbo.metrics.examples import BitsPerDim, ExampleMean, bits_per_dim, is_discrete, standard_metrics
 from nelbo.metrics.information import MutualInformation
-from nelbo.metrics.units import ActiveUnits, KLPerUnit
+from nelbo.metrics.units import ActiveUnits, KLPerUnit, has_unit_kl
 
 __all__ = [
     "ActiveUnits",
@@ -15,6 +15,7 @@ __all__ = [
     "MutualInformation",
     "TraceMetric",
     "bits_per_dim",
+    "has_unit_kl",
     "is_discrete",
     "standard_metrics",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import Tensor
 from torchmetrics import MetricCollection
@@ -26,6 +27,16 @@ def reconstruction(trace: Trace) -> Tensor:
 def kl(trace: Trace) -> Tensor:
     """Return KL(q(z|x) || p(z)) in nats, (B,), averaged over S."""
     return trace.kl.mean(dim=0)
+
+
+def kl_of_level(trace: Trace, *, level: int) -> Tensor:
+    """Return the KL of one level in nats, (B,), averaged over S.
+
+    Args:
+        trace: the trace.
+        level: 0 for the top.
+    """
+    return trace.latents[level].kl.mean(dim=0)
 
 
 def nelbo(trace: Trace) -> Tensor:
@@ -100,6 +111,9 @@ def is_discrete(trace: Trace) -> bool:
 def standard_metrics(trace: Trace, prefix: str, *, dequantized_levels: int | None) -> MetricCollection:
     """Return the scalar metrics of a run that are defined for traces like `trace`.
 
+    With several levels of latents, the KL of each is among them as `kl_level_1`, ..., and the active units are those of
+    the top level, `top_level_active_units`.
+
     Args:
         trace: an example of the traces to come.
         prefix: prefix of the metrics' names, such as "test/".
@@ -107,11 +121,13 @@ def standard_metrics(trace: Trace, prefix: str, *, dequantized_levels: int | Non
     """
     metrics: dict[str, TraceMetric] = {"reconstruction": ExampleMean(reconstruction)}
     if ActiveUnits.applies(trace):
-        metrics["active_units"] = ActiveUnits(trace)
+        metrics[trace.at_top("active_units")] = ActiveUnits(trace)
     if CodePerplexity.applies(trace):
         metrics["code_perplexity"] = CodePerplexity(trace)
     if trace.has_kl:
         metrics |= {"nelbo": ExampleMean(nelbo), "kl": ExampleMean(kl)}
+        for level, name in enumerate(trace.by_level("kl")):
+            metrics[name] = ExampleMean(partial(kl_of_level, level=level))
         if is_discrete(trace) or dequantized_levels:
             metrics["bits_per_dim"] = BitsPerDim(None if is_discrete(trace) else dequantized_levels)
     return MetricCollection(dict(metrics), prefix=prefix, compute_groups=False)

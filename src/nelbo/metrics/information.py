@@ -33,7 +33,7 @@ def log_densities(q: Distribution, z: Tensor) -> Tensor:
 
     Args:
         q: B distributions, batch shape (B,).
-        z: M codes, (M, D) or (M, N, K).
+        z: M codes, (M, *event) with event (D,), (C, h, w) or (N, K).
     """
     log_q: Tensor = q.log_prob(z.unsqueeze(1))
     return log_q
@@ -42,8 +42,9 @@ def log_densities(q: Distribution, z: Tensor) -> Tensor:
 @log_densities.register
 def _(q: DiagonalNormal, z: Tensor) -> Tensor:
     # Expanding |z - m|^2 / s^2 gives a matrix product. The expansion cancels, so it uses float64 and centred values.
-    centre = finest(q.loc).mean(dim=0)
-    code, loc, scale = finest(z) - centre, finest(q.loc) - centre, finest(q.scale)
+    loc, scale = finest(q.loc).flatten(1), finest(q.scale).flatten(1)
+    centre = loc.mean(dim=0)
+    code, loc = finest(z).flatten(1) - centre, loc - centre
     if code.dtype != torch.float64:
         return q.log_prob(z.unsqueeze(1))  # type: ignore[no-any-return, no-untyped-call]
     precision = scale.square().reciprocal()
@@ -74,7 +75,7 @@ def sum_densities(q: Distribution, z: Tensor, own: Tensor) -> Tensor:
 
     Args:
         q: B of the N distributions, batch shape (B,).
-        z: M codes, (M, D).
+        z: M codes, (M, *event).
         own: for each code, the index among the B of the distribution it was drawn from, (M,); any number outside
             [0, B) if that one is not among them.
     """
@@ -141,6 +142,8 @@ class Estimates:
 class MutualInformation(TraceMetric):
     """I_q(x; z) of the accumulated images in nats, see `Estimates.lower`, for Gaussian q with independent units.
 
+    With several levels z is that of the top level.
+
     Every code is evaluated under every q(z|x). The states are therefore not sums, but the parameters of q and the codes
     of all images.
     """
@@ -156,17 +159,17 @@ class MutualInformation(TraceMetric):
 
     @staticmethod
     def applies(trace: Trace) -> bool:
-        """Return whether the trace has one level, with a `DiagonalNormal` q that depends on x alone."""
-        (latent, *more) = trace.latents
-        return not more and isinstance(latent.q, DiagonalNormal) and len(latent.q.batch_shape) < 2
+        """Return whether q of the top level is a `DiagonalNormal` that depends on x alone."""
+        q = trace.latents[0].q
+        return isinstance(q, DiagonalNormal) and len(q.batch_shape) < 2
 
     def update(self, trace: Trace) -> None:
         """Store the parameters of q and the codes of a trace."""
-        (latent,) = trace.latents
+        latent, rank = trace.latents[0], trace.latents[0].z.ndim - 2
         assert isinstance(latent.q, DiagonalNormal)
-        self.loc.append(latent.over_examples(latent.q.loc).detach())
-        self.scale.append(latent.over_examples(latent.q.scale).detach())
-        self.z.append(latent.z.detach().transpose(0, 1))
+        self.loc.append(latent.over_examples(latent.q.loc, rank).detach().flatten(1))
+        self.scale.append(latent.over_examples(latent.q.scale, rank).detach().flatten(1))
+        self.z.append(latent.z.detach().transpose(0, 1).flatten(2))
 
     def compute(self) -> Tensor:
         """Return the mean over examples and samples."""

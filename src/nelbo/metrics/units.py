@@ -1,6 +1,6 @@
 """Metrics of single latent units.
 
-Shapes: B batch, D latent dimensions of all levels together.
+A unit is an element of a vector, a channel of a map, or a one-hot code. Shapes: B batch, U units.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from torch import Tensor
 from nelbo.distributions import two_means
 from nelbo.metrics.base import TraceMetric
 from nelbo.metrics.moments import covariance, merged, moments
-from nelbo.trace import Latent, Trace
+from nelbo.trace import Latent, Trace, unit_names
 
 ACTIVE_VARIANCE = 0.01
 """Threshold of Burda et al. 2016: a unit is active if the variance over x of E_q[z|x] exceeds it."""
 
 
 class ActiveUnits(TraceMetric):
-    """The number of active units, those with Var_x(E_q(z|x)[z]) > 0.01 (Burda et al. 2016, section 5.2).
+    """The number of active units of the top level, those with Var_x(E_q(z|x)[z]) > 0.01 (Burda et al. 2016, 5.2).
 
-    If E_q(z|x)[z] has no closed form (a flow, or a q that depends on samples of another level), the variance is
-    estimated by the covariance of two independent estimates of it, so that their noise does not count as activity.
+    Levels below the top are left out: q of these depends on samples of the levels above, and so does its mean. If
+    E_q(z|x)[z] has no closed form (a flow), the variance is estimated by the covariance of two independent estimates of
+    it, so that their noise does not count as activity. The variance of a channel of a map is the mean over its places.
 
     Args:
         trace: an example of the traces to come, which sets the number of units.
@@ -33,20 +34,18 @@ class ActiveUnits(TraceMetric):
 
     def __init__(self, trace: Trace) -> None:
         super().__init__()
-        units = sum(latent.q.event_shape.numel() for latent in trace.latents)
-        self.add_state("moments", torch.zeros(4, units), dist_reduce_fx=merged)
+        self.event = trace.latents[0].q.event_shape
+        self.add_state("moments", torch.zeros(4, self.event.numel()), dist_reduce_fx=merged)
 
     @staticmethod
     def applies(trace: Trace) -> bool:
         """Return whether the latents are continuous and two estimates of their means are available."""
-        return all(
-            latent.is_continuous and (len(latent.q.batch_shape) < 2 or len(latent.z) > 1) for latent in trace.latents
-        )
+        latent = trace.latents[0]
+        return latent.is_continuous and (len(latent.q.batch_shape) < 2 or len(latent.z) > 1)
 
     def update(self, trace: Trace) -> None:
         """Accumulate the examples of a trace."""
-        pairs = [mean_estimates(latent) for latent in trace.latents]
-        first, second = (torch.cat(means, dim=-1) for means in zip(*pairs, strict=True))
+        first, second = mean_estimates(trace.latents[0])
         self.moments = merged(torch.stack([self.moments, moments(first, second).to(self.moments)]))
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -62,8 +61,9 @@ class ActiveUnits(TraceMetric):
         self.moments = state["moments"].to(self.moments)
 
     def variances(self) -> Tensor:
-        """Return Var_x(E_q(z|x)[z]) of each unit, (D,)."""
-        return covariance(self.moments)
+        """Return Var_x(E_q(z|x)[z]) of each unit, (U,)."""
+        elements = covariance(self.moments)
+        return elements.reshape(self.event).flatten(1).mean(-1) if len(self.event) > 1 else elements
 
     def compute(self) -> Tensor:
         """Return the number of active units."""
@@ -71,7 +71,7 @@ class ActiveUnits(TraceMetric):
 
 
 def mean_estimates(latent: Latent) -> tuple[Tensor, Tensor]:
-    """Return two estimates of E_q[z|x], each (B, D), with independent errors.
+    """Return two estimates of E_q[z|x] of each element, each (B, D), with independent errors.
 
     They come from `two_means`. If q differs between samples, each uses one half of the samples.
     """
@@ -84,12 +84,13 @@ def mean_estimates(latent: Latent) -> tuple[Tensor, Tensor]:
 
 
 class KLPerUnit(TraceMetric):
-    """KL(q(z_i|x) || p(z_i)) of each unit in nats, (D,), averaged over examples, for factorised q and p.
+    """KL(q(z_i|x) || p(z_i)) of each unit in nats, (U,), averaged over examples, of the levels that factorise.
 
-    A unit is a dimension of z, or a variable with K classes.
+    The units of all these levels follow each other, top level first. A level whose q or p does not factorise, such as a
+    flow, has no KL of single units and is left out.
 
     Args:
-        trace: an example of the traces to come, which sets the number of units.
+        trace: an example of the traces to come, which sets the numbers of levels and units.
     """
 
     total: Tensor
@@ -97,21 +98,21 @@ class KLPerUnit(TraceMetric):
 
     def __init__(self, trace: Trace) -> None:
         super().__init__()
-        self.add_sum("total", (kl_per_unit(trace).shape[-1],))
+        names = unit_names([latent.q.event_shape[0] for latent in trace.latents])
+        self.levels = [level for level, latent in enumerate(trace.latents) if has_unit_kl(latent)]
+        self.names_by_level = [names[level] for level in self.levels]
+        self.is_single = len(trace.latents) == 1
+        self.add_sum("total", (len(self.names()),))
         self.add_sum("count")
 
     @staticmethod
     def applies(trace: Trace) -> bool:
-        """Return whether q and p factorise over units at every level, with a KL in closed form."""
-        try:
-            kl_per_unit(trace)
-        except NotImplementedError:
-            return False
-        return True
+        """Return whether q and p of a level factorise over units, with a KL in closed form."""
+        return any(has_unit_kl(latent) for latent in trace.latents)
 
     def update(self, trace: Trace) -> None:
         """Accumulate the examples of a trace."""
-        self.total += kl_per_unit(trace).sum(dim=0)
+        self.total += torch.cat([trace.latents[level].unit_kl for level in self.levels], dim=-1).sum(dim=0)
         self.count += len(trace.x)
 
     def compute(self) -> Tensor:
@@ -119,13 +120,34 @@ class KLPerUnit(TraceMetric):
         return self.total / self.count
 
     def values(self) -> Tensor:
-        """Return the means over all processes, (D,).
+        """Return the means over all processes, (U,).
 
-        torchmetrics squeezes the result of `compute` to a scalar if D is 1.
+        torchmetrics squeezes the result of `compute` to a scalar if U is 1.
         """
         return self.compute().reshape(-1)
 
+    def names(self) -> list[str]:
+        """Return the names of the units, as `nelbo.trace.unit_names`."""
+        return [name for names in self.names_by_level for name in names]
 
-def kl_per_unit(trace: Trace) -> Tensor:
-    """Return the KL of each unit of each example in nats, (B, D)."""
-    return torch.cat([latent.unit_kl for latent in trace.latents], dim=-1)
+    def by_level(self, name: str, values: Tensor) -> dict[str, Tensor]:
+        """Return values of all units, (U,), in one tensor for each level, by name.
+
+        Args:
+            name: the name of the values if there is one level; with several it is followed by `_level_1`, ...
+            values: of all units, such as `values()`.
+        """
+        parts = values.split([len(names) for names in self.names_by_level])
+        return {
+            name if self.is_single else f"{name}_level_{level + 1}": part
+            for level, part in zip(self.levels, parts, strict=True)
+        }
+
+
+def has_unit_kl(latent: Latent) -> bool:
+    """Return whether q and p of a level factorise over units, with a KL in closed form."""
+    try:
+        _ = latent.unit_kl
+    except NotImplementedError:
+        return False
+    return True

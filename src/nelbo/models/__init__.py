@@ -1,5 +1,12 @@
-"""Models: latent variable models with the methods `trace`, `generate`, `log_joint` and `initialize`."""
+"""Models: latent variable models, which all other rooms know by the protocol `Model`."""
 
+from nelbo.models.bound import BoundModel
+from nelbo.models.context import NO_CONTEXT, Context
+from nelbo.models.hierarchy import Hierarchy
+from nelbo.models.inference import Inference
+from nelbo.models.ladder_vae import LadderVAE
+from nelbo.models.model import Model
+from nelbo.models.top_down_vae import TopDownVAE
 from nelbo.models.vae import VAE
 
-__all__ = ["VAE"]
+__all__ = ["NO_CONTEXT", "VAE", "BoundModel", "Context", "Hierarchy", "Inference", "LadderVAE", "Model", "TopDownVAE"]

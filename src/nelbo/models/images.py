@@ -7,6 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nelbo.errors import ConfigError, positive_integer
+
+
+def image_shape(shape: object) -> tuple[int, ...]:
+    """Return the shape (C, H, W) of a config after checking it.
+
+    Raises:
+        ConfigError: if it is not three positive integers.
+    """
+    if not isinstance(shape, list | tuple) or len(shape) != 3:
+        raise ConfigError("shape", shape, "must be [channels, height, width]")
+    return tuple(positive_integer(f"shape[{index}]", size) for index, size in enumerate(shape))
+
 
 def check_form(x: object, shape: Sequence[int]) -> None:
     """Check type, shape and dtype of images, without reading their pixels.

@@ -5,22 +5,26 @@ Shapes: S Monte Carlo samples, B batch, D latent dimensions, C H W image. All lo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from nelbo.distributions import sample_with_density, temper
-from nelbo.errors import ConfigError, number, positive_integer
+from nelbo.distributions import code_of, sample_at, sample_with_density
+from nelbo.errors import ConfigError, positive_integer
 from nelbo.heads import Likelihood, Posterior
-from nelbo.models.images import check_form, check_pixels
+from nelbo.models.context import NO_CONTEXT, Context, call_with
+from nelbo.models.images import image_shape
+from nelbo.models.inference import Inference
+from nelbo.models.model import Model, levels_of
 from nelbo.nets import Net
 from nelbo.priors import Prior
 from nelbo.trace import Latent, Trace
 
 
-class VAE(nn.Module):
+class VAE(Model):
     """A latent variable model p(z) p(x|z) with an approximate posterior q(z|x).
 
     Each component is given as a factory, which is called here with the sizes that it needs.
@@ -52,13 +56,6 @@ class VAE(nn.Module):
         ConfigError: if `shape` is not three positive integers or `latent_dim` is not one, or if a factory raises it.
     """
 
-    checks_pixels = False
-    """Whether `encode` checks in eval mode that all pixels lie in [0, 1].
-
-    `nelbo.load` sets it, because the images that a loaded model is given are not checked elsewhere. Training checks its
-    data once, before it starts. Samples of a density, which may lie outside [0, 1], can only be encoded without it.
-    """
-
     def __init__(
         self,
         *,
@@ -71,95 +68,126 @@ class VAE(nn.Module):
         likelihood: Callable[..., Likelihood],
     ) -> None:
         super().__init__()
-        if not isinstance(shape, list | tuple) or len(shape) != 3:
-            raise ConfigError("shape", shape, "must be [channels, height, width]")
-        self.shape = tuple(positive_integer(f"shape[{index}]", size) for index, size in enumerate(shape))
+        self.shape = image_shape(shape)
         self.latent_dim = positive_integer("latent_dim", latent_dim)
         self.encoder = encoder(self.shape)
         self.posterior = posterior(feature_shape(self.encoder, "encoder"), self.latent_dim)
-        self.prior = prior(self.posterior.event_shape(self.latent_dim), self.shape)
+        self.events = (self.posterior.event_shape(self.latent_dim),)
+        self.prior = prior(self.events[0], self.shape)
         self.decoder = decoder(self.posterior.code_shape(self.latent_dim), self.shape)
         self.likelihood = likelihood(feature_shape(self.decoder, "decoder"), self.shape)
 
-    def encode(self, x: Tensor) -> Distribution:
-        """Return q(z|x), batch shape (B,).
-
-        Args:
-            x: images, (B, C, H, W), in [0, 1].
+    def infer(self, x: Tensor, context: Context = NO_CONTEXT) -> Inference:
+        """Return the encoder's features of x, q(z|x) and p(z); see `Model.infer`.
 
         Raises:
             ValueError: if `x` is not a floating-point tensor of the model's image shape; with `checks_pixels`, in eval
                 mode, also if pixels lie outside [0, 1].
         """
-        check_form(x, self.shape)
-        if self.checks_pixels and not self.training:
-            check_pixels(x, next(self.parameters()).dtype)
-        q: Distribution = self.posterior(self.encoder(x))
-        return q
+        features = self.encoder_features(x, context)
 
-    def decode(self, z: Tensor) -> Distribution:
-        """Return p(x|z), whose batch shape is the leading shape of z.
+        def head(features: Tensor) -> Distribution:
+            q: Distribution = call_with(self.posterior, features, context=context)
+            return q
 
-        Args:
-            z: latents, (..., D), or one-hot codes, (..., N, K).
-        """
-        px: Distribution = self.likelihood(self.decoder(self.posterior.embed(z)))
-        return px
+        return Inference(head(features), self.top_prior(context), features, head, context=context)
 
-    def trace(self, x: Tensor, num_samples: int = 1) -> Trace:
-        """Draw S samples of q(z|x) for each image and evaluate p(x|z) at them.
+    def encode(self, x: Tensor, context: Context = NO_CONTEXT) -> Distribution:
+        """Return q(z|x), batch shape (B,).
 
         Args:
             x: images, (B, C, H, W), in [0, 1].
-            num_samples: S.
+            context: what the model is conditioned on, each value (B, ...).
 
         Raises:
-            ValueError: if `encode` rejects the images.
+            ValueError: if `x` is not a floating-point tensor of the model's image shape; with `checks_pixels`, in eval
+                mode, also if pixels lie outside [0, 1].
         """
-        q = self.encode(x)
-        z, log_q = sample_with_density(q, num_samples)
-        px = self.likelihood(self.decoder(self.posterior.embed(z, q)), x)
-        return Trace(x, px, (Latent(q, self.prior(self.encode), z, log_q),))
+        q: Distribution = call_with(self.posterior, self.encoder_features(x, context), context=context)
+        return q
 
-    @torch.no_grad()
-    def generate(self, n: int, temperature: float = 1.0) -> Distribution:
-        """Return p(x|z) for n samples z ~ p(z), batch shape (n,), without gradients.
+    def encoder_features(self, x: Tensor, context: Context = NO_CONTEXT) -> Tensor:
+        """Return the encoder's features of images that were checked, (B, ...)."""
+        self.check_images(x)
+        features: Tensor = call_with(self.encoder, x, context=context)
+        return features
 
-        Its `mean` is the picture without pixel noise; its `sample()` is a draw from p(x).
+    def draw(
+        self, x: Tensor, inference: Inference, num_samples: int, *, mode: bool = False, prior_from: int | None = None
+    ) -> Trace:
+        """Draw S samples of q(z|x) for each image and evaluate p(x|z) at them; see `Model.draw`."""
+        q, log_q = inference.q, None
+        if prior_from == 0:
+            q = inference.p
+            z = q.sample(torch.Size((num_samples,) if q.batch_shape else (num_samples, len(x))))
+        elif mode:
+            z = code_of(q).unsqueeze(0)
+        else:
+            z, log_q = sample_with_density(q, num_samples)
+        features = call_with(self.decoder, self.posterior.embed(z, q), context=inference.context)
+        px = call_with(self.likelihood, features, x, context=inference.context)
+        return Trace(x, px, (Latent(q, inference.p, z, log_q),), inference.context)
+
+    def top_prior(self, context: Context = NO_CONTEXT) -> Distribution:
+        """Return p(z), batch shape (), or (B,) if it depends on the context."""
+        p: Distribution = call_with(self.prior, self.encode, context=context)
+        return p
+
+    def sample(
+        self,
+        n: int,
+        temperature: float | Sequence[float] = 1.0,
+        *,
+        above: Sequence[Tensor] = (),
+        context: Context = NO_CONTEXT,
+    ) -> tuple[Tensor, ...]:
+        """Return n samples z ~ p(z), (n, *event), as a tuple of one; see `Model.sample`."""
+        if above:
+            return tuple(above)
+        return (sample_at(self.top_prior(context), n, levels_of(temperature, 1)[0]),)
+
+    def decode(self, *zs: Tensor, context: Context = NO_CONTEXT) -> Distribution:
+        """Return p(x|z), whose batch shape is the leading shape of z.
 
         Args:
-            n: the number of samples.
-            temperature: factor on the spread of p(z); 1 is the model itself.
-
-        Raises:
-            ConfigError: if `n` or `temperature` is not positive.
+            zs: z alone: latents, (..., D), or one-hot codes, (..., N, K).
+            context: what the model is conditioned on.
         """
-        positive_integer("n", n)
-        number("temperature", temperature, positive=True)
-        return self.decode(temper(self.prior(self.encode), temperature).sample(torch.Size((n,))))
-
-    def log_joint(self, x: Tensor, zs: Sequence[Tensor]) -> Tensor:
-        """Return log p(x, z), (S, B), in nats.
-
-        Args:
-            x: images, (B, C, H, W).
-            zs: the latents of each level, here a single tensor (S, B, D).
-
-        Raises:
-            ValueError: if `x` is not a floating-point tensor of the model's image shape.
-        """
-        check_form(x, self.shape)
         (z,) = zs
-        log_joint: Tensor = self.decode(z).log_prob(x) + self.prior(self.encode).log_prob(z)
-        return log_joint
+        features = call_with(self.decoder, self.posterior.embed(z), context=context)
+        px: Distribution = call_with(self.likelihood, features, context=context)
+        return px
+
+    def features(self, *zs: Tensor) -> Tensor:
+        """Return the decoder's input of z as vectors, (..., F): z itself, or the codebook's entries of codes."""
+        (z,) = zs
+        leading = z.shape[: z.ndim - len(self.events[0])]
+        return self.posterior.embed(z).reshape(*leading, -1)
+
+    @property
+    def feature_size(self) -> int:
+        """The number of numbers in `features`."""
+        return math.prod(self.posterior.code_shape(self.latent_dim))
+
+    def log_prior(self, *zs: Tensor, context: Context = NO_CONTEXT) -> Tensor:
+        """Return log p(z), (S, B), in nats."""
+        (z,) = zs
+        log_prior: Tensor = self.top_prior(context).log_prob(z)
+        return log_prior
+
+    def unfold(self, top: Tensor, noise: Tensor, context: Context = NO_CONTEXT) -> tuple[Tensor, ...]:
+        """Return z alone: there is no level below the top."""
+        return (top,)
 
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:
-        """Initialise likelihood and prior from training images (N, C, H, W) in [0, 1].
+        """Initialise encoder, likelihood and prior from training images (N, C, H, W) in [0, 1].
 
         It is called once, before training, and not when a checkpoint is loaded.
         """
-        self.likelihood.initialize(images)
+        if isinstance(self.encoder, Net):  # of another module only `out_shape` is asked for
+            self.encoder.initialize(images)
+        super().initialize(images)
         self.prior.initialize(images)
 
     def advance(self, step: float) -> dict[str, float]:

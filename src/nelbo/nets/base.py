@@ -29,6 +29,13 @@ class Net(nn.Module):
         """Return features (..., *out_shape) of x (..., *in_shape)."""
         return over_leading(self.layers, x, len(self.in_shape))
 
+    def initialize(self, images: Tensor) -> None:
+        """Set starting values from training images, for an encoder that has some; here there are none.
+
+        Args:
+            images: (N, C, H, W), in [0, 1].
+        """
+
 
 def over_leading(module: nn.Module, x: Tensor, event_dimensions: int) -> Tensor:
     """Apply a module that takes one batch dimension to a tensor with any leading dimensions.

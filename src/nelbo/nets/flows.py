@@ -58,6 +58,8 @@ class FlowTransforms(nn.Module):
         if kind == "spline":
             options["univariate"] = partial(zuko.transforms.MonotonicRQSTransform, slope=1e-3)
             options["shapes"] = [(SPLINE_BINS,), (SPLINE_BINS,), (SPLINE_BINS - 1,)]
+        self.fast_inverse = kind != "autoregressive"
+        """Whether the inverse takes one pass per layer."""
         order = torch.arange(dim)
         self.layers = nn.ModuleList()
         for index in range(positive_integer("layers", layers)):

@@ -29,7 +29,8 @@ class IWAE(Objective):
     """The importance-weighted bound; `objective=iwae`.
 
     -log 1/S sum_i w_i, in nats: Burda et al. 2016, eq. 8. Its expectation is at least -log p(x) and converges to it as
-    S grows. S = 1 is the Monte Carlo ELBO. The logged term `nelbo` is the negative ELBO of the same samples.
+    S grows. S = 1 is the Monte Carlo ELBO. The logged term `nelbo` is the negative ELBO of the same samples. If there
+    are several levels of latents, w is p(x, z) / q(z|x) of all of them together.
 
     Args:
         num_samples: S.
@@ -46,8 +47,7 @@ class IWAE(Objective):
     def forward(self, trace: Trace, step: float) -> Loss:
         """Return the loss, which does not depend on `step`."""
         bound = self.bound(trace).mean()
-        *_, terms = elbo_terms(trace)
-        return Loss(-bound, {**terms, "negative_bound": -bound.detach()})
+        return Loss(-bound, {**elbo_terms(trace).logged, "negative_bound": -bound.detach()})
 
     def bound(self, trace: Trace) -> Tensor:
         """Return the bound on log p(x) in nats, (B,)."""

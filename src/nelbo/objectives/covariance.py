@@ -14,7 +14,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal
 
 from nelbo.errors import choice
 from nelbo.numerics.collectives import Shares
-from nelbo.objectives.objective import Loss, Objective, elbo_terms
+from nelbo.objectives.objective import Loss, Objective, elbo_terms, weighted_mean
 from nelbo.schedules import Schedule, as_schedule
 from nelbo.trace import Latent, Trace
 
@@ -26,6 +26,9 @@ class DIP(Objective):
     al. 2018. Reconstruction and KL are in nats; the penalties have no unit. In variant i (their eq. 6) C is the
     covariance over x of the mean of q(z|x). In variant ii (eq. 7) C is the covariance of z ~ q(z), which adds the mean
     covariance of q(z|x). Covariances are over the batch of all processes and divide by B.
+
+    With several levels of latents beta weights the KL of all of them; the penalties apply to the top level alone, and
+    are logged with its name.
 
     Args:
         beta: weight of the KL, at least 0: a number or a schedule; 1 in the paper.
@@ -58,8 +61,7 @@ class DIP(Objective):
 
     def forward(self, trace: Trace, step: float) -> Loss:
         """Return the loss at `step`; the terms `off_diagonal` and `diagonal` are the sums without their weights."""
-        reconstruction, kl, terms = elbo_terms(trace)
-        (latent,) = trace.latents
+        terms, latent = elbo_terms(trace), trace.latents[0]
         shares = trace.shares
         matrix = covariance_of_means(gather_rows(latent, latent.q.mean, shares))
         if self.variant == "ii":
@@ -68,20 +70,20 @@ class DIP(Objective):
         off_diagonal = (matrix - variances.diag()).square().sum()
         diagonal = (variances - 1).square().sum()
         beta = self.beta(step)
-        total = reconstruction + beta * kl
+        total = terms.reconstruction.mean() + weighted_mean(beta, terms.kl)
         total = total + self.lambda_off_diagonal(step) * off_diagonal + self.lambda_diagonal(step) * diagonal
-        terms |= {"off_diagonal": off_diagonal.detach(), "diagonal": diagonal.detach(), "beta": beta}
-        return Loss(total, terms)
+        penalties = {"off_diagonal": off_diagonal, "diagonal": diagonal}
+        logged = {trace.at_top(name): penalty.detach() for name, penalty in penalties.items()}
+        return Loss(total, {**terms.logged, **logged, "beta": beta})
 
     def check(self, trace: Trace) -> None:
-        """Check that q(z|x) has a mean and a covariance in closed form.
+        """Check that q(z|x) of the top level has a mean and a covariance in closed form.
 
         Raises:
-            ConfigError: for deterministic latents, several levels, one-hot codes or a flow.
+            ConfigError: for deterministic latents, one-hot codes or a flow.
         """
         self.require_kl(trace)
-        self.require_one_level(trace)
-        (latent,) = trace.latents
+        latent = trace.latents[0]
         try:
             mean_covariance(latent.q)
             has_covariance = latent.is_continuous

@@ -34,9 +34,12 @@ class FactorVAE(Objective):
     only its own parameters, but not with its value. Differences from the paper: the permuted codes are those of the
     same batch instead of a second one, and the discriminator has one logit instead of two, which is equivalent.
 
+    With several levels of latents the KL is that of all of them, z of the total correlation is the top level alone,
+    and the terms of the discriminator are logged with its name.
+
     Args:
         gamma: weight of the total correlation, at least 0: a number or a schedule.
-        latent_dim: D.
+        latent_dim: D, the number of elements of z, or of its top level.
         hidden: widths of the discriminator's hidden layers.
         discriminator_lr: learning rate of the discriminator; it follows the run's scheduler.
         discriminator_betas: the discriminator's betas of Adam.
@@ -76,8 +79,7 @@ class FactorVAE(Objective):
 
     def forward(self, trace: Trace, step: float) -> Loss:
         """Return the loss at `step`."""
-        reconstruction, kl, terms = elbo_terms(trace)
-        (latent,) = trace.latents
+        terms, latent = elbo_terms(trace), trace.latents[0]
         gamma, z = self.gamma(step), latent.z.flatten(2)
         frozen = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
         total_correlation = functional_call(self.discriminator, frozen, z).float().mean()
@@ -87,23 +89,25 @@ class FactorVAE(Objective):
         shuffled = shares.own(permute_units(shares.gather(codes, dim=1), shares.gather(keys, dim=1)), dim=1)
         joint_logits, permuted_logits = (self.discriminator(each).float() for each in (codes, shuffled))
         cross_entropy = (softplus(-joint_logits).mean() + softplus(permuted_logits).mean()) / 2
-        total = reconstruction + kl + gamma * total_correlation + (cross_entropy - cross_entropy.detach())
-        terms |= {"total_correlation": total_correlation.detach(), "discriminator": cross_entropy.detach()}
-        return Loss(total, {**terms, "gamma": gamma})
+        total = terms.reconstruction.mean() + terms.kl.mean()
+        total = total + gamma * total_correlation + (cross_entropy - cross_entropy.detach())
+        estimates = {"total_correlation": total_correlation, "discriminator": cross_entropy}
+        logged = {trace.at_top(name): estimate.detach() for name, estimate in estimates.items()}
+        return Loss(total, {**terms.logged, **logged, "gamma": gamma})
 
     def check(self, trace: Trace) -> None:
-        """Check that the latents are one level of continuous units, as many as the discriminator has inputs.
+        """Check that z of the top level are continuous units, as many as the discriminator has inputs.
 
         Raises:
-            ConfigError: for deterministic latents, several levels, one-hot codes, or a discriminator for another D.
+            ConfigError: for deterministic latents, one-hot codes, or a discriminator for another D.
         """
         self.require_kl(trace)
-        self.require_one_level(trace)
-        (latent,) = trace.latents
+        latent = trace.latents[0]
         if not latent.is_continuous:
             raise self.refuse(NEEDS_VECTORS)
         if (units := latent.q.event_shape.numel()) != self.latent_dim:
-            hint = f"must equal the model's latent_dim, {units}"
+            what = "the model's latent_dim" if len(trace.latents) == 1 else "the number of elements of the top level"
+            hint = f"must equal {what}, {units}"
             raise ConfigError("objective.latent_dim", self.latent_dim, hint, located=True)
 
 

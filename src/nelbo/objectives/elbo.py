@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from nelbo.objectives.objective import NEEDS_VECTORS, Loss, Objective, elbo_terms
+from nelbo.distributions import StandardNormal
+from nelbo.objectives.objective import NEEDS_VECTORS, Loss, Objective, Weight, elbo_terms, mean_weight, weighted_mean
 from nelbo.schedules import Schedule, as_schedule
 from nelbo.trace import Trace
 
@@ -18,7 +19,8 @@ class NegativeELBO(Objective):
     """The negative ELBO with a weight on the KL; `objective=elbo`.
 
     E_q[-log p(x|z)] + beta KL(q(z|x) || p(z)), in nats: Kingma & Welling 2014, eq. 3; with beta, Higgins et al. 2017,
-    eq. 4. The loss is the negative ELBO if beta = 1. The logged term `nelbo` is always that of beta = 1.
+    eq. 4. The loss is the negative ELBO if beta = 1. The logged term `nelbo` is always that of beta = 1. With several
+    levels of latents the KL is the sum of theirs.
 
     Example:
         >>> import torch
@@ -49,12 +51,20 @@ class NegativeELBO(Objective):
 
     def forward(self, trace: Trace, step: float) -> Loss:
         """Return the loss at `step`."""
-        reconstruction, kl, terms = elbo_terms(trace)
-        beta = self.beta(step)
-        return Loss(reconstruction + beta * self.penalty(trace, kl, step), {**terms, "beta": beta})
+        terms, beta = elbo_terms(trace), self.kl_weight(trace, step)
+        total = terms.reconstruction.mean() + weighted_mean(beta, self.penalty(trace, terms.kl, step))
+        return Loss(total, {**terms.logged, "beta": mean_weight(beta)})
+
+    def kl_weight(self, trace: Trace, step: float) -> Weight:
+        """Return beta: a number, or in a subclass one for each example, (B,), such as an entry of `trace.context`."""
+        return self.beta(step)
 
     def penalty(self, trace: Trace, kl: Tensor, step: float) -> Tensor:
-        """Return the term that beta weights, a scalar in nats: the KL, or what a subclass replaces it with."""
+        """Return the term that beta weights, (S, B), in nats: the KL of all levels, or what a subclass has instead.
+
+        A subclass may return a scalar, if its penalty is no mean over examples; a weight that differs by example then
+        acts by its mean.
+        """
         return kl
 
     def check(self, trace: Trace) -> None:
@@ -92,8 +102,11 @@ class Reconstruction(Objective):
         """Check that the latents are continuous and the prior has no parameters, which would not be trained.
 
         Raises:
-            ConfigError: for a prior with parameters, and for one-hot codes.
+            ConfigError: for one-hot codes, and for a prior with parameters, as the levels below the top have.
         """
         if not all(latent.is_continuous for latent in trace.latents):
             raise self.refuse(NEEDS_VECTORS)
-        self.require_standard_normal(trace, "has no KL, so nothing would train the prior")
+        top, *below = trace.latents
+        if any(not isinstance(latent.p, StandardNormal) for latent in below):
+            raise self.refuse("has no KL, so nothing would train the priors of the lower levels; use objective=elbo")
+        self.require_standard_normal(top, "has no KL, so nothing would train the prior")

@@ -1,8 +1,12 @@
 """Gradient estimators of the ELBO and of IWAE with less variance for the parameters of q.
 
 Each loss has the value of its bound, in nats. The gradients of STL and DReG are unbiased; PIWAE gives phi the gradient
-of another bound. Shapes: S Monte Carlo samples, B batch, M groups of K samples, S = M K. w_i = p(x, z_i) / q(z_i|x) are
-the importance weights, theta the parameters of p, phi those of q.
+of another bound. With several levels of latents z stands for all of them, and its gradients are partial ones of each
+level (`paths.py`): for `stl` this takes another backward pass of q from level to level, for `dreg` and `piwae` also one
+of the decoder. A parameter that p and q share, as in a top-down hierarchy, receives the sum of both gradients.
+
+Shapes: S Monte Carlo samples, B batch, M groups of K samples, S = M K. w_i = p(x, z_i) / q(z_i|x) are the importance
+weights, theta the parameters of p, phi those of q.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from torch import Tensor
 
 from nelbo.objectives.bounds import IWAE, MIWAE, log_mean_exp
 from nelbo.objectives.elbo import NegativeELBO
+from nelbo.objectives.paths import path_log_q, reweighted
 from nelbo.trace import Trace
 
 LEAST_SHARE = 1e-7
@@ -28,7 +33,8 @@ class STL(NegativeELBO):
 
     E_q[-log p(x|z) + beta (log q(z|x) - log p(z))], in nats: Roeder et al. 2017. The variance of the gradient is 0 if q
     is the exact posterior. The KL is a Monte Carlo estimate, because the noise of log q - log p cancels that of
-    log p(x|z). A flow posterior is inverted to evaluate it.
+    log p(x|z). A flow posterior is inverted to evaluate it. With several levels of latents, the score function of their
+    joint q is left out.
 
     Args:
         beta: weight of the KL, at least 0: a number or a schedule.
@@ -41,25 +47,24 @@ class STL(NegativeELBO):
     name: ClassVar[str] = "stl"
 
     def penalty(self, trace: Trace, kl: Tensor, step: float) -> Tensor:
-        """Return the mean of log q(z|x) - log p(z) in nats, with the gradient along the sampling path only."""
-        (latent,) = trace.latents
-        return (latent.path_log_q() - latent.log_p).mean()
+        """Return log q(z|x) - log p(z), (S, B), in nats, with the gradient of log q along the sampling path only."""
+        return path_log_q(trace) - trace.log_p
 
     def check(self, trace: Trace) -> None:
-        """Check that the model has one level of latents with reparameterised samples.
+        """Check that samples of every level are reparameterised and have a density.
 
         Raises:
-            ConfigError: for deterministic latents, one-hot codes or several levels.
+            ConfigError: for deterministic latents and one-hot codes.
         """
         self.require_weights(trace)
-        self.require_one_level(trace)
 
 
 class DReG(IWAE):
     """IWAE with the doubly reparameterised gradient for phi; `objective=dreg`.
 
     The gradient for phi is sum_i w~_i^2 (d log w_i / d z_i) (d z_i / d phi), where w~ are the normalised weights:
-    Tucker et al. 2019. Theta has the gradient of IWAE. A flow posterior is inverted to evaluate it.
+    Tucker et al. 2019; for several levels of latents Bauer & Mnih 2021. Theta has the gradient of IWAE. A flow
+    posterior is inverted to evaluate it.
 
     Args:
         num_samples: S.
@@ -72,20 +77,13 @@ class DReG(IWAE):
 
     def bound(self, trace: Trace) -> Tensor:
         """Return the bound on log p(x) in nats, (B,)."""
-        (latent,) = trace.latents
-        log_weight = trace.log_px + latent.log_p - latent.path_log_q()
+        log_weight = trace.log_joint - path_log_q(trace)
+        weight = log_weight.detach().softmax(dim=0)
         # The gradient of the bound has the first factor w~, and this is the second.
-        latent.scale_gradient(log_weight.detach().softmax(dim=0))
-        return log_mean_exp(log_weight)
-
-    def check(self, trace: Trace) -> None:
-        """Check that the model has one level of latents with reparameterised samples.
-
-        Raises:
-            ConfigError: for deterministic latents, one-hot codes or several levels.
-        """
-        super().check(trace)
-        self.require_one_level(trace)
+        if len(trace.latents) == 1:
+            trace.latents[0].scale_gradient(weight)
+            return log_mean_exp(log_weight)
+        return log_mean_exp(log_weight) + reweighted(trace, log_weight, weight.square() - weight).sum(dim=0)
 
 
 class PIWAE(MIWAE):
@@ -106,21 +104,25 @@ class PIWAE(MIWAE):
 
     def bound(self, trace: Trace) -> Tensor:
         """Return the bound on log p(x) in nats, (B,)."""
-        (latent,) = trace.latents
         value = trace.log_weight.detach()
         for_phi = self.grouped(value).softmax(dim=0).flatten(0, 1) / self.groups
-        for_theta = value.softmax(dim=0) + LEAST_SHARE * for_phi  # not 0 unless for_phi is
-        latent.scale_gradient(for_phi / for_theta.clamp_min(torch.finfo(value.dtype).tiny))
-        along_path = for_theta * (trace.log_px + latent.log_p - latent.path_log_q())
-        direct = for_phi * latent.own_log_q()
-        surrogate = (along_path - direct).sum(dim=0)
-        return log_mean_exp(value) + (surrogate - surrogate.detach())
+        for_theta = value.softmax(dim=0)
+        surrogate = (self.of_one_level if len(trace.latents) == 1 else self.of_levels)(trace, for_phi, for_theta)
+        return log_mean_exp(value) + (surrogate - surrogate.detach()).sum(dim=0)
 
-    def check(self, trace: Trace) -> None:
-        """Check that the model has one level of latents with reparameterised samples.
+    @staticmethod
+    def of_one_level(trace: Trace, for_phi: Tensor, for_theta: Tensor) -> Tensor:
+        """Return a surrogate whose gradients have the given weights for phi and theta, all (S, B).
 
-        Raises:
-            ConfigError: for deterministic latents, one-hot codes or several levels.
+        A hook on z changes one weight into the other, which needs no further pass of the decoder.
         """
-        super().check(trace)
-        self.require_one_level(trace)
+        (latent,) = trace.latents
+        for_theta = for_theta + LEAST_SHARE * for_phi  # not 0 unless for_phi is
+        latent.scale_gradient(for_phi / for_theta.clamp_min(torch.finfo(for_theta.dtype).tiny))
+        return for_theta * (trace.log_joint - latent.path_log_q()) - for_phi * latent.own_log_q()
+
+    @staticmethod
+    def of_levels(trace: Trace, for_phi: Tensor, for_theta: Tensor) -> Tensor:
+        """Return a surrogate whose gradients have the given weights for phi and theta, all (S, B)."""
+        along_paths = reweighted(trace, trace.log_joint, for_phi - for_theta)
+        return for_theta * trace.log_joint - for_phi * trace.log_q + along_paths

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nelbo.errors import ConfigError, choice, number
 from nelbo.numerics.collectives import Shares
-from nelbo.objectives.objective import NEEDS_VECTORS, Loss, Objective, elbo_terms
+from nelbo.objectives.objective import NEEDS_VECTORS, Loss, Objective, elbo_terms, negative_elbo_below, weighted_mean
 from nelbo.schedules import Schedule, as_schedule
 from nelbo.trace import Trace
 
@@ -25,7 +25,9 @@ Kernel = Callable[[Tensor], Tensor]
 class MMDObjective(Objective):
     """Base class of objectives with MMD^2(q(z), p(z)).
 
-    It is estimated from the codes of the batch of all processes and the same number of draws of the prior.
+    It is estimated from the codes of the batch of all processes and the same number of draws of the prior. With several
+    levels of latents z is the top level alone, and the term is logged with its name. The levels below then count as a
+    part of p(x|z): the reconstruction includes their KLs, with a weight of 1.
 
     Args:
         mmd_weight: weight of the MMD, at least 0: a number or a schedule.
@@ -48,13 +50,12 @@ class MMDObjective(Objective):
         self.scales = [number(f"scales[{index}]", scale, positive=True) for index, scale in enumerate(scales)]
 
     def mmd(self, trace: Trace) -> Tensor:
-        """Return MMD^2(q(z), p(z)), a scalar.
+        """Return MMD^2(q(z), p(z)) of the top level, a scalar.
 
         Raises:
             ConfigError: if the batch has a single image.
         """
-        (latent,) = trace.latents
-        shares = trace.shares
+        latent, shares = trace.latents[0], trace.shares
         if shares.total < self.least_batch:
             raise self.refuse("compares the codes of a batch with each other, and this batch has one image")
         z, draws = latent.z.flatten(2), latent.p.sample(latent.z.shape[:2]).flatten(2)
@@ -67,15 +68,18 @@ class MMDObjective(Objective):
         return sum((self.kernel(squares / constant) for constant in constants), start=torch.zeros_like(squares))
 
     def check(self, trace: Trace) -> None:
-        """Check that the model has one level of continuous latents and a prior without parameters.
+        """Check that the top level has continuous latents and a prior without parameters, and the others have KLs.
 
         Raises:
-            ConfigError: for several levels, one-hot codes, or a prior with parameters, which the MMD does not train.
+            ConfigError: for one-hot codes, a prior with parameters, which the MMD does not train, or a level below the
+                top that is deterministic.
         """
-        self.require_one_level(trace)
-        if not trace.latents[0].is_continuous:
+        top, *below = trace.latents
+        if not top.is_continuous:
             raise self.refuse(NEEDS_VECTORS)
-        self.require_standard_normal(trace, "uses an MMD, which does not train the prior")
+        self.require_standard_normal(top, "uses an MMD, which does not train the prior")
+        if not all(latent.has_kl for latent in below):
+            raise self.refuse("needs the KLs of the levels below the top, and a deterministic one has none")
 
 
 class InfoVAE(MMDObjective):
@@ -114,16 +118,17 @@ class InfoVAE(MMDObjective):
 
     def forward(self, trace: Trace, step: float) -> Loss:
         """Return the loss at `step`."""
-        reconstruction, kl, terms = elbo_terms(trace)
         mmd, alpha, weight = self.mmd(trace), self.alpha(step), self.mmd_weight(step)
-        total = reconstruction + (1 - alpha) * kl + weight * mmd
-        return Loss(total, {**terms, "mmd": mmd.detach(), "alpha": alpha, "mmd_weight": weight})
+        kl = weighted_mean(1 - alpha, trace.latents[0].kl)
+        total = negative_elbo_below(trace).mean() + kl + weight * mmd
+        logged = elbo_terms(trace).logged | {trace.at_top("mmd"): mmd.detach()}
+        return Loss(total, {**logged, "alpha": alpha, "mmd_weight": weight})
 
     def check(self, trace: Trace) -> None:
         """Check what `MMDObjective` checks, and that q(z|x) has a density.
 
         Raises:
-            ConfigError: for deterministic latents, several levels, one-hot codes, or a prior with parameters.
+            ConfigError: for deterministic latents, one-hot codes, or a prior with parameters.
         """
         self.require_kl(trace)
         super().check(trace)
@@ -150,9 +155,10 @@ class WAE(MMDObjective):
 
     def forward(self, trace: Trace, step: float) -> Loss:
         """Return the loss at `step`."""
-        reconstruction, _, terms = elbo_terms(trace)
         mmd, weight = self.mmd(trace), self.mmd_weight(step)
-        return Loss(reconstruction + weight * mmd, {**terms, "mmd": mmd.detach(), "mmd_weight": weight})
+        total = negative_elbo_below(trace).mean() + weight * mmd
+        logged = elbo_terms(trace).logged | {trace.at_top("mmd"): mmd.detach()}
+        return Loss(total, {**logged, "mmd_weight": weight})
 
 
 def mmd(z: Tensor, draws: Tensor, similarity: Kernel, shares: Shares | None = None) -> Tensor:

@@ -1,20 +1,28 @@
-"""The base class of objectives, the loss that they return, and the terms that they share."""
+"""The base class of objectives, the loss that they return, and the terms that they share.
+
+Shapes: S Monte Carlo samples, B batch.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from nelbo.distributions import OneHots, Quantized, StandardNormal
 from nelbo.errors import ConfigError, positive_integer
-from nelbo.trace import Trace
+from nelbo.trace import Latent, Trace
 
 NEEDS_VECTORS = (
     "needs continuous latents, but z are one-hot codes; use objective=elbo (objective=vq_vae with a codebook), or "
     "posterior=diagonal_normal and prior=standard_normal"
 )
 """Error message of objectives that are not defined for one-hot codes."""
+
+Weight = float | Tensor
+"""The weight of a term of a loss: a number, or one for each example, (B,)."""
 
 
 class Loss(NamedTuple):
@@ -117,43 +125,75 @@ class Objective(nn.Module):
             problem = "weights the KL, which trains only the prior if the code is quantised"
             raise self.refuse(f"{problem}; use objective=vq_vae")
 
-    def require_one_level(self, trace: Trace) -> None:
-        """Check that the model has one level of latents.
-
-        Raises:
-            ConfigError: if it has several, whose sampling paths depend on each other.
-        """
-        if len(trace.latents) > 1:
-            raise self.refuse(
-                f"supports one level of latents, and the model has {len(trace.latents)}; use objective=elbo"
-            )
-
-    def require_standard_normal(self, trace: Trace, reason: str) -> None:
-        """Check that the prior is the fixed standard normal.
+    def require_standard_normal(self, latent: Latent, reason: str) -> None:
+        """Check that the prior of a level is the fixed standard normal.
 
         Args:
-            trace: the trace to check.
+            latent: the level to check.
             reason: why the objective cannot train a prior, for the error message.
 
         Raises:
             ConfigError: if the prior is any other.
         """
-        if not all(isinstance(latent.p, StandardNormal) for latent in trace.latents):
+        if not isinstance(latent.p, StandardNormal):
             raise self.refuse(f"{reason}; use prior=standard_normal, or objective=elbo")
 
 
-def elbo_terms(trace: Trace) -> tuple[Tensor, Tensor, dict[str, Tensor | float]]:
-    """Return E_q[-log p(x|z)], KL(q(z|x) || p(z)) and the logged terms, averaged over samples and examples, in nats.
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """The two terms of the negative ELBO before any average, so that a weight may differ by example.
 
-    Without a density of q(z|x) the KL is 0 and the terms are the reconstruction alone.
+    Args:
+        reconstruction: -log p(x|z), (S, B), in nats.
+        kl: KL(q(z|x) || p(z)), summed over the levels, (S, B), in nats; 0 if a level has none.
+        logged: scalars by name, in nats per example, without gradients.
     """
-    reconstruction = -trace.log_px.mean()
+
+    reconstruction: Tensor
+    kl: Tensor
+    logged: dict[str, Tensor | float]
+
+
+def elbo_terms(trace: Trace) -> Terms:
+    """Return E_q[-log p(x|z)] and KL(q(z|x) || p(z)) of every sample and example, and the terms to log.
+
+    Where a level has no KL, the terms to log lack `nelbo` and `kl`. With several levels, the KL of each is among them
+    as `kl_level_1`, ..., where level 1 is the top.
+    """
+    reconstruction = -trace.log_px
+    mean, levels = reconstruction.mean().detach(), trace.by_level("kl")
+    by_level = {name: latent.kl.mean().detach() for name, latent in levels.items() if latent.has_kl}
     if not trace.has_kl:
-        return reconstruction, reconstruction.new_zeros(()), {"reconstruction": reconstruction.detach()}
-    kl = trace.kl.mean()
-    terms: dict[str, Tensor | float] = {
-        "nelbo": (reconstruction + kl).detach(),
-        "reconstruction": reconstruction.detach(),
-        "kl": kl.detach(),
-    }
-    return reconstruction, kl, terms
+        return Terms(reconstruction, torch.zeros_like(reconstruction), {"reconstruction": mean, **by_level})
+    kl = trace.kl.mean().detach()
+    logged: dict[str, Tensor | float] = {"nelbo": mean + kl, "reconstruction": mean, "kl": kl, **by_level}
+    return Terms(reconstruction, trace.kl, logged)
+
+
+def negative_elbo_below(trace: Trace) -> Tensor:
+    """Return a bound on -log p(x|z) given z of the top level alone, (S, B), in nats.
+
+    It is -log p(x|z), plus the KLs of the levels below the top if there are any: the levels below then count as a part
+    of the likelihood of the top level.
+    """
+    return sum((latent.kl for latent in trace.latents[1:]), start=-trace.log_px)
+
+
+def mean_weight(weight: Weight) -> float | Tensor:
+    """Return a weight as it is logged: a number, or the mean over examples."""
+    return weight.mean().detach() if isinstance(weight, Tensor) else weight
+
+
+def weighted_mean(weight: Weight, term: Tensor) -> Tensor:
+    """Return the mean over samples and examples of weight times term, a scalar.
+
+    Args:
+        weight: a number, or one for each example, (B,).
+        term: (S, B), or a scalar that is not a mean over examples.
+
+    Example:
+        >>> term = torch.tensor([[1.0, 2.0], [3.0, 4.0]])  # two samples of two examples
+        >>> weighted_mean(2.0, term), weighted_mean(torch.tensor([1.0, 0.0]), term)
+        (tensor(5.), tensor(1.))
+    """
+    return (weight * term).mean() if isinstance(weight, Tensor) else weight * term.mean()

@@ -35,6 +35,9 @@ class BetaTC(Objective):
     - The paper's stratified estimator lets one image of the batch represent all images outside the batch. Here it is
       averaged over the choice of that image, which reduces its variance and is exact if the batch is the whole set.
 
+    With several levels of latents the decomposed KL is that of the top level alone, and its terms are logged with the
+    name of the level; the KLs of the other levels have a weight of 1.
+
     Args:
         alpha: weight of the mutual information, at least 0: a number or a schedule.
         beta: weight of the total correlation, at least 0: a number or a schedule.
@@ -75,17 +78,17 @@ class BetaTC(Objective):
 
     def forward(self, trace: Trace, step: float) -> Loss:
         """Return the loss at `step`."""
-        reconstruction, kl, terms = elbo_terms(trace)
-        parts = self.parts(trace)
+        terms, parts = elbo_terms(trace), self.parts(trace)
         weights = {"alpha": self.alpha(step), "beta": self.beta(step), "gamma": self.gamma(step)}
-        total = reconstruction + kl
+        total = terms.reconstruction.mean() + terms.kl.mean()
         for weight, part in zip(weights.values(), parts.values(), strict=True):
             total = total + (weight - 1) * part
-        return Loss(total, {**terms, **{name: part.detach() for name, part in parts.items()}, **weights})
+        logged = {trace.at_top(name): part.detach() for name, part in parts.items()}
+        return Loss(total, {**terms.logged, **logged, **weights})
 
     def parts(self, trace: Trace) -> dict[str, Tensor]:
-        """Return estimates of the three terms of the KL by name, scalars in nats."""
-        (latent,) = trace.latents
+        """Return estimates of the three terms of the KL of the top level by name, scalars in nats."""
+        latent = trace.latents[0]
         assert isinstance(latent.q, Independent) and isinstance(latent.p, Independent)
         shares = trace.shares
         log_weights = shares.own(self.log_weights(shares.total, self.num_examples))
@@ -98,14 +101,13 @@ class BetaTC(Objective):
         }
 
     def check(self, trace: Trace) -> None:
-        """Check that q(z|x) and p(z) are densities that factorise over units.
+        """Check that q(z|x) and p(z) of the top level are densities that factorise over units.
 
         Raises:
-            ConfigError: for deterministic latents, several levels, one-hot codes, or units that depend on each other.
+            ConfigError: for deterministic latents, one-hot codes, or units that depend on each other.
         """
         self.require_kl(trace)
-        self.require_one_level(trace)
-        (latent,) = trace.latents
+        latent = trace.latents[0]
         if not (latent.is_continuous and isinstance(latent.q, Independent) and isinstance(latent.p, Independent)):
             hint = "use posterior=diagonal_normal or laplace, and prior=standard_normal or diagonal_normal"
             raise self.refuse(f"needs continuous latents with independent units in q(z|x) and p(z); {hint}")

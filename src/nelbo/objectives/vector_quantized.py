@@ -23,7 +23,8 @@ class VectorQuantized(Objective):
 
     The codebook term of the paper is replaced by an exponential moving average (their appendix A.1) in the posterior.
     The paper omits -log p(z), which is constant for a uniform prior, and fits a prior afterwards. Here the prior is
-    trained together with the model; the gradient of -log p(z) does not reach the encoder.
+    trained together with the model; the gradient of -log p(z) does not reach the encoder. With several levels of codes
+    the KL and the distance are sums over the levels.
 
     Args:
         commitment: weight of the squared distance, at least 0: a number or a schedule.
@@ -41,10 +42,11 @@ class VectorQuantized(Objective):
 
     def forward(self, trace: Trace, step: float) -> Loss:
         """Return the loss at `step`; the logged term `commitment` includes its weight."""
-        reconstruction, kl, terms = elbo_terms(trace)
-        distances = [latent.q.commitment for latent in trace.latents if isinstance(latent.q, Quantized)]
-        commitment = self.commitment(step) * torch.stack(distances).sum(dim=0).mean()
-        return Loss(reconstruction + kl + commitment, {**terms, "commitment": commitment.detach()})
+        terms = elbo_terms(trace)
+        distances = [latent.q.commitment.mean() for latent in trace.latents if isinstance(latent.q, Quantized)]
+        commitment = self.commitment(step) * torch.stack(distances).sum()
+        total = terms.reconstruction.mean() + terms.kl.mean() + commitment
+        return Loss(total, {**terms.logged, "commitment": commitment.detach()})
 
     def check(self, trace: Trace) -> None:
         """Check that the latents are quantised to a codebook.
@@ -53,5 +55,6 @@ class VectorQuantized(Objective):
             ConfigError: for any other posterior.
         """
         if not all(isinstance(latent.q, Quantized) for latent in trace.latents):
-            hint = "use posterior=vector_quantized or model=vq_vae, or objective=elbo"
-            raise self.refuse(f"needs latents quantised to a codebook, and this posterior has none; {hint}")
+            one_level = "posterior=vector_quantized or model=vq_vae, or " if len(trace.latents) == 1 else ""
+            problem = "needs latents quantised to a codebook, and this posterior has none"
+            raise self.refuse(f"{problem}; use {one_level}objective=elbo")

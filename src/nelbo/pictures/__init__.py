@@ -1,6 +1,9 @@
 """Pictures of a model and of images, without Lightning or data modules."""
 
 from nelbo.pictures.interpolation import Interpolation
+from nelbo.pictures.kl import KL, KLMaps
+from nelbo.pictures.level_reconstructions import LevelReconstructions
+from nelbo.pictures.level_samples import LevelSamples
 from nelbo.pictures.manifold import Manifold
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.posterior import Posterior
@@ -10,9 +13,13 @@ from nelbo.pictures.traversal import Traversal
 from nelbo.views.images import Images
 
 __all__ = [
+    "KL",
     "Drawing",
     "Images",
     "Interpolation",
+    "KLMaps",
+    "LevelReconstructions",
+    "LevelSamples",
     "Manifold",
     "Picture",
     "Posterior",

@@ -14,42 +14,46 @@ from torch import Tensor
 from torch.nn import functional
 
 from nelbo.distributions import DiagonalNormal, StandardNormal, mean_of
-from nelbo.models import VAE
+from nelbo.models import Model
+from nelbo.pictures.levels import PRIOR_SAMPLES, decode, spread
 from nelbo.pictures.scatter import draw_codes
-from nelbo.views.codes import code_of, has_classes
+from nelbo.views.codes import has_classes, modes
 from nelbo.views.grids import grid, normal_quantiles
 from nelbo.views.images import evenly_spaced
-
-PRIOR_SAMPLES = 2000
-"""Samples by which a prior without closed-form quantiles is shown."""
 
 MASS = (0.025, 0.975)
 """Probabilities of the quantiles of the prior between which a unit is varied."""
 
+SHIFT = 2
+"""Standard deviations of p(z|above) by which the channel of a map is shifted in both directions."""
 
-def reconstructions(model: VAE, images: Tensor, columns: int) -> Tensor:
-    """Draw each of the images (B, C, H, W) above its reconstruction, the mean of p(x|z) at the code of q(z|x)."""
-    means = model.decode(code_of(model.encode(images))).mean
+
+def reconstructions(model: Model, images: Tensor, columns: int) -> Tensor:
+    """Draw each of the images (B, C, H, W) above its reconstruction, the mean of p(x|z) at the mode of q(z|x)."""
+    means = model.decode(*modes(model, images)).mean
     columns = min(columns, len(images))
     rows = len(images) // columns
     pairs = torch.stack([part[: rows * columns].unflatten(0, (rows, columns)) for part in (images, means)], dim=1)
     return grid(pairs.flatten(0, 1))
 
 
-def traversals(model: VAE, images: Tensor, units: int, steps: int) -> Tensor:
-    """Draw the code of the first image with each of the most active units varied over its `settings`, a row each."""
-    q = model.encode(images)
-    chosen = by_activity(mean_of(q))[:units]
-    return grid(model.decode(moved(code_of(q)[0], chosen, settings(model, steps).values)).mean)
+def traversals(model: Model, images: Tensor, units: int, steps: int) -> Tensor:
+    """Draw the code of the first image with each of the most active units varied over its `settings`, a row each.
+
+    Of several levels it is the top one whose units are varied; those below are at the mode of p(z|above).
+    """
+    chosen = by_activity(mean_of(model.encode(images)))[:units]
+    top = modes(model, images[:1])[0][0]
+    return grid(decode(model, moved(top, chosen, settings(model, steps, (top,)).values)))
 
 
-def manifold(model: VAE, side: int) -> Tensor:
+def manifold(model: Model, side: int) -> Tensor:
     """Draw means of p(x|z) over a square of quantiles of a prior of two latents (Kingma & Welling 2014, figure 4)."""
     quantiles = prior_quantiles(model, side)
-    return grid(model.decode(plane(quantiles[0], (0, 1), quantiles, quantiles)).mean)
+    return grid(decode(model, plane(quantiles[0], (0, 1), quantiles, quantiles)))
 
 
-def aggregate_posterior(model: VAE, images: Tensor, labels: Tensor, classes: Sequence[str]) -> Tensor:
+def aggregate_posterior(model: Model, images: Tensor, labels: Tensor, classes: Sequence[str]) -> Tensor:
     """Draw means of q(z|x) coloured by label, over the prior.
 
     The prior is shown by the circle that contains 95% of N(0, I), or by samples of any other prior.
@@ -66,20 +70,22 @@ def aggregate_posterior(model: VAE, images: Tensor, labels: Tensor, classes: Seq
 
     figure = Figure(figsize=(6.4, 6), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    prior = model.prior(model.encode)
+    prior = model.top_prior()
     samples = None if isinstance(prior, StandardNormal) else prior.sample(torch.Size((PRIOR_SAMPLES,))).cpu()
     draw_codes(axes, mean_of(model.encode(images)).cpu(), labels, classes, samples)
     return as_picture(figure)
 
 
-def prior_quantiles(model: VAE, count: int) -> Tensor:
-    """Return `count` quantiles of each unit's prior, of probabilities evenly spaced from 2.5% to 97.5%, (count, D).
+def prior_quantiles(model: Model, count: int) -> Tensor:
+    """Return `count` quantiles of the prior of each unit of the top level, from 2.5% to 97.5%, (count, *event).
+
+    Their probabilities are evenly spaced.
 
     They are exact for Gaussians, and those of samples for any other prior.
     """
-    prior = model.prior(model.encode)
+    prior = model.top_prior()
     if isinstance(prior, DiagonalNormal):
-        return prior.loc + prior.scale * normal_quantiles(count, prior.loc.device).unsqueeze(-1)
+        return normal_values(prior.loc, prior.scale, normal_quantiles(count, prior.loc.device))
     samples: Tensor = prior.sample(torch.Size((PRIOR_SAMPLES,)))
     return samples.quantile(torch.linspace(*MASS, count, device=samples.device), dim=0)
 
@@ -89,7 +95,7 @@ class Settings:
     """The values over which units are varied.
 
     Args:
-        values: K values of each unit, (K, D), or one-hot (K, N, L).
+        values: K values of each unit, (K, *event): (K, D), one-hot (K, N, L), or maps (K, C, h, w).
         names: label of each of the K values.
         description: for titles.
     """
@@ -99,13 +105,42 @@ class Settings:
     description: str
 
 
-def settings(model: VAE, count: int) -> Settings:
-    """Return `count` quantiles of each unit's prior, or, for one-hot codes, all classes or `count` of them."""
-    if not has_classes(model):
-        shares = torch.linspace(100 * MASS[0], 100 * MASS[1], count).tolist()
-        names = [f"{share:.3g}%" for share in shares]
-        return Settings(prior_quantiles(model, count), names, "units varied over the quantiles of their prior")
-    units, classes = model.posterior.event_shape(model.latent_dim)
+def settings(model: Model, count: int, codes: Sequence[Tensor]) -> Settings:
+    """Return values of the units of a level: quantiles of their prior, shifts of the channels of a map, or classes.
+
+    A unit of a vector takes `count` quantiles of p(z|above). A channel of a map is shifted as a whole by `count`
+    multiples of the standard deviation of p(z|above), from -2 to 2. A one-hot code takes all classes or `count` of
+    them.
+
+    Args:
+        model: the model.
+        count: K.
+        codes: z of the levels down to that of the units, (*event) each, where the latter is what is shifted.
+    """
+    above, z = codes[:-1], codes[-1]
+    if not above and has_classes(model):
+        return _classes(model, count)
+    prior = "p(z|above)" if above else "their prior"
+    if z.ndim == 3:
+        steps = torch.linspace(-SHIFT, SHIFT, count)
+        values = normal_values(z, spread(model, above)[1], steps.to(z))
+        deviations = "p(z|above)" if above else "the prior"
+        names = [f"{step:+.2g}" if abs(step) > 1e-6 else "0" for step in steps.tolist()]
+        return Settings(values, names, f"channels shifted by -{SHIFT} to {SHIFT} standard deviations of {deviations}")
+    shares = torch.linspace(100 * MASS[0], 100 * MASS[1], count).tolist()
+    quantiles = normal_values(*spread(model, above), normal_quantiles(count, z.device)) if above else None
+    values = prior_quantiles(model, count) if quantiles is None else quantiles
+    return Settings(values, [f"{share:.3g}%" for share in shares], f"units varied over the quantiles of {prior}")
+
+
+def normal_values(loc: Tensor, scale: Tensor, multiples: Tensor) -> Tensor:
+    """Return loc + multiple * scale, (K, *event), for K multiples."""
+    return loc + scale * multiples.reshape(-1, *[1] * loc.ndim)
+
+
+def _classes(model: Model, count: int) -> Settings:
+    """Return all classes of the codes of the top level, or `count` of them."""
+    units, classes = model.events[0]
     chosen = evenly_spaced(classes, count)
     values = functional.one_hot(chosen, classes).unsqueeze(1).expand(-1, units, -1)
     description = f"units set to {'each' if len(chosen) == classes else f'{len(chosen)}'} of {classes} classes"
@@ -113,7 +148,10 @@ def settings(model: VAE, count: int) -> Settings:
 
 
 def by_activity(means: Tensor) -> Tensor:
-    """Return the units (D,) in descending order of the variance of E_q[z] (B, D), summed over L for one-hot codes."""
+    """Return the units in descending order of the variance of E_q[z], (B, *event).
+
+    The variances are summed over the classes of a one-hot code and over the places of a channel.
+    """
     variances = means.var(dim=0, correction=0)
     return variances.reshape(len(variances), -1).sum(-1).argsort(descending=True)
 
@@ -122,12 +160,12 @@ def moved(z: Tensor, units: Tensor, values: Tensor) -> Tensor:
     """Return codes equal to z but for one unit, which takes each of its values.
 
     Args:
-        z: (D,), or one-hot (N, L).
+        z: (D,), one-hot (N, L), or a map (C, h, w).
         units: the varied units, (U,).
-        values: K values of each unit, (K, D), or (K, N, L).
+        values: K values of each unit, (K, *event).
 
     Returns:
-        (U, K, D), or (U, K, N, L).
+        (U, K, *event).
     """
     codes = z.expand(len(units), len(values), *z.shape).clone()
     for row, unit in enumerate(units.tolist()):

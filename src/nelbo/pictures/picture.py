@@ -6,7 +6,7 @@ Shapes: N images of a split, B batch, C H W image, D latent dimensions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from nelbo.errors import ConfigError, integer
-from nelbo.models import VAE
-from nelbo.views.codes import code_of, has_classes
+from nelbo.models import Model
+from nelbo.views.codes import has_classes, modes
 from nelbo.views.images import Images, evenly_spaced
 
 
@@ -35,7 +35,7 @@ class Scene:
     """
 
     name: str
-    model: VAE
+    model: Model
     device: torch.device
     split: str
     open_images: Callable[[], tuple[Images, Sequence[str]]]
@@ -68,9 +68,9 @@ class Scene:
         for part in positions.split(self.batch_size):
             yield self.take(part)
 
-    def codes(self, positions: Tensor) -> Tensor:
-        """Return E_q[z] of the images at `positions`, (B, D), or the most probable classes, (B, N, K)."""
-        return torch.cat([code_of(self.model.encode(x)) for x in self.batches(positions)])
+    def codes(self, positions: Tensor) -> tuple[Tensor, ...]:
+        """Return the modes of q(z|x) of the images at `positions` by level, top first, (B, *event) each."""
+        return by_level(modes(self.model, x) for x in self.batches(positions))
 
     def require_vectors(self, reason: str) -> None:
         """Raise an error if codes are one-hot.
@@ -123,6 +123,11 @@ class Picture(ABC):
         Raises:
             ConfigError: if the picture is not possible for this model or these images.
         """
+
+
+def by_level(batches: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Return codes by level, (B, *event) each, of those of several batches."""
+    return tuple(torch.cat(level) for level in zip(*batches, strict=True))
 
 
 def image_index(image: int | None) -> int | None:

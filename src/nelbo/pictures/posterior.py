@@ -6,7 +6,6 @@ Shapes: N images, M samples of the prior, D latent dimensions.
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,11 +14,10 @@ from torch import Tensor
 
 from nelbo.distributions import mean_of
 from nelbo.errors import ConfigError, choice, positive_integer
-from nelbo.pictures.latent import PRIOR_SAMPLES
+from nelbo.pictures.levels import PRIOR_SAMPLES
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.projections import METHODS, Projection
 from nelbo.pictures.sheet import rendered
-from nelbo.views.codes import features
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,8 +37,9 @@ GREY, BLACK = "lightgrey", (0.1, 0.1, 0.1, 1.0)
 class Posterior(Picture):
     """The aggregate posterior: codes of images on a plane, coloured by label, over samples of the prior in grey.
 
-    Codes of classes are shown by their probabilities (ones and zeros for a `sample`), and those of a codebook by its
-    entries, flattened. Arrays: z (N, D), points (N, 2), labels (N,), and prior (M, 2) if the method can project it.
+    Of several levels it shows the top one. Codes of classes are shown by their probabilities (ones and zeros for a
+    `sample`), and those of a codebook by its entries, flattened. Arrays: z (N, D), points (N, 2), labels (N,), and
+    prior (M, 2) if the method can project it.
 
     Args:
         method: `none`, `pca`, `tsne` or `umap`; `auto` is `none` for two latents, else `pca`.
@@ -61,8 +60,10 @@ class Posterior(Picture):
     def __call__(self, scene: Scene) -> Drawing:
         """Draw the picture."""
         model = scene.model
-        if math.prod(model.posterior.code_shape(model.latent_dim)) < 2:  # no method can draw it
-            raise ConfigError("run", scene.name, "has one latent, and this picture needs two; draw a traversal instead")
+        if model.feature_size < 2:  # no method can draw it
+            where = "" if len(model.events) == 1 else " at its top level"
+            hint = f"has one latent{where}, and this picture needs two; draw a traversal instead"
+            raise ConfigError("run", scene.name, hint)
         positions = scene.evenly_spaced(self.limit)
         if (images := len(scene.images)) < FEWEST:
             hint = f"has {images} image{'s' * (images > 1)}; a picture of the posterior needs {FEWEST}"
@@ -72,11 +73,12 @@ class Posterior(Picture):
         labels = scene.images.labels[positions]
         posteriors = (model.encode(x) for x in scene.batches(positions))
         codes = (mean_of(q) if self.codes == "mean" else q.sample() for q in posteriors)
-        z = torch.cat([features(model, part) for part in codes]).cpu()
-        prior = features(model, model.prior(model.encode).sample(torch.Size((PRIOR_SAMPLES,)))).cpu()
+        z = torch.cat([model.features(part) for part in codes]).cpu()
+        prior = model.features(model.top_prior().sample(torch.Size((PRIOR_SAMPLES,)))).cpu()
         method = ("none" if z.shape[-1] == 2 else "pca") if self.method == AUTO else self.method
         projection = METHODS[method](z, prior, torch.initial_seed() % 2**32)
         shown = "means" if self.codes == "mean" else "samples"
+        shown += "" if len(model.events) == 1 else " of the top level"
         title = f"{scene.name}: {shown} of q(z|x) of {len(z):,} {scene.split} images"
         arrays = {"z": z, "points": projection.codes, "labels": labels}
         if projection.prior is not None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 import torch
 
 from nelbo.errors import positive_integer
-from nelbo.pictures.picture import Drawing, Picture, Scene
+from nelbo.pictures.levels import arrays_of, decode
+from nelbo.pictures.picture import Drawing, Picture, Scene, by_level
 from nelbo.pictures.sheet import Sheet
-from nelbo.views.codes import code_of
+from nelbo.views.codes import modes
 from nelbo.views.grids import grid, joined
 
 
 class Reconstructions(Picture):
     """Images, evenly spread over a split, above the mean of p(x|z) at the mean of q(z|x), or its most probable classes.
 
-    Arrays: x and means (N, C, H, W), z (N, D) or one-hot, labels (N,).
+    Arrays: x and means (N, C, H, W), z (N, *event), or z1, z2, ... by level, and labels (N,).
 
     Args:
         rows: rows of pairs.
@@ -34,10 +35,11 @@ class Reconstructions(Picture):
         rows = min(self.rows, len(scene.images) // columns)
         positions = scene.evenly_spaced(rows * columns)
         x = torch.cat(list(scene.batches(positions)))
-        z = torch.cat([code_of(scene.model.encode(part)) for part in x.split(scene.batch_size)])
-        means = torch.cat([scene.model.decode(part).mean for part in z.split(scene.batch_size)])
+        zs = by_level(modes(scene.model, part) for part in x.split(scene.batch_size))
+        means = decode(scene.model, *zs, batch_size=scene.batch_size)
         pairs = zip(x.split(columns), means.split(columns), strict=True)
         picture = joined([grid(torch.stack(pair)) for pair in pairs], dim=1)
         title = f"{scene.name}: {scene.split} images above their reconstructions"
+        labels = scene.images.labels[positions]
         sheet = Sheet((picture.shape[1], picture.shape[2]), title)
-        return Drawing(sheet(picture), {"x": x, "means": means, "z": z, "labels": scene.images.labels[positions]})
+        return Drawing(sheet(picture), {"x": x, "means": means, **arrays_of(scene.model, zs), "labels": labels})

@@ -5,10 +5,12 @@ Shapes: N samples, D latent dimensions, C H W image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from nelbo.distributions import temper
-from nelbo.errors import choice, number, positive_integer
+from nelbo.errors import choice, positive_integer
+from nelbo.pictures.levels import arrays_of, describe_temperature, temperatures
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.sheet import Sheet
 from nelbo.views.grids import square
@@ -17,30 +19,31 @@ PIXELS = ("mean", "sample")
 
 
 class Samples(Picture):
-    """Means or samples of p(x|z) with z ~ p(z). Arrays: x (N, C, H, W), and z (N, D) or one-hot.
+    """Means or samples of p(x|z) with z ~ p(z). Arrays: x (N, C, H, W), and z (N, *event), or z1, z2, ... by level.
 
     Args:
         rows: rows of the grid.
         columns: columns of the grid.
         temperature: temperature of p(z), by which standard deviations are multiplied and logits of classes divided; 1
-            for p(z) itself.
+            for p(z) itself. A list has one for each level, top first; 0 is the mode of p(z|above).
         pixels: `mean` of p(x|z), or `sample` of it, with its noise.
     """
 
-    def __init__(self, *, rows: int, columns: int, temperature: float, pixels: str) -> None:
+    def __init__(self, *, rows: int, columns: int, temperature: float | Sequence[float], pixels: str) -> None:
         self.rows = positive_integer("rows", rows)
         self.columns = positive_integer("columns", columns)
-        self.temperature = number("temperature", temperature, positive=True)
+        self.temperature = temperatures(temperature)
         self.pixels = choice("pixels", pixels, PIXELS)
 
     def __call__(self, scene: Scene) -> Drawing:
         """Draw the picture."""
-        prior = temper(scene.model.prior(scene.model.encode), self.temperature)
-        z = prior.sample(torch.Size((self.rows * self.columns,)))
-        decoded = [scene.model.decode(part) for part in z.split(scene.batch_size)]
+        model = scene.model
+        zs = model.sample(self.rows * self.columns, self.temperature)
+        parts = zip(*(z.split(scene.batch_size) for z in zs), strict=True)
+        decoded = [model.decode(*part) for part in parts]
         x = torch.cat([px.mean if self.pixels == "mean" else px.sample() for px in decoded])
         description = "means of p(x|z) at z ~ p(z)" if self.pixels == "mean" else "samples x ~ p(x|z) at z ~ p(z)"
-        description += "" if self.temperature == 1 else f", temperature {self.temperature:g}"
+        description += describe_temperature(self.temperature)
         picture = square(x, self.columns)
         sheet = Sheet((picture.shape[1], picture.shape[2]), f"{scene.name}: {description}")
-        return Drawing(sheet(picture), {"x": x, "z": z})
+        return Drawing(sheet(picture), {"x": x, **arrays_of(model, zs)})

@@ -43,4 +43,5 @@ class Flow(Prior):
 
     def forward(self, encode: Encode) -> distributions.Flow:
         """Return p(z)."""
-        return distributions.Flow(distributions.StandardNormal(self.zeros), self.transforms().inv)
+        base = distributions.StandardNormal(self.zeros)
+        return distributions.Flow(base, self.transforms().inv, fast_inverse=True)  # the inverse is what the layers map

@@ -25,6 +25,9 @@ STARTING_NOISE = 0.5
 class VampPrior(Prior):
     """p(z) = 1/K sum_k q(z|u_k) with learned pseudo-inputs u_k (Tomczak & Welling 2018, eq. 9).
 
+    With a flow posterior, log p(z) inverts the K flows at every z; a coupling or spline flow does so at the cost of K
+    passes, while an autoregressive one would need K D and is refused.
+
     A sigmoid keeps the pixels of u_k in [0, 1]. The code of the paper clips them instead, after which clipped pixels no
     longer receive a gradient.
 
@@ -57,16 +60,16 @@ class VampPrior(Prior):
             encode: the encoder, from images (K, C, H, W) to q(z|x) with batch shape (K,).
 
         Raises:
-            ConfigError: if the posterior has no density, or one that needs the inverse of a flow.
+            ConfigError: if the posterior has no density, or one that needs the inverse of an autoregressive flow.
         """
         components = encode(self.pseudo_inputs)
         try:
             return even_mixture(components)
         except NotImplementedError as error:
             hint = (
-                "is a mixture of q(z|u) and needs its density at any z, which posterior=deterministic lacks and "
-                "posterior=flow provides only by inverting the flow; use prior=mixture or prior=flow, or "
-                "posterior=diagonal_normal, full_normal or laplace"
+                "is a mixture of q(z|u) and needs its density at any z, which posterior=deterministic lacks and an "
+                "autoregressive flow has only by an inverse of D passes for each u; use prior=mixture or prior=flow, "
+                "or posterior=diagonal_normal, full_normal or laplace, or a flow with model.posterior.kind=coupling"
             )
             raise ConfigError("prior", "vamp", hint, located=True) from error
 

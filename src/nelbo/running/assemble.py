@@ -18,7 +18,7 @@ from nelbo.config.checks import allowed_targets
 from nelbo.data.module import ImageData
 from nelbo.directories.names import CHECKPOINTS
 from nelbo.errors import ConfigError
-from nelbo.models import VAE
+from nelbo.models import Model
 from nelbo.numerics.threads import busy_message, cores, load_beside_this_process
 from nelbo.objectives import Objective
 from nelbo.running.resume import epochs_added, refuse_shorter
@@ -29,6 +29,7 @@ from nelbo.training.callbacks import (
     Checkpoints,
     Dashboard,
     EpochLines,
+    Guard,
     History,
     Pruning,
     RandomStates,
@@ -57,6 +58,7 @@ class Parts:
         trainer: with loggers and callbacks.
         length: how long training is.
         checkpoints: the callback that writes them.
+        guard: the callback that counts skipped and clipped updates.
         throughput: the callback that measures time.
         record: what every checkpoint holds beside its tensors.
         validated: whether there is a validation set.
@@ -69,6 +71,7 @@ class Parts:
     trainer: pl.Trainer
     length: Length
     checkpoints: Checkpoints
+    guard: Guard
     throughput: Throughput
     record: Mapping[str, Any]
     validated: bool
@@ -114,13 +117,14 @@ def assemble(
         best_is_lost=resume_point is not None and not resume_point.best,
     )
     throughput, dashboard = Throughput(), Dashboard(chosen.hyperparameters(plain))
+    guard = build(plain["guard"], "guard", allowed)(folder, plain)
     callbacks: list[pl.Callback] = [
         throughput,
         History(folder),
         EpochLines(throughput),
         dashboard,
         RandomStates(),
-        build(plain["guard"], "guard", allowed)(folder, plain),
+        guard,
         checkpoints,
     ]
     if plain["trial"] is not None:
@@ -131,8 +135,8 @@ def assemble(
     dashboard.hyperparameters["trainer.max_epochs"] = length.epochs
     if length.by_budget:  # as many epochs as the budget needs with these data
         plain = resolve_with(config, {**from_images, "trainer.max_epochs": length.epochs})
-    identifying = {**composed, "init_from": init_from}
-    return Parts(plain, identifying, data, module, trainer, length, checkpoints, throughput, module.record, validated)
+    identifying, record = {**composed, "init_from": init_from}, module.record
+    return Parts(plain, identifying, data, module, trainer, length, checkpoints, guard, throughput, record, validated)
 
 
 def set_threads(threads: int | None) -> None:
@@ -179,7 +183,7 @@ def make_module(
     Raises:
         ConfigError: if the model cannot be built, or does not fit the data or the objective.
     """
-    model: VAE = build(plain["model"], "model", allowed)
+    model: Model = build(plain["model"], "model", allowed)
     images = data.starting_images()
     likelihood = chosen.options.get("likelihood", type(model.likelihood).__name__)
     example = probe(model, objective, images, data, likelihood)
@@ -194,7 +198,17 @@ def make_module(
     }
     optimizer = build_optimizer(plain, list(chosen.overrides), allowed)
     scheduler = build(plain["scheduler"], "scheduler", allowed)
-    return VAEModule(model, objective, optimizer, scheduler, example, data.dequantized_levels, record)
+    return VAEModule(
+        model,
+        objective,
+        optimizer,
+        scheduler,
+        example,
+        data.dequantized_levels,
+        record,
+        averaging=build(plain["averaging"], "averaging", allowed) if plain.get("averaging") else None,
+        lr_warm_up=plain.get("lr_warm_up", 0),
+    )
 
 
 def load_weights(

@@ -39,6 +39,7 @@ class Fitted:
         best: values of the best checkpoint on the validation set, by the name of their metric.
         tested: values of the best checkpoint on the test set.
         ending: how long training was, why it ended, and which checkpoint was tested.
+        counts: numbers of updates that were skipped or clipped, where they could be.
         seconds: of training.
         cpu_seconds: of this process in training; None where the run resumed from a checkpoint that lacks them.
         images_per_second: trained, by all processes.
@@ -47,6 +48,7 @@ class Fitted:
     best: Mapping[str, float]
     tested: Mapping[str, float]
     ending: Mapping[str, Any]
+    counts: Mapping[str, int]
     seconds: float
     cpu_seconds: float | None
     images_per_second: float
@@ -93,10 +95,10 @@ def fit(parts: Parts, folder: Path, resume_point: ResumePoint | None, signals: S
         best_point = resume_point_of(checkpoints.best, read_checkpoint(checkpoints.best))
         ending = outcome(trainer, checkpoints.ending, parts.length, best_point.position, best_point.step)
         times = throughput.seconds, throughput.cpu_seconds, throughput.rate
-        best = checkpoints.values
+        best, counts = checkpoints.values, {name: int(count) for name, count in parts.guard.counts(trainer).items()}
         with named_errors(parts.plain["callbacks"]):
             (tested,) = trainer.test(module, datamodule=parts.data, ckpt_path=checkpoints.best, verbose=False)
-    return Fitted(best, {key: float(value) for key, value in tested.items()}, ending, *times)
+    return Fitted(best, {key: float(value) for key, value in tested.items()}, ending, counts, *times)
 
 
 @contextmanager

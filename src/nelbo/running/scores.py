@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,12 @@ ROWS = (
     ("kl", "KL", "nats/image", ".2f"),
     ("bits_per_dim", "bits/dim", "", ".4f"),
     ("active_units", "active units", "", ".0f"),
+    ("top_level_active_units", "active units of the top level", "", ".0f"),
     ("code_perplexity", "code perplexity", "classes", ".1f"),
 )
+
+MOST_LEVELS = 6
+"""Largest number of levels of latents whose KLs have a row each."""
 
 
 def headline(metrics: Mapping[str, Any]) -> float:
@@ -52,6 +56,17 @@ def print_summary(metrics: Mapping[str, Any], folder: Path) -> None:
         console.print(f"look       tensorboard --logdir {shlex.quote(home)}", highlight=False)
 
 
+def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield key, name, unit and format of the rows of a table of scores, with the KL of each level if they are few."""
+    levels = [key.removeprefix("test/") for key in metrics if key.startswith("test/kl_level_")]
+    for row in ROWS:
+        yield row
+        if row[0] == "kl" and len(levels) <= MOST_LEVELS:
+            for key in levels:
+                number = key.removeprefix("kl_level_")
+                yield key, f"KL, level {number}{' (top)' if number == '1' else ''}", "nats/image", ".2f"
+
+
 def score_table(metrics: Mapping[str, Any]) -> Table:
     """Return the table of a run's scores on the validation and test sets."""
     validated = any(key.startswith("val/") for key in metrics)
@@ -61,7 +76,7 @@ def score_table(metrics: Mapping[str, Any]) -> Table:
         table.add_column("validation", justify="right")
     table.add_column("test", justify="right", style="bold")
     table.add_column("")
-    for key, name, unit, style in ROWS:
+    for key, name, unit, style in rows(metrics):
         if f"test/{key}" in metrics:
             values = [metrics[f"{split}/{key}"] for split in ("val", "test") if split == "test" or validated]
             unit = metrics["bits_per_dim_by"] if key == "bits_per_dim" else unit

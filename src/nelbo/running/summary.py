@@ -37,6 +37,7 @@ def summarise(parts: Parts, fitted: Fitted) -> dict[str, Any]:
         "seed": parts.plain["seed"],
         "threads": torch.get_num_threads(),
         **fitted.ending,
+        **fitted.counts,
         "train_seconds": fitted.seconds,
         "train_cpu_seconds": fitted.cpu_seconds,
         "images_per_second": fitted.images_per_second,

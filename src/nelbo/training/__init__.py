@@ -1,6 +1,7 @@
 """Training of a model with PyTorch Lightning: the module, callbacks, the Trainer and learning-rate schedules."""
 
+from nelbo.training.averaging import EMA
 from nelbo.training.module import VAEModule
 from nelbo.training.rates import constant, cosine
 
-__all__ = ["VAEModule", "constant", "cosine"]
+__all__ = ["EMA", "VAEModule", "constant", "cosine"]

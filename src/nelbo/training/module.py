@@ -9,22 +9,26 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from pytorch_lightning.utilities.enums import GradClipAlgorithmType
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
-from nelbo.checkpoints.record import FORMAT, RECORD
+from nelbo.checkpoints.record import AVERAGING, FORMAT, RECORD
 from nelbo.config.build import Factory
 from nelbo.metrics import ExampleMean, KLPerUnit, standard_metrics
-from nelbo.models import VAE
+from nelbo.models import Model
 from nelbo.numerics.collectives import Shares
 from nelbo.numerics.precision import IEEE, float32
 from nelbo.numerics.randomness import isolated
 from nelbo.objectives import Objective
 from nelbo.trace import Trace
 from nelbo.training import compat, schedulers
+from nelbo.training.averaging import EMA, resume
 from nelbo.training.foreign import resume_accumulation
 from nelbo.training.hooks import disable_empty_hooks
 from nelbo.training.rates import constant
@@ -48,17 +52,22 @@ class VAEModule(pl.LightningModule):
         dequantized_levels: number of levels of the pixels before uniform noise was added; None without such noise.
         record: the model's config and what else a checkpoint holds about the run, in plain containers; None where there
             is no config, as for objects that were made in Python: `nelbo.load` cannot read such a checkpoint.
+        averaging: constructs the average of the parameters that validation, test and checkpoints have in place of the
+            parameters, and that these are when training has ended, such as `partial(EMA, decay=0.999)`; None for none.
+        lr_warm_up: steps of a linear rise of the learning rate before the scheduler, or a share of all steps.
     """
 
     def __init__(
         self,
-        model: VAE,
+        model: Model,
         objective: Objective,
         optimizer: Callable[..., Optimizer],
         scheduler: Factory | None = None,
         example: Trace | None = None,
         dequantized_levels: int | None = None,
         record: dict[str, Any] | None = None,
+        averaging: Callable[..., EMA] | None = None,
+        lr_warm_up: int | float = 0,
     ) -> None:
         super().__init__()
         example = example_trace(model) if example is None else example
@@ -81,28 +90,86 @@ class VAEModule(pl.LightningModule):
         self.validation_objective = ExampleMean(lambda trace: objective(trace, math.inf).total.expand(len(trace.x)))
         self.kl_per_unit = KLPerUnit(example) if KLPerUnit.applies(example) else None
         self.unit_kl: Tensor | None = None
-        """KL of each latent unit (D,) in nats, averaged over the last validation; None if it is not defined."""
+        """KL of each latent unit of all levels (U,) in nats, averaged over the last validation; None if undefined."""
+        self.averaging, self.lr_warm_up = averaging, lr_warm_up
+        self.average: EMA | None = None
+        """The average of the parameters, once training has started; None if there is none."""
         self._isolation = contextlib.ExitStack()
         self._saved_schedule: dict[str, Any] | None = None
+        self._saved_average: dict[str, Any] | None = None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the saved schedule until training starts, and discard the state of an optimiser of another class."""
+        self.average, self._saved_average = None, checkpoint.get(AVERAGING)
         self._saved_schedule = checkpoint.get(SCHEDULE, {})
         compat.clear_scheduler_states(checkpoint)
         if schedulers.is_of_other_class(self.optimizer(self.parameter_groups()), self._saved_schedule):
             compat.clear_optimizer_states(checkpoint)
 
+    def on_fit_start(self) -> None:
+        """Start the average of the parameters; in a resumed run, set the parameters to the checkpoint's raw weights."""
+        parameters = dict(self.named_parameters(remove_duplicate=False))
+        if self.averaging is not None and self.average is None:
+            self.average = self.averaging(parameters)
+        if self.average is not None and self.average.is_in_use:  # the module has been trained before
+            self.average.exchange()
+        if self._saved_average is not None:
+            resume(parameters, self.average, self._saved_average)
+            self._saved_average = None
+
     def on_train_start(self) -> None:
         """Set the optimiser's options and schedule to the config's, in place of those that a checkpoint restored."""
         if self._saved_schedule is not None:
-            schedulers.resume(self.trainer, self.scheduler, self.parameter_groups(), self._saved_schedule)
+            schedulers.resume(
+                self.trainer, self.scheduler, self.parameter_groups(), self._saved_schedule, self.lr_warm_up
+            )
         resume_accumulation(self.trainer)
         disable_empty_hooks(self, compat.callbacks_of(self.trainer))
+
+    def on_train_end(self) -> None:
+        """Leave the model with the average of its parameters."""
+        if self.average is not None and not self.average.is_in_use:
+            self.average.exchange()
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Make a step of the optimiser, and average the new parameters in, unless their update was skipped."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        # The guard removes all gradients of an update that it skips.
+        if self.average is not None and any(parameter.grad is not None for parameter in self.parameters()):
+            self.average.update()
+
+    def averaged_weights(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which the parameters hold their average, if there is one."""
+        return contextlib.nullcontext() if self.average is None else self.average.in_use()
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step the schedule, except ReduceLROnPlateau, which is stepped after validations."""
         if not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients as the Trainer says.
+
+        Lightning refuses to clip with a fused optimiser in mixed precision, because of the factor by which losses in
+        float16 are scaled. In bfloat16 there is no such factor.
+        """
+        plugin = self.trainer.precision_plugin
+        if isinstance(plugin, MixedPrecision) and plugin.scaler is None:
+            kind = GradClipAlgorithmType(gradient_clip_algorithm or GradClipAlgorithmType.NORM)
+            Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0, kind)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of a batch, and store `terms` and `last_trace` for callbacks until the batch ends."""
@@ -158,7 +225,7 @@ class VAEModule(pl.LightningModule):
         """Return the optimiser of the model's and the objective's parameters, and its schedule, stepped each step."""
         optimizer = self.optimizer(self.parameter_groups())
         total = schedulers.total_steps(self.trainer)
-        scheduler = schedulers.make_scheduler(self.scheduler, optimizer, total)
+        scheduler = schedulers.make_scheduler(self.scheduler, optimizer, total, self.lr_warm_up)
         # reduce_on_plateau stays off: with it Lightning steps ReduceLROnPlateau after checkpoints are written.
         options = {"scheduler": scheduler, "interval": "step", "reduce_on_plateau": False}
         return {"optimizer": optimizer, "lr_scheduler": options}  # type: ignore[typeddict-item]
@@ -171,10 +238,12 @@ class VAEModule(pl.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the record that `nelbo.load` needs, and omit scheduler states, which a resumed run constructs again."""
+        """Add the record that `nelbo.load` needs and averages, and omit scheduler states, which a resumed run makes."""
         compat.clear_scheduler_states(checkpoint)
         checkpoint[SCHEDULE] = schedulers.state(self.trainer)
         checkpoint[RECORD] = {"format": FORMAT, **self.record}
+        if self.average is not None:
+            self.average.add_to(checkpoint)
 
     def metric_names(self, stage: str) -> list[str]:
         """Return the names of the metrics of a stage, `val` or `test`, such as test/nelbo."""
@@ -192,6 +261,7 @@ class VAEModule(pl.LightningModule):
     def _begin_evaluation(self) -> None:
         self._isolation.enter_context(isolated(EVALUATION_SEED))
         self._isolation.enter_context(float32(IEEE))
+        self._isolation.enter_context(self.averaged_weights())
         self.model.advance(math.inf)
 
     def _end_evaluation(self, stage: str) -> None:
@@ -202,7 +272,7 @@ class VAEModule(pl.LightningModule):
         self._isolation.close()
 
 
-def example_trace(model: VAE) -> Trace:
+def example_trace(model: Model) -> Trace:
     """Return the trace of two black images, which leaves the model and the random state as they were."""
     training = model.training
     with torch.no_grad(), isolated(EVALUATION_SEED):

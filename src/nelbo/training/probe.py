@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nelbo.data.module import ImageData
 from nelbo.errors import ConfigError
-from nelbo.models import VAE
+from nelbo.models import Model
 from nelbo.numerics.randomness import isolated
 from nelbo.objectives import Objective
 from nelbo.trace import Trace
@@ -15,7 +15,7 @@ from nelbo.trace import Trace
 EXAMPLES = 2
 
 
-def probe(model: VAE, objective: Objective, x: Tensor, data: ImageData, likelihood: str) -> Trace:
+def probe(model: Model, objective: Objective, x: Tensor, data: ImageData, likelihood: str) -> Trace:
     """Return a trace of two images, after checking that the objective and the pixels fit the model.
 
     Args:
@@ -34,6 +34,6 @@ def probe(model: VAE, objective: Objective, x: Tensor, data: ImageData, likeliho
     objective.check(trace)
     support = trace.px.support
     if support is not None and not support.check(x).all():
-        hint = f"{data.name} ({data.protocol}) has pixels outside its support: {model.likelihood.hint}"
+        hint = f"{data.name} ({data.protocol}) has pixels outside its support: {model.support_hint}"
         raise ConfigError("likelihood", likelihood, hint, located=True)
     return trace

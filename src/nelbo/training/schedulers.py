@@ -22,13 +22,33 @@ from nelbo.config.build import Factory
 from nelbo.config.trainer_checks import STEP_COUNTS, TOTALS
 from nelbo.errors import ConfigError
 from nelbo.training import compat
+from nelbo.training.warm_up import WarmUp, plateau_of
 
 RATES = ("base_lr", "max_lr")
 """Options of torch's cyclic schedulers that replace the optimiser's learning rate."""
 
 
-def make_scheduler(factory: Factory, optimizer: Optimizer, total_steps: float) -> LRScheduler:
-    """Return the scheduler of a config, to be stepped after each optimiser step.
+def make_scheduler(factory: Factory, optimizer: Optimizer, total_steps: float, warm_up: int | float = 0) -> LRScheduler:
+    """Return the scheduler of a config, to be stepped after each optimiser step, with a linear rise of the rate first.
+
+    Args:
+        factory: constructs the scheduler, as `scheduler_alone` takes it.
+        optimizer: the optimiser whose rate is scheduled.
+        total_steps: optimiser steps of training; infinite if only time ends it.
+        warm_up: the steps of the rise, or a share of all steps; the scheduler is one over the remaining steps.
+
+    Raises:
+        ConfigError: as `scheduler_alone` does, and if no step remains.
+    """
+    rise = _in_steps(warm_up, total_steps, "lr_warm_up") if warm_up else 0
+    if rise >= total_steps:
+        raise ConfigError("lr_warm_up", warm_up, f"leaves none of the {total_steps:.0f} steps of training")
+    scheduler = scheduler_alone(factory, optimizer, total_steps - rise)
+    return WarmUp(scheduler, rise) if rise else scheduler
+
+
+def scheduler_alone(factory: Factory, optimizer: Optimizer, total_steps: float) -> LRScheduler:
+    """Return the scheduler of a config without a rise of the rate before it.
 
     A number of steps (`STEP_COUNTS`) is an integer, or a share of all steps as a float: 0.5 is half of them, 1.0 all.
     Defaults of options that are not given: the number of training steps for a total (`TOTALS`), the optimiser's rate
@@ -86,7 +106,11 @@ def total_steps(trainer: pl.Trainer) -> float:
 
 
 def resume(
-    trainer: pl.Trainer, factory: Factory, groups: Sequence[Mapping[str, Any]], saved: Mapping[str, Any]
+    trainer: pl.Trainer,
+    factory: Factory,
+    groups: Sequence[Mapping[str, Any]],
+    saved: Mapping[str, Any],
+    warm_up: int | float = 0,
 ) -> None:
     """Give the optimiser the options of the config, and construct its scheduler for the current step.
 
@@ -97,6 +121,7 @@ def resume(
         factory: constructs the scheduler.
         groups: the optimiser's parameter groups, as its constructor takes them.
         saved: the result of `state` when the checkpoint was written; empty if the checkpoint is older than `state`.
+        warm_up: as in `make_scheduler`.
     """
     (optimizer,), (entry,) = trainer.optimizers, compat.scheduler_entries(trainer)
     reached = []
@@ -105,17 +130,16 @@ def resume(
         initial, rate = group.pop("initial_lr"), options["lr"]
         reached.append(group["lr"] if rate == initial else group["lr"] * (rate / initial))
         group.update(options)
-    entry.scheduler = scheduler = make_scheduler(factory, optimizer, total_steps(trainer))
-    if isinstance(scheduler, ReduceLROnPlateau):
-        if plateau := saved.get("plateau"):  # otherwise another scheduler wrote the checkpoint
-            compat.set_plateau_state(scheduler, plateau)
-            for group, rate in zip(optimizer.param_groups, reached, strict=True):
-                group["lr"] = rate
-        return
+    entry.scheduler = scheduler = make_scheduler(factory, optimizer, total_steps(trainer), warm_up)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch expects a step of the optimiser before each step of a scheduler
-        for _ in range(trainer.global_step):
+        for _ in range(0 if isinstance(scheduler, ReduceLROnPlateau) else trainer.global_step):
             scheduler.step()
+    plateau, counters = plateau_of(scheduler), saved.get("plateau")  # None if another scheduler wrote the checkpoint
+    if plateau is not None and counters:
+        compat.set_plateau_state(plateau, counters)
+        for group, rate in zip(optimizer.param_groups, reached, strict=True):
+            group["lr"] = rate
 
 
 def is_of_other_class(optimizer: Optimizer, saved: Mapping[str, Any]) -> bool:
@@ -127,15 +151,16 @@ def is_of_other_class(optimizer: Optimizer, saved: Mapping[str, Any]) -> bool:
 def state(trainer: pl.Trainer) -> dict[str, Any]:
     """Return what a checkpoint must hold for `resume`, in plain containers."""
     (optimizer,), (entry,) = trainer.optimizers, compat.scheduler_entries(trainer)
-    plateau = compat.plateau_state(entry.scheduler) if isinstance(entry.scheduler, ReduceLROnPlateau) else None
-    return {"optimizer": type(optimizer).__name__, "plateau": plateau}
+    plateau = plateau_of(entry.scheduler)
+    counters = None if plateau is None else compat.plateau_state(plateau)
+    return {"optimizer": type(optimizer).__name__, "plateau": counters}
 
 
 def step_plateau(trainer: pl.Trainer, loss: float) -> None:
     """Step a ReduceLROnPlateau with the loss of a validation; other schedulers are left alone."""
     for entry in compat.scheduler_entries(trainer):
-        if isinstance(entry.scheduler, ReduceLROnPlateau):
-            entry.scheduler.step(loss)
+        if (plateau := plateau_of(entry.scheduler)) is not None:
+            plateau.step(loss)
 
 
 def _parts(factory: Factory, optimizer: Optimizer, total: float, milestones: Sequence[int] | None) -> list[LRScheduler]:
@@ -146,7 +171,7 @@ def _parts(factory: Factory, optimizer: Optimizer, total: float, milestones: Seq
         edges = [0, *milestones, total]
         spans = [max(1, end - start) for start, end in zip(edges, edges[1:], strict=False)]
         spans += [total] * (len(parts) - len(spans))  # a wrong number of milestones, which torch rejects
-    return [make_scheduler(part, optimizer, span) for part, span in zip(parts, spans, strict=False)]
+    return [scheduler_alone(part, optimizer, span) for part, span in zip(parts, spans, strict=False)]
 
 
 def _in_steps(value: Any, total: float, path: str) -> Any:

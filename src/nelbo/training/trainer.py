@@ -14,7 +14,6 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger
-from torch import nn
 
 from nelbo.checkpoints.io import AtomicCheckpointIO
 from nelbo.config.build import build
@@ -22,8 +21,11 @@ from nelbo.config.trainer_checks import named_loggers
 from nelbo.errors import ConfigError, NelboError, first_line
 from nelbo.training import compat
 from nelbo.training.callbacks.checkpoints import MONITOR
+from nelbo.training.devices import SLOW_BFLOAT16, lacks_bfloat16
 from nelbo.training.foreign import check_callbacks
 from nelbo.training.module import VAEModule
+
+log = logging.getLogger(__name__)
 
 
 def make_trainer(
@@ -70,6 +72,8 @@ def make_trainer(
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
     refuse_unstarted_nodes(trainer)
+    if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu" and lacks_bfloat16():
+        log.warning(SLOW_BFLOAT16)
     return trainer
 
 
@@ -95,9 +99,10 @@ def make_loggers(spec: Mapping[str, Any], folder: Path, allowed: Sequence[str]) 
     return [factory(save_dir=folder) for factory in factories]
 
 
-def checkpoint_bytes(module: nn.Module) -> int:
-    """Return the approximate size of a checkpoint in bytes: each weight, and two moments of it in the optimiser."""
-    return 3 * sum(parameter.numel() * parameter.element_size() for parameter in module.parameters()) + (1 << 16)
+def checkpoint_bytes(module: VAEModule) -> int:
+    """Return the approximate size of a checkpoint in bytes: weights, their average, two moments of the optimiser."""
+    copies = 3 if module.averaging is None else 4
+    return copies * sum(parameter.numel() * parameter.element_size() for parameter in module.parameters()) + (1 << 16)
 
 
 def quiet_lightning() -> None:

@@ -1,40 +1,29 @@
-"""Codes of images, both vectors and one-hot codes.
+"""Codes of images, by level: vectors, maps and one-hot codes.
 
-Shapes: B images, D latent dimensions, N variables with K classes each.
+Shapes: B batch, C H W image.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
-from torch.distributions import Distribution
-from torch.nn import functional
 
-from nelbo.distributions import is_discrete, mean_of
-from nelbo.models import VAE
+from nelbo.distributions import is_discrete
+from nelbo.models import Model
 
 
-def has_classes(model: VAE) -> bool:
-    """Return whether the codes z are one-hot, (N, K), instead of vectors, (D,)."""
-    return is_discrete(model.prior(model.encode))
+def has_classes(model: Model) -> bool:
+    """Return whether the codes z of the top level are one-hot, (N, K), instead of vectors, (D,)."""
+    return is_discrete(model.top_prior())
 
 
-def code_of(distribution: Distribution) -> Tensor:
-    """Return the code that represents a distribution: its mean, (..., D), or the most probable classes, (..., N, K).
+def modes(model: Model, x: Tensor) -> tuple[Tensor, ...]:
+    """Return the code of images at every level, top first, (B, *event) each.
 
-    The mean of one-hot codes is a vector of probabilities, which is not a code itself.
-    """
-    mean = mean_of(distribution)
-    if not is_discrete(distribution):
-        return mean
-    return functional.one_hot(mean.argmax(-1), mean.shape[-1]).to(mean.dtype)
-
-
-def features(model: VAE, z: Tensor) -> Tensor:
-    """Return codes or their means as vectors that can be compared, (B, D).
+    It is the mode of q(z|x) (of a Gaussian, its mean; of one-hot codes, the most probable classes), of each level given
+    the modes of those above.
 
     Args:
-        model: whose codes they are.
-        z: vectors (B, D), which are returned unchanged, or one-hot codes or class probabilities (B, N, K). Of the
-            latter the flattened decoder input is returned: the probabilities, or the entries of the codebook.
+        model: the model, in eval mode: in training mode a codebook would change.
+        x: images, (B, C, H, W), in [0, 1].
     """
-    return model.posterior.embed(z).flatten(1)
+    return tuple(latent.z[0] for latent in model.draw(x, model.infer(x), 1, mode=True).latents)

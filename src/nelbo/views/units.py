@@ -1,9 +1,11 @@
-"""Bar charts of latent units: KL, variance of the means, and the spectrum of the training images.
+"""Bar charts of latent units: KL, also by level, variance of the means, and the spectrum of the training images.
 
 Shapes: D latent dimensions, K principal components.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -62,6 +64,42 @@ def draw_units(kl: Tensor | None, variances: Tensor, threshold: float, theory: L
         panel.legend(
             loc="lower right", bbox_to_anchor=(1.01, 0.98), fontsize=8.5, frameon=False, ncols=4, columnspacing=1.4
         )
+    return as_picture(figure)
+
+
+def draw_levels(kls: Sequence[float], units: Sequence[Tensor | None], threshold: float) -> Tensor:
+    """Draw the KL of each level, and of its units, the largest first, with inactive units in another colour.
+
+    Args:
+        kls: KL of each level, top first, in nats.
+        units: KL of each unit, (U,), by level; None for a level for which it is not defined.
+        threshold: units with a smaller KL are inactive, in nats.
+
+    Returns:
+        The picture, (3, height, width) in [0, 1].
+    """
+    figure = Figure(figsize=(9, 5.5), dpi=100, layout="constrained")
+    above, below = figure.subplots(2, 1)
+    above.bar(range(1, len(kls) + 1), [max(kl, 0) for kl in kls], color=ACTIVE, width=0.5)
+    above.set_title("KL of each level, nats", loc="left", fontsize=10)
+    above.set_xlabel("level, 1 is the top")
+    above.xaxis.set_major_locator(MaxNLocator(integer=True))
+    middles, first = {}, 0
+    for level, kl in enumerate(units, 1):
+        values = np.sort(np.array([np.nan]) if kl is None else kl.numpy())[::-1]
+        rank = first + np.arange(len(values))
+        for chosen, color in ((values >= threshold, ACTIVE), (values < threshold, INACTIVE)):
+            below.bar(rank[chosen], np.maximum(values[chosen], FLOOR), width=1.0, color=color)
+        middles[first + (len(values) - 1) / 2] = str(level)
+        first += len(values) + 1
+    below.axhline(threshold, color=LINE, linewidth=1.2, linestyle=":", label=f"active above {threshold:g}")
+    below.set(yscale="log", xlabel="level; its units by rank")
+    below.set_title("KL of each unit, nats", loc="left", fontsize=10)
+    below.set_xticks(list(middles), list(middles.values()), fontsize=9 if len(middles) <= 32 else 6)
+    below.legend(loc="lower right", bbox_to_anchor=(1.01, 0.98), fontsize=8.5, frameon=False)
+    for panel in (above, below):
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(length=2)
     return as_picture(figure)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,18 +11,40 @@ from nelbo.training import compat
 from nelbo.training.callbacks.writer import writers
 from nelbo.training.module import VAEModule
 
-LAYOUT = {
-    "negative ELBO, KL and reconstruction (nats per image)": {
-        "negative ELBO": ["Multiline", ["train/nelbo", "val/nelbo"]],
-        "KL: KL(q(z|x) || p(z))": ["Multiline", ["train/kl", "val/kl"]],
-        "reconstruction: -log p(x|z)": ["Multiline", ["train/reconstruction", "val/reconstruction"]],
-    }
+Charts = dict[str, list[str | list[str]]]
+
+CHARTS: Charts = {
+    "negative ELBO": ["Multiline", ["train/nelbo", "val/nelbo"]],
+    "KL: KL(q(z|x) || p(z))": ["Multiline", ["train/kl", "val/kl"]],
+    "reconstruction: -log p(x|z)": ["Multiline", ["train/reconstruction", "val/reconstruction"]],
 }
 """Titles and tags of the charts in the custom scalars tab."""
 
 
+def layout(levels: Sequence[str]) -> dict[str, Charts]:
+    """Return the charts of the custom scalars tab by the titles of their categories.
+
+    Args:
+        levels: the names of the KLs of the levels, top level first, such as `kl_level_1`; empty if there is one level.
+
+    Example:
+        >>> list(layout(["kl_level_1", "kl_level_2"]))[1]
+        'KL of each level, the top is level 1 (nats per image)'
+    """
+    categories = {"negative ELBO, KL and reconstruction (nats per image)": CHARTS}
+    if levels:
+        splits = {"training": "train", "validation": "val"}
+        charts: Charts = {
+            title: ["Multiline", [f"{split}/{name}" for name in levels]] for title, split in splits.items()
+        }
+        categories["KL of each level, the top is level 1 (nats per image)"] = charts
+    return categories
+
+
 class Dashboard(pl.Callback):
     """Fills TensorBoard's hparams tab, and puts the charts of negative ELBO, KL and reconstruction side by side.
+
+    With several levels of latents, one more chart shows the KLs of all levels together.
 
     Args:
         hyperparameters: hyperparameters by name; values that are neither numbers nor strings are shown as text.
@@ -37,6 +60,7 @@ class Dashboard(pl.Callback):
         """Write the hyperparameters and the names of the test metrics, whose values are scalars of the same name."""
         assert isinstance(pl_module, VAEModule)
         metrics = dict.fromkeys(pl_module.metric_names("test"), 0.0)
+        charts = layout(list(pl_module.example.by_level("kl")) if pl_module.example.has_kl else [])
         for writer in writers(trainer):
             compat.add_hparams(writer, self.hyperparameters, metrics)
-            writer.add_custom_scalars(LAYOUT)
+            writer.add_custom_scalars(charts)

@@ -33,6 +33,8 @@ class Guard(pl.Callback):
     given gradients that are not finite, so that all processes notice it and stop. If a step has several batches, the
     message names the batch whose gradients are not finite, with its loss undivided.
 
+    It also counts the updates that it skips and, if the Trainer clips gradients, those that are clipped.
+
     Args:
         folder: the run's directory.
         config: the resolved config, in plain containers, for the bundle.
@@ -46,7 +48,7 @@ class Guard(pl.Callback):
     def __init__(self, folder: Path, config: Mapping[str, Any], *, skip_above: float | None) -> None:
         self.folder, self.config = folder, config
         self.skip_above = None if skip_above is None else number("skip_above", skip_above, positive=True)
-        self.skipped = self.in_a_row = 0
+        self.skipped = self.in_a_row = self.clipped = 0
         self._parameters: list[nn.Parameter] = []
         self._buffers: list[tuple[nn.Module, str]] = []
         self._start: Start | None = None
@@ -96,12 +98,15 @@ class Guard(pl.Callback):
             ConfigError: if too many updates in a row are skipped whose gradients are finite.
         """
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        if self.skip_above is None:
+        bound = trainer.gradient_clip_val
+        if self.skip_above is None and not bound:
             if not _finite(gradients):
                 self._stop(trainer, pl_module)
             return
         norm = torch.nn.utils.get_total_norm(gradients).item()
-        self.in_a_row = 0 if norm <= self.skip_above else self.in_a_row + 1
+        if self.skip_above is None and not math.isfinite(norm):
+            self._stop(trainer, pl_module)
+        self.in_a_row = 0 if self.skip_above is None or norm <= self.skip_above else self.in_a_row + 1
         if self.in_a_row:
             self.skipped += 1
             if self.in_a_row >= MAX_SKIPPED_IN_A_ROW:
@@ -111,14 +116,23 @@ class Guard(pl.Callback):
                 raise ConfigError("guard.skip_above", self.skip_above, hint, located=True)
             optimizer.zero_grad(set_to_none=True)  # an optimiser skips parameters without a gradient
             self._restore_buffers()
+        elif bound:
+            by_value = trainer.gradient_clip_algorithm == "value"
+            size = torch.nn.utils.get_total_norm(gradients, math.inf).item() if by_value else norm
+            self.clipped += size > bound
         assert isinstance(pl_module, VAEModule)
-        pl_module.terms["skipped_steps"] = float(self.skipped)  # TrainingScalars logs all terms
+        pl_module.terms |= self.counts(trainer)  # TrainingScalars logs all terms
+
+    def counts(self, trainer: pl.Trainer) -> dict[str, float]:
+        """Return the numbers of updates skipped and clipped so far; one without a bound is missing."""
+        counts = {"skipped_steps": float(self.skipped)} if self.skip_above is not None else {}
+        return counts | ({"clipped_steps": float(self.clipped)} if trainer.gradient_clip_val else {})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the number of updates skipped so far."""
-        if self.skip_above is not None:
+        """Log the numbers of updates skipped and clipped so far."""
+        if counts := {f"train/{name}": count for name, count in self.counts(trainer).items()}:
             for logger in trainer.loggers:
-                logger.log_metrics({"train/skipped_steps": float(self.skipped)}, step=trainer.global_step)
+                logger.log_metrics(counts, step=trainer.global_step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the objective on the validation set, which shows whether the last update of an epoch diverged.
@@ -145,12 +159,13 @@ class Guard(pl.Callback):
                 raise Diverged(f"training diverged {_by(trainer)}: {name} is not finite; {HINT}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts of skipped updates."""
-        return {"skipped": self.skipped, "in_a_row": self.in_a_row}
+        """Return the counts of skipped and clipped updates."""
+        return {"skipped": self.skipped, "in_a_row": self.in_a_row, "clipped": self.clipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the counts of skipped updates."""
+        """Restore the counts; checkpoints of earlier versions have none of clipped updates."""
         self.skipped, self.in_a_row = state_dict["skipped"], state_dict["in_a_row"]
+        self.clipped = state_dict.get("clipped", 0)
 
     @torch.no_grad()
     def _restore_buffers(self) -> None:

@@ -19,7 +19,7 @@ class History(pl.Callback):
 
     It does so after each validation. `history.csv` has the epoch, step, seconds and every `val/` metric;
     `kl_per_unit.csv` has the epoch and, as unit_0, unit_1, ..., the KL of each latent unit in nats, averaged over the
-    validation set.
+    validation set; with several levels of latents the columns are level_1_unit_0, ..., the top level first.
 
     Args:
         folder: the run's directory.
@@ -56,7 +56,8 @@ class History(pl.Callback):
         unit_kl: Tensor | None = getattr(pl_module, "unit_kl", None)
         if unit_kl is not None:
             nats = (float(f"{value:.6g}") for value in unit_kl.tolist())  # the precision of float32
-            append(self.unit_file, {"epoch": epoch} | {f"unit_{unit}": value for unit, value in enumerate(nats)})
+            names: list[str] = pl_module.kl_per_unit.names()  # type: ignore[operator, union-attr]
+            append(self.unit_file, {"epoch": epoch} | dict(zip(names, nats, strict=True)))
 
 
 def append(file: Path, row: Mapping[str, float]) -> None:

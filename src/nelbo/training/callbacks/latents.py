@@ -14,25 +14,29 @@ from nelbo.distributions import mean_of
 from nelbo.errors import positive_integer
 from nelbo.training.callbacks.writer import data_of, model_of, writers
 from nelbo.training.module import VAEModule
-from nelbo.views.codes import features
 
 THUMBNAIL = 64
 """Largest width and height of pictures in the projector, in pixels."""
 
 
 class LatentUnits(pl.Callback):
-    """Logs a histogram of the KL of each latent unit (D,) in nats, averaged over the validation set."""
+    """Logs a histogram of the KL of each latent unit in nats, averaged over the validation set, for each level."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the histogram."""
+        """Log the histograms."""
         assert isinstance(pl_module, VAEModule)
+        if pl_module.unit_kl is None or pl_module.kl_per_unit is None:
+            return
+        levels = pl_module.kl_per_unit.by_level("val/kl_per_unit", pl_module.unit_kl.cpu())
         for writer in writers(trainer):
-            if pl_module.unit_kl is not None:
-                writer.add_histogram("val/kl_per_unit", pl_module.unit_kl.cpu(), trainer.global_step)
+            for tag, values in levels.items():
+                writer.add_histogram(tag, values, trainer.global_step)
 
 
 class Projector(pl.Callback):
     """Writes codes of held-out examples for TensorBoard's projector after training, with their labels and pictures.
+
+    Of several levels it writes the top one, as `codes_of_the_top_level`.
 
     Args:
         num_examples: number of examples.
@@ -51,11 +55,12 @@ class Projector(pl.Callback):
         model = model_of(pl_module)
         model.eval()  # in training mode encoding changes a codebook
         with torch.no_grad():
-            codes = features(model, mean_of(model.encode(x.to(pl_module.device)))).cpu()
+            codes = model.features(mean_of(model.encode(x.to(pl_module.device)))).cpu()
         model.train()
+        tag = "codes" if len(model.events) == 1 else "codes_of_the_top_level"
         for writer in writers(trainer):
             writer.add_embedding(
-                codes, metadata=names, label_img=thumbnails(x), global_step=trainer.global_step, tag="codes"
+                codes, metadata=names, label_img=thumbnails(x), global_step=trainer.global_step, tag=tag
             )
 
 

@@ -13,14 +13,21 @@ from torch import Tensor
 
 from nelbo.data.module import ImageData
 from nelbo.errors import positive_integer
-from nelbo.models import VAE
+from nelbo.models import Model
 from nelbo.numerics.randomness import isolated
 from nelbo.pictures.latent import aggregate_posterior, manifold, reconstructions, traversals
-from nelbo.training.callbacks.writer import data_of, model_of, writers
-from nelbo.views.grids import square
+from nelbo.pictures.level_reconstructions import level_reconstructions
+from nelbo.pictures.level_samples import level_samples
+from nelbo.pictures.levels import chosen_numbers, decode
+from nelbo.trace import Trace
+from nelbo.training.callbacks.writer import averaged_weights, data_of, model_of, writers
+from nelbo.views.grids import grid, joined, square
+from nelbo.views.level_kls import map_rows
 
 COLUMNS = 8
 TRAVERSED_UNITS, TRAVERSED_EXAMPLES = 8, 512
+SHARED_ROWS = 3
+MAPPED_EXAMPLES = 128
 MANIFOLD_SIDE = 16
 AGGREGATE_EXAMPLES = 5000
 SEED = 0
@@ -28,6 +35,9 @@ SEED = 0
 
 class Pictures(pl.Callback):
     """Logs reconstructions, samples and traversals; with two latents also the manifold and the aggregate posterior.
+
+    Of a model with several levels it also logs reconstructions from the upper levels, samples that share their upper
+    levels and, if there are maps of latents, where their KL is. The pictures of latents are those of the top level.
 
     The noise is the same every time, so that differences between steps are those of the model.
 
@@ -46,23 +56,65 @@ class Pictures(pl.Callback):
             return
         model, data = model_of(pl_module), data_of(trainer)
         model.eval()
-        with torch.no_grad(), isolated(SEED):
+        with torch.no_grad(), isolated(SEED), averaged_weights(pl_module):
             for name, picture in pictures(model, data, pl_module.device):
                 for writer in writers(trainer):
                     writer.add_image(name, picture, trainer.global_step)
         model.train()
 
 
-def pictures(model: VAE, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+def pictures(model: Model, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
     """Yield names and pictures (C, height, width) with values in [0, 1]."""
     x, _ = data.examples(4 * COLUMNS)
     yield "reconstructions (input above its reconstruction)", reconstructions(model, x.to(device), COLUMNS)
     yield "samples from the prior", square(model.generate(COLUMNS * COLUMNS).mean, COLUMNS)
+    if len(model.events) > 1:
+        yield from pictures_of_levels(model, data, device)
+    of = "" if len(model.events) == 1 else " of the top level"
     x, _ = data.examples(TRAVERSED_EXAMPLES)
     moved = traversals(model, x.to(device), TRAVERSED_UNITS, COLUMNS)
-    yield "latent traversals (most active units, one a row)", moved
-    if model.posterior.event_shape(model.latent_dim) == (2,):
-        yield "manifold (quantiles of the prior)", manifold(model, MANIFOLD_SIDE)
+    yield f"latent traversals{of} (most active units, one a row)", moved
+    if model.events[0] == (2,):
+        yield f"manifold{of} (quantiles of the prior)", manifold(model, MANIFOLD_SIDE)
         x, labels = data.examples(AGGREGATE_EXAMPLES)
         codes = aggregate_posterior(model, x.to(device), labels, data.classes)
-        yield "aggregate posterior (means, by label)", codes
+        yield f"aggregate posterior{of} (means, by label)", codes
+
+
+def pictures_of_levels(model: Model, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+    """Yield names and pictures of what each level of a model with several levels contributes."""
+    levels = len(model.events)
+    x = data.examples(COLUMNS)[0].to(device)
+    upper = chosen_numbers(None, levels)
+    rows = grid(torch.cat([x.unsqueeze(0), level_reconstructions(model, x, upper)]))
+    yield f"reconstructions from the upper levels (input, then from {_listed(upper)} levels)", rows
+    upper = chosen_numbers(None, levels - 1)
+    blocks = [grid(decode(model, *zs)) for zs in level_samples(model, SHARED_ROWS, COLUMNS, upper)]
+    yield f"samples that share upper levels (a row shares {_listed(upper)} levels)", joined(blocks, dim=1)
+    if any(len(event) == 3 for event in model.events):
+        maps = kl_maps(model.trace(data.examples(MAPPED_EXAMPLES)[0].to(device)), COLUMNS)
+        if maps is not None:
+            yield "KL of each place of maps of latents (average, then images; a level a row)", maps
+
+
+def kl_maps(trace: Trace, columns: int) -> Tensor | None:
+    """Draw maps of the KL of each level of maps, of the average of all images and of single ones.
+
+    Args:
+        trace: of images (B, C, H, W).
+        columns: columns of the picture, the first of which is the average.
+
+    Returns:
+        The picture, or None if the KL of single places is not defined.
+    """
+    try:
+        maps = [latent.kl_map for latent in trace.latents if latent.z.ndim == 5]
+    except NotImplementedError:  # q or p does not factorise
+        return None
+    average = map_rows(trace.x.mean(dim=0, keepdim=True), [places.mean(dim=0, keepdim=True) for places in maps])
+    singles = map_rows(trace.x[: columns - 1], [places[: columns - 1] for places in maps])
+    return joined([grid(average), grid(singles)], dim=2)
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -36,6 +36,8 @@ MIN_BAR = 8
 """Columns of the shortest bar."""
 
 VALIDATION = "validation"
+MOST_LEVELS = 6
+"""Largest number of levels of latents whose KLs are part of the line of an epoch."""
 
 
 class Terms(compat.MetricsColumn):
@@ -142,6 +144,12 @@ def _send_logs_to(stream: TextIO) -> None:
             handler.setStream(stream)
 
 
+def without_many_levels(values: dict[str, Tensor | float]) -> dict[str, Tensor | float]:
+    """Return values by name without the KLs of single levels if there are more than `MOST_LEVELS`."""
+    levels = [name for name in values if "/kl_level_" in name]
+    return values if len(levels) <= MOST_LEVELS else {name: values[name] for name in values if name not in levels}
+
+
 class EpochLines(pl.Callback):
     """Logs a line after each validation, or after each epoch if there is no validation.
 
@@ -180,7 +188,7 @@ class EpochLines(pl.Callback):
         assert isinstance(pl_module, VAEModule)
         validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
         trained = {f"train/{name}": value for name, value in pl_module.terms.items()}
-        shown: dict[str, Tensor | float] = dict(validated) or trained
+        shown: dict[str, Tensor | float] = without_many_levels(dict(validated) or trained)
         # No spaces within a pair, so that a terminal does not wrap the line there.
         text = "  ".join(f"{name}={float(value):.6g}" for name, value in shown.items())
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs

@@ -99,9 +99,9 @@ class Throughput(pl.Callback):
 class TrainingScalars(pl.Callback):
     """Logs the objective's terms, the learning rate, the gradient norm, images per second and the active units.
 
-    It logs after the first step and every `trainer.log_every_n_steps` steps. Active units are logged at the end of an
-    epoch, over the batches whose terms were logged. Values are written to the loggers directly, because `self.log` in
-    every step is slow for small models.
+    It logs after the first step and every `trainer.log_every_n_steps` steps. Active units, with several levels of
+    latents those of the top level, are logged at the end of an epoch, over the batches whose terms were logged. Values
+    are written to the loggers directly, because `self.log` in every step is slow for small models.
     """
 
     def __init__(self) -> None:
@@ -160,7 +160,9 @@ class TrainingScalars(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the active units of the epoch."""
         if self._active_units is not None:
-            _log(trainer, {"train/active_units": float(self._active_units.compute())})
+            assert isinstance(pl_module, VAEModule)
+            name = pl_module.example.at_top("train/active_units")
+            _log(trainer, {name: float(self._active_units.compute())})
         self._active_units = None
 
     def state_dict(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from nelbo.errors import positive_integer
 from nelbo.numerics.randomness import isolated
 from nelbo.training.callbacks.writer import data_of, model_of
-from nelbo.views.codes import code_of
+from nelbo.views.codes import modes
 from nelbo.views.grids import grid, save_png
 
 STRIPS = ("samples", "reconstructions")
@@ -37,7 +37,7 @@ class Strips(pl.Callback):
         with torch.no_grad(), isolated(SEED):
             samples = model.generate(self.num_images).mean
             x = data_of(trainer).examples(self.num_images)[0].to(pl_module.device)
-            pairs = torch.stack([x, model.decode(code_of(model.encode(x))).mean])
+            pairs = torch.stack([x, model.decode(*modes(model, x)).mean])
         folder = Path(trainer.default_root_dir) / "pictures"
         for name, images in zip(STRIPS, (samples.unsqueeze(0), pairs), strict=True):
             save_png(grid(images), folder / f"{name}.png")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from nelbo.data.module import ImageData
-from nelbo.models import VAE
+from nelbo.models import Model
 from nelbo.training import compat
 from nelbo.training.module import VAEModule
 
@@ -19,10 +21,16 @@ def writers(trainer: pl.Trainer) -> list[SummaryWriter]:
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
-def model_of(pl_module: pl.LightningModule) -> VAE:
+def model_of(pl_module: pl.LightningModule) -> Model:
     """Return the model that is trained."""
     assert isinstance(pl_module, VAEModule)
     return pl_module.model
+
+
+def averaged_weights(pl_module: pl.LightningModule) -> AbstractContextManager[None]:
+    """Return a context in which the model has the average of its weights, if the run averages them."""
+    assert isinstance(pl_module, VAEModule)
+    return pl_module.averaged_weights()
 
 
 def data_of(trainer: pl.Trainer) -> ImageData:

@@ -1,0 +1,106 @@
+"""A model with a context bound, so that it can be used as one of x alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from nelbo.models.context import NO_CONTEXT, Context
+from nelbo.models.inference import Inference
+from nelbo.models.model import Model
+from nelbo.trace import Trace
+
+
+class BoundModel(Model):
+    """p(x|context) and q(z|x, context) at one value of the context for all examples.
+
+    Args:
+        model: the model, which shares its parameters.
+        setting: one value for each name: a number, or a tensor of what one example has.
+    """
+
+    def __init__(self, model: Model, setting: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.model, self.setting = model, dict(setting)
+        self.shape, self.events, self.likelihood = model.shape, model.events, model.likelihood
+        self.train(model.training)
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """The names of the context that is not bound."""
+        return tuple(name for name in self.model.context_names if name not in self.setting)
+
+    def bound(self, count: int, context: Context) -> Context:
+        """Return the whole context of a batch, each value (B, ...).
+
+        Args:
+            count: B.
+            context: the entries that are not bound.
+        """
+        like = next(self.model.parameters())
+        values = {name: torch.as_tensor(value, device=like.device) for name, value in self.setting.items()}
+        return {**context, **{name: value.expand(count, *value.shape) for name, value in values.items()}}
+
+    def infer(self, x: Tensor, context: Context = NO_CONTEXT) -> Inference:
+        """Return what inference takes from x at the bound context; see `Model.infer`."""
+        self.check_images(x)
+        return self.model.infer(x, self.bound(len(x), context))
+
+    def draw(
+        self, x: Tensor, inference: Inference, num_samples: int, *, mode: bool = False, prior_from: int | None = None
+    ) -> Trace:
+        """Draw samples of q(z|x) at the context of `inference`; see `Model.draw`."""
+        return self.model.draw(x, inference, num_samples, mode=mode, prior_from=prior_from)
+
+    def top_prior(self, context: Context = NO_CONTEXT) -> Distribution:
+        """Return p(z) of the top level at the bound context, batch shape (), or (1,) if it depends on the context."""
+        return self.model.top_prior(self.bound(1, context))
+
+    def sample(
+        self,
+        n: int,
+        temperature: float | Sequence[float] = 1.0,
+        *,
+        above: Sequence[Tensor] = (),
+        context: Context = NO_CONTEXT,
+    ) -> tuple[Tensor, ...]:
+        """Return n samples z ~ p(z) at the bound context; see `Model.sample`."""
+        return self.model.sample(n, temperature, above=above, context=self.bound(n, context))
+
+    def decode(self, *zs: Tensor, context: Context = NO_CONTEXT) -> Distribution:
+        """Return p(x|z) at the bound context; see `Model.decode`."""
+        return self.model.decode(*zs, context=self._of(zs, context))
+
+    def features(self, *zs: Tensor) -> Tensor:
+        """Return codes as vectors; see `Model.features`."""
+        return self.model.features(*zs)
+
+    @property
+    def feature_size(self) -> int:
+        """The number of numbers in `features` of the top level."""
+        return self.model.feature_size
+
+    def log_prior(self, *zs: Tensor, context: Context = NO_CONTEXT) -> Tensor:
+        """Return log p(z) at the bound context; see `Model.log_prior`."""
+        return self.model.log_prior(*zs, context=self._of(zs, context))
+
+    def unfold(self, top: Tensor, noise: Tensor, context: Context = NO_CONTEXT) -> tuple[Tensor, ...]:
+        """Return z of every level at the bound context; see `Model.unfold`."""
+        return self.model.unfold(top, noise, self._of((top,), context))
+
+    def initialize(self, images: Tensor) -> None:
+        """Initialise parts of the model from training images."""
+        self.model.initialize(images)
+
+    def advance(self, step: float) -> dict[str, float]:
+        """Set the scheduled parameters of the heads to their values at `step` and return them by name."""
+        return self.model.advance(step)
+
+    def _of(self, zs: Sequence[Tensor], context: Context) -> Context:
+        """Return the whole context of z, whose last leading dimension is the batch."""
+        rank = zs[0].ndim - len(self.events[0])
+        return self.bound(zs[0].shape[rank - 1] if rank else 1, context)
