@@ -143,7 +143,8 @@ def test_defaults_are_set_once(group: str, option: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("data", [option for group, option in OPTIONS if group == "data"])
 def test_every_model_fits_every_data_set(model: str, data: str) -> None:
-    config = plain(f"model={model}", *override("data", data), "model.latent_dim=4")
+    latents = "model.levels=[4,3]" if model == "ladder_vae" else "model.latent_dim=4"
+    config = plain(f"model={model}", *override("data", data), latents)
     vae, objective = build(config["model"], "model"), build(config["objective"], "objective")
     x = torch.rand(3, *config["data"]["shape"]).round()
     trace = vae.trace(x, objective.num_samples)

@@ -56,6 +56,10 @@ def test_kl_overflow(posterior: str, prior: str) -> None:
         problem = step(model, images())
         if size == 1e4:
             assert not problem.is_of_loss, str(problem)
+            if (posterior, prior) == ("flow_coupling", "vamp"):
+                # The inverses of K affine flows, whose scales are those of pseudo-inputs, have gradients above float32.
+                assert str(problem).startswith("the gradient norm of "), str(problem)
+                continue
             # Some gradients through an autoregressive flow are finite, but their square is not: 1e20, at a KL of 1e19.
             assert all(part.grad.isfinite().all() for part in model.parameters() if part.grad is not None)
         else:

@@ -85,7 +85,7 @@ warnings=['top level: mig: a line'], recipe={})
 
         Example:
             >>> findings = Findings()
-            >>> findings.add_mean("nll", torch.tensor([1.0, 3.0]))
+            >>> findings.add_mean("nll", Tensor([1.0, 3.0]))
             >>> findings.values
             {'nll': 2.0, 'nll_se': 1.0}
         """
