@@ -49,7 +49,9 @@ def test_bad_config_every_check_is_for_an_existing_key() -> None:
         plain = OmegaConf.to_container(compose("config", overrides=["optimizer=adamw"]), resolve=True)
     assert isinstance(plain, dict)
     check(plain)
+    budgets = [OmegaConf.load(file) for file in (ROOT / "conf" / "budget").glob("*.yaml")]
     options = {
+        "budget": {key for budget in budgets for key in budget},
         "trainer": inspect.signature(pl.Trainer).parameters,
         "optimizer": {
             **inspect.signature(torch.optim.SGD).parameters,

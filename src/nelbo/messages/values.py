@@ -38,7 +38,10 @@ def hint_below_value(key: str, value: str, command: Command) -> str:
     if "Schedule" in _annotation(parent, command):
         names = ", ".join(SCHEDULES)
         return instead if rest[0] in SCHEDULES else f"{parent} is a number or a schedule ({names}), such as {EXAMPLE}"
-    return f"{parent} is {as_hydra_takes(command.config[parent])}, which has no keys"
+    value = command.config[parent]
+    if isinstance(value, str) and value.startswith("${"):
+        return f"{parent} is a value, which has no keys"
+    return f"{parent} is {as_hydra_takes(value)}, which has no keys"
 
 
 def _parents(key: str) -> list[str]:
