@@ -107,8 +107,8 @@ TRAIN = {
     "'objective.beta={linear:{steps:5}}'",
     "objective.beta.linnear.steps=5": "objective.beta.linnear.steps=5: there is no such key; objective.beta is a "
     "number or a schedule (linear, cosine, cyclical), such as {linear:{steps:2000}}",
-    "model=mlp_vae model.latent_dim.x=1": "model.latent_dim.x=1: there is no such key; model.latent_dim is 50, "
-    "which has no keys",
+    "model=mlp_vae model.latent_dim.x=1": "model.latent_dim.x=1: there is no such key; model.latent_dim is a "
+    "value, which has no keys",
     "optimizer.betas.x=1": "optimizer.betas.x=1: there is no such key; optimizer.betas must be two numbers",
     "model.encoder=unet": "model.encoder=unet: a model needs one: choose with model=..., or give a mapping",
     "model.decoder=mlp": "model.decoder=mlp: a model needs one: choose with model=mlp_vae, or give a mapping",
