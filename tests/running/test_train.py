@@ -49,6 +49,8 @@ SMOKE = {
     "residual_mlp_vae": "binarized_mnist",
     "residual_conv_vae": "mnist",
     "gated_mlp_vae": "binarized_mnist",
+    "ladder_vae": "binarized_mnist",
+    "top_down_vae": "digits",
     "autoencoder": "mnist",
     "vq_vae": "binarized_mnist",
 }
