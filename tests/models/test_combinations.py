@@ -20,7 +20,7 @@ from tests.helpers.factors import refusal
 from tests.helpers.forks import ROOT, Done, train_all
 
 COUNT = 30
-DEQUANTIZED = (6, 11)
+DEQUANTIZED = (7, 23)
 """Indices of combinations with a density that are trained on uniformly dequantised pixels."""
 SETS = ("digits", "binarized_mnist", "mnist", "cifar10")
 NETS = ("mlp_vae", "conv_vae", "linear_vae")
@@ -58,9 +58,10 @@ def draw() -> dict[str, list[str]]:
         prior = least_used("prior", lambda name, pair=pair: refusal(pair[0], name, pair[1]) is None)  # type: ignore[misc]
         parts = [f"model={net}", f"data={data}", f"likelihood={likelihood}", f"posterior={posterior}", f"prior={prior}"]
         parts += [f"objective={objective}", "model.latent_dim=4", "trainer=smoke", "data.batch_size=32"]
-        parts += [
-            f"model.{slot}.kind={dice.choice(KINDS)}" for slot in ("posterior", "prior") if f"{slot}=flow" in parts
-        ]
+        for slot in ("posterior", "prior"):
+            if f"{slot}=flow" in parts:  # a VampPrior needs a flow whose inverse is fast
+                slow = {"autoregressive"} if slot == "posterior" and prior == "vamp" else set[str]()
+                parts.append(f"model.{slot}.kind={dice.choice([kind for kind in KINDS if kind not in slow])}")
         parts += ["model.prior.components=20"] * (prior in ("mixture", "vamp"))
         if index in DEQUANTIZED:
             parts += ["data.protocol=dequantized"]
