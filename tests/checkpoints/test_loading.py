@@ -291,7 +291,7 @@ def test_pixels_are_checked_only_in_eval_mode_of_loaded_models() -> None:
         (made, False, False),
     ):
         check = mock.Mock()
-        with mock.patch("nelbo.models.vae.check_pixels", check):
+        with mock.patch("nelbo.models.model.check_pixels", check):
             model.train(training).trace(UNIT)
         assert check.called == expected
         with pytest.raises(ValueError, match="got torch.uint8"):
