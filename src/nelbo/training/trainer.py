@@ -118,6 +118,8 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # TrainingScalars always logs the first step, so every run has scalars.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    # The average of the weights is updated once an optimiser step, as it should be, and not once a batch.
+    warnings.filterwarnings("ignore", message=".*the hooks will not be called on every batch.*")
     # A deprecation in torch that Lightning's code, and none of nelbo's, causes.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 
