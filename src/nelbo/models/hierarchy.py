@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from nelbo.distributions import DiagonalNormal, code_of, sample_at, sample_with_density
+from nelbo.distributions import DiagonalNormal, sample_at
 from nelbo.errors import ConfigError
 from nelbo.heads import Likelihood, Posterior
 from nelbo.models.context import NO_CONTEXT, Context, call_with
@@ -111,15 +111,7 @@ class Hierarchy(Model):
         self, x: Tensor, inference: Inference, num_samples: int, *, mode: bool = False, prior_from: int | None = None
     ) -> Trace:
         """Draw S samples of every level, top first, and evaluate p(x|z) at them; see `Model.draw`."""
-        q, log_q = inference.q, None
-        if prior_from == 0:
-            q = inference.p
-            z = q.sample(torch.Size((num_samples,) if q.batch_shape else (num_samples, len(x))))
-        elif mode:
-            z = code_of(q).unsqueeze(0)
-        else:
-            z, log_q = sample_with_density(q, num_samples)
-        latents = [Latent(q, inference.p, z, log_q)]
+        latents = [inference.draw_top(len(x), num_samples, mode=mode, from_prior=prior_from == 0)]
 
         def choose(number: int, p: DiagonalNormal, stream: Tensor) -> Tensor:
             from_prior = prior_from is not None and number >= prior_from
@@ -128,7 +120,7 @@ class Hierarchy(Model):
             latents.append(Latent(q, p, z))
             return z
 
-        features = self.decoder(self._descend(z, choose))
+        features = self.decoder(self._descend(latents[0].z, choose))
         px = call_with(self.likelihood, features, x, context=inference.context)
         return Trace(x, px, tuple(latents), inference.context)
 

@@ -9,11 +9,14 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from nelbo.distributions import code_of, sample_with_density
 from nelbo.models.context import NO_CONTEXT, Context
 from nelbo.models.free_parameters import free_parameters
+from nelbo.trace import Latent
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,23 @@ class Inference:
     head: Callable[[Tensor], Distribution]
     below: tuple[Tensor, ...] = ()
     context: Context = dataclasses.field(default_factory=lambda: NO_CONTEXT)
+
+    def draw_top(self, count: int, num_samples: int, *, mode: bool, from_prior: bool) -> Latent:
+        """Return the top level with S samples for each image.
+
+        Args:
+            count: B.
+            num_samples: S.
+            mode: whether the mode of q is taken in place of samples, once.
+            from_prior: whether q is p.
+        """
+        if from_prior:
+            sizes = (num_samples,) if self.p.batch_shape else (num_samples, count)
+            return Latent(self.p, self.p, self.p.sample(torch.Size(sizes)))
+        if mode:
+            return Latent(self.q, self.p, code_of(self.q).unsqueeze(0))
+        z, log_q = sample_with_density(self.q, num_samples)
+        return Latent(self.q, self.p, z, log_q)
 
     def parameters(self) -> list[Tensor]:
         """Return tensors (B, ...) that determine q of each image, free of the encoder's weights.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from nelbo.distributions import code_of, sample_at, sample_with_density
+from nelbo.distributions import sample_at
 from nelbo.errors import ConfigError, positive_integer
 from nelbo.heads import Likelihood, Posterior
 from nelbo.models.context import NO_CONTEXT, Context, call_with
@@ -21,7 +21,7 @@ from nelbo.models.inference import Inference
 from nelbo.models.model import Model, levels_of
 from nelbo.nets import Net
 from nelbo.priors import Prior
-from nelbo.trace import Latent, Trace
+from nelbo.trace import Trace
 
 
 class VAE(Model):
@@ -116,17 +116,10 @@ class VAE(Model):
         self, x: Tensor, inference: Inference, num_samples: int, *, mode: bool = False, prior_from: int | None = None
     ) -> Trace:
         """Draw S samples of q(z|x) for each image and evaluate p(x|z) at them; see `Model.draw`."""
-        q, log_q = inference.q, None
-        if prior_from == 0:
-            q = inference.p
-            z = q.sample(torch.Size((num_samples,) if q.batch_shape else (num_samples, len(x))))
-        elif mode:
-            z = code_of(q).unsqueeze(0)
-        else:
-            z, log_q = sample_with_density(q, num_samples)
-        features = call_with(self.decoder, self.posterior.embed(z, q), context=inference.context)
+        latent = inference.draw_top(len(x), num_samples, mode=mode, from_prior=prior_from == 0)
+        features = call_with(self.decoder, self.posterior.embed(latent.z, latent.q), context=inference.context)
         px = call_with(self.likelihood, features, x, context=inference.context)
-        return Trace(x, px, (Latent(q, inference.p, z, log_q),), inference.context)
+        return Trace(x, px, (latent,), inference.context)
 
     def top_prior(self, context: Context = NO_CONTEXT) -> Distribution:
         """Return p(z), batch shape (), or (B,) if it depends on the context."""
