@@ -47,7 +47,8 @@ test-hydra-1.3: $(OLD_HYDRA)/.installed
 		tests/sweeps/test_sweep.py
 
 # Tests of mathematics, configs, runs and checkpoints with the oldest versions that pyproject.toml allows.
-# TORCH=2.13.0 takes that version of torch, and the oldest of everything else.
+# TORCH=2.13.0 takes that version of torch, and the oldest of everything else. Without the recorded scores of checkpoints:
+# a flow of zuko 1.4 differs from one of later versions by up to 0.03 nats.
 $(OLDEST)/.installed-torch-$(TORCH): pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
 	grep -v '^torch==' constraints-oldest.txt > $(OLDEST)/constraints.txt
@@ -58,7 +59,8 @@ $(OLDEST)/.installed-torch-$(TORCH): pyproject.toml constraints-oldest.txt
 test-oldest: $(OLDEST)/.installed-torch-$(TORCH)
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest --quiet -m "not slow" -n 2 --dist loadfile \
 		tests/distributions tests/heads tests/priors tests/nets tests/objectives tests/composing/test_configs.py \
-		tests/running/test_train.py tests/checkpoints tests/test_requirements.py
+		tests/running/test_train.py tests/checkpoints tests/test_requirements.py \
+		--deselect tests/checkpoints/test_recorded_scores.py::test_checkpoints_give_the_recorded_scores
 
 lint: setup
 	$(BIN)/ruff format --check .
