@@ -6,7 +6,7 @@ OLD_HYDRA := .venv/with-hydra-1.3
 OLDEST := .venv/with-oldest
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints-oldest.txt)
 
-.PHONY: setup train test test-slow test-faults test-random test-hydra-1.3 test-oldest lint tensorboard clean
+.PHONY: setup train test test-slow test-commands test-faults test-random test-hydra-1.3 test-oldest lint tensorboard clean
 
 setup: $(STAMP)
 
@@ -23,7 +23,11 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --timeout=3600
+
+# The slow tests of the installed command and of launchers, for which nothing else stands in.
+test-commands: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --timeout=1800 -n 2 --dist load tests/commands tests/sweeps
 
 # The checks of docs/reliability.md, with all of their tries.
 test-faults: setup

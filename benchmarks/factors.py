@@ -127,7 +127,7 @@ def train(folder: Path, family: Family, setting: str, epochs: int) -> Path:
     run = folder / f"{family.name}-{setting}"
     if not (run / "metrics.json").exists():
         overrides = (
-            "model=mlp_vae", "model.latent_dim=10", f"objective={family.objective}", *family.settings[setting],
+            "model=tanh_mlp_vae", "model.latent_dim=10", f"objective={family.objective}", *family.settings[setting],
             "data=arrays", f"data.path={folder / 'factors.npz'}", "data.levels=2", "likelihood=bernoulli",
             f"trainer.max_epochs={epochs}", "budget.validate_every_n_epochs=10", "threads=1", "callbacks=none",
             "logger=none", f"hydra.run.dir={run}",

@@ -1,6 +1,6 @@
 """The noise of gradients with respect to q: of a bound and of other estimators, before and after training.
 
-    python train.py model=mlp_vae data=binarized_mnist
+    python train.py model=tanh_mlp_vae data=binarized_mnist
     python benchmarks/gradients.py run=outputs/... [images=16] [draws=100]
 
 The gradient is that of the mean loss of the same test images for each draw of the noise, with respect to the parameters

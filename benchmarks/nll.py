@@ -1,6 +1,6 @@
 """The cost of the importance-sampled NLL: `metrics=[nll]` against a bare loop with the same arithmetic.
 
-    python train.py model=mlp_vae data=binarized_mnist
+    python train.py model=tanh_mlp_vae data=binarized_mnist
     python benchmarks/nll.py run=outputs/... [rounds=5] [images=1000] [num_samples=500]
 
 Both compute the NLL of the same binarized MNIST test images under the same 784-200-200-50 tanh MLP, and alternate in

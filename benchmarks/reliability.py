@@ -2,8 +2,8 @@
 
     python benchmarks/reliability.py [pairs]
 
-Trains model=mlp_vae on data=mnist, with validation, best.ckpt and last.ckpt after every epoch. In every other epoch
-the guard is off, checkpoints are written as Lightning writes them, and they contain neither random states nor the
+Trains model=tanh_mlp_vae on data=mnist, with validation, best.ckpt and last.ckpt after every epoch. In every other
+epoch the guard is off, checkpoints are written as Lightning writes them, and they contain neither random states nor the
 lengths of logs. An epoch is measured from the end of one validation to the end of the next: checkpoints, training,
 validation.
 """
@@ -64,7 +64,7 @@ def main(pairs: int) -> None:
     History.on_validation_end = switch  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         epochs = 2 * pairs + 3
-        small = ["model=mlp_vae", "data=mnist", "callbacks=none", f"trainer.max_epochs={epochs}"]
+        small = ["model=tanh_mlp_vae", "data=mnist", "callbacks=none", f"trainer.max_epochs={epochs}"]
         sys.argv = ["train.py", *small, f"hydra.run.dir={folder}"]
         runpy.run_path("train.py", run_name="__main__")
         with (Path(folder) / "history.csv").open(newline="") as stream:

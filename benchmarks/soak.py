@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SMALL = ("model=mlp_vae", "data=digits", "trainer=smoke", "model.encoder.hidden=[16]", "model.decoder.hidden=[16]")
+SMALL = ("model=tanh_mlp_vae", "data=digits", "trainer=smoke", "model.encoder.hidden=[16]", "model.decoder.hidden=[16]")
 
 
 def observe(pid: int) -> tuple[float, int, int]:

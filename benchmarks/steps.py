@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/steps.py [rounds=7]
 
 A step is forward pass, backward pass and Adam's update, on a batch of 100 random binary images of 28x28 pixels. The
-fully connected models are those of `model=mlp_vae` and `model=ladder_vae`. The settings take turns; printed are the
-medians over the rounds of the processor time of a step.
+fully connected models are those of `model=tanh_mlp_vae` and `model=ladder_vae`. The settings take turns; printed are
+the medians over the rounds of the processor time of a step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ELBO = NegativeELBO(beta=1.0, num_samples=1)
 
 
 def vae(kind: str | None, prior: Callable[..., priors.Prior]) -> Model:
-    """Return the model of `model=mlp_vae` with a flow of a kind, or without a flow, as its posterior."""
+    """Return the model of `model=tanh_mlp_vae` with a flow of a kind, or without a flow, as its posterior."""
     flow = partial(FlowPosterior, context=50, kind=kind or "coupling", layers=3, hidden=[200])
     posterior = flow if kind else DiagonalNormalPosterior
     return VAE(

@@ -2,7 +2,7 @@
 
     python benchmarks/sweep.py [rounds=3] [cells=4] [epochs=100]
 
-Each cell trains mlp_vae on binarized MNIST with one thread. Before that, with cells of one epoch and one cell at a
+Each cell trains tanh_mlp_vae on binarized MNIST with one thread. Before that, with cells of one epoch and one cell at a
 time, the time of `local` per cell without its training is measured: from the end of one cell to the end of the next,
 minus `train_seconds`. It consists of the composition of the config, the fork, loading the data, building the model,
 checkpoints, validation and test.
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-COMMON = ("model=mlp_vae", "threads=1", "callbacks=none", "logger=none", "~hydra.callbacks.report")
+COMMON = ("model=tanh_mlp_vae", "threads=1", "callbacks=none", "logger=none", "~hydra.callbacks.report")
 
 
 def sweep(folder: str, *overrides: str) -> float:

@@ -26,7 +26,7 @@ SETTINGS = {
     "one thread": {"GOMP_SPINCOUNT": "20000", "OMP_NUM_THREADS": "1"},
 }
 MODELS = {
-    "mlp_vae": ("model=mlp_vae", "data=binarized_mnist", "trainer.max_epochs=1"),
+    "tanh_mlp_vae": ("model=tanh_mlp_vae", "data=binarized_mnist", "trainer.max_epochs=1"),
     "conv_vae": ("model=conv_vae", "data=mnist", "trainer.max_epochs=1", "trainer.limit_train_batches=40"),
 }
 COMMON = ("callbacks=none", "logger=none", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")

@@ -55,14 +55,15 @@ ROOMS = {
         *("checkpoints", "config", "data", "directories", "evaluation", "pictures", "running", "terminal", "training"),
         *("views", "models", "objectives", "trace"),
     },
+    "papers": {"config", "directories", "terminal"},
     "sweeps/cells": {"composing", "config", "directories"},
     "sweeps/report": {"sweeps/cells", "config", "directories", "running", "terminal", "theory"},
     "sweeps": {
         *("sweeps/cells", "sweeps/report", "composing", "config", "directories", "messages", "running", "terminal"),
     },
     "commands": {
-        *("composing", "config", "data", "finished", "messages", "running", "sweeps", "sweeps/cells", "sweeps/report"),
-        *("terminal", "views"),
+        *("composing", "config", "data", "finished", "messages", "papers", "running", "sweeps", "sweeps/cells"),
+        *("sweeps/report", "terminal", "views"),
     },
 }
 """What each room may import of ours, beside those of OPEN."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
-from nelbo.distributions import Delta, RelaxedOneHot, is_discrete
+from nelbo.distributions import Delta, RelaxedOneHot, is_discrete, log_prob_at_sample
 from nelbo.numerics.collectives import Shares
 
 TOP_LEVEL = "top_level_"
@@ -117,12 +117,12 @@ class Latent:
     @cached_property
     def log_q(self) -> Tensor:
         """Log q(z|x), (S, B), in nats."""
-        return self.q.log_prob(self.z) if self.sampled_log_q is None else self.sampled_log_q
+        return log_prob_at_sample(self.q, self.z, self.q) if self.sampled_log_q is None else self.sampled_log_q
 
     @cached_property
     def log_p(self) -> Tensor:
         """Log p(z), (S, B), in nats."""
-        return self.p.log_prob(self.z)
+        return log_prob_at_sample(self.p, self.z, self.q)
 
     @cached_property
     def kl(self) -> Tensor:

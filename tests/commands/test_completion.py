@@ -94,6 +94,10 @@ def test_zsh() -> None:
         ("data", "cifar", ("fetch",), ["cifar10", "cifar100"]),
         ("report", "sw", (), ["sweep="]),
         ("replay", "b", (), ["bundle="]),
+        ("reproduce", "ro", (), ["row="]),
+        ("reproduce", "row=ladder", (), ["row=ladder2016", "row=ladder2016_short"]),
+        ("reproduce", "l", (), ["list", "limit="]),
+        ("reproduce", "lim", (), ["limit="]),
     ],
 )
 def test_what_a_prefix_is_completed_to(command: str, prefix: str, before: tuple[str, ...], expected: list[str]) -> None:

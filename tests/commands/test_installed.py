@@ -34,6 +34,7 @@ def test_the_wheel_has_every_config_and_nothing_else_of_the_repository(installed
     assert not [name for name in packed if name.startswith((".ci/", "outputs/", ".venv/"))]
 
 
+@pytest.mark.slow
 def test_the_command_trains_sweeps_evaluates_draws_and_reports(installed: Installed) -> None:
     done = installed.run("nelbo", "train", *SMOKE, "model.latent_dim=2", "hydra.run.dir=outputs/run")
     assert done.returncode == 0, done.stderr
@@ -55,6 +56,7 @@ def test_the_command_trains_sweeps_evaluates_draws_and_reports(installed: Instal
     assert listed.returncode == 0 and "binarized_mnist" in listed.stdout, listed.stderr
 
 
+@pytest.mark.slow
 def test_several_processes_are_started_however_the_command_was(installed: Installed) -> None:
     two = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
     for name, command in (("script", ("nelbo",)), ("module", ("python", "-m", "nelbo"))):
@@ -75,6 +77,7 @@ def test_bad_input_is_one_line_that_names_the_command(installed: Installed) -> N
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and message in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_the_page_on_parts_of_ones_own_works_as_it_is_written(installed: Installed) -> None:
     write_files("own.md", installed.home)
     (installed.home / "mypackage" / "__init__.py").touch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.helpers.downloads import needs
@@ -13,6 +14,7 @@ SHARED = ("model.latent_dim=2", "data=mnist", "trainer=smoke", "callbacks=none",
 
 
 @needs("mnist")
+@pytest.mark.slow
 def test_the_contrast_is_drawn_from_two_runs(tmp_path: Path) -> None:
     for model in ("conv_vae", "autoencoder"):
         done = forked("train.py", f"model={model}", *SHARED, f"hydra.run.dir={tmp_path / model}")

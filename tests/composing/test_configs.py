@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -18,6 +20,7 @@ from nelbo.commands.resolvers import register_resolvers
 from nelbo.composing.compat import hydra_options
 from nelbo.config.build import Factory, build
 from nelbo.config.checks import CHECKS
+from nelbo.config.identity import ADDED_LATER
 from nelbo.config.keys import TYPED_KEYS, select
 from nelbo.config.trainer_keys import REFUSED
 from nelbo.evaluation.extractors import Extractor
@@ -48,8 +51,13 @@ def hydra_configs() -> Iterator[None]:
         yield
 
 
-def plain(*overrides: str) -> dict[str, Any]:
+@functools.cache
+def composed(*overrides: str) -> dict[str, Any]:
     return resolve(compose("config", overrides=list(overrides)))
+
+
+def plain(*overrides: str) -> dict[str, Any]:
+    return copy.deepcopy(composed(*overrides))
 
 
 def other_config(group: str, option: str) -> dict[str, Any]:
@@ -78,6 +86,12 @@ def override(group: str, option: str) -> list[str]:
     return [f"{group}={option}", *REQUIRED.get((group, option), [])]
 
 
+def with_option(group: str, option: str) -> dict[str, Any]:
+    """The config of training with an option, on small images where the option allows it."""
+    small = [] if group in ("data", "experiment") else ["data=digits"]  # an experiment may be for images of one size
+    return plain(*small, *override(group, option))
+
+
 def targets(spec: object, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every mapping with a `_target_` and its path."""
     children = spec.items() if isinstance(spec, dict) else enumerate(spec) if isinstance(spec, list) else ()
@@ -89,7 +103,7 @@ def targets(spec: object, path: str = "") -> Iterator[tuple[str, dict[str, Any]]
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_builds(group: str, option: str) -> None:
-    config = plain(*(["data=digits"] if group != "data" else []), *override(group, option))
+    config = with_option(group, option)
     for key in ("data", "model", "objective", "optimizer", "scheduler", "callbacks", "logger"):
         build(config[key], key)
     assert isinstance(build(config["trainer"], "trainer"), Factory)
@@ -114,11 +128,12 @@ def test_the_help_of_evaluate_names_every_metric() -> None:
 def test_defaults_are_set_once(group: str, option: str) -> None:
     """A key in YAML has no default in Python, except in classes of other libraries.
 
-    Those of ImageData, which is also made from Python, are None or what conf/data/mnist.yaml says.
+    Those of ImageData, which is also made from Python, are None or what conf/data/mnist.yaml says. The scale of a
+    posterior is what checkpoints of earlier versions mean, which do not record it.
     """
     shipped = OmegaConf.to_container(OmegaConf.load(CONF / "data" / "mnist.yaml"), resolve=False)
     assert isinstance(shipped, dict)
-    config = other_config(group, option) if group in OTHER_COMMANDS else plain(*override(group, option))
+    config = other_config(group, option) if group in OTHER_COMMANDS else with_option(group, option)
     for path, spec in targets(config):
         module, _, name = spec["_target_"].rpartition(".")
         if not module.startswith("nelbo"):
@@ -136,6 +151,10 @@ def test_defaults_are_set_once(group: str, option: str) -> None:
             assert key in parameters, f"{path}.{key} is unknown to {name}"
             default = parameters[key].default
             if name == "ImageData" and (default is None or default == shipped.get(key) or key == "order_seed"):
+                continue
+            if path.endswith("model.posterior") and (key, default) == ("scale", ADDED_LATER["model.posterior.scale"]):
+                continue
+            if name == "MLP" and key in ("residual", "center") and default is False:  # earlier configs lack them
                 continue
             assert default is inspect.Parameter.empty, f"{path}.{key} has a default in {name} too"
 
@@ -173,6 +192,14 @@ def test_models_choose_their_budget_and_smoke_and_the_command_line_win(model: st
     assert smoke["trainer"]["max_epochs"] == 1 and smoke["trainer"]["limit_train_batches"] == 5
     typed = plain(f"model={model}", "trainer=smoke", "trainer.max_epochs=3", "optimizer.lr=0.1", "data.batch_size=7")
     assert (typed["trainer"]["max_epochs"], typed["optimizer"]["lr"], typed["data"]["batch_size"]) == (3, 0.1, 7)
+
+
+def test_deep_hierarchies_bring_their_safeguards_and_the_command_line_wins() -> None:
+    ordinary, deep = plain(), plain("model=top_down_vae", "posterior=laplace")
+    assert (ordinary["guard"]["skip_above"], ordinary["model"]["posterior"]["scale"]) == (None, "exp")
+    assert (deep["guard"]["skip_above"], deep["model"]["posterior"]["scale"]) == (1e5, "softplus")
+    own = plain("model=top_down_vae", "guard.skip_above=null", "model.posterior.scale=exp")
+    assert (own["guard"]["skip_above"], own["model"]["posterior"]["scale"]) == (None, "exp")
 
 
 def test_natural_images_choose_the_number_of_latents_and_the_command_line_wins() -> None:

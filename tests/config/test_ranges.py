@@ -23,6 +23,10 @@ from nelbo.priors import StandardNormal
 from tests.helpers.forks import ROOT
 
 BAD: tuple[Any, ...] = (-1, 0, 0.5, -math.inf, math.nan, 1, 2**33, True, None, "three", "weighted", [], {"linear": {}})
+SLOW_TO_IMPORT = {
+    *("torch", "pytorch_lightning", "lightning_fabric", "torchmetrics", "tensorboard", "zuko"),
+    *("numpy", "scipy", "sklearn", "pandas", "matplotlib", "PIL", "jinja2"),
+}
 FILES = [file for file in (ROOT / "conf").rglob("*.yaml") if file.parent.name != "conf"]
 EXTRA = {
     "nelbo.heads": {"feature_shape": (6,), "shape": (1, 4, 4), "latent_dim": 3, "levels": 17},
@@ -132,16 +136,15 @@ def test_a_key_is_named_whole() -> None:
     ids=" ".join,
 )
 def test_what_needs_no_model_is_answered_without_torch(words: tuple[str, ...], tmp_path: Path) -> None:
-    """In a second of CPU time at most, about 0.6 s where it was measured."""
+    """Nor anything else that takes long to import: what is left takes about 0.6 s of CPU time."""
     code = (
-        "import runpy, sys, time\n"
+        "import runpy, sys\n"
         "try:\n    runpy.run_path('train.py', run_name='__main__')\n"
         "except SystemExit:\n    pass\n"
-        "print('torch' in sys.modules, time.process_time())"
+        f"print(sorted({SLOW_TO_IMPORT} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code, *words, f"hydra.run.dir={tmp_path / 'run'}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    imported, seconds = done.stdout.splitlines()[-1].split()
-    assert imported == "False" and float(seconds) <= 1.0, done.stdout[-500:] + done.stderr
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout[-500:] + done.stderr
     if "=" in words[0]:
         assert re.match(rf"error: {re.escape(words[-1].partition('=')[0])}=", done.stderr), done.stderr

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.forks import ROOT
 
 
+@pytest.mark.slow
 def test_without_a_network_tests_of_published_data_sets_are_skipped_with_the_reason(tmp_path: Path) -> None:
     offline = {"PATH": "", "https_proxy": "http://127.0.0.1:9", "NELBO_DATA": str(tmp_path)}
     tests = [

@@ -7,6 +7,7 @@ import hashlib
 import io
 import struct
 import tarfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from scipy.io import savemat
 
 from nelbo.data import cifar10, digits, fashion_mnist, mnist
+from nelbo.data.compat import digits_table
 from nelbo.data.noise import Draws
 from nelbo.data.protocols import PROTOCOLS
 from nelbo.data.sets import cifar, published
@@ -23,6 +25,7 @@ from nelbo.data.sets.mnist import read_amat
 from nelbo.distributions import DiscretizedLogistic
 from nelbo.errors import DataError
 from tests.helpers.downloads import needs
+from tests.helpers.forks import python
 
 
 @needs("mnist")
@@ -54,6 +57,15 @@ def test_digits_are_those_of_scikit_learn_in_their_order() -> None:
     original = torch.cat([arrays.train.images, arrays.test.images]).float() * 16 / 255
     assert torch.equal(original.round().squeeze(1).double(), torch.from_numpy(bunch.images))
     assert torch.equal(arrays.test.labels, torch.from_numpy(bunch.target[1500:]))
+
+
+def test_digits_need_no_import_of_scikit_learn_and_are_the_same_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = "from nelbo.data.compat import digits_table; digits_table()"
+    done = python("-c", f"import sys; {read}; assert 'sklearn' not in sys.modules")
+    assert done.returncode == 0, f"scikit-learn {version('scikit-learn')} keeps digits.csv.gz elsewhere: {done.stderr}"
+    table = digits_table()
+    monkeypatch.setattr("nelbo.data.compat.find_spec", lambda name: None)
+    assert table.dtype == np.float64 and np.array_equal(digits_table(), table)
 
 
 def test_the_format_of_larochelle_is_read(tmp_path: Path) -> None:

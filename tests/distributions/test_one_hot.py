@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
+from torch.nn import functional
 
 import nelbo
-from nelbo.distributions import OneHots, RelaxedOneHot
+from nelbo.distributions import OneHots, RelaxedOneHot, log_prob_at_sample, one_hot, sample_with_density
 from nelbo.errors import ConfigError
 from nelbo.evaluation.importance import log_likelihood
 from nelbo.heads import Bernoulli, CategoricalPosterior
@@ -68,6 +69,26 @@ def test_nan_logits_give_nan_codes_and_nan_probabilities() -> None:
     assert log_p[:, :2].isnan().all() and log_p[:, 2:].isfinite().all()
     frequencies = OneHots(logits[:1]).sample(torch.Size((20_000,))).mean(0)
     assert (frequencies - logits[:1].softmax(-1)).abs().max() < 5 * 0.5 / math.sqrt(20_000)
+
+
+def test_codes_are_those_of_torch() -> None:
+    classes = torch.randint(CLASSES, (5, VARIABLES))
+    assert torch.equal(one_hot(classes, CLASSES, torch.zeros(())), functional.one_hot(classes, CLASSES).float())
+
+
+def test_probabilities_at_samples_are_checked_only_if_samples_may_be_no_codes() -> None:
+    p, logits = OneHots(torch.randn(VARIABLES, CLASSES)), torch.randn(5, VARIABLES, CLASSES)
+    for q in (OneHots(logits), relaxed(logits, 0.5, straight_through=True)):
+        z, _ = sample_with_density(q, 2)
+        assert torch.equal(log_prob_at_sample(p, z, q), p.log_prob(z))
+    q = relaxed(logits, 0.5)
+    z, _ = sample_with_density(q, 2)
+    with pytest.raises(ValueError, match="log_prob needs one-hot codes"):
+        log_prob_at_sample(p, z, q)
+    for straight_through in (False, True):
+        q = relaxed(logits, 0.5, straight_through=straight_through)
+        with pytest.raises(NotImplementedError, match="no importance weight"):
+            log_prob_at_sample(q, z, q)
 
 
 @pytest.mark.parametrize("value", [[[0.9, 0.1]], [[1.0, 1.0]], [[0.0, 0.0]], [[2.0, -1.0]]])

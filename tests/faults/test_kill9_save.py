@@ -15,6 +15,7 @@ from nelbo.checkpoints.io import AtomicCheckpointIO
 from nelbo.checkpoints.record import FORMAT, RECORD, read_checkpoint
 from nelbo.files import PARTIAL, sweep_partial
 from tests.helpers.children import Child
+from tests.helpers.processes import alive, wait_for
 
 KILLS = 40
 
@@ -35,8 +36,8 @@ def test_kill9_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(KILLS):
         file.unlink(missing_ok=True)
         child = Child(save_repeatedly)
-        while not file.exists():
-            time.sleep(0.001)
+        wait_for(lambda pid=child.pid: file.exists() or not alive(pid), seconds=60, interval=0.001)
+        assert file.exists(), child.wait()
         time.sleep(draw.uniform(0, 0.03))
         child.kill()
         weight = read_checkpoint(file)["state_dict"]["weight"]

@@ -12,6 +12,7 @@ from tests.helpers.children import Child
 from tests.helpers.damage import SMALL_NETS
 from tests.helpers.forks import forked
 from tests.helpers.interrupted import SMALL, assert_same_run, run
+from tests.helpers.processes import wait_for
 
 STARTS = 8
 CHOSEN = [*SMALL_NETS, "trainer.max_epochs=2"]
@@ -38,8 +39,7 @@ def test_same_second_in_one_directory(tmp_path: Path) -> None:
 
     first = Child(hold)
     try:
-        while not (tmp_path / "holds").exists():
-            time.sleep(0.01)
+        wait_for((tmp_path / "holds").exists, seconds=60)
         refused = run(folder, CHOSEN)
         assert refused.returncode == 2 and not list(folder.glob("checkpoints/*"))
         (line,) = refused.stderr.splitlines()

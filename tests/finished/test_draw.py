@@ -85,6 +85,7 @@ def deep_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_kind_draws_a_model_with_several_levels(draw: Draw, deep_run: Path, tmp_path: Path) -> None:
     """The kinds are those of conf/picture."""
     kinds = sorted(file.stem for file in (ROOT / "conf" / "picture").glob("*.yaml"))

@@ -27,7 +27,13 @@ def test_the_codebook_is_a_private_attribute() -> None:
     assert hasattr(make_quantizer(), "_codebook"), hint
 
 
-@pytest.mark.parametrize("name", ["embed", "embed_avg", "cluster_size", "replace_sample_fn", "all_reduce_fn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("embed", "embed_avg", "cluster_size", "replace_sample_fn", "all_reduce_fn"),
+        *("init_embed_", "gumbel_sample", "threshold_ema_dead_code"),
+    ],
+)
 def test_the_codebook_has_the_attributes_that_nelbo_uses(name: str) -> None:
     hint = f"{PACKAGE}: VectorQuantize._codebook has no {name}, which nelbo.heads.compat uses"
     assert hasattr(compat.codebook(make_quantizer()), name), hint
@@ -71,3 +77,26 @@ def test_vectors_of_a_single_process_are_sampled_without_replacement() -> None:
     sample = compat.sample_vectors(vectors, 5)
     assert sample.shape == (1, 5, 2), PACKAGE
     assert torch.equal(sample[0].sort(0).values, vectors[0]), PACKAGE
+
+
+def test_a_quantizer_that_reads_nothing_chooses_the_same_entries() -> None:
+    own, theirs = make_quantizer(), make_quantizer()
+    theirs.load_state_dict(own.state_dict())
+    compat.read_nothing(own)
+    vectors = torch.randn(3, 4, 2)
+    torch.manual_seed(0)
+    expected = theirs(vectors)
+    torch.manual_seed(0)
+    for one, other in zip(own(vectors), expected, strict=True):
+        assert torch.equal(one, other), PACKAGE
+    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in own.state_dict().items()), PACKAGE
+
+
+def test_the_library_replaces_dead_entries_only_if_it_is_let() -> None:
+    quantizer = make_quantizer()
+    for below, replaced in ((None, False), (0.1, True)):
+        compat.let_library_replace(quantizer, below)
+        compat.codebook(quantizer).cluster_size.zero_()
+        quantizer(torch.zeros(3, 4, 2))
+        sizes = compat.codebook(quantizer).cluster_size
+        assert ((sizes - 0.1).abs() < 1e-6).any() == replaced, PACKAGE

@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Independent, Normal
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
 
+from nelbo.distributions import Flow, FullNormal
 from nelbo.errors import ConfigError
 from nelbo.heads import (
     Bernoulli,
@@ -18,8 +20,10 @@ from nelbo.heads import (
     PerPixelGaussian,
 )
 from nelbo.heads.bernoulli import CONTINUOUS_LOGIT_BOUND
+from nelbo.heads.bounds import POSITIVE_FLOOR
 from nelbo.heads.gaussian import SIGMA_FLOOR
 from nelbo.heads.posterior import LOG_SCALE_BOUND
+from tests.helpers.factors import POSTERIORS
 
 PIXEL = (1, 1, 1)
 FEATURES = torch.linspace(-60, 60, 41).unsqueeze(1)
@@ -130,3 +134,27 @@ def test_saturated_posterior_has_a_finite_kl() -> None:
     q = posterior(features)
     torch.testing.assert_close(q.scale, torch.full((2, 2), math.exp(LOG_SCALE_BOUND)))
     assert kl_divergence(q, StandardNormal((2,), PIXEL)(posterior)).isfinite().all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["diagonal_normal", "full_normal", "laplace", "flow_coupling"])
+def test_softplus_scales_grow_linearly(name: str) -> None:
+    """The exponential makes a scale of thousands of an output of 12, with which z ends the training of a hierarchy."""
+    posterior = POSTERIORS[name]((3,), 2, scale="softplus")
+    with torch.no_grad():
+        for parameter in posterior.project.parameters():
+            parameter.zero_()
+    torch.testing.assert_close(scale_of(posterior(torch.zeros(4, 3))), torch.full((4, 2), 1.0 + POSITIVE_FLOOR))
+    with torch.no_grad():
+        posterior.project.layers[0].bias[2:4] = 12.0
+    scales = scale_of(posterior(torch.zeros(4, 3)))
+    assert (scales > 12.0).all() and (scales < 12.1).all()
+    with pytest.raises(ConfigError, match="scale=cube: must be one of exp, softplus"):
+        POSTERIORS[name]((3,), 2, scale="cube")
+
+
+def scale_of(q: Distribution) -> Tensor:
+    """Return the scales that a posterior's head predicts, (B, D)."""
+    q = q.base if isinstance(q, Flow) else q
+    if isinstance(q, FullNormal):
+        return q.scale_tril.diagonal(dim1=-2, dim2=-1)
+    return q.base_dist.scale if isinstance(q, Independent) else q.scale

@@ -16,15 +16,24 @@ import nelbo
 from nelbo.distributions import Quantized
 from nelbo.errors import ConfigError
 from nelbo.heads import VectorQuantizedPosterior, compat
+from nelbo.heads.vector_quantized import replace_dead
 from nelbo.metrics import standard_metrics
 from nelbo.models import VAE
 from nelbo.nets import ConvDecoder
+from nelbo.numerics import devices
 from nelbo.objectives import IWAE, NegativeELBO, VectorQuantized
 from nelbo.schedules import Linear
 from tests.helpers.codebook import CLASSES, DIMENSION, FEATURES, codebook, make_head, one_step
 from tests.helpers.errors_of_commands import TROUBLE, metrics_of
 from tests.helpers.factors import SHAPE, images, make_vae
 from tests.helpers.forks import ROOT, train_all
+
+
+@pytest.fixture(params=["library", "device"])
+def replacing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dead entries are replaced by the library, as on the CPU, and without reading values, as on other devices."""
+    if request.param == "device":
+        monkeypatch.setattr(devices, "reads_freely", lambda device: False)
 
 
 def trained_head() -> VectorQuantizedPosterior:
@@ -94,6 +103,7 @@ def test_posterior_is_a_point_mass_on_the_code() -> None:
     assert torch.equal(q.mean, q.code)
 
 
+@pytest.mark.usefixtures("replacing")
 def test_codebook_follows_a_moving_average_in_training_only() -> None:
     head = trained_head()
     state = {name: value.clone() for name, value in head.state_dict().items()}
@@ -109,6 +119,7 @@ def test_codebook_follows_a_moving_average_in_training_only() -> None:
     assert all(not name.startswith("quantizer") for name, _ in head.named_parameters())
 
 
+@pytest.mark.usefixtures("replacing")
 def test_initial_and_dead_entries_are_replaced_by_vectors_of_the_batch() -> None:
     head = make_head()
     q = head(torch.randn(2, *FEATURES))
@@ -125,6 +136,7 @@ def test_initial_and_dead_entries_are_replaced_by_vectors_of_the_batch() -> None
     assert (codebook(head)[2] - vectors).abs().sum(-1).min() < 1e-5
 
 
+@pytest.mark.usefixtures("replacing")
 def test_initial_entries_are_distinct() -> None:
     """Nine images in ten are empty and have the same vector; the other one has 6 vectors, enough for 6 entries."""
     head, features = make_head(), torch.zeros(10, *FEATURES)
@@ -132,6 +144,31 @@ def test_initial_entries_are_distinct() -> None:
     head(features)
     entries = codebook(head)
     assert (entries.unsqueeze(1) - entries).abs().sum(-1).add(torch.eye(CLASSES)).min() > 1e-3
+
+
+def test_dead_entries_are_replaced_by_each_distinct_vector_equally_often() -> None:
+    """Of 4 distinct vectors, one of them 20 times in the batch, 3 replace the dead entries."""
+    torch.manual_seed(0)
+    vectors = torch.cat([torch.eye(DIMENSION)[:4], torch.eye(DIMENSION)[:1].expand(19, -1)])
+    counts, rounds = torch.zeros(4), 400
+    for _ in range(rounds):
+        state = compat.codebook(make_head().quantizer)
+        state.cluster_size[0], state.embed[0] = torch.tensor([0.0, 5.0, 0.05, 5.0, 5.0, 0.0]), 7.0
+        replace_dead(state, vectors, 0.1)
+        assert (state.embed[0, [1, 3, 4]] == 7).all() and (state.cluster_size[0, [1, 3, 4]] == 5).all()
+        torch.testing.assert_close(state.cluster_size[0, [0, 2, 5]], torch.full((3,), 0.1))
+        assert torch.equal(state.embed_avg[0, [0, 2, 5]], 0.1 * state.embed[0, [0, 2, 5]])
+        counts += state.embed[0, [0, 2, 5], :4].sum(0)
+        assert state.embed[0, [0, 2, 5]].unique(dim=0).shape == (3, DIMENSION)
+    deviation = math.sqrt(rounds * 3 / 4 * 1 / 4)
+    assert (counts - rounds * 3 / 4).abs().max() < 4 * deviation
+
+
+def test_vectors_are_used_in_turn_if_there_are_more_dead_entries() -> None:
+    state = compat.codebook(make_head().quantizer)
+    state.cluster_size.zero_()
+    replace_dead(state, torch.eye(DIMENSION)[:2].repeat(3, 1), 0.1)
+    assert state.embed[0, :, :2].sum(0).tolist() == [3, 3]
 
 
 @pytest.mark.parametrize(("key", "value"), [("classes", 1), ("decay", 1.0), ("decay", -0.1), ("dead_below", 0)])
@@ -208,10 +245,11 @@ def test_decoder_of_an_image_code_starts_with_a_convolution_and_of_other_codes_d
         assert make(shape).layers[1].weight.shape == (24, math.prod(shape))  # type: ignore[index]
 
 
-def test_processes_have_the_same_codebook(tmp_path: Path) -> None:
-    code = "import sys; from tests.helpers.codebook import one_step; one_step(2, int(sys.argv[1]), sys.argv[2])"
+@pytest.mark.parametrize("place", ["library", "device"])
+def test_processes_have_the_same_codebook(tmp_path: Path, place: str) -> None:
+    code = "import sys; from tests.helpers.codebook import one_step; one_step(2, int(sys.argv[1]), *sys.argv[2:])"
     processes = [
-        subprocess.Popen([sys.executable, "-c", code, str(rank), str(tmp_path)], cwd=ROOT) for rank in range(2)
+        subprocess.Popen([sys.executable, "-c", code, str(rank), str(tmp_path), place], cwd=ROOT) for rank in range(2)
     ]
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
     (tmp_path / "meeting").unlink(missing_ok=True)

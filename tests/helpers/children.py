@@ -16,17 +16,22 @@ import torch
 
 from nelbo.errors import NelboError
 
+TIMEOUT = 300
+
 
 class Child:
     """A forked process that calls `work` and reports how it ended.
 
-    Its exit status is 0 with the returned value as output, 2 with the message of a `NelboError`, or 1 with a traceback.
+    Its exit status is 0 with the returned value as output, 2 with the message of a `NelboError`, or 1 with a traceback;
+    after `TIMEOUT` seconds SIGALRM ends it.
     """
 
     def __init__(self, work: Callable[[], object]) -> None:
         self.reader, writer = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # instead of the handler that pytest-timeout set
+            signal.alarm(TIMEOUT)
             torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
             try:
                 status, output = 0, str(work())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nelbo.heads import VectorQuantizedPosterior, compat
+from nelbo.numerics import devices
 
 FEATURES, DIMENSION, CLASSES = (4, 3, 2), 5, 6
 
@@ -22,8 +23,17 @@ def codebook(head: VectorQuantizedPosterior) -> Tensor:
     return head.quantizer.codebook.clone()
 
 
-def one_step(processes: int, rank: int, folder: str) -> None:
-    """Update the codebook with this process's part of a batch twice, and save the entries after each update."""
+def one_step(processes: int, rank: int, folder: str, place: str = "library") -> None:
+    """Update the codebook with this process's part of a batch twice, and save the entries after each update.
+
+    Args:
+        processes: number of processes.
+        rank: number of this process.
+        folder: where the processes meet and save.
+        place: "device" if dead entries are replaced as on a device whose values are not read.
+    """
+    if place == "device":
+        devices.reads_freely = lambda device: False
     address = f"file://{folder}/meeting"
     torch.distributed.init_process_group("gloo", init_method=address, world_size=processes, rank=rank)
     torch.manual_seed(0)

@@ -64,14 +64,15 @@ class Poke(pl.Callback):
 
 
 def make_config(*overrides: str) -> dict[str, Any]:
-    """Return the resolved config of a small run, as plain containers."""
+    """Return the resolved config of a run, as plain containers; without `model=...`, of a small `tanh_mlp_vae`."""
     return copy.deepcopy(_composed(*overrides))
 
 
 @functools.cache
 def _composed(*overrides: str) -> dict[str, Any]:
     register_resolvers()
-    arguments = ["model=mlp_vae", "data=digits", "trainer=cpu", "trainer.max_epochs=2", *SMALL, *overrides]
+    small = () if any(override.startswith("model=") for override in overrides) else ("model=tanh_mlp_vae", *SMALL)
+    arguments = ["data=digits", "trainer=cpu", "trainer.max_epochs=2", *small, *overrides]
     with initialize_config_dir(str(ROOT / "conf"), **hydra_options()):
         plain: Any = OmegaConf.to_container(compose("config", overrides=arguments), resolve=True)
     return plain  # type: ignore[no-any-return]

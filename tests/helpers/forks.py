@@ -112,7 +112,17 @@ def main() -> None:
     """Fork a run for each line of stdin."""
     import sklearn.datasets  # noqa: F401 # used by data=digits
 
-    import nelbo.finished.evaluate  # noqa: F401
+    import nelbo.commands.draw
+    import nelbo.commands.evaluate
+    import nelbo.commands.train
+    import nelbo.finished.draw
+    import nelbo.finished.evaluate
+    import nelbo.objectives
+    import nelbo.running.resume
+    import nelbo.running.run
+    import nelbo.sweeps.callback
+    import nelbo.sweeps.own_targets
+    import nelbo.training.callbacks  # noqa: F401
 
     gc.freeze()
     for line in sys.stdin:

@@ -14,7 +14,7 @@ from nelbo.checkpoints.record import read_checkpoint
 from tests.helpers.forks import Done, forked
 
 NOWHERE = "nowhere:0:SIGTERM"
-SMALL = ("model=mlp_vae", "data=digits", "callbacks=none", "logger=none", "trainer.check_val_every_n_epoch=1")
+SMALL = ("model=tanh_mlp_vae", "data=digits", "callbacks=none", "logger=none", "trainer.check_val_every_n_epoch=1")
 """Six steps and one validation batch per epoch."""
 
 FREE = {

@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 
 
-def wait_for(condition: object, seconds: float) -> None:
-    """Wait until `condition()` is true; fail after `seconds`."""
+def wait_for(condition: object, seconds: float, interval: float = 0.05) -> None:
+    """Wait until `condition()` is true, with a look every `interval` seconds; fail after `seconds`."""
     assert callable(condition)
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
+        time.sleep(interval)
 
 
 def alive(pid: int) -> bool:

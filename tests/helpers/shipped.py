@@ -62,6 +62,7 @@ RESUME_OPTIONS = (
     "data.protocol=dynamic likelihood=bernoulli",
     "data.protocol=fixed likelihood=bernoulli data.augment.flip=true",
     "scheduler=constant optimizer=adamw",
+    "optimizer=muon averaging=ema",
     "scheduler=one_cycle optimizer=nadam",
     "scheduler=plateau scheduler.patience=0 scheduler.threshold=1e6",
     "trainer.gradient_clip_val=1.0",

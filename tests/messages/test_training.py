@@ -131,7 +131,7 @@ TRAIN = {
     "logger.tensorboard.save_dir=x": "logger.tensorboard.save_dir=x: cannot be set; a run's directory is hydra.run.dir",
     "scheduler.last_epoch=3": "scheduler.last_epoch=3: is set by the run; resume=auto continues a schedule",
     "model.encoder.in_shape=3": "model.encoder.in_shape=3: there is no such key; model.encoder is nelbo.nets.Conv",
-    "+experiment=foo": "+experiment=foo: there is no such option; choose from mnist_2d, none, ppca, warm_up",
+    "+experiment=foo": "+experiment=foo: there is no such option; choose from burda2016_iwae5",
     "+data=MNIST": "+data=MNIST: there is no such option; did you mean mnist? choose from arrays",
     "data=/home/me/photos": "data=/home/me/photos: there is no such option; did you mean data=image_folder "
     "data.root=/home/me/photos? choose from arrays",

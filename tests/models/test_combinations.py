@@ -6,7 +6,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,9 @@ from nelbo.nets.flows import KINDS
 from tests.helpers.downloads import needs
 from tests.helpers.errors_of_commands import TROUBLE
 from tests.helpers.factors import refusal
-from tests.helpers.forks import ROOT, Done, train_all
+from tests.helpers.forks import ROOT, forked
 
-COUNT = 30
+COUNT, QUICK = 30, 12
 DEQUANTIZED = (7, 23)
 """Indices of combinations with a density that are trained on uniformly dequantised pixels."""
 SETS = ("digits", "binarized_mnist", "mnist", "cifar10")
@@ -81,24 +81,21 @@ def test_the_draw_covers_every_component_and_every_data_set_with_every_net() -> 
     }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("combinations")
+def parameters() -> Iterator[object]:
+    """Yield the name of each combination: the quick ones have every data set with every net."""
+    for index, name in enumerate(DRAWN):
+        slow = [pytest.mark.slow] * (index >= QUICK)
+        yield pytest.param(name, marks=[needs(name.split("-")[1]), *slow])
 
 
-@pytest.fixture(scope="module")
-def done(folder: Path) -> dict[str, Done]:
-    return train_all(
-        {name: [*parts, f"hydra.run.dir={folder / name}", "threads=1"] for name, parts in DRAWN.items()}, folder
-    )
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name.split("-")[1])) for name in DRAWN])
-def test_a_combination_trains_and_loads(done: dict[str, Done], folder: Path, name: str) -> None:
-    output = done[name].stderr
-    assert done[name].returncode == 0, output
+@pytest.mark.parametrize("name", list(parameters()))
+def test_a_combination_trains_and_loads(tmp_path: Path, name: str) -> None:
+    run = tmp_path / "run"
+    done = forked("train.py", *DRAWN[name], f"hydra.run.dir={run}", "threads=1")
+    output = done.stderr
+    assert done.returncode == 0, output
     assert not [sign for sign in TROUBLE if sign in output.lower()], output
-    metrics = json.loads((folder / name / "metrics.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text())
     assert math.isfinite(metrics["test/reconstruction"])
     assert ("test/nelbo" in metrics) == ("-deterministic-" not in name)
     discrete = name.split("-")[3].startswith(("discretized", "categorical", "bernoulli"))
@@ -106,6 +103,6 @@ def test_a_combination_trains_and_loads(done: dict[str, Done], folder: Path, nam
     basis = None if "-deterministic-" in name else basis
     assert ("test/bits_per_dim" in metrics) == (basis is not None)
     assert metrics.get("bits_per_dim_by") == basis
-    model = nelbo.load(folder / name)
+    model = nelbo.load(run)
     with torch.no_grad():
         assert model.generate(2).mean.shape == (2, *model.shape)

@@ -29,8 +29,8 @@ from tests.helpers.factors import (
 SHAPES = {nets: (3, 6, 5) if nets in CONVOLUTIONAL else SHAPE for nets in NETS}
 """Image shapes by network; with three channels, the likelihoods in which channels depend on each other are tested."""
 
-EVERY_PRIOR = {"mlp", "linear", "conv"}
-"""Networks that are combined with every prior; priors see no network but for that of a VampPrior."""
+EVERY_PRIOR = {"mlp": set(POSTERIORS | CODE_POSTERIORS), "conv": set(CODE_POSTERIORS)}
+"""Posteriors that are combined with every prior, by network; priors see no network but for that of a VampPrior."""
 
 COMBINATIONS = [
     parts
@@ -38,7 +38,7 @@ COMBINATIONS = [
     if refusal(parts[1], parts[2], "none") is None
     # Flat features have one code, with no earlier one for an autoregressive prior to condition on.
     and (parts[0] in CONVOLUTIONAL or parts[1:] != ("vector_quantized", "autoregressive"))
-    and (parts[0] in EVERY_PRIOR or parts[2] in ("standard_normal", "categorical", "vamp"))
+    and (parts[1] in EVERY_PRIOR.get(parts[0], ()) or parts[2] in ("standard_normal", "categorical", "vamp"))
 ]
 """Supported combinations of network, posterior and prior; each test iterates over the likelihoods."""
 

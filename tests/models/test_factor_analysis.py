@@ -55,6 +55,7 @@ def parameters(vae: VAE) -> tuple[Tensor, Tensor, Tensor]:
     return mean, torch.stack(columns, 1) - mean.unsqueeze(1), px.variance[0].flatten()
 
 
+@pytest.mark.slow
 def test_a_linear_vae_with_one_sigma_per_pixel_is_factor_analysis(train: Train, tmp_path: Path) -> None:
     from sklearn.decomposition import PCA, FactorAnalysis
 

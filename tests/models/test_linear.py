@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., VAE]:
     return train
 
 
-@pytest.mark.parametrize("latent_dim", [2, 8, 16])
+@pytest.mark.parametrize("latent_dim", [2, *(pytest.param(size, marks=pytest.mark.slow) for size in (8, 16))])
 def test_the_default_budget_reaches_probabilistic_pca(trained: Callable[..., VAE], latent_dim: int) -> None:
     vae = trained(latent_dim)
     train_images, test_images = pixels()
@@ -57,7 +57,7 @@ def test_the_default_budget_reaches_probabilistic_pca(trained: Callable[..., VAE
     assert -(reconstruction + kl) <= ppca_log_likelihood(train_images, train_images, latent_dim) + 1e-6
 
 
-@pytest.mark.parametrize("beta", [0.5, 1, 2])
+@pytest.mark.parametrize("beta", [1, *(pytest.param(beta, marks=pytest.mark.slow) for beta in (0.5, 2))])
 def test_rate_and_distortion_are_reverse_water_filling(trained: Callable[..., VAE], beta: float) -> None:
     """With the default learned sigma, whose optimum is the squared error per pixel, and the default beta = 1."""
     vae = trained(8, *([f"objective.beta={beta}"] if beta != 1 else []))

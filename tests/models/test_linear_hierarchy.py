@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from nelbo.evaluation.importance import importance
 from nelbo.heads import DiagonalNormalPosterior, FixedGaussian
+from nelbo.heads.bounds import positive_scale
 from nelbo.models import Hierarchy
-from nelbo.models.level import Level, positive_scale
+from nelbo.models.level import Level
 from nelbo.nets import Net
 from nelbo.nets.pyramid import Pyramid
 from nelbo.objectives import IWAE, FreeBits, NegativeELBO

@@ -30,5 +30,14 @@ def test_zuko_has_the_transforms_of_flows() -> None:
         (zuko.flows, "GeneralCouplingTransform"),
         (zuko.transforms, "MonotonicRQSTransform"),
         (zuko.transforms, "ComposedTransform"),
+        (zuko.transforms, "CouplingTransform"),
     ):
         assert hasattr(module, name), f"{PACKAGE} has no {module.__name__}.{name}, which nelbo.nets.flows uses"
+
+
+def test_coupling_transforms_have_the_attributes_that_nelbo_sets() -> None:
+    layer = zuko.flows.GeneralCouplingTransform(3, mask=torch.tensor([True, False, True]))
+    for owner, name in ((layer, "meta"), (layer(), "meta"), (layer(), "idx_a"), (layer(), "idx_b")):
+        hint = f"{PACKAGE}: {type(owner).__name__} has no {name}, which nelbo.nets.compat uses"
+        assert hasattr(owner, name), hint
+    assert layer().idx_a.tolist() == [0, 2] and layer().idx_b.tolist() == [1], PACKAGE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from torch.distributions import Normal
 from nelbo.distributions import Delta, DiagonalNormal, StandardNormal
 from nelbo.errors import ConfigError
 from nelbo.objectives import WAE, InfoVAE, NegativeELBO, Reconstruction
-from nelbo.objectives.mmd import KERNELS, mmd
+from nelbo.objectives.mmd import KERNELS, Kernel, mmd
 from nelbo.trace import Latent, Trace
 from tests.helpers.factors import images, make_vae
 from tests.helpers.forks import train_all
+from tests.helpers.largest import LargestTensor
 from tests.helpers.traces import trace_of
 
 SCALES = [1, 10]
@@ -30,9 +32,51 @@ def info(alpha: float = 0.0, weight: float = 10.0) -> InfoVAE:
     return InfoVAE(alpha=alpha, mmd_weight=weight, kernel="rbf", scales=SCALES, num_samples=2)
 
 
+def similarity(kernel: str, dimensions: int) -> Kernel:
+    return partial(wae(kernel=kernel).similarity, dimensions=dimensions)
+
+
+def direct(z: Tensor, draws: Tensor, kernel: Kernel) -> Tensor:
+    """Return MMD^2 from the differences of all pairs."""
+
+    def pairs(one: Tensor, other: Tensor) -> Tensor:
+        return kernel((one.unsqueeze(-2) - other.unsqueeze(-3)).square().sum(-1))
+
+    others = ~torch.eye(z.shape[-2], dtype=torch.bool)
+    within = sum(pairs(each, each)[..., others].mean(-1) for each in (z, draws))
+    return within - 2 * pairs(z, draws).mean((-2, -1))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("shift", "spread"), [(0.0, 1.0), (1e4, 1.0), (-300.0, 1e-3)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_mmd_and_its_gradient_are_those_of_all_differences(
+    kernel: str, shift: float, spread: float, dtype: torch.dtype
+) -> None:
+    """Also for codes far from the prior, whose distances are small against their norms; compared in float64."""
+    z = (shift + spread * torch.randn(2, 30, 5)).to(dtype)
+    z[0, 1] = z[0, 0]  # two images with the same code
+    draws = torch.randn(2, 30, 5).to(dtype)
+    found, expected = [], []
+    for values, compute, kind in ((found, mmd, dtype), (expected, direct, torch.float64)):
+        codes = z.to(kind).requires_grad_()
+        value = compute(codes, draws.to(kind), similarity(kernel, 5))
+        values += [value.double(), *(each.double() for each in torch.autograd.grad(value.sum(), codes))]
+    tolerance = 1e-9 if dtype == torch.float64 else 2e-6
+    torch.testing.assert_close(found[0], expected[0], rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(found[1], expected[1], rtol=tolerance, atol=tolerance * float(expected[1].abs().max()))
+
+
+def test_no_tensor_holds_the_differences_of_all_pairs() -> None:
+    z = torch.randn(2, 64, 50, requires_grad=True)
+    with LargestTensor() as largest:
+        mmd(z, torch.randn(2, 64, 50), similarity("imq", 50)).sum().backward()
+    assert largest.elements <= 2 * 64 * 64
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_mmd_of_equal_distributions_is_zero_on_average(kernel: str) -> None:
-    estimates = mmd(torch.randn(4000, 12, 3), torch.randn(4000, 12, 3), wae(kernel=kernel).similarity)
+    estimates = mmd(torch.randn(4000, 12, 3), torch.randn(4000, 12, 3), similarity(kernel, 3))
     assert abs(estimates.mean()) < 4 * estimates.std() / math.sqrt(4000)
     assert estimates.min() < 0  # an unbiased estimate can be negative
 
@@ -47,7 +91,7 @@ def test_the_mmd_of_two_gaussians_with_the_rbf_kernel() -> None:
 
     exact = expected(0, 2 * scale**2) + expected(0, 2) - 2 * expected(float(mean.square().sum()), 1 + scale**2)
     z = mean + scale * torch.randn(size, 12, 3).double()
-    estimates = mmd(z, torch.randn(size, 12, 3).double(), wae(kernel="rbf").similarity)
+    estimates = mmd(z, torch.randn(size, 12, 3).double(), similarity("rbf", 3))
     error = estimates.std() / math.sqrt(size)
     assert abs(estimates.mean() - exact) < 4 * error and error < 0.02 * exact
 
@@ -63,7 +107,7 @@ def test_the_mmd_of_two_gaussians_with_the_imq_kernel() -> None:
 
     exact = expected(0, 2 * scale**2) + expected(0, 2) - 2 * expected(mean, 1 + scale**2)
     z = mean + scale * torch.randn(size, 8, 1).double()
-    estimates = mmd(z, torch.randn(size, 8, 1).double(), wae().similarity)
+    estimates = mmd(z, torch.randn(size, 8, 1).double(), similarity("imq", 1))
     error = estimates.std() / math.sqrt(size)
     assert abs(estimates.mean() - exact) < 4 * error and error < 0.02 * exact
 
@@ -153,7 +197,7 @@ def test_train_py_reports_incompatible_components_in_one_line(tmp_path: Path) ->
         "dip posterior=flow": "objective=dip: needs a q(z|x) with a mean and a covariance in closed form;",
         "info posterior=deterministic": "objective=info: posterior=deterministic has no log q(z|x);",
         "wae data.batch_size=1": "data.batch_size=1: ",
-        "factor objective.latent_dim=3": "objective.latent_dim=3: must equal the model's latent_dim, 50",
+        "factor objective.latent_dim=3": "objective.latent_dim=3: must equal the model's latent_dim, 32",
     }
     chosen = ["model=mlp_vae", "data=digits", "trainer=smoke", f"hydra.run.dir={tmp_path / 'run'}"]
     runs = {f"{i}": [*chosen, *f"objective={overrides}".split()] for i, overrides in enumerate(messages)}

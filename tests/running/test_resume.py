@@ -231,3 +231,12 @@ def test_recorded_arguments_stand_before_the_typed_ones(
     expected = [argument.replace("resume=DIR", resume) for argument in together]
     assert with_first_arguments([resume, *typed]) == expected
     assert with_first_arguments(expected) == expected  # other processes start with the arguments of the first
+
+
+def test_each_checkpoint_is_read_once(stopped: Path, tmp_path: Path) -> None:
+    """Both when the run resumes, and the best one before it is tested."""
+    shutil.copytree(stopped, tmp_path / "run")
+    arguments = [*SMALL, *CHOSEN, f"hydra.run.dir={tmp_path / 'run'}", "resume=auto"]
+    done = forked("tests/helpers/reads.py", *arguments, READS=str(tmp_path / "reads"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "reads").read_text().split() == ["best.ckpt", "last.ckpt", "best.ckpt"]

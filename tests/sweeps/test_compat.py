@@ -21,7 +21,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_class
 from joblib.externals.loky import get_reusable_executor
 from omegaconf import OmegaConf
@@ -68,6 +68,17 @@ def test_combinations() -> None:
             ["seed=2", "model=mlp_vae", "beta=3"],
             ["seed=2", "model=mlp_vae", "beta=4"],
         ]
+
+
+def test_apply_overrides() -> None:
+    with interface(HYDRA, "hydra._internal.config_loader_impl.ConfigLoaderImpl._apply_overrides_to_config"):
+        config = OmegaConf.create({"seed": 1, "beta": 2})
+        OmegaConf.set_struct(config, True)
+        overrides = OverridesParser.create().parse_overrides(["seed=3", "~beta", "+more=4"])
+        compat.apply_overrides(overrides, config)
+        assert config == {"seed": 3, "more": 4}
+        with pytest.raises(HydraException, match="Could not override 'sead'"):
+            compat.apply_overrides(OverridesParser.create().parse_overrides(["sead=3"]), config)
 
 
 def test_outcome() -> None:

@@ -53,6 +53,7 @@ def test_cells_that_run_at_once_have_different_gpus(tmp_path: Path, launcher: st
                 assert one["ended"] <= other["started"] or other["ended"] <= one["started"]  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_cells_of_several_processes(tmp_path: Path) -> None:
     """3 cells with 2 gloo ranks each; one cell fails with a message.
 
@@ -94,6 +95,7 @@ def test_a_vae_with_several_processes_agrees_within_its_noise(tmp_path: Path) ->
         assert abs(statistics.fmean(scores[0]) - statistics.fmean(scores[1])) < 3 * error, key
 
 
+@pytest.mark.slow
 def test_slurm_gets_one_job_array_with_the_options_of_the_config(tmp_path: Path) -> None:
     stubs = install(tmp_path / "stubs")
     options = ("hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=2", "hydra.launcher.setup=[echo hello]")
@@ -117,6 +119,7 @@ def test_slurm_gets_one_job_array_with_the_options_of_the_config(tmp_path: Path)
     assert [record["state"] for record in records(tmp_path / "sweep").values()] == ["failed", "done"]
 
 
+@pytest.mark.slow
 def test_the_first_of_two_slurm_tasks_owns_the_cell_and_the_other_does_not_wait(tmp_path: Path) -> None:
     """Two cells with two gloo ranks each; the first task of one cell fails before it connects to the other task."""
     stubs, faults = install(tmp_path / "stubs"), tmp_path / "faults"
@@ -132,6 +135,21 @@ def test_the_first_of_two_slurm_tasks_owns_the_cell_and_the_other_does_not_wait(
     assert list(results(tmp_path / "sweep")) == ["model.latent_dim=8"]
     (log,) = (tmp_path / "sweep").glob("model.latent_dim=8-*/faulty.log")
     assert "another process" not in log.read_text() and "GLOBAL_RANK: 1, MEMBER: 2/2" in log.read_text()
+
+
+@pytest.mark.slow
+def test_ray_does_not_join_the_cluster_of_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep on it would fail as soon as that program ends."""
+    import ray
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ray.init(address="local", num_cpus=1, include_dashboard=False)
+    try:
+        done = sweep(tmp_path, *SMALL, "hydra/launcher=ray")
+    finally:
+        ray.shutdown()
+    assert done.returncode == 0 and len(results(tmp_path)) == 1, done.stderr
+    assert "Connecting to existing Ray cluster" not in done.stderr and "Started a local Ray instance" in done.stderr
 
 
 @pytest.mark.slow
@@ -154,6 +172,7 @@ def test_ray_on_two_nodes(tmp_path: Path) -> None:
         ray.shutdown()
 
 
+@pytest.mark.slow
 def test_torchrun_starts_the_processes_of_one_run(tmp_path: Path) -> None:
     torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
     run = (*torchrun, "train.py", *DDP, "model=mlp_vae")

@@ -47,6 +47,7 @@ def finished(folder: Path) -> list[FrozenTrial]:
     return [trial for trial in trials(folder) if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
 
 
+@pytest.mark.slow
 def test_a_killed_search_is_resumed_to_its_total_number_of_trials(tmp_path: Path) -> None:
     space = ("model.latent_dim=range(2,33)", "optimizer.lr=tag(log,interval(1e-4,1e-2))", "trainer.max_epochs=2")
     process = start_sweep(tmp_path, *SEARCH, *space)
@@ -74,6 +75,7 @@ def test_a_killed_search_is_resumed_to_its_total_number_of_trials(tmp_path: Path
     assert again.returncode == 0 and len(trials(tmp_path)) == len(now)
 
 
+@pytest.mark.slow
 def test_trials_with_bad_values_are_pruned(tmp_path: Path) -> None:
     """A learning rate with which nothing is learned, against one that learns."""
     space = ("model.latent_dim=8", "seed=range(1,100)", "optimizer.lr=choice(1e-8,2e-3)", "trainer.max_epochs=12")

@@ -50,8 +50,15 @@ def test_a_result_of_another_config_does_not_count(tmp_path: Path) -> None:
     assert json.loads(one.read_text())["seed"] == 1
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("launcher", ["local", "basic"])
+@pytest.mark.parametrize(
+    ("launcher", "signum"),
+    [
+        ("local", signal.SIGTERM),
+        ("basic", signal.SIGINT),
+        pytest.param("local", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("basic", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_sweep_prints_how_to_resume(tmp_path: Path, launcher: str, signum: signal.Signals) -> None:
     process = start_sweep(tmp_path, *LONG, "seed=1,2,3", f"hydra/launcher={launcher}")
     at_once = 2 if launcher == "local" else 1

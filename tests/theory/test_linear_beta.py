@@ -79,6 +79,7 @@ def test_the_levels_are_in_gaps_and_latent_dimensions_on_both_sides() -> None:
             assert below < active < above
 
 
+@pytest.mark.slow
 def test_two_cells_reach_the_optimum(tmp_path: Path) -> None:
     check(tmp_path, (2, 16), (6.5,), "trainer.max_epochs=500")
 

@@ -19,6 +19,7 @@ from nelbo.config.identity import identity
 from nelbo.data import digits
 from nelbo.errors import ConfigError, DamagedCheckpoint
 from nelbo.finished.run import FinishedRun
+from nelbo.numerics import devices
 from nelbo.numerics.randomness import isolated
 from nelbo.training import EMA
 from nelbo.training.callbacks import Pictures, pictures
@@ -55,6 +56,21 @@ def test_the_decay_rises_to_its_largest_value() -> None:
         with average.in_use():  # already in use
             torch.testing.assert_close(weight.detach().double(), expected, rtol=0, atol=CLOSE)
     assert torch.equal(weight, raw)
+
+
+def test_an_update_that_was_skipped_on_the_device_is_not_averaged() -> None:
+    first, second = (nn.Parameter(torch.zeros(3)) for _ in range(2))
+    one, other = EMA({"weight": first}, decay=0.5), EMA({"weight": second}, decay=0.5)
+    for skipped in (0, 1, 0, 1, 1, 0):
+        first.data.copy_(torch.randn(3))
+        second.data.copy_(first)
+        one.update(torch.tensor(float(skipped)))
+        if skipped:
+            one.updates -= 1  # as the guard does when it reads the flag
+        else:
+            other.update()
+    with one.in_use(), other.in_use():
+        torch.testing.assert_close(first, second)
 
 
 def test_a_parameter_with_two_names_is_averaged_once_and_saved_under_both() -> None:
@@ -97,7 +113,9 @@ def test_training_is_the_same_with_and_without_an_average(tmp_path: Path) -> Non
     assert all(torch.equal(value, without[name]) for name, value in follow.raw.items())
 
 
-def test_updates_that_the_guard_skips_do_not_count(tmp_path: Path) -> None:
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+def test_updates_that_the_guard_skips_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+    monkeypatch.setattr(devices, "reads_freely", lambda device: not late)
     poke = Poke(infinite_loss, 3, 8, undo=lambda module: module.model.likelihood.project.layers[0].bias.clamp_(-1, 1))
     training, follow = averaged(tmp_path, callbacks=(poke,), skip_above=1e9)
     assert training.guard.skipped == 2 and training.module.average is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import pytorch_lightning as pl
@@ -20,7 +21,7 @@ from pytorch_lightning.callbacks import (
 from nelbo.config.build import build
 from nelbo.errors import ConfigError, NelboError
 from nelbo.training.foreign import check_callbacks, named_errors
-from nelbo.training.hooks import PER_STEP
+from nelbo.training.hooks import PER_STEP, QuickAttributes
 from tests.helpers.diverging import Training, make_config
 from tests.helpers.forks import forked
 from tests.helpers.interrupted import SMALL, differences
@@ -159,3 +160,18 @@ def test_keys_are_integers_or_text_but_not_both() -> None:
         build({"_target_": ACCUMULATION, "scheduling": {2: 4, "x": 1}}, "callbacks.x")
     with pytest.raises(ConfigError, match=r"^callbacks.x=GradientAccumulationScheduler: Epoch should be an int"):
         build({"_target_": ACCUMULATION, "scheduling": {"2": 4}}, "callbacks.x")
+
+
+def test_text_is_set_quickly_where_it_is_no_part_of_the_module() -> None:
+    module = QuickAttributes()
+    module.note, module.layer = "first", torch.nn.Linear(1, 1)
+    module.weight = torch.nn.Parameter(torch.zeros(1))
+    with mock.patch.object(torch.nn.Module, "__setattr__") as slow:
+        module.note = "second"
+        module.note = None
+        module._current_fx_name = "on_train_start"  # as Lightning does
+    assert module.note is None and module._current_fx_name == "on_train_start" and not slow.called
+    module.layer = module.weight = None
+    assert module._modules["layer"] is None and module._parameters["weight"] is None
+    with pytest.raises(TypeError, match="cannot assign"):
+        module.layer = "text"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
 from nelbo.config.build import RUN_PREFIXES
 from nelbo.errors import ConfigError
+from nelbo.training import devices as of_devices
 from nelbo.training import trainer as of_trainer
-from nelbo.training.devices import SLOW_BFLOAT16, check_devices, lacks_bfloat16
+from nelbo.training.devices import SLOW_BFLOAT16, check_devices, chosen_precision, has_bfloat16
 from tests.helpers.diverging import make_config
 
 
@@ -67,25 +69,51 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd {}\n\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "lacks"),
+    ("text", "has"),
     [
-        (X86.format("avx512_vnni"), True),
-        (X86.format("avx512_bf16") * 2, False),
-        (X86.format("amx_bf16"), False),
-        (ARM.format("sve"), True),
-        (ARM.format("bf16"), False),
-        ("nothing is known", False),
-        (None, False),
+        (X86.format("avx512_vnni"), False),
+        (X86.format("avx512_bf16") * 2, True),
+        (X86.format("amx_bf16"), True),
+        (ARM.format("sve"), False),
+        (ARM.format("bf16"), True),
+        ("nothing is known", None),
+        (None, None),
     ],
 )
-def test_processors_without_bfloat16_are_known(tmp_path: Path, text: str | None, lacks: bool) -> None:
+def test_processors_without_bfloat16_are_known(tmp_path: Path, text: str | None, has: bool | None) -> None:
     file = tmp_path / "cpuinfo"
     if text is not None:
         file.write_text(text)
-    assert lacks_bfloat16(file) is lacks
+    assert has_bfloat16(file) is has
 
 
-@pytest.mark.parametrize(("precision", "warnings"), [("bf16-mixed", [SLOW_BFLOAT16]), ("32-true", [])])
+@pytest.mark.parametrize(
+    ("accelerator", "cpu_has", "gpu_has", "precision"),
+    [
+        ("cpu", True, False, "bf16-mixed"),
+        ("cpu", False, True, "32-true"),
+        ("cpu", None, True, "32-true"),
+        ("auto", False, True, "bf16-mixed"),
+        ("auto", True, None, "bf16-mixed"),
+        ("gpu", True, False, "32-true"),
+        ("mps", True, True, "32-true"),
+    ],
+)
+def test_automatic_precision_is_bfloat16_where_the_device_has_instructions_for_it(
+    accelerator: str, cpu_has: bool | None, gpu_has: bool | None, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`gpu_has` None: there is no GPU."""
+    monkeypatch.setattr(of_devices, "has_bfloat16", lambda: cpu_has)
+    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: gpu_has is not None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu_has)
+    assert chosen_precision({"precision": "auto", "accelerator": accelerator}) == precision
+    assert chosen_precision({"precision": "32-true", "accelerator": accelerator}) == "32-true"
+
+
+@pytest.mark.parametrize(
+    ("precision", "warnings"),
+    [("bf16-mixed", [SLOW_BFLOAT16]), ("32-true", []), ("auto", ["trainer.precision=auto: 32-true"])],
+)
 def test_bfloat16_without_instructions_for_it_is_one_warning(
     tmp_path: Path,
     precision: str,
@@ -93,7 +121,9 @@ def test_bfloat16_without_instructions_for_it_is_one_warning(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(of_trainer, "lacks_bfloat16", lambda: True)
+    for module in (of_trainer, of_devices):
+        monkeypatch.setattr(module, "has_bfloat16", lambda: False)
+    caplog.set_level("INFO", "nelbo")
     plain = make_config(f"trainer.precision={precision}", "logger=none", "callbacks=none")
     of_trainer.make_trainer(plain, tmp_path, None, [], RUN_PREFIXES, validated=False)  # type: ignore[arg-type]
     assert [record.message for record in caplog.records if record.name.startswith("nelbo")] == warnings

@@ -15,6 +15,7 @@ from nelbo.checkpoints.container import read_plain
 from nelbo.data.loader import Batches
 from nelbo.errors import ConfigError
 from nelbo.finished.replay import replay
+from nelbo.numerics import devices
 from nelbo.training.callbacks import Guard, TrainingScalars, guard
 from tests.helpers.diverging import (
     Change,
@@ -26,6 +27,14 @@ from tests.helpers.diverging import (
     spoilt_encoder,
 )
 from tests.helpers.guards import ONE_IMAGE, divergence_message
+
+
+@pytest.fixture(autouse=True, params=["at once", "late"])
+def checks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test holds if the guard reads gradients at once, as on the CPU, and if it reads them a step later."""
+    if request.param == "late":
+        monkeypatch.setattr(devices, "reads_freely", lambda device: False)
+    return str(request.param)
 
 
 def not_finite(content: Any) -> list[torch.Tensor]:

@@ -16,6 +16,7 @@ from nelbo.config.checks import check
 from nelbo.config.trainer_checks import REFUSED_OPTIMIZERS, REFUSED_SCHEDULERS
 from nelbo.errors import ConfigError
 from nelbo.training.optimizers import build_optimizer
+from nelbo.training.rates import constant
 from nelbo.training.schedulers import make_scheduler
 from tests.helpers.diverging import make_config
 from tests.helpers.interrupted import differences
@@ -224,6 +225,14 @@ def test_a_users_scheduler_is_given_the_arguments_that_it_has() -> None:
 def test_scheduler_options_that_torch_would_refuse_late_are_refused_at_once(chosen: str, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{message}"):
         check(make_config(*chosen.split()))
+
+
+def test_a_trial_of_a_single_step_has_its_whole_rate_whatever_share_of_all_steps_is_the_rise() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.5)
+    make_scheduler(Factory(constant, {}, "scheduler"), optimizer, total_steps=1, warm_up=0.02)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    make_scheduler(Factory(constant, {}, "scheduler"), optimizer, total_steps=math.inf, warm_up=0.0)
+    assert optimizer.param_groups[0]["lr"] == 0.5
 
 
 @pytest.mark.parametrize("value", ["12", "15"])

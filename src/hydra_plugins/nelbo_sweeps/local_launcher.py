@@ -22,6 +22,8 @@ class LocalLauncher(Launcher):
         self.n_jobs, self.threads = n_jobs, threads
         self.tick: Callable[[], None] = lambda: None
         """A function that is called several times a second while jobs run; a sweep sets it."""
+        self.compose: Callable[[Sequence[str]], DictConfig] | None = None
+        """A function that returns the config of a job; a sweep sets it, to that of its plan."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store what Hydra gives every launcher."""
@@ -31,7 +33,10 @@ class LocalLauncher(Launcher):
         """Run jobs, and return a `JobReturn` for each, in their order."""
         from nelbo.sweeps.local import LocalPool
 
-        pool = LocalPool(self.n_jobs, self.threads)
+        def compose(overrides: Sequence[str]) -> DictConfig:
+            return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+
+        pool = LocalPool(self.n_jobs, self.threads, self.compose or compose)
         return pool.launch(
             self.config, self.hydra_context, self.task_function, job_overrides, initial_job_idx, self.tick
         )

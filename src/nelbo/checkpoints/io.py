@@ -21,6 +21,13 @@ class AtomicCheckpointIO(CheckpointIO):
     `read_checkpoint`, as in `nelbo.load`, which verifies the CRC of every entry of the zip archive.
     """
 
+    def __init__(self) -> None:
+        self.held: dict[Path, dict[str, Any]] = {}
+
+    def hold(self, path: str | Path, checkpoint: dict[str, Any]) -> None:
+        """Hold the content of a file that `read_checkpoint` has read, for the next `load_checkpoint` of that file."""
+        self.held[Path(path)] = checkpoint
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint.
 
@@ -46,12 +53,13 @@ class AtomicCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint onto the CPU, always with `weights_only=True`, whatever the arguments say.
+        """Read a checkpoint onto the CPU, always with `weights_only=True`, or return it if it is held.
 
         Raises:
             CheckpointError: if it is damaged or not written by nelbo.
         """
-        return read_checkpoint(Path(path))
+        held = self.held.pop(Path(path), None)
+        return read_checkpoint(path) if held is None else held
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint; it may be missing."""

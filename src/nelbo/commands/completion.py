@@ -18,7 +18,11 @@ FLAGS = {"train": ["--multirun", "--cfg", "--config-dir", "--hydra-help", "--hel
 KEYS_OF_FILES = ("run", "resume", "init_from", "sweep", "bundle", "out", "data.path", "data.root", "extractor.weights")
 """Keys whose values are paths."""
 
-PLAIN_KEYS = {"report": ["sweep", "watch", "allow_targets"], "replay": ["bundle", "allow_targets"]}
+PLAIN_KEYS = {
+    "report": ["sweep", "watch", "allow_targets"],
+    "replay": ["bundle", "allow_targets"],
+    "reproduce": ["row", "seed", "threads", "limit", "num_samples", "run", "out"],
+}
 VERBS = ("list", "fetch", "show", "verify")
 
 
@@ -67,6 +71,11 @@ def matching(command: str, prefix: str, before: Sequence[str]) -> list[str]:
         from nelbo.data.catalogue import CATALOGUE
 
         known = [name for name in CATALOGUE if " " not in name] if set(VERBS) & set(before) else list(VERBS)
+        return [name for name in known if name.startswith(prefix)]
+    if command == "reproduce" and (key == "row" or not sign):
+        from nelbo.papers.rows import ROWS
+
+        known = [f"row={name}" for name in ROWS] if sign else ["list", *(f"{name}=" for name in PLAIN_KEYS[command])]
         return [name for name in known if name.startswith(prefix)]
     return [f"{name}=" for name in PLAIN_KEYS.get(command, ()) if name.startswith(prefix) and not sign]
 

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Sequence
 
 from nelbo.composing.command import Command
+from nelbo.papers.rows import SHORT
 from nelbo.terminal.programs import program
 
 WIDEST = 120
@@ -56,7 +57,8 @@ def groups(command: Command, width: int) -> str:
     lines = []
     for group in sorted(chosen):
         default = chosen[group] if isinstance(chosen[group], list) else [chosen[group]]
-        options = ", ".join(f"{option}*" if option in default else option for option in command.options(group))
+        names = with_endings(command.options(group))
+        options = ", ".join(f"{option}*" if option in default else option for option in names)
         first = f"{INDENT}{group:<{longest}}  "
         lines += textwrap.wrap(
             options,
@@ -66,6 +68,18 @@ def groups(command: Command, width: int) -> str:
             break_on_hyphens=False,
         )
     return "\n".join([*lines, "", f"{INDENT}* the default"])
+
+
+def with_endings(options: Sequence[str]) -> list[str]:
+    """Return the names of options, with those of a row and of its short form as one.
+
+    Examples:
+        >>> with_endings(["ladder2016", "ladder2016_short", "none"])
+        ['ladder2016[_short]', 'none']
+    """
+    shortened = [option for option in options if f"{option}{SHORT}" in options]
+    merged = [f"{option}[{SHORT}]" if option in shortened else option for option in options]
+    return [name for name in merged if name.removesuffix(SHORT) not in shortened]
 
 
 def wrapped(line: str, width: int) -> list[str]:

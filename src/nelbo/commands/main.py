@@ -19,6 +19,7 @@ COMMANDS = {
     "data": "list, fetch, show and verify data sets",
     "report": "write the report of a sweep: sweep=outputs/multirun/...",
     "replay": "compute the last step of a run that diverged again: bundle=outputs/.../crash/step-000123.pt",
+    "reproduce": "train and evaluate a row of a paper: row=burda2016_vae_short",
 }
 """The commands, each a module of this package, and what they do."""
 

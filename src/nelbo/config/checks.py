@@ -190,7 +190,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "trainer.devices": _devices,
     "trainer.num_nodes": lambda key, value: integer(key, value, minimum=1, maximum=MOST_PROCESSES),
     "trainer.strategy": lambda key, value: choice(key, value, STRATEGIES),
-    "trainer.precision": lambda key, value: choice(key, value, ("32-true", "bf16-mixed")),
+    "trainer.precision": lambda key, value: choice(key, value, ("32-true", "bf16-mixed", "auto")),
     "trainer.log_every_n_steps": positive_integer,
     "trainer.accumulate_grad_batches": positive_integer,
     "trainer.gradient_clip_val": _or_none(_not_negative),

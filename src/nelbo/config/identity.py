@@ -33,6 +33,8 @@ ADDED_LATER: dict[str, Any] = {
     "init_from": None,
     "averaging": {},
     "lr_warm_up": 0,
+    "model.posterior.scale": "exp",
+    **dict.fromkeys(("model.encoder.residual", "model.decoder.residual"), False),
     **dict.fromkeys(("trainer.min_epochs", "trainer.max_steps", "trainer.min_steps", "trainer.max_time")),
     **dict.fromkeys(("trainer.val_check_interval", "trainer.gradient_clip_algorithm")),
     **dict.fromkeys(("trainer.deterministic", "trainer.benchmark")),
@@ -43,6 +45,9 @@ ADDED_LATER: dict[str, Any] = {
     "trainer.inference_mode": True,
 }
 """Keys that configs of earlier versions lack, with the values that are equivalent to their absence."""
+
+ABSENT_MEANS: dict[str, Any] = {**ADDED_LATER, "model.encoder.center": False}
+"""What keys that a run's config lacks meant for it; `center` was no key of `nelbo.nets.MLP`, but of other networks."""
 
 NUMBER_OR_SHARE = (
     *("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches", "val_check_interval"),

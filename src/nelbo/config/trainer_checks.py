@@ -23,7 +23,7 @@ SCHEDULERS, OPTIMIZERS = "torch.optim.lr_scheduler.", "torch.optim."
 
 REFUSED_OPTIMIZERS = {
     "LBFGS": "evaluates the loss several times per step, which needs a loss without random samples",
-    "Muon": "takes matrices only, but networks have biases and kernels too",
+    "Muon": "takes matrices only, but networks have biases and kernels too: optimizer=muon updates these as well",
     "SparseAdam": "takes sparse gradients only, but those of these networks are dense",
     "Optimizer": "is the base class of optimisers",
 }

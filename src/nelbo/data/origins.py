@@ -23,6 +23,8 @@ from typing import IO, Protocol
 
 import pooch
 
+from nelbo.data.progress import ProgressBar
+
 TIMEOUT = 30
 """Seconds without an answer from a server; programs may take 20 times as long."""
 
@@ -81,12 +83,17 @@ class Https:
             # A compressed file can be slightly larger than its content.
             download_limit = LARGEST_ARCHIVE if self.member else limit + CHUNK
             with open(download, "wb") as file:
-                downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=CHUNK, timeout=TIMEOUT)
+                downloader = pooch.HTTPDownloader(progressbar=_progress_bar(), chunk_size=CHUNK, timeout=TIMEOUT)
                 downloader(self.url, Limited(file, download_limit), None)
         if self.member:
             copy_member(download, self.member, target, limit)
         else:
             copy_unpacked(download, target, limit, packed=self.url.endswith(".gz"))
+
+
+def _progress_bar() -> ProgressBar | bool:
+    """Return the bar of a download, whose length pooch sets; False where stderr is not a terminal."""
+    return ProgressBar(total=1, ncols=79, unit="B", unit_scale=True) if sys.stderr.isatty() else False
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,19 @@ from nelbo.distributions.delta import Delta
 from nelbo.distributions.discretized import DiscretizedGaussian, DiscretizedLogistic
 from nelbo.distributions.discretized_mixture import DiscretizedLogisticMixture
 from nelbo.distributions.flow import Flow
-from nelbo.distributions.mixture import FlowMixture, NormalMixture, even_mixture
+from nelbo.distributions.mixture import FlowMixture, GaussianMixture, NormalMixture, even_mixture
 from nelbo.distributions.normal import DiagonalNormal, FullNormal, StandardNormal
-from nelbo.distributions.one_hot import OneHots, Quantized, RelaxedOneHot
+from nelbo.distributions.one_hot import OneHots, Quantized, RelaxedOneHot, one_hot
+from nelbo.distributions.pairwise import log_densities
 from nelbo.distributions.pixels import BernoulliPixels, LaplacePixels, NormalPixels
-from nelbo.distributions.sampling import code_of, mean_of, sample_at, sample_with_density, two_means
+from nelbo.distributions.sampling import (
+    code_of,
+    log_prob_at_sample,
+    mean_of,
+    sample_at,
+    sample_with_density,
+    two_means,
+)
 from nelbo.distributions.support import is_discrete
 from nelbo.distributions.tempering import temper
 
@@ -30,6 +38,7 @@ __all__ = [
     "Flow",
     "FlowMixture",
     "FullNormal",
+    "GaussianMixture",
     "LaplacePixels",
     "NormalMixture",
     "NormalPixels",
@@ -40,7 +49,10 @@ __all__ = [
     "code_of",
     "even_mixture",
     "is_discrete",
+    "log_densities",
+    "log_prob_at_sample",
     "mean_of",
+    "one_hot",
     "sample_at",
     "sample_with_density",
     "temper",

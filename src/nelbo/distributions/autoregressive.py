@@ -10,9 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
-from torch.nn import functional
 
-from nelbo.distributions.one_hot import check_one_hot
+from nelbo.distributions.one_hot import check_one_hot, one_hot
 
 Logits = Callable[[Tensor], Tensor]
 
@@ -43,6 +42,10 @@ class AutoregressiveOneHots(Distribution):
             ValueError: if the values are not one-hot, as relaxed samples are not.
         """
         check_one_hot(value)
+        return self.log_prob_of_codes(value)
+
+    def log_prob_of_codes(self, value: Tensor) -> Tensor:
+        """Return the same for values that are known to be one-hot, or NaN, without reading them."""
         log_p = self._log_softmax(value.reshape(-1, *self.event_shape)).reshape(value.shape)
         return (value * log_p).sum((-2, -1))
 
@@ -53,7 +56,7 @@ class AutoregressiveOneHots(Distribution):
         z = self.like.new_zeros(shape.numel(), *self.event_shape)
         for n in range(self.event_shape[0]):
             chosen = torch.multinomial(self._log_softmax(z)[:, n].exp(), 1).squeeze(-1)
-            z[:, n] = functional.one_hot(chosen, self.event_shape[1])
+            z[:, n] = one_hot(chosen, self.event_shape[1], z)
         return z.reshape(*shape, *self.event_shape)
 
     def _log_softmax(self, z: Tensor) -> Tensor:

@@ -14,20 +14,33 @@ from torch.distributions import Categorical, Distribution, Independent, MixtureS
 
 from nelbo.distributions.flow import Flow
 from nelbo.distributions.normal import DiagonalNormal, FullNormal
-from nelbo.numerics.precision import finest
+from nelbo.distributions.pairwise import log_densities
 
 MOST_DENSITIES = 1 << 17
 """Largest number of densities of flows that are computed at once."""
 
-LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
-"""Minus the log-density of N(0, 1) at 0, in nats."""
+
+class GaussianMixture(MixtureSameFamily):
+    """p(z) = sum_k softmax(logits)_k N(z; m_k, S_k), batch shape (), event shape (D,).
+
+    `log_prob` is that of all pairs of a point and a component, computed in float64 (`pairwise.py`).
+
+    Args:
+        logits: unnormalised log weights, (K,).
+        components: the K Gaussians, batch shape (K,).
+    """
+
+    def __init__(self, logits: Tensor, components: DiagonalNormal | FullNormal) -> None:
+        super().__init__(Categorical(logits=logits, validate_args=False), components, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log p(value), (...), in nats, of vectors (..., D)."""
+        pairs = log_densities(self.component_distribution, value, self.mixture_distribution.logits)
+        return pairs.logsumexp(dim=-1).to(value.dtype)
 
 
-class NormalMixture(MixtureSameFamily):
+class NormalMixture(GaussianMixture):
     """p(z) = sum_k softmax(logits)_k N(z; loc_k, diag(scale_k^2)), batch shape (), event shape (D,).
-
-    `log_prob` uses matrix products, so that no tensor has the size (..., K, D). The products cancel and are computed in
-    float64. A device without float64 uses torch's implementation, which allocates such tensors.
 
     Args:
         logits: unnormalised log weights, (K,).
@@ -42,19 +55,7 @@ class NormalMixture(MixtureSameFamily):
 
     def __init__(self, logits: Tensor, loc: Tensor, scale: Tensor) -> None:
         self.loc, self.scale = loc, scale
-        weights = Categorical(logits=logits, validate_args=False)
-        super().__init__(weights, DiagonalNormal(loc, scale), validate_args=False)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Return log p(value), (...), in nats, of vectors (..., D)."""
-        z, loc, scale = finest(value), finest(self.loc), finest(self.scale)
-        if z.dtype != torch.float64:
-            return super().log_prob(value)  # type: ignore[no-any-return, no-untyped-call]
-        precision = scale.reciprocal().square()
-        squares = z.square() @ precision.T - 2 * z @ (loc * precision).T + (loc.square() * precision).sum(-1)
-        constant = finest(self.mixture_distribution.logits) - (scale.log() + LOG_SQRT_TWO_PI).sum(-1)
-        log_p: Tensor = torch.logsumexp(constant - 0.5 * squares, dim=-1).to(value.dtype)
-        return log_p
+        super().__init__(logits, DiagonalNormal(loc, scale))
 
 
 class FlowMixture(MixtureSameFamily):
@@ -122,8 +123,12 @@ def _(components: DiagonalNormal) -> Distribution:
     return NormalMixture(torch.zeros_like(components.loc[:, 0]), components.loc, components.scale)
 
 
+@even_mixture.register
+def _(components: FullNormal) -> Distribution:
+    return GaussianMixture(torch.zeros_like(components.loc[:, 0]), components)
+
+
 @even_mixture.register(Independent)
-@even_mixture.register(FullNormal)
 def _(components: Distribution) -> Distribution:
     weights = Categorical(logits=torch.zeros_like(components.mean[:, 0]), validate_args=False)
     return MixtureSameFamily(weights, components, validate_args=False)

@@ -104,12 +104,13 @@ class FullNormal(MultivariateNormal):
         """Return log p(value), (...), in nats.
 
         The triangular solve is in float64: its error can grow with 2^D if the off-diagonal entries of L are not small.
+        Points that share a factor are the columns of one solve, so that no factor is copied for each of them.
         """
         factor, distance = finest(self.scale_tril), finest(value) - finest(self.loc)
-        shape = torch.broadcast_shapes(distance.shape[:-1], factor.shape[:-2])
-        factor, distance = factor.expand(*shape, *factor.shape[-2:]), distance.expand(*shape, distance.shape[-1])
-        e = torch.linalg.solve_triangular(factor, distance.unsqueeze(-1), upper=False).squeeze(-1)
-        return self._log_density(e.to(value.dtype))
+        shared = distance.ndim - 1 - len(self.batch_shape)
+        columns = distance.reshape(-1, *distance.shape[shared:]).movedim(0, -1)
+        e = torch.linalg.solve_triangular(factor, columns, upper=False).movedim(-1, 0).reshape(distance.shape)
+        return self._log_density(e.to(value.dtype, memory_format=torch.contiguous_format))
 
     def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> FullNormal:
         """Return the same distribution with a larger batch shape."""

@@ -8,9 +8,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, constraints, register_kl
-from torch.nn import functional
 
 from nelbo.distributions.compat import UncheckedOneHotCategorical
+
+
+def one_hot(classes: Tensor, count: int, like: Tensor) -> Tensor:
+    """Return one-hot codes, (..., K).
+
+    torch's own function reads the classes to check their range.
+
+    Args:
+        classes: indices of classes, (...), below K.
+        count: K.
+        like: a tensor with the type and the device of the codes.
+    """
+    zeros = torch.zeros((*classes.shape, count), dtype=like.dtype, device=like.device)
+    return zeros.scatter_(-1, classes.unsqueeze(-1), 1)
 
 
 def check_one_hot(value: Tensor) -> None:
@@ -44,7 +57,7 @@ class OneHot(UncheckedOneHotCategorical):
         invalid = self.probs.isnan().any(-1)
         probs = torch.where(invalid.unsqueeze(-1), 1.0, self.probs)
         chosen = Categorical(probs=probs, validate_args=False).sample(torch.Size(sample_shape))
-        code = functional.one_hot(chosen, self.event_shape[0]).to(self.probs)
+        code = one_hot(chosen, self.event_shape[0], self.probs)
         return torch.where(invalid.unsqueeze(-1), torch.nan, code)
 
 
@@ -92,6 +105,10 @@ class OneHots(Independent[OneHot]):
             ValueError: if the values are not one-hot, as relaxed samples are not.
         """
         check_one_hot(value)
+        return self.log_prob_of_codes(value)
+
+    def log_prob_of_codes(self, value: Tensor) -> Tensor:
+        """Return the same for values that are known to be one-hot, or NaN, without reading them."""
         # An impossible class has log-probability -inf, so it must not be multiplied by 0. `0 * value` passes NaN on.
         return torch.where(value == 1, self.logits, 0 * value).sum((-2, -1))
 
@@ -135,7 +152,7 @@ class RelaxedOneHot(OneHots):
         relaxed = ((self.logits + gumbel) / self.temperature).softmax(-1)
         if not self.straight_through:
             return relaxed
-        hard = functional.one_hot(relaxed.argmax(-1), relaxed.shape[-1]).to(relaxed.dtype)
+        hard = one_hot(relaxed.argmax(-1), relaxed.shape[-1], relaxed)
         return hard + (relaxed - relaxed.detach())  # the difference is exactly 0, so the sum is exactly one-hot
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -145,6 +162,8 @@ class RelaxedOneHot(OneHots):
             NotImplementedError: always.
         """
         raise NotImplementedError("a relaxed sample of classes has no log q(z|x), so no importance weight")
+
+    log_prob_of_codes = log_prob
 
 
 class Quantized(Distribution):

@@ -7,10 +7,11 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
-from torch.nn import functional
 
+from nelbo.distributions.autoregressive import AutoregressiveOneHots
 from nelbo.distributions.flow import Flow
 from nelbo.distributions.normal import FullNormal
+from nelbo.distributions.one_hot import OneHots, Quantized, RelaxedOneHot, one_hot
 from nelbo.distributions.support import is_discrete
 from nelbo.distributions.tempering import temper
 
@@ -50,6 +51,31 @@ def _(distribution: Flow | FullNormal, num_samples: int) -> tuple[Tensor, Tensor
     return distribution.rsample_and_log_prob((num_samples,))
 
 
+def log_prob_at_sample(distribution: Distribution, z: Tensor, source: Distribution) -> Tensor:
+    """Return log p(z), (S, B), in nats, of samples of another distribution.
+
+    `log_prob` of codes checks that they are one-hot, for which a GPU has to finish its work. Samples of most
+    distributions over codes are one-hot, or NaN, by construction; of those the values are not read.
+
+    Args:
+        distribution: p.
+        z: samples, (S, B, *event).
+        source: the distribution that z was drawn from.
+
+    Example:
+        >>> p, q = OneHots(torch.zeros(3, 4)), OneHots(torch.zeros(5, 3, 4))
+        >>> log_prob_at_sample(p, q.sample((2,)), q).shape
+        torch.Size([2, 5])
+    """
+    gives_codes = isinstance(source, OneHots | AutoregressiveOneHots | Quantized)
+    if isinstance(source, RelaxedOneHot):
+        gives_codes = source.straight_through
+    if gives_codes and isinstance(distribution, OneHots | AutoregressiveOneHots):
+        return distribution.log_prob_of_codes(z)
+    log_p: Tensor = distribution.log_prob(z)
+    return log_p
+
+
 def two_means(distribution: Distribution) -> tuple[Tensor, Tensor]:
     """Return two estimates of E[z], each (B, D).
 
@@ -78,7 +104,7 @@ def code_of(distribution: Distribution) -> Tensor:
     mean = mean_of(distribution)
     if not is_discrete(distribution):
         return mean
-    return functional.one_hot(mean.argmax(-1), mean.shape[-1]).to(mean.dtype)
+    return one_hot(mean.argmax(-1), mean.shape[-1], mean)
 
 
 def sample_at(distribution: Distribution, n: int, temperature: float) -> Tensor:

@@ -9,7 +9,7 @@ from torch.distributions import Distribution, Independent, MixtureSameFamily
 
 from nelbo.distributions.autoregressive import AutoregressiveOneHots
 from nelbo.distributions.flow import Flow
-from nelbo.distributions.mixture import FlowMixture, NormalMixture
+from nelbo.distributions.mixture import FlowMixture, GaussianMixture, NormalMixture
 from nelbo.distributions.normal import DiagonalNormal, FullNormal
 from nelbo.distributions.one_hot import OneHots
 
@@ -74,6 +74,13 @@ def _(distribution: FullNormal, temperature: float) -> FullNormal:
 def _(distribution: NormalMixture, temperature: float) -> NormalMixture:
     logits = distribution.mixture_distribution.logits
     return NormalMixture(logits, distribution.loc, distribution.scale * temperature)
+
+
+@temper.register
+def _(distribution: GaussianMixture, temperature: float) -> GaussianMixture:
+    components = temper(distribution.component_distribution, temperature)
+    assert isinstance(components, DiagonalNormal | FullNormal)
+    return GaussianMixture(distribution.mixture_distribution.logits, components)
 
 
 @temper.register

@@ -109,12 +109,12 @@ def replay(file: Path, allow: Sequence[str] = (), moved: Mapping[str, Any] | Non
     parts = nn.ModuleDict({"model": model, "objective": objective}).to(device).train()
     watch = Watch(model)
     with float32(config.get("float32")):
-        with autocast:
-            scheduled = model.advance(bundle["step"])
-            for x in batches:
+        scheduled = model.advance(bundle["step"])
+        for x in batches:
+            with autocast:
                 trace = model.trace(x, objective.num_samples)
                 loss = objective(trace, bundle["step"])
-                (loss.total / shares).backward()
+            (loss.total / shares).backward()  # outside of autocast, as in training
     return Replay(
         recorded=recorded,
         replayed=failure(loss.total.detach(), loss.terms | scheduled, parts),

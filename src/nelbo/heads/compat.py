@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, distributed
 
+from nelbo.distributions import one_hot
 from nelbo.numerics.collectives import several_processes
 
 
@@ -29,6 +30,40 @@ def replace_dead_entries_with(quantizer: Any, sample: Callable[[Tensor, int], Te
     state.replace_sample_fn = sample
     state.cluster_size.zero_()
     state.embed_avg.zero_()
+
+
+def read_nothing(quantizer: Any) -> None:
+    """Have a `VectorQuantize` choose the nearest entries without reading values.
+
+    It would read whether k-means is still to be done, which is not used, and call torch's `one_hot`, which reads.
+
+    Args:
+        quantizer: a `VectorQuantize` that chooses the nearest entry, without temperature and k-means.
+    """
+    state = codebook(quantizer)
+    state.init_embed_, state.gumbel_sample = _no_kmeans, _nearest
+
+
+def _no_kmeans(data: Tensor, mask: Tensor | None = None) -> None:
+    """Do nothing."""
+
+
+def _nearest(negative_distances: Tensor, **unused: object) -> tuple[Tensor, Tensor]:
+    """Return the indices of the nearest entries, (..., M), and the same one-hot, (..., M, K)."""
+    chosen = negative_distances.argmax(-1)
+    return chosen, one_hot(chosen, negative_distances.shape[-1], negative_distances)
+
+
+def let_library_replace(quantizer: Any, below: float | None) -> None:
+    """Set whether the library replaces dead entries, for which it reads how many there are.
+
+    Args:
+        quantizer: a `VectorQuantize`.
+        below: the moving average of vectors per batch below which an entry is dead; None for no replacement.
+    """
+    state = codebook(quantizer)
+    state.has_dead_code_replacement = below is not None
+    state.threshold_ema_dead_code = below or 0
 
 
 def join_processes(quantizer: Any) -> None:

@@ -13,13 +13,16 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace
 
 from nelbo.distributions import Delta, DiagonalNormal, Flow, FullNormal
-from nelbo.errors import positive_integer
-from nelbo.heads.bounds import soft_bound
+from nelbo.errors import choice, positive_integer
+from nelbo.heads.bounds import positive_scale, soft_bound
 from nelbo.heads.scheduled import Scheduled
 from nelbo.nets import FlowTransforms, Projection
 
 LOG_SCALE_BOUND = 10.0
 """The bound of |log sigma|, which prevents overflow and underflow of scales and KLs in float32."""
+
+SCALES = ("exp", "softplus")
+"""How a number becomes a scale: its exponential, or `positive_scale`."""
 
 
 class Posterior(Scheduled):
@@ -58,26 +61,44 @@ class Posterior(Scheduled):
         raise NotImplementedError
 
 
-class LocationScale(Posterior):
-    """The base of posteriors with a location and a log scale for each latent dimension.
+def scale_and_log(raw: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """Return the scales that a head predicts, and their logarithms.
 
-    The log scale is bounded smoothly by `LOG_SCALE_BOUND`.
+    Args:
+        raw: the output of the head, of any shape.
+        kind: one of `SCALES`.
+    """
+    if kind == "softplus":
+        scale = positive_scale(raw)
+        return scale, scale.log()
+    log_scale = soft_bound(raw, LOG_SCALE_BOUND)
+    return log_scale.exp(), log_scale
+
+
+class LocationScale(Posterior):
+    """The base of posteriors with a location and a scale for each latent dimension.
 
     Args:
         feature_shape: shape of the encoder's features.
         latent_dim: D.
+        scale: `exp`, whose logarithm is bounded smoothly by `LOG_SCALE_BOUND`, or `softplus`, which grows linearly
+            (`bounds.positive_scale`): one image with unusual features then does not end the training of a deep model.
+
+    Raises:
+        ConfigError: if `scale` is unknown.
     """
 
     fits_hierarchies = True
 
-    def __init__(self, feature_shape: Sequence[int], latent_dim: int) -> None:
+    def __init__(self, feature_shape: Sequence[int], latent_dim: int, *, scale: str = "exp") -> None:
         super().__init__()
+        self.scale = choice("scale", scale, SCALES)
         self.project = Projection(feature_shape, (2 * latent_dim,))
 
-    def location_and_log_scale(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the location and the log scale, each (B, D)."""
-        loc, log_scale = self.project(features).chunk(2, dim=-1)
-        return loc, soft_bound(log_scale, LOG_SCALE_BOUND)
+    def location_and_scale(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the location, the scale and its logarithm, each (B, D)."""
+        loc, raw = self.project(features).chunk(2, dim=-1)
+        return loc, *scale_and_log(raw, self.scale)
 
 
 class DiagonalNormalPosterior(LocationScale):
@@ -86,6 +107,7 @@ class DiagonalNormalPosterior(LocationScale):
     Args:
         feature_shape: shape of the encoder's features.
         latent_dim: D.
+        scale: `exp` or `softplus`, as in `LocationScale`.
 
     Example:
         >>> posterior = DiagonalNormalPosterior((16,), latent_dim=2)
@@ -96,8 +118,7 @@ class DiagonalNormalPosterior(LocationScale):
 
     def forward(self, features: Tensor) -> DiagonalNormal:
         """Return q(z|x)."""
-        loc, log_scale = self.location_and_log_scale(features)
-        return DiagonalNormal(loc, log_scale.exp(), log_scale)
+        return DiagonalNormal(*self.location_and_scale(features))
 
 
 class ResidualNormalPosterior(DiagonalNormalPosterior):
@@ -109,6 +130,7 @@ class ResidualNormalPosterior(DiagonalNormalPosterior):
     Args:
         feature_shape: shape of the encoder's features.
         latent_dim: D.
+        scale: `exp` or `softplus`, as in `LocationScale`.
     """
 
     relative_to_prior = True
@@ -120,12 +142,13 @@ class LaplacePosterior(LocationScale):
     Args:
         feature_shape: shape of the encoder's features.
         latent_dim: D.
+        scale: `exp` or `softplus`, as in `LocationScale`.
     """
 
     def forward(self, features: Tensor) -> Distribution:
         """Return q(z|x)."""
-        loc, log_scale = self.location_and_log_scale(features)
-        return Independent(Laplace(loc, log_scale.exp(), validate_args=False), 1, validate_args=False)
+        loc, scale, _ = self.location_and_scale(features)
+        return Independent(Laplace(loc, scale, validate_args=False), 1, validate_args=False)
 
 
 class FullNormalPosterior(Posterior):
@@ -133,17 +156,22 @@ class FullNormalPosterior(Posterior):
 
     The factor is L = diag(sigma) (I + U), where U is strictly lower triangular and initially 0. If the head predicted
     the entries of L directly, those of a row would have to be about as small as its sigma, which an optimiser with one
-    step size for all parameters is slow to learn. log sigma is bounded smoothly by `LOG_SCALE_BOUND`.
+    step size for all parameters is slow to learn.
 
     Args:
         feature_shape: shape of the encoder's features.
         latent_dim: D; the head has D + D (D + 1) / 2 outputs.
+        scale: `exp` or `softplus`, of sigma, as in `LocationScale`.
+
+    Raises:
+        ConfigError: if `scale` is unknown.
     """
 
     fits_hierarchies = True
 
-    def __init__(self, feature_shape: Sequence[int], latent_dim: int) -> None:
+    def __init__(self, feature_shape: Sequence[int], latent_dim: int, *, scale: str = "exp") -> None:
         super().__init__()
+        self.scale = choice("scale", scale, SCALES)
         self.below = latent_dim * (latent_dim - 1) // 2
         self.latent_dim = latent_dim
         self.project = Projection(feature_shape, (2 * latent_dim + self.below,))
@@ -156,8 +184,8 @@ class FullNormalPosterior(Posterior):
     def forward(self, features: Tensor) -> FullNormal:
         """Return q(z|x)."""
         sizes = [self.latent_dim, self.latent_dim, self.below]
-        loc, log_scale, below = self.project(features).split(sizes, dim=-1)
-        scale = soft_bound(log_scale, LOG_SCALE_BOUND).exp()
+        loc, raw, below = self.project(features).split(sizes, dim=-1)
+        scale, _ = scale_and_log(raw, self.scale)
         factor = torch.diag_embed(scale)
         factor[..., self.places[0], self.places[1]] = below * scale[..., self.places[0]]
         return FullNormal(loc, factor)
@@ -176,9 +204,10 @@ class FlowPosterior(LocationScale):
         kind: autoregressive (inverse autoregressive flow), coupling or spline.
         layers: number of layers.
         hidden: widths of the hidden layers of each network.
+        scale: `exp` or `softplus`, of the Gaussian, as in `LocationScale`.
 
     Raises:
-        ConfigError: if the kind is unknown or a number is out of range.
+        ConfigError: if the kind or the scale is unknown or a number is out of range.
     """
 
     def __init__(
@@ -190,15 +219,15 @@ class FlowPosterior(LocationScale):
         kind: str,
         layers: int,
         hidden: Sequence[int],
+        scale: str = "exp",
     ) -> None:
-        super().__init__(feature_shape, latent_dim)
+        super().__init__(feature_shape, latent_dim, scale=scale)
         self.context = Projection(feature_shape, (positive_integer("context", context),))
         self.transforms = FlowTransforms(latent_dim, context, kind=kind, layers=layers, hidden=hidden)
 
     def forward(self, features: Tensor) -> Flow:
         """Return q(z|x)."""
-        loc, log_scale = self.location_and_log_scale(features)
-        base = DiagonalNormal(loc, log_scale.exp(), log_scale)
+        base = DiagonalNormal(*self.location_and_scale(features))
         return Flow(base, self.transforms(self.context(features)), fast_inverse=self.transforms.fast_inverse)
 
 

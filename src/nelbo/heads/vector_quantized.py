@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.distributions import Distribution
-from torch.nn import functional
 
-from nelbo.distributions import Quantized
+from nelbo.distributions import Quantized, one_hot
 from nelbo.errors import ConfigError, integer, number
-from nelbo.heads.compat import join_processes, replace_dead_entries_with, sample_vectors
+from nelbo.heads import compat
 from nelbo.heads.posterior import Posterior
 from nelbo.nets import Projection
+from nelbo.numerics import devices
+from nelbo.numerics.collectives import several_processes
 
 
 class VectorQuantizedPosterior(Posterior):
@@ -56,19 +58,21 @@ class VectorQuantizedPosterior(Posterior):
         self.classes = integer("classes", classes, minimum=2)
         if number("decay", decay, minimum=0) >= 1:
             raise ConfigError("decay", decay, "must be below 1, at which the codebook would never change")
+        self.dead_below = number("dead_below", dead_below, positive=True)
         self.grid = tuple(feature_shape[1:])
         self.project = Projection(feature_shape, (latent_dim, *self.grid))
         self.quantizer = VectorQuantize(
             dim=latent_dim,
             codebook_size=classes,
             decay=decay,
-            threshold_ema_dead_code=number("dead_below", dead_below, positive=True),
+            threshold_ema_dead_code=self.dead_below,
             # `Quantized` defines the gradient, in `forward` from detached vectors, and the commitment term.
             commitment_weight=0.0,
             rotation_trick=False,
             sync_codebook=False,  # see `join_processes`
         )
-        replace_dead_entries_with(self.quantizer, sample_distinct)
+        compat.replace_dead_entries_with(self.quantizer, sample_distinct)
+        compat.read_nothing(self.quantizer)
 
     def event_shape(self, latent_dim: int) -> tuple[int, ...]:
         """Return the shape of z, (N, K)."""
@@ -98,10 +102,14 @@ class VectorQuantizedPosterior(Posterior):
         vectors = self.project(features)
         vectors = vectors.flatten(2).mT if self.grid else vectors.unsqueeze(1)
         if self.training:
-            join_processes(self.quantizer)
+            compat.join_processes(self.quantizer)
+        reads = devices.reads_freely(vectors.device)
+        compat.let_library_replace(self.quantizer, self.dead_below if reads else None)
         with torch.autocast(vectors.device.type, enabled=False):  # distances need the precision of float32
             quantized, chosen, _ = self.quantizer(vectors.detach())
-        code = functional.one_hot(chosen, self.classes).to(vectors.dtype)
+            if self.training and not reads:
+                replace_dead(compat.codebook(self.quantizer), vectors.detach().flatten(0, 1), self.dead_below)
+        code = one_hot(chosen, self.classes, vectors)
         return Quantized(code, vectors, quantized)
 
 
@@ -119,4 +127,38 @@ def sample_distinct(vectors: Tensor, number: int) -> Tensor:
     Returns:
         The sample, (1, n, D).
     """
-    return sample_vectors(vectors.squeeze(0).unique(dim=0).unsqueeze(0), number)
+    return compat.sample_vectors(vectors.squeeze(0).unique(dim=0).unsqueeze(0), number)
+
+
+@torch.no_grad()
+def replace_dead(codebook: Any, vectors: Tensor, dead_below: float) -> None:
+    """Replace dead entries by random distinct vectors of the batch, without reading a value.
+
+    It does what the library does with `sample_distinct`, whose results have sizes that depend on the values. If there
+    are more dead entries than distinct vectors, the vectors are used in turn. Several processes replace the entries in
+    turn, and all of them get the same codebook.
+
+    Args:
+        codebook: the module with `embed` and `embed_avg`, (1, K, D), and `cluster_size`, (1, K).
+        vectors: those of this process, (M, D).
+        dead_below: the least moving average of vectors per batch of an entry in use.
+    """
+    dead = codebook.cluster_size[0] < dead_below
+    turn = dead.cumsum(0) - 1  # the number of dead entries before this one
+    vectors = vectors.to(codebook.embed.dtype)
+    # Equal vectors are neighbours in the order of their products with a random vector.
+    vectors = vectors[(vectors * torch.randn_like(vectors[0])).sum(-1).argsort()]
+    is_copy = torch.zeros_like(vectors[:, 0], dtype=torch.bool)
+    is_copy[1:] = (vectors[1:] == vectors[:-1]).all(-1)
+    order = (torch.rand_like(vectors[:, 0]) + 2 * is_copy).argsort()  # the distinct ones first, in random order
+    distinct = len(vectors) - is_copy.sum()
+    several = several_processes()
+    processes, rank = (distributed.get_world_size(), distributed.get_rank()) if several else (1, 0)
+    entries = vectors[order[turn.div(processes, rounding_mode="floor").clamp(min=0) % distinct]]
+    if several:
+        entries = torch.where((turn % processes == rank).unsqueeze(-1), entries, 0)
+        distributed.all_reduce(entries)
+    where = dead.unsqueeze(-1)
+    codebook.embed[0] = torch.where(where, entries, codebook.embed[0])
+    codebook.embed_avg[0] = torch.where(where, entries * dead_below, codebook.embed_avg[0])
+    codebook.cluster_size[0] = torch.where(dead, dead_below, codebook.cluster_size[0])

@@ -146,7 +146,14 @@ def _exact_matches(key: str, command: Command) -> list[str]:
     for names in KEY_ALIASES.get(last, ()):
         if available := [name for alias in names.split(" or ") if (name := _available(alias, command))]:
             return available
-    return [known for known in same if not known.startswith("budget.")][:MAX_SUGGESTIONS]
+    elsewhere = [known for known in same if not known.startswith("budget.") and not _of_other_part(known, key, command)]
+    return elsewhere[:MAX_SUGGESTIONS]
+
+
+def _of_other_part(known: str, key: str, command: Command) -> bool:
+    """Return whether a key is that of another part of the model than the one in which a key was typed."""
+    parts = [name.rpartition(".")[0] for name in (known, key)]
+    return all(part.startswith("model.") and f"{part}._target_" in command.config for part in parts)
 
 
 def _close_matches(key: str, command: Command) -> list[str]:
@@ -210,6 +217,7 @@ def _hint_other_option(key: str, command: Command) -> str:
             whole: names
             for whole, names in options.items()
             if not first or whole.startswith(f"{key.split('.')[0]}.") or whole.endswith(f".{key}")
+            if not _of_other_part(whole, key, command)
         }
     )
 

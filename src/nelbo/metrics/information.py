@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import singledispatch
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 from torchmetrics.utilities import dim_zero_cat
 
-from nelbo.distributions import DiagonalNormal, FullNormal, OneHots
+from nelbo.distributions import DiagonalNormal, log_densities
 from nelbo.metrics.base import TraceMetric
 from nelbo.numerics.precision import finest
 from nelbo.trace import Trace
@@ -27,45 +26,18 @@ COLUMNS = 1000
 """Number of distributions that `MutualInformation.compute` evaluates at a time."""
 
 
-@singledispatch
-def log_densities(q: Distribution, z: Tensor) -> Tensor:
-    """Return log q_b(z_m), (M, B), in nats.
+def centred_log_densities(q: Distribution, z: Tensor) -> Tensor:
+    """Return log q_b(z_m), (M, B), in nats, by `log_densities`, from codes and means around the average mean.
 
     Args:
         q: B distributions, batch shape (B,).
         z: M codes, (M, *event) with event (D,), (C, h, w) or (N, K).
     """
-    log_q: Tensor = q.log_prob(z.unsqueeze(1))
-    return log_q
-
-
-@log_densities.register
-def _(q: DiagonalNormal, z: Tensor) -> Tensor:
-    # Expanding |z - m|^2 / s^2 gives a matrix product. The expansion cancels, so it uses float64 and centred values.
-    loc, scale = finest(q.loc).flatten(1), finest(q.scale).flatten(1)
+    if not isinstance(q, DiagonalNormal):
+        return log_densities(q, z)
+    loc = finest(q.loc)
     centre = loc.mean(dim=0)
-    code, loc = finest(z).flatten(1) - centre, loc - centre
-    if code.dtype != torch.float64:
-        return q.log_prob(z.unsqueeze(1))  # type: ignore[no-any-return, no-untyped-call]
-    precision = scale.square().reciprocal()
-    constant = -0.5 * (loc.square() * precision).sum(-1) - (scale.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
-    terms = torch.cat([code.square(), code], dim=-1)
-    return torch.addmm(constant, terms, torch.cat([-0.5 * precision, loc * precision], dim=-1).T)
-
-
-@log_densities.register
-def _(q: FullNormal, z: Tensor) -> Tensor:
-    # One triangular solve per distribution for all codes, so that no factor is copied for each pair.
-    factor, distance = finest(q.scale_tril), finest(z) - finest(q.loc).unsqueeze(1)
-    e = torch.linalg.solve_triangular(factor, distance.mT, upper=False)
-    log_scale = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    log_q: Tensor = (-0.5 * e.square().sum(1) - log_scale.unsqueeze(1) - 0.5 * z.shape[-1] * math.log(2 * math.pi)).T
-    return log_q
-
-
-@log_densities.register
-def _(q: OneHots, z: Tensor) -> Tensor:
-    return finest(z.flatten(1)) @ finest(q.logits.flatten(1)).T
+    return log_densities(DiagonalNormal(loc - centre, q.scale, event_dimensions=z.ndim - 1), finest(z) - centre)
 
 
 def sum_densities(q: Distribution, z: Tensor, own: Tensor) -> Tensor:
@@ -83,7 +55,7 @@ def sum_densities(q: Distribution, z: Tensor, own: Tensor) -> Tensor:
     chunk = max(1, ELEMENTS // (size * z[0].numel()))
     parts = []
     for codes, indices in zip(z.split(chunk), own.split(chunk), strict=True):
-        parts.append(own_and_others(finest(log_densities(q, codes)), indices))
+        parts.append(own_and_others(finest(centred_log_densities(q, codes)), indices))
     return torch.cat(parts, dim=1)
 
 

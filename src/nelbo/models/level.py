@@ -9,29 +9,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from nelbo.distributions import DiagonalNormal
+from nelbo.heads.bounds import positive_scale
 from nelbo.nets.base import over_leading
-
-SCALE_FLOOR = 1e-3
-"""The least standard deviation of a conditional normal, and of one relative to another."""
-
-LOG_TWO = 0.6931471805599453
-
-
-def positive_scale(raw: Tensor) -> Tensor:
-    """Return the softplus with beta = ln 2, which is 1 at 0, plus `SCALE_FLOOR`.
-
-    It grows linearly, where an exponential scale grows so fast that training is unstable (Hazami et al. 2022,
-    "Efficient-VDVAE: Less is more", section 4.1).
-
-    Example:
-        >>> positive_scale(torch.tensor([0.0]))
-        tensor([1.0010])
-    """
-    return functional.softplus(raw, beta=LOG_TWO) + SCALE_FLOOR
 
 
 class Level(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nelbo.errors import choice, integer, positive_integer
 from nelbo.nets.base import widths
-from nelbo.nets.compat import zuko
+from nelbo.nets.compat import coupling, is_coupling, zuko
 
 SPLINE_BINS = 8
 KINDS = ("autoregressive", "coupling", "spline")
@@ -70,10 +70,23 @@ class FlowTransforms(nn.Module):
             else:
                 layer = zuko.flows.GeneralCouplingTransform(dim, mask=order % 2 == index % 2, **options)
             self.layers.append(layer)
+        # The positions where the masks of even layers are true, and those where the masks of odd layers are.
+        self.register_buffer("even", order[order % 2 == 0], persistent=False)
+        self.register_buffer("odd", order[order % 2 == 1], persistent=False)
+        self.even: Tensor
+        self.odd: Tensor
 
     def forward(self, context: Tensor | None = None) -> Any:
         """Return the composed transform of vectors (S, B, D) given a context (B, K), or of (..., D) without one.
 
         It has the interface `nelbo.distributions.flow.LogDetTransform`.
         """
-        return zuko.transforms.ComposedTransform(*(layer(context) for layer in self.layers))
+        halves = (self.even, self.odd)
+        return zuko.transforms.ComposedTransform(
+            *(
+                coupling(layer, halves[index % 2], halves[1 - index % 2], context)
+                if is_coupling(layer)
+                else layer(context)
+                for index, layer in enumerate(self.layers)
+            )
+        )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -14,12 +15,13 @@ from torch import Tensor
 
 from nelbo.errors import ConfigError, choice, number
 from nelbo.numerics.collectives import Shares
+from nelbo.numerics.precision import finest
 from nelbo.objectives.objective import NEEDS_VECTORS, Loss, Objective, elbo_terms, negative_elbo_below, weighted_mean
 from nelbo.schedules import Schedule, as_schedule
 from nelbo.trace import Trace
 
 Kernel = Callable[[Tensor], Tensor]
-"""A function of differences, (..., D), or of scaled squared distances, that returns kernel values, (...)."""
+"""A function of squared distances, or of their ratios to a constant, that returns kernel values of the same shape."""
 
 
 class MMDObjective(Objective):
@@ -59,12 +61,11 @@ class MMDObjective(Objective):
         if shares.total < self.least_batch:
             raise self.refuse("compares the codes of a batch with each other, and this batch has one image")
         z, draws = latent.z.flatten(2), latent.p.sample(latent.z.shape[:2]).flatten(2)
-        return mmd(z, draws, self.similarity, shares).mean()
+        return mmd(z, draws, partial(self.similarity, dimensions=z.shape[-1]), shares).mean()
 
-    def similarity(self, difference: Tensor) -> Tensor:
-        """Return the kernel summed over the scales, (...), of differences (..., D)."""
-        squares = difference.square().sum(-1)
-        constants = (2 * difference.shape[-1] * scale for scale in self.scales)
+    def similarity(self, squares: Tensor, dimensions: int) -> Tensor:
+        """Return the kernel summed over the scales, (...), of squared distances (...) in `dimensions` dimensions D."""
+        constants = (2 * dimensions * scale for scale in self.scales)
         return sum((self.kernel(squares / constant) for constant in constants), start=torch.zeros_like(squares))
 
     def check(self, trace: Trace) -> None:
@@ -169,7 +170,7 @@ def mmd(z: Tensor, draws: Tensor, similarity: Kernel, shares: Shares | None = No
     Args:
         z: samples of the first distribution, (..., B, D).
         draws: samples of the second distribution, (..., B, D).
-        similarity: the kernel as a function of differences, (..., D) to (...).
+        similarity: the kernel as a function of squared distances.
         shares: the sizes of the processes' parts of both samples; None for one process. The mean over processes of the
             returned values, weighted by size, is the MMD^2 of the whole samples.
     """
@@ -177,7 +178,7 @@ def mmd(z: Tensor, draws: Tensor, similarity: Kernel, shares: Shares | None = No
     all_draws = shares.gather(draws, dim=draws.ndim - 2)
 
     def pairs(one: Tensor, other: Tensor) -> Tensor:
-        return similarity(one.unsqueeze(-2) - other.unsqueeze(-3))
+        return similarity(squared_distances(one, other))
 
     def within(one: Tensor, everything: Tensor) -> Tensor:
         matrix = pairs(one, everything)
@@ -187,6 +188,23 @@ def mmd(z: Tensor, draws: Tensor, similarity: Kernel, shares: Shares | None = No
 
     all_z = shares.gather(z, dim=z.ndim - 2)
     return within(z, all_z) + within(draws, all_draws) - 2 * pairs(z, all_draws).mean((-2, -1))
+
+
+def squared_distances(one: Tensor, other: Tensor) -> Tensor:
+    """Return |x_a - y_b|^2 of all pairs, (..., A, B), as |x|^2 + |y|^2 - 2 x y without a tensor (..., A, B, D).
+
+    The terms cancel where two points are close compared with their distance from 0. They are computed in float64, if
+    the device has it, around the mean of `other`.
+
+    Args:
+        one: points x, (..., A, D).
+        other: points y, (..., B, D).
+    """
+    x, y = finest(one), finest(other)
+    centre = y.detach().mean(-2, keepdim=True)
+    x, y = x - centre, y - centre
+    squares = (x @ y.mT).mul_(-2).add_(x.square().sum(-1).unsqueeze(-1)).add_(y.square().sum(-1).unsqueeze(-2))
+    return squares.clamp_(min=0).to(one.dtype)
 
 
 def imq(ratio: Tensor) -> Tensor:

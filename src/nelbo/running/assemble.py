@@ -223,7 +223,7 @@ def load_weights(
         NelboError: if the weights cannot be read, or those of the checkpoint are of another module.
     """
     if resume_point is not None:
-        refuse_other_tensors(resume_point.file, module)
+        refuse_other_tensors(resume_point.file, resume_point.content["state_dict"], module)
         return resume_point.init_from
     return start_from(module, plain["init_from"]) if plain.get("init_from") else None
 

@@ -32,7 +32,7 @@ from nelbo.config.changes import (
     value_at,
     was_filled_in,
 )
-from nelbo.config.identity import MACHINE_FACTS
+from nelbo.config.identity import ABSENT_MEANS, MACHINE_FACTS
 from nelbo.config.quoting import quoted
 from nelbo.directories.names import AUTO, CHECKPOINTS, OVERRIDES
 from nelbo.errors import CheckpointError, first_line
@@ -149,7 +149,8 @@ def _record(folder: Path) -> list[str]:
 def restore(config: DictConfig, plain: Mapping[str, Any], folder: Path) -> None:
     """Set keys of a composed config to the values that the run began with, unless they were typed now.
 
-    Keys that did not exist then keep their values.
+    A key that did not exist then is set to the value that its absence means (`identity.ABSENT_MEANS`); one that is not
+    listed there keeps the present value.
 
     Args:
         config: the config that the recorded and the typed arguments compose; it is changed in place.
@@ -170,7 +171,14 @@ def restore(config: DictConfig, plain: Mapping[str, Any], folder: Path) -> None:
         reshaped = {**reshaped, "logger": before["logger"]}
     for key, (was, now) in differences(before, reshaped).items():
         is_meant = is_one_of(key, (*MACHINE_FACTS, *typed)) or any(is_one_of(other, (key,)) for other in typed)
-        if is_meant or was_filled_in(before, plain, key, (was, now)) or value_at(before, key) is ABSENT:
+        if is_meant or was_filled_in(before, plain, key, (was, now)):
+            continue
+        group, _, below = key.partition(".")
+        if value_at(before, key) is ABSENT and below and before.get(group, {}) == {} == ABSENT_MEANS.get(group):
+            key, was = group, {}  # an option was none, and none is chosen by default now
+        elif value_at(before, key) is ABSENT and key in ABSENT_MEANS:
+            was = ABSENT_MEANS[key]
+        elif value_at(before, key) is ABSENT:
             continue
         with open_dict(config):
             OmegaConf.update(config, key, was, merge=False, force_add=True)

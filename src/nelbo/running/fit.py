@@ -14,6 +14,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 
+from nelbo.checkpoints.io import AtomicCheckpointIO
 from nelbo.checkpoints.record import read_checkpoint
 from nelbo.directories.names import CONFIG, MARK, OVERRIDES
 from nelbo.errors import NelboError, Stopped, first_line
@@ -88,11 +89,16 @@ def fit(parts: Parts, folder: Path, resume_point: ResumePoint | None, signals: S
     trainer, module, checkpoints, throughput = parts.trainer, parts.module, parts.checkpoints, parts.throughput
     # The other processes may wait for one that has not started yet, or has ended.
     signals.before_exit = functools.partial(terminate_children, trainer)
+    files = trainer.strategy.checkpoint_io
+    assert isinstance(files, AtomicCheckpointIO)
+    if resume_point:
+        files.hold(resume_point.file, resume_point.take())
     with _explained(parts, folder, signals):
         with named_errors(parts.plain["callbacks"]):
             trainer.fit(module, datamodule=parts.data, ckpt_path=resume_point.file if resume_point else None)
         # Read before testing, which restores the callbacks to their state when the best checkpoint was written.
         best_point = resume_point_of(checkpoints.best, read_checkpoint(checkpoints.best))
+        files.hold(checkpoints.best, best_point.take())
         ending = outcome(trainer, checkpoints.ending, parts.length, best_point.position, best_point.step)
         times = throughput.seconds, throughput.cpu_seconds, throughput.rate
         best, counts = checkpoints.values, {name: int(count) for name, count in parts.guard.counts(trainer).items()}

@@ -22,7 +22,7 @@ from nelbo.config.changes import (
     value_at,
     was_filled_in,
 )
-from nelbo.config.identity import FREE_TO_CHANGE, MACHINE_FACTS, content
+from nelbo.config.identity import ABSENT_MEANS, FREE_TO_CHANGE, MACHINE_FACTS, content
 from nelbo.config.quoting import quoted
 from nelbo.directories.names import AUTO, CHECKPOINTS, MARK, METRICS, WRITTEN
 from nelbo.errors import CheckpointError, ConfigError, DamagedCheckpoint, as_hydra_takes
@@ -152,19 +152,28 @@ def newest(files: Sequence[Path]) -> ResumePoint:
     Raises:
         CheckpointError: if none is whole, or one is but cannot be read now, or by this version.
     """
-    whole: dict[str, ResumePoint] = {}
+    whole: list[str] = []
     damaged = []
+    point: ResumePoint | None = None
     for file in files:
         try:
-            whole[file.name] = resume_point_of(file, read_checkpoint(file))
+            other = resume_point_of(file, read_checkpoint(file))
         except DamagedCheckpoint as error:
             damaged.append(str(error))
-    if not whole:
+            continue
+        whole.append(file.name)
+        if point is None or _rank(other) > _rank(point):
+            point = other  # only the content of this one is kept
+    if point is None:
         raise CheckpointError(f"{'; '.join(damaged)}; delete them to start a new run")
-    point = max(whole.values(), key=lambda point: (point.step, point.file.name == "last.ckpt"))
     for message in damaged:
         log.warning("skipped in favour of %s (step %d): %s", point.file.name, point.step, message)
     return replace(point, best="best.ckpt" in whole)
+
+
+def _rank(point: ResumePoint) -> tuple[int, bool]:
+    """Return what is greatest for the newest checkpoint."""
+    return point.step, point.file.name == "last.ckpt"
 
 
 def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path], Any]) -> Changes:
@@ -183,7 +192,11 @@ def changes(folder: Path, plain: Mapping[str, Any], first_config: Callable[[Path
     if new := [key for key in differ if value_at(before, key) is ABSENT]:
         # A key that the shipped config has gained since the run began is no change where it has the shipped value.
         first = first_config(folder)
-        differ = {key: pair for key, pair in differ.items() if key not in new or value_at(first, key) != pair[1]}
+        differ = {
+            key: pair
+            for key, pair in differ.items()
+            if key not in new or pair[1] not in (value_at(first, key), ABSENT_MEANS.get(key, ABSENT))
+        }
     allowed = (*FREE_TO_CHANGE, *plain["resume_changes"], "init_from")  # which `find_resume_point` checks
     refused = {key: pair for key, pair in differ.items() if not is_one_of(key, allowed)}
     if refused:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class ResumePoint:
         resumed: earlier points from which the run resumed with another config or environment, and what had changed.
         environment: the versions and hardware that the checkpoint records, at least the number of processes.
         init_from: the weights of another run that this one started from, if it did (`nelbo.training.weights`).
+        content: what the file holds, until `take` returns it.
     """
 
     file: Path
@@ -45,6 +46,13 @@ class ResumePoint:
     resumed: Sequence[Mapping[str, Any]]
     environment: Mapping[str, Any]
     init_from: Mapping[str, Any] | None
+    content: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def take(self) -> dict[str, Any]:
+        """Return what the file holds and let go of it, so that it takes no memory during training."""
+        content = dict(self.content)
+        self.content.clear()
+        return content
 
     def history(self, environment: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """Return `resumed` of a run that resumes here, with what differs in its environment.
@@ -83,7 +91,7 @@ class ResumePoint:
         return self.epochs, self.batches
 
 
-def resume_point_of(file: Path, checkpoint: Mapping[str, Any]) -> ResumePoint:
+def resume_point_of(file: Path, checkpoint: dict[str, Any]) -> ResumePoint:
     """Return where the run stood when a checkpoint was written, by the state of Lightning's loops.
 
     Raises:
@@ -107,4 +115,5 @@ def resume_point_of(file: Path, checkpoint: Mapping[str, Any]) -> ResumePoint:
         resumed=record["resumed"],
         environment={"processes": len(checkpoint["random_states"]["ranks"]), **record.get("environment", {})},
         init_from=record.get("init_from"),
+        content=checkpoint,
     )

@@ -13,6 +13,7 @@ from nelbo.errors import Diverged
 from nelbo.metrics.collapse import collapse_warning
 from nelbo.running.assemble import Parts
 from nelbo.running.fit import Fitted
+from nelbo.training.devices import chosen_precision
 from nelbo.training.weights import summary_for_metrics
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def summarise(parts: Parts, fitted: Fitted) -> dict[str, Any]:
         "identity": identity(parts.identifying),
         "seed": parts.plain["seed"],
         "threads": torch.get_num_threads(),
+        "precision": chosen_precision(parts.plain["trainer"]),
         **fitted.ending,
         **fitted.counts,
         "train_seconds": fitted.seconds,

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import hydra
 import hydra.utils
 from hydra.core.override_parser.types import Override
 from hydra.core.singleton import Singleton
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from optuna.trial import FixedTrial, FrozenTrial, Trial
 
 HAS_OPTUNA = bool(find_spec("optuna") and find_spec("hydra_plugins.hydra_optuna_sweeper"))
+NAMES_ARE_LAZY = not hydra.__version__.startswith("1.3.")
+"""Whether `hydra.job.override_dirname` is computed when it is read; Hydra 1.3 stores it when it composes."""
+
 HAS_SUBMITIT = bool(find_spec("submitit") and find_spec("hydra_plugins.hydra_submitit_launcher"))
 
 
@@ -53,6 +57,16 @@ def combinations(overrides: list[Override]) -> list[list[str]]:
 
     (jobs,) = BasicSweeper.split_arguments(overrides, None)
     return jobs
+
+
+def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
+    """Apply overrides of values to a composed config, in their order and with the errors of a composition.
+
+    Wraps `_apply_overrides_to_config` of Hydra's `hydra._internal.config_loader_impl.ConfigLoaderImpl`.
+    """
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    ConfigLoaderImpl._apply_overrides_to_config(overrides, config)
 
 
 def outcome(returned: JobReturn) -> Any:

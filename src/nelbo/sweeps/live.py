@@ -22,7 +22,10 @@ from nelbo.terminal.console import make_console
 
 log = logging.getLogger(__name__)
 REFRESH_INTERVAL = 0.5
-"""Seconds between two refreshes."""
+"""Least seconds between two refreshes."""
+
+REFRESH_SHARE = 20
+"""The next refresh waits this many times as long as the last one took: it reads files of all unfinished cells."""
 
 MOST_ERRORS = 3
 """The number of different errors that the table shows."""
@@ -47,7 +50,7 @@ class LiveTable:
         self.cells = read_cells(sweep, identities)
         self.before = {cell.identity for cell in self.cells if cell.state == "done"}
         self.logged = set(self.before)
-        self.refreshed = 0.0
+        self.refreshed, self.wait = 0.0, REFRESH_INTERVAL
         console = make_console(stderr=True, soft_wrap=False)
         self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
@@ -59,16 +62,21 @@ class LiveTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.refreshed = 0.0
-        self.refresh()
+        self.show()
         if self.live:
             self.live.stop()
 
     def refresh(self) -> None:
-        """Read the files again and show their state, at most once in `REFRESH_INTERVAL` seconds."""
-        if time.monotonic() - self.refreshed < REFRESH_INTERVAL:
+        """Read the files again and show their state, unless the last time was less than `wait` seconds ago."""
+        if time.monotonic() - self.refreshed < self.wait:
             return
+        start = time.monotonic()
+        self.show()
         self.refreshed = time.monotonic()
+        self.wait = max(REFRESH_INTERVAL, REFRESH_SHARE * (self.refreshed - start))
+
+    def show(self) -> None:
+        """Read the files again and show their state."""
         # A cell that is done and has recorded its end does not change any more.
         open_cells = [cell.identity for cell in self.cells if cell.state != "done" or not cell.record.get("ended")]
         fresh = {cell.identity: cell for cell in read_cells(self.sweep, open_cells)}

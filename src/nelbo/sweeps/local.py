@@ -34,12 +34,14 @@ class LocalPool:
         n_jobs: the number of slots; None for one per visible GPU, or per CPU core if there is no GPU. If there are more
             slots than GPUs, several cells share a GPU.
         threads: the number of CPU threads of each cell; None for an equal share of the cores.
+        compose: returns the config of a job with these overrides.
 
     Raises:
         ConfigError: if a number is below 1.
     """
 
-    def __init__(self, n_jobs: int | None, threads: int | None) -> None:
+    def __init__(self, n_jobs: int | None, threads: int | None, compose: Callable[[Sequence[str]], DictConfig]) -> None:
+        self.compose = compose
         self.n_jobs = at_most("hydra.launcher.n_jobs", n_jobs)
         self.threads = at_most("hydra.launcher.threads", threads)
 
@@ -79,7 +81,7 @@ class LocalPool:
                 while waiting:
                     position, overrides = waiting[0]
                     if job is None:
-                        job = job_config(hydra_context, config, overrides, first + position)
+                        job = numbered(self.compose(overrides), first + position)
                     slots = take(free, processes_of(job), all_free=not running)
                     if not slots:
                         break
@@ -107,16 +109,8 @@ class LocalPool:
         return [gpus[index % len(gpus)] if gpus else None for index in range(count)]
 
 
-def job_config(hydra_context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
-    """Compose the config of a job.
-
-    Args:
-        hydra_context: Hydra's config loader and callbacks.
-        config: the composed config of the sweep.
-        overrides: the overrides of the job.
-        number: the number of the job in its sweep.
-    """
-    job = hydra_context.config_loader.load_sweep_config(config, list(overrides))
+def numbered(job: DictConfig, number: int) -> DictConfig:
+    """Return the config of a job with its number in its sweep."""
     with open_dict(job):
         job.hydra.job.id = str(number)
         job.hydra.job.num = number

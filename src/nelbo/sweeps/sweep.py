@@ -7,6 +7,7 @@ import logging
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -33,6 +34,7 @@ from nelbo.sweeps.cells.record import (
     read_cells,
     update_record,
 )
+from nelbo.sweeps.composition import Composition
 from nelbo.sweeps.job import plain_config
 from nelbo.sweeps.live import LiveTable
 from nelbo.sweeps.waiting import exit_on_signals, polled
@@ -64,9 +66,20 @@ class Sweep:
         argv: Sequence[str],
     ) -> None:
         self.argv = argv
-        self.config, self.hydra_context, self.launcher, self.swept = config, hydra_context, launcher, swept
+        self.config, self.launcher, self.swept = config, launcher, swept
+        self.hydra_context = hydra_context
         self.folder = Path(str(config.hydra.sweep.dir)).absolute()
         self.launched = 0
+
+    @cached_property
+    def composition(self) -> Composition:
+        """The configs of the jobs."""
+        return Composition(self.hydra_context.config_loader, self.config)
+
+    @cached_property
+    def command(self) -> Command:
+        """The command, which reads the files of all groups: one for all jobs."""
+        return Command.running(self.config)
 
     def __enter__(self) -> Sweep:
         """Take ownership of the directory and read its plan.
@@ -111,11 +124,12 @@ class Sweep:
             HydraException: if the job's config cannot be composed.
             ConfigError: if one of its keys is not used by anything.
         """
-        key = identity(plain_config(self.compose(job)))
+        composed = self.compose(job)
+        key = identity(plain_config(composed))
         name = self.plan.add(key, cell_name(job, self.swept, key), job)
         if key not in self.plan.newest:
             self.plan.newest.append(key)
-        return key, [*job, f"hydra.sweep.subdir={quoted(name)}"]
+        return key, self.composition.keep(job, f"hydra.sweep.subdir={quoted(name)}")
 
     def compose(self, job: Sequence[str]) -> DictConfig:
         """Compose the config of a job.
@@ -125,8 +139,8 @@ class Sweep:
             ConfigError: if one of its keys is not used by anything.
         """
         self.ownership.touch()
-        composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
-        refuse_unused_keys(composed, Command.running(self.config))
+        composed = self.composition.compose(job)
+        refuse_unused_keys(composed, self.command)
         return composed
 
     def run(self, jobs: Sequence[Sequence[str]], max_batch_size: int | None) -> None:
@@ -172,6 +186,8 @@ class Sweep:
             polled(self.launcher, table.refresh, self.ownership.touch),
         ):
             try:
+                if hasattr(self.launcher, "compose"):
+                    self.launcher.compose = self.composition.take
                 self.launcher.launch(jobs, initial_job_idx=self.launched)
             except ConfigError:  # no cell was started
                 raise

@@ -2,6 +2,7 @@
 
 from nelbo.training.averaging import EMA
 from nelbo.training.module import VAEModule
+from nelbo.training.muon import Muon
 from nelbo.training.rates import constant, cosine
 
-__all__ = ["EMA", "VAEModule", "constant", "cosine"]
+__all__ = ["EMA", "Muon", "VAEModule", "constant", "cosine"]

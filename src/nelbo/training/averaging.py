@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from nelbo.checkpoints.record import AVERAGING
@@ -66,9 +66,21 @@ class EMA:
         """The d of the next update."""
         return min(self.decay, (1 + self.updates) / (10 + self.updates))
 
-    def update(self) -> None:
-        """Average the current values of the parameters in; to be called after each update of them."""
+    @torch.no_grad()
+    def update(self, skipped: Tensor | None = None) -> None:
+        """Average the current values of the parameters in; to be called after each update of them.
+
+        Args:
+            skipped: 1 if the parameters were not updated, and else 0, a scalar that cannot be read yet; the average
+                then stays as it is. `updates` counts the update, and whoever reads `skipped` later corrects it.
+        """
         assert not self.is_in_use
+        if skipped is not None:
+            weight = (1 - self.next_decay) * (1 - skipped)
+            for other, parameter in zip(self._others, self._parameters, strict=True):
+                other.lerp_(parameter, weight)
+            self.updates += 1
+            return
         get_ema_multi_avg_fn(self.next_decay)(self._others, self._parameters, self.updates)
         self.updates += 1
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
 from nelbo.errors import ConfigError
@@ -60,8 +61,34 @@ def check_devices(trainer: Mapping[str, Any]) -> None:
         raise ConfigError("trainer.devices", devices, hint)
 
 
-def lacks_bfloat16(cpu_info: Path = CPU_INFO) -> bool:
-    """Return whether the processor is known to have no instructions for bfloat16; elsewhere than on Linux it is not.
+def chosen_precision(trainer: Mapping[str, Any]) -> str:
+    """Return the precision of training: that of the config, or for `auto` the faster one on this machine.
+
+    That is bf16-mixed where the processor, or the first CUDA GPU if GPUs train, has instructions for bfloat16, and else
+    32-true.
+
+    Args:
+        trainer: options of Lightning's Trainer, in plain containers.
+
+    Example:
+        >>> chosen_precision({"precision": "32-true"})
+        '32-true'
+    """
+    precision: str = trainer.get("precision", "32-true")
+    if precision != "auto":
+        return precision
+    accelerator = trainer.get("accelerator", "auto")
+    available = next((name for name, kind in GPUS.items() if kind.is_available()), "cpu")
+    device = available if accelerator in ("auto", "gpu") else accelerator
+    if device == "cuda":
+        has_instructions = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_instructions = device == "cpu" and has_bfloat16() is True
+    return "bf16-mixed" if has_instructions else "32-true"
+
+
+def has_bfloat16(cpu_info: Path = CPU_INFO) -> bool | None:
+    """Return whether the processor has instructions for bfloat16; None where it is not known, as outside of Linux.
 
     Args:
         cpu_info: the file in which Linux describes the processor.
@@ -69,8 +96,8 @@ def lacks_bfloat16(cpu_info: Path = CPU_INFO) -> bool:
     try:
         listed = re.findall(r"^(?:flags|Features)\s*:(.*)$", cpu_info.read_text(), re.MULTILINE)
     except OSError:
-        return False
-    return bool(listed) and not BFLOAT16 & set(listed[0].split())
+        return None
+    return bool(BFLOAT16 & set(listed[0].split())) if listed else None
 
 
 def _is_available(accelerator: str, available: str) -> bool:

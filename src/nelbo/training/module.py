@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
@@ -23,6 +22,7 @@ from nelbo.config.build import Factory
 from nelbo.metrics import ExampleMean, KLPerUnit, standard_metrics
 from nelbo.models import Model
 from nelbo.numerics.collectives import Shares
+from nelbo.numerics.compat import skip_flag
 from nelbo.numerics.precision import IEEE, float32
 from nelbo.numerics.randomness import isolated
 from nelbo.objectives import Objective
@@ -30,7 +30,8 @@ from nelbo.trace import Trace
 from nelbo.training import compat, schedulers
 from nelbo.training.averaging import EMA, resume
 from nelbo.training.foreign import resume_accumulation
-from nelbo.training.hooks import disable_empty_hooks
+from nelbo.training.hooks import QuickAttributes, disable_empty_hooks
+from nelbo.training.muon import Muon
 from nelbo.training.rates import constant
 
 SCHEDULE = "schedule"
@@ -40,7 +41,7 @@ EVALUATION_SEED = 0
 """Seed of the noise of validation and test, which is the same every time so that epochs can be compared."""
 
 
-class VAEModule(pl.LightningModule):
+class VAEModule(QuickAttributes):
     """Minimises an objective over the parameters of a model.
 
     Args:
@@ -140,9 +141,9 @@ class VAEModule(pl.LightningModule):
     ) -> None:
         """Make a step of the optimiser, and average the new parameters in, unless their update was skipped."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        # The guard removes all gradients of an update that it skips.
+        # The guard removes all gradients of an update that it skips, or sets a flag on the device.
         if self.average is not None and any(parameter.grad is not None for parameter in self.parameters()):
-            self.average.update()
+            self.average.update(skip_flag(optimizer))
 
     def averaged_weights(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which the parameters hold their average, if there is one."""
@@ -224,6 +225,8 @@ class VAEModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser of the model's and the objective's parameters, and its schedule, stepped each step."""
         optimizer = self.optimizer(self.parameter_groups())
+        if isinstance(optimizer, Muon):
+            optimizer.set_names({parameter: name for name, parameter in self.named_parameters()})
         total = schedulers.total_steps(self.trainer)
         scheduler = schedulers.make_scheduler(self.scheduler, optimizer, total, self.lr_warm_up)
         # reduce_on_plateau stays off: with it Lightning steps ReduceLROnPlateau after checkpoints are written.

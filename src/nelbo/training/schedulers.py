@@ -41,6 +41,8 @@ def make_scheduler(factory: Factory, optimizer: Optimizer, total_steps: float, w
         ConfigError: as `scheduler_alone` does, and if no step remains.
     """
     rise = _in_steps(warm_up, total_steps, "lr_warm_up") if warm_up else 0
+    if rise and isinstance(warm_up, float):
+        rise = min(rise, int(total_steps) - 1)  # a trial of a single step has no rise
     if rise >= total_steps:
         raise ConfigError("lr_warm_up", warm_up, f"leaves none of the {total_steps:.0f} steps of training")
     scheduler = scheduler_alone(factory, optimizer, total_steps - rise)

@@ -21,7 +21,7 @@ from nelbo.config.trainer_checks import named_loggers
 from nelbo.errors import ConfigError, NelboError, first_line
 from nelbo.training import compat
 from nelbo.training.callbacks.checkpoints import MONITOR
-from nelbo.training.devices import SLOW_BFLOAT16, lacks_bfloat16
+from nelbo.training.devices import SLOW_BFLOAT16, chosen_precision, has_bfloat16
 from nelbo.training.foreign import check_callbacks
 from nelbo.training.module import VAEModule
 
@@ -57,7 +57,7 @@ def make_trainer(
     check_callbacks(named, [MONITOR, *module.metric_names("val")] if validated else [])
     callbacks = list(named.values())
     # Placeholders: the length depends on the Trainer's processes (`set_length`), and `Ending` counts the steps.
-    options: dict[str, Any] = {"max_epochs": 1, "max_steps": -1}
+    options: dict[str, Any] = {"max_epochs": 1, "max_steps": -1, "precision": chosen_precision(plain["trainer"])}
     if not validated:
         options["limit_val_batches"] = 0
     try:
@@ -72,8 +72,10 @@ def make_trainer(
     except MisconfigurationException as error:
         raise NelboError(f"trainer: {first_line(error)}") from error
     refuse_unstarted_nodes(trainer)
-    if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu" and lacks_bfloat16():
+    if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu" and has_bfloat16() is False:
         log.warning(SLOW_BFLOAT16)
+    if plain["trainer"].get("precision") == "auto":
+        log.info("trainer.precision=auto: %s", trainer.precision)
     return trainer
 
 

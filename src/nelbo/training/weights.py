@@ -115,14 +115,19 @@ def summary_for_metrics(origin: Mapping[str, Any]) -> dict[str, Any]:
     return {key: len(value) if isinstance(value, list) else value for key, value in origin.items()}
 
 
-def refuse_other_tensors(file: Path, module: nn.Module) -> None:
+def refuse_other_tensors(file: Path, state: Mapping[str, Tensor], module: nn.Module) -> None:
     """Refuse to resume from a checkpoint whose tensors do not fit the model, whatever `resume_changes` allows.
+
+    Args:
+        file: the checkpoint.
+        state: its tensors by name.
+        module: the module; if all fit, it has their values afterwards.
 
     Raises:
         CheckpointError: if they do not fit.
     """
     try:
-        module.load_state_dict(read_checkpoint(file)["state_dict"])
+        module.load_state_dict(state)
     except RuntimeError as error:
         weights = shlex.quote(f"init_from={quoted(str(file.parent.parent))}")
         hint = f"start a new run from those that fit, without resume: {weights} hydra.run.dir=NEW"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from nelbo.sweeps.report.cell_table import read_table
 from nelbo.sweeps.report.linear import truth
 from tests.helpers.sweeps import sweep
@@ -14,6 +16,7 @@ LINEAR = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_measured_cells_lie_on_the_exact_curve(tmp_path: Path) -> None:
     done = sweep(tmp_path, *LINEAR, "model.latent_dim=4,16", "objective.beta=1,4")
     assert done.returncode == 0, done.stderr

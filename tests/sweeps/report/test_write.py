@@ -17,6 +17,7 @@ from tests.helpers.report_page import GRID, finished_cell, read_page
 from tests.helpers.sweep_directories import scores, write_sweep
 
 
+@pytest.mark.slow
 def test_two_thousand_cells(tmp_path: Path) -> None:
     cells = [
         finished_cell(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from nelbo.data.arrays import Arrays, Examples
+from nelbo.data.compat import digits_table
 
 TRAINING = 1500
 
@@ -20,11 +21,9 @@ def digits() -> Arrays:
         >>> arrays.shape, len(arrays.train), len(arrays.test)
         ((1, 8, 8), 1500, 297)
     """
-    from sklearn.datasets import load_digits  # takes a second to import and is needed for this data set only
-
-    bunch = load_digits()
-    images = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
-    labels = torch.from_numpy(bunch.target).long()
+    table = digits_table()
+    images = torch.from_numpy(np.round(table[:, :-1] * (255 / 16)).astype(np.uint8)).reshape(-1, 1, 8, 8)
+    labels = torch.from_numpy(table[:, -1].astype(np.int64))
     return Arrays(
         Examples(images[:TRAINING], labels[:TRAINING]),
         Examples(images[TRAINING:], labels[TRAINING:]),

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from nelbo.data.arrays import UNLABELLED, Arrays, Examples, split_off_test
 from nelbo.data.fetch import cache_directory
+from nelbo.data.progress import ProgressBar
 from nelbo.data.sets.names import RENAME, TEST, TRAIN, VALIDATION, split_folders
 from nelbo.data.sets.pictures import RULES, check_pixels, chunk_size, pictures_up_to, read_picture, suffixes
 from nelbo.data.sets.sixteen_bits import SixteenBits
@@ -231,7 +231,7 @@ def _chunks(home: Path, labelled: list[tuple[Path, int]], image_size: int, chann
     sixteen_bits = SixteenBits()
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(labelled), desc=home.name, unit="image", disable=None, leave=False) as bar,
+        ProgressBar(total=len(labelled), desc=home.name, unit="image", disable=None, leave=False) as bar,
     ):
         for start in range(0, len(labelled), size):
             part = labelled[start : start + size]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from nelbo.data.arrays import UNLABELLED, Arrays, Examples, split_off_test
 from nelbo.data.fetch import cache_directory
 from nelbo.data.labels import LEFT_OUT
+from nelbo.data.progress import ProgressBar
 from nelbo.data.sets.names import TEST, TRAIN, VALIDATION, by_split
 from nelbo.data.sets.pictures import RULES, check_pixels, chunk_size, pictures_up_to, read_picture
 from nelbo.data.sets.sixteen_bits import SixteenBits
@@ -170,7 +170,7 @@ def _chunks(
     size = chunk_size(image_size, channels)
     pixels: list[np.ndarray] = []
     labels: list[int] = []
-    for number, row in enumerate(_iterate(name, tqdm(rows, desc=name, unit="image", disable=None, leave=False))):
+    for number, row in enumerate(_iterate(name, ProgressBar(rows, desc=name, unit="image", disable=None, leave=False))):
         content = row[images]
         if content is None:
             raise DataError(f"{name}: row {number} has no picture; choose a split without this row")

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from nelbo.directories.logs import lengths
 from nelbo.errors import Stopped
 from nelbo.training import compat
 from nelbo.training.callbacks.ending import BY_CONFIG, Ending
+from nelbo.training.callbacks.requests import Requests
 from nelbo.training.signals import Signals
 
 MONITOR = "val/objective"
@@ -68,6 +68,7 @@ class Checkpoints(Checkpoint):
         """The validation metrics of best.ckpt, by name."""
         self._best_is_lost = best_is_lost
         self._saved = time.monotonic()
+        self._shared: Requests | None = None
         self._validation_seconds = math.inf
         self._validation_start = 0.0
         self._can_leave_validation = False
@@ -140,7 +141,8 @@ class Checkpoints(Checkpoint):
         if self._validation_is_pending:
             self.ending.resume_validation(trainer)
         within = not trainer.is_last_batch
-        signum, due = self._requests(trainer, within or self._validation_seconds > LONG_VALIDATION)
+        due = within or self._validation_seconds > LONG_VALIDATION
+        signum, due = self._requests(trainer, due, at_once=True)
         if signum or due:
             self._save(trainer, self.last, "validation begins")
             self._can_leave_validation = True
@@ -181,7 +183,7 @@ class Checkpoints(Checkpoint):
         Raises:
             Stopped: after the checkpoint is written, if a signal asks for it.
         """
-        signum, _ = self._requests(trainer)
+        signum, _ = self._requests(trainer, at_once=True)
         if trainer.is_last_batch:  # otherwise training ended within the epoch, after its checkpoints were written
             ends = self.ending.is_at_epoch_end(trainer)
             if ends and self.validated and self._validated_step != trainer.global_step:
@@ -250,16 +252,17 @@ class Checkpoints(Checkpoint):
         trainer.save_checkpoint(file, weights_only=False)
         self._place = ""
         self._saved = time.monotonic()
+        if self._shared is not None:
+            self._shared.forget()
 
-    def _requests(self, trainer: pl.Trainer, due: bool = False) -> tuple[int, bool]:
+    def _requests(self, trainer: pl.Trainer, due: bool = False, *, at_once: bool = False) -> tuple[int, bool]:
         """Return the signal that asks to stop, or 0, and whether a checkpoint is due; the same in every process."""
         own = (self.signals.received, due or time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES)
         if trainer.world_size == 1:
             return own
-        requests = torch.tensor(own, device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(requests, op=torch.distributed.ReduceOp.MAX)
-        signum, due = requests.tolist()
-        return signum, bool(due)
+        if self._shared is None:
+            self._shared = Requests(trainer.strategy.root_device)
+        return self._shared.exchange(*own, at_once=at_once)
 
 
 def _validation_follows(trainer: pl.Trainer, batch_idx: int) -> bool:

@@ -120,6 +120,7 @@ def write_bundle(
     folder: Path,
     trainer: pl.Trainer,
     pl_module: pl.LightningModule,
+    step: int,
     start: Start,
     batch: int,
     failed: Failure,
@@ -133,6 +134,7 @@ def write_bundle(
         folder: the run's directory.
         trainer: the Trainer of the run.
         pl_module: the module, with the buffers of `start`.
+        step: the number of the step.
         start: the state before the first batch of the update.
         batch: the number of the batch that failed, the first or a later one of the update.
         failed: the values of the step.
@@ -149,9 +151,9 @@ def write_bundle(
     rows = [indices.clone() for indices in batches.batches()[start.batch : batch + 1]]
     bundle = {
         CRASH: FORMAT,
-        "config": dict(config),
+        "config": {**config, "trainer": {**config.get("trainer", {}), "precision": trainer.precision}},  # never auto
         "epoch": trainer.current_epoch,
-        "step": trainer.global_step,
+        "step": step,
         "batch": batch,
         "rank": trainer.global_rank,
         "indices": rows[-1],  # (B,), training images of this batch
@@ -165,7 +167,7 @@ def write_bundle(
         "failure": asdict(failed),
     }
     rank = f"-rank-{trainer.global_rank}" if trainer.world_size > 1 else ""
-    file = folder / FOLDER / f"step-{trainer.global_step:06d}{rank}.pt"
+    file = folder / FOLDER / f"step-{step:06d}{rank}.pt"
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic(file) as stream:
         torch.save(bundle, stream)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,16 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nelbo.errors import ConfigError, Diverged, first_line, number
+from nelbo.errors import ConfigError, Diverged, number
+from nelbo.numerics import compat, devices
 from nelbo.numerics.randomness import torch_states
 from nelbo.training.callbacks.checkpoints import MONITOR
-from nelbo.training.callbacks.crash import FOLDER, Failure, Start, failure, write_bundle
+from nelbo.training.callbacks.crash import Failure, Start, failure
+from nelbo.training.callbacks.divergence import HINT, stop
+from nelbo.training.callbacks.late import Batch, LateChecks, Report, Step
 from nelbo.training.module import VAEModule
 
 MAX_SKIPPED_IN_A_ROW = 100
 """Number of skipped updates in a row after which the run stops."""
-
-HINT = "lower optimizer.lr, or clip with trainer.gradient_clip_val=1"
 
 
 class Guard(pl.Callback):
@@ -34,6 +33,12 @@ class Guard(pl.Callback):
     message names the batch whose gradients are not finite, with its loss undivided.
 
     It also counts the updates that it skips and, if the Trainer clips gradients, those that are clipped.
+
+    On the CPU it reads the gradients before each update. On another device the processor would wait for the device, so
+    the optimiser itself makes no update if a flag on the device says that the gradients are bad, and the
+    guard reads the flag a step later (`LateChecks`): the run then stops with the message and the bundle of the bad
+    step. That takes an optimiser with `fused=true`, or another one that supports PyTorch's `GradScaler`; with others
+    the device waits in every step.
 
     Args:
         folder: the run's directory.
@@ -49,16 +54,21 @@ class Guard(pl.Callback):
         self.folder, self.config = folder, config
         self.skip_above = None if skip_above is None else number("skip_above", skip_above, positive=True)
         self.skipped = self.in_a_row = self.clipped = 0
-        self._parameters: list[nn.Parameter] = []
+        self._parameters: dict[str, nn.Parameter] = {}
         self._buffers: list[tuple[nn.Module, str]] = []
         self._start: Start | None = None
         self._batch = 0
         self._failed: tuple[int, Failure] | None = None
         """The first batch of the step whose gradients were not finite, and the values of that batch."""
+        self._late: LateChecks | None = None
+        """The checks on the device, from the second update on: the first one gives the optimiser a state."""
+        self._batches: list[Batch] = []
+        self._report: Report | None = None
+        """What was read and not yet acted upon."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Collect the parameters and buffers that are used in every step."""
-        self._parameters = list(pl_module.parameters())
+        self._parameters, self._late, self._report = dict(pl_module.named_parameters()), None, None
         learned = {name for name, _ in pl_module.named_parameters()}
         names = [name.rpartition(".") for name in pl_module.state_dict() if name not in learned]
         self._buffers = [(pl_module.get_submodule(owner), name) for owner, _, name in names]
@@ -72,20 +82,23 @@ class Guard(pl.Callback):
             return
         buffers = [getattr(owner, name).clone() for owner, name in self._buffers]
         self._start, self._failed = Start(batch_idx, torch_states(pl_module.device, others=False), buffers), None
+        self._batches = []
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Give a loss that is not finite gradients that are not finite; an infinite loss may have finite ones."""
         value = loss.detach()
         # Reading the value would wait for the forward pass on a GPU; adding zero to a gradient is cheaper.
-        if loss.device.type != "cpu" or not math.isfinite(value.item()):
+        if not devices.reads_freely(loss.device) or not math.isfinite(value.item()):
             zero_if_finite = value - value
             loss.register_hook(lambda gradient: gradient + zero_if_finite)
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """If a step has several batches, store the first one whose gradients are not finite."""
-        if trainer.accumulate_grad_batches == 1 or self._failed is not None:
-            return
-        if not _finite([parameter.grad for parameter in self._parameters if parameter.grad is not None]):
+        if self._late is not None:
+            assert isinstance(pl_module, VAEModule) and pl_module.loss is not None
+            names, *sizes = self._late.names(), *self._late.sizes()
+            self._batches.append(Batch(self._batch, pl_module.loss, dict(pl_module.terms), names, *sizes))
+        elif trainer.accumulate_grad_batches > 1 and self._failed is None and not _finite(self._gradients()):
             self._failed = (self._batch, _failure(pl_module))
 
     def on_before_optimizer_step(
@@ -97,31 +110,94 @@ class Guard(pl.Callback):
             Diverged: if its gradients are not finite, and such updates are not skipped or are too many in a row.
             ConfigError: if too many updates in a row are skipped whose gradients are finite.
         """
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        bound = trainer.gradient_clip_val
+        if self._late is None:
+            compat.set_skip(optimizer, None)
+            made = self._check_now(trainer, pl_module, optimizer)
+            if made and not devices.reads_freely(pl_module.device) and compat.can_skip_on_device(optimizer):
+                self._check_late_from_now_on(trainer, pl_module)
+        else:
+            self._settle(trainer, pl_module)
+            bad = self._check_late(self._late, trainer)
+            compat.set_skip(optimizer, bad)
+        if trainer.gradient_clip_val or self.skip_above is not None:
+            assert isinstance(pl_module, VAEModule)
+            counts = self.counts(trainer) if self._late is None else self._late.logged(self.counts(trainer))
+            pl_module.terms |= counts  # TrainingScalars logs all terms
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self._parameters.values() if parameter.grad is not None]
+
+    def _check_now(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> bool:
+        """Check the gradients, stop the run or skip the update, and return whether it is made."""
+        bound, gradients = trainer.gradient_clip_val, self._gradients()
         if self.skip_above is None and not bound:
             if not _finite(gradients):
-                self._stop(trainer, pl_module)
-            return
+                self._stop_now(trainer, pl_module)
+            return True
         norm = torch.nn.utils.get_total_norm(gradients).item()
         if self.skip_above is None and not math.isfinite(norm):
-            self._stop(trainer, pl_module)
+            self._stop_now(trainer, pl_module)
         self.in_a_row = 0 if self.skip_above is None or norm <= self.skip_above else self.in_a_row + 1
         if self.in_a_row:
             self.skipped += 1
             if self.in_a_row >= MAX_SKIPPED_IN_A_ROW:
                 if not math.isfinite(norm):
-                    self._stop(trainer, pl_module)
-                hint = f"the last {self.in_a_row} updates were all above it, the last one at {norm:.4g}; increase it"
-                raise ConfigError("guard.skip_above", self.skip_above, hint, located=True)
+                    self._stop_now(trainer, pl_module)
+                self._refuse_bound(norm)
             optimizer.zero_grad(set_to_none=True)  # an optimiser skips parameters without a gradient
             self._restore_buffers()
         elif bound:
             by_value = trainer.gradient_clip_algorithm == "value"
             size = torch.nn.utils.get_total_norm(gradients, math.inf).item() if by_value else norm
             self.clipped += size > bound
+        return not self.in_a_row
+
+    def _check_late_from_now_on(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._late = LateChecks(
+            self._parameters,
+            pl_module.device,
+            skip_above=self.skip_above,
+            clip=float(trainer.gradient_clip_val or 0),
+            by_value=trainer.gradient_clip_algorithm == "value",
+            counts=(self.skipped, self.in_a_row, self.clipped),
+        )
+
+    @torch.no_grad()
+    def _check_late(self, late: LateChecks, trainer: pl.Trainer) -> Tensor:
+        """Start the check of the gradients on the device; return the flag that tells the optimiser to skip."""
+        assert self._start is not None
+        bad = late.check(Step(trainer.global_step, self._start, self._batch, self._batches))
+        if self.skip_above is not None:  # otherwise the run stops, and restores them then
+            for (owner, name), before in zip(self._buffers, self._start.buffers, strict=True):
+                value = getattr(owner, name)
+                value.copy_(torch.where(bad.bool(), before, value))
+        return bad
+
+    def _read(self) -> None:
+        """Read the result of the last step that was checked on the device, if there is one."""
+        if self._late is not None and (report := self._late.report()) is not None:
+            self.skipped, self.in_a_row, self.clipped = report.skipped, report.in_a_row, report.clipped
+            self._report = report if report.bad else None
+
+    def _settle(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the run if the last step that was checked on the device requires it."""
+        self._read()
+        report, self._report = self._report, None
+        if report is None:
+            return
+        too_many = self.in_a_row >= MAX_SKIPPED_IN_A_ROW
+        if self.skip_above is None or (too_many and not math.isfinite(report.norm)):
+            self._restore(report.step.start)
+            stop(self.folder, self.config, trainer, pl_module, report.step, *report.step.failure())
+        if too_many:
+            self._refuse_bound(report.norm)
         assert isinstance(pl_module, VAEModule)
-        pl_module.terms |= self.counts(trainer)  # TrainingScalars logs all terms
+        if pl_module.average is not None:
+            pl_module.average.updates -= 1
+
+    def _refuse_bound(self, norm: float) -> NoReturn:
+        hint = f"the last {self.in_a_row} updates were all above it, the last one at {norm:.4g}; increase it"
+        raise ConfigError("guard.skip_above", self.skip_above, hint, located=True)
 
     def counts(self, trainer: pl.Trainer) -> dict[str, float]:
         """Return the numbers of updates skipped and clipped so far; one without a bound is missing."""
@@ -130,9 +206,14 @@ class Guard(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the numbers of updates skipped and clipped so far."""
+        self._settle(trainer, pl_module)
         if counts := {f"train/{name}": count for name, count in self.counts(trainer).items()}:
             for logger in trainer.loggers:
                 logger.log_metrics(counts, step=trainer.global_step)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the run before a validation if the last step requires it."""
+        self._settle(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the objective on the validation set, which shows whether the last update of an epoch diverged.
@@ -154,12 +235,14 @@ class Guard(pl.Callback):
         Raises:
             Diverged: if a tensor of the model or the optimiser is not finite; nothing is written.
         """
+        self._settle(trainer, pl_module)
         for name, value in _tensors({key: checkpoint[key] for key in ("state_dict", "optimizer_states")}):
             if not value.isfinite().all():
                 raise Diverged(f"training diverged {_by(trainer)}: {name} is not finite; {HINT}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts of skipped and clipped updates."""
+        self._read()
         return {"skipped": self.skipped, "in_a_row": self.in_a_row, "clipped": self.clipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -167,49 +250,21 @@ class Guard(pl.Callback):
         self.skipped, self.in_a_row = state_dict["skipped"], state_dict["in_a_row"]
         self.clipped = state_dict.get("clipped", 0)
 
-    @torch.no_grad()
     def _restore_buffers(self) -> None:
         assert self._start is not None
-        for (owner, name), value in zip(self._buffers, self._start.buffers, strict=True):
+        self._restore(self._start)
+
+    @torch.no_grad()
+    def _restore(self, start: Start) -> None:
+        for (owner, name), value in zip(self._buffers, start.buffers, strict=True):
             getattr(owner, name).copy_(value)
 
-    def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> NoReturn:
+    def _stop_now(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> NoReturn:
         assert self._start is not None
         batch, failed = self._failed or (self._batch, _failure(pl_module))
         self._restore_buffers()  # a checkpoint that is written after this has the values before the step
-        what = f"{failed}; {HINT}; {self._leave_bundle(trainer, pl_module, batch, failed)}"
-        where = f"epoch {trainer.current_epoch + 1}, batch {batch + 1}"
-        if (total := self._batch - self._start.batch + 1) > 1:
-            where += f", {batch - self._start.batch + 1} of {total} in this step"
-        raise Diverged(f"training diverged at step {trainer.global_step} ({where}): {what}")
-
-    def _leave_bundle(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: int, failed: Failure) -> str:
-        """Write the bundle, and return a hint on how to replay it."""
-        # Gradients are averaged over processes in the last batch of a step, so earlier ones fail in their own process.
-        if trainer.world_size > 1 and not _is_cause(trainer, failed, batch < self._batch):
-            return f"the cause is in another process: see {os.path.relpath(self.folder / FOLDER)}"
-        assert self._start is not None
-        try:
-            file = write_bundle(self.folder, trainer, pl_module, self._start, batch, failed, self.config)
-        except (OSError, RuntimeError) as error:  # torch wraps the errors of its stream
-            return f"there is nothing to replay, because the bundle cannot be written: {first_line(error)}"
-        return f"replay: {shlex.join(['python', 'scripts/replay.py', f'bundle={os.path.relpath(file)}'])}"
-
-
-def _is_cause(trainer: pl.Trainer, failed: Failure, earlier: bool) -> bool:
-    """Return whether the failure has its cause in this process, or in no process alone.
-
-    Reconstruction and KL depend on this process's images only; a loss may depend on those of all processes.
-
-    Args:
-        trainer: the Trainer, which communicates with the other processes.
-        failed: the values of the step.
-        earlier: whether the failed batch is not the last one of its step.
-    """
-    for own in (earlier or failed.is_of_own_terms, failed.is_of_loss):
-        if trainer.strategy.reduce_boolean_decision(own, all=False):
-            return own
-    return True
+        step = Step(trainer.global_step, self._start, self._batch)
+        stop(self.folder, self.config, trainer, pl_module, step, batch, failed)
 
 
 def _failure(pl_module: pl.LightningModule) -> Failure:
@@ -220,7 +275,7 @@ def _failure(pl_module: pl.LightningModule) -> Failure:
 
 def _finite(tensors: list[Tensor]) -> bool:
     """Return whether all numbers in tensors are finite, by their sum, which takes half the time of a norm."""
-    if tensors and tensors[0].device.type != "cpu":  # a norm takes one kernel for all tensors
+    if tensors and not devices.reads_freely(tensors[0].device):  # a norm takes one kernel for all tensors
         return math.isfinite(torch.nn.utils.get_total_norm(tensors).item())
     return math.isfinite(sum(tensor.sum().item() for tensor in tensors))
 

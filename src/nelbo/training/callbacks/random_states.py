@@ -34,7 +34,7 @@ class RandomStates(pl.Callback):
         if trainer.world_size > 1:
             ranks = [{} for _ in range(trainer.world_size)]
             torch.distributed.all_gather_object(ranks, own)
-        checkpoint[KEY] = {"ranks": ranks, "last_bits": last_bits(pl_module.device)}
+        checkpoint[KEY] = {"ranks": ranks, "last_bits": last_bits(pl_module.device), "precision": trainer.precision}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -54,6 +54,9 @@ class RandomStates(pl.Callback):
             torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
             return
         restore(loaded["ranks"][trainer.global_rank], pl_module.device)
+        before = loaded.get("precision", trainer.precision)  # which older checkpoints lack
+        if before != trainer.precision and trainer.is_global_zero:
+            log.warning("the run resumes with trainer.precision %s instead of %s", trainer.precision, before)
         current = last_bits(pl_module.device)
         for name, saved in loaded["last_bits"].items():
             if current[name] != saved and trainer.is_global_zero:
