@@ -75,9 +75,12 @@ class Level(nn.Module):
             features: the encoder's features of x at this level, (B, F, ...).
             p: p(z|above).
         """
-        features = features.expand(*stream.shape[: -len(self.stream)], *features.shape[1:])
-        joined = torch.cat([stream, features.to(stream.dtype)], dim=-len(self.stream))
-        loc, raw = map(_full, self._run(self.posterior, joined).chunk(2, dim=-len(self.event)))
+        leading = stream.shape[: -len(self.stream)]
+        features = features.to(stream.dtype).expand(*leading, *features.shape[1:])
+        # torch.cat keeps the memory format channels_last of four dimensions only; activations are slow in a mixed one.
+        joined = torch.cat([part.reshape(-1, *part.shape[len(leading) :]) for part in (stream, features)], dim=1)
+        output = self._run(self.posterior, joined)
+        loc, raw = map(_full, output.reshape(*leading, *output.shape[1:]).chunk(2, dim=-len(self.event)))
         scale = positive_scale(raw)
         return self._normal(p.loc + loc, p.scale * scale) if self.residual else self._normal(loc, scale)
 
