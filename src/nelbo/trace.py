@@ -17,6 +17,9 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from nelbo.distributions import Delta, RelaxedOneHot, is_discrete, log_prob_at_sample
 from nelbo.numerics.collectives import Shares
 
+LOG_BETA = "log_beta"
+"""The entry of a context with the logarithm of each image's beta, (B,), where a model is trained for many of them."""
+
 TOP_LEVEL = "top_level_"
 """Prefix of the names of what was measured on the top level alone of a model with several."""
 
@@ -169,8 +172,7 @@ class Latent:
         """Return the gradient of log q(z|x) with respect to z at fixed parameters of q, (S, B, *event)."""
         with torch.enable_grad():
             z = self.z.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.q.log_prob(z).sum(), z)
-        return gradient
+            return torch.autograd.grad(self.q.log_prob(z).sum(), z)[0]
 
     def path_log_q(self) -> Tensor:
         """Return log q(z|x), (S, B), in nats, with the path derivative only.
@@ -194,9 +196,7 @@ class Latent:
         return log_q
 
     def scale_gradient(self, factor: Tensor) -> None:
-        """Multiply the gradient that arrives at each sample of z by `factor` before it reaches q's parameters.
-
-        The effect is permanent: call this at most once per trace.
+        """Multiply the gradient at each sample of z by `factor` before it reaches q's parameters; once per trace.
 
         Args:
             factor: one number per sample and example, (S, B).

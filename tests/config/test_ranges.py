@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from torch.nn import Identity
 
 from nelbo.config.ranges import RANGES, SMALLEST_SIGMA, SMALLEST_TEMPERATURE, check_ranges
 from nelbo.errors import ConfigError
@@ -32,6 +33,7 @@ EXTRA = {
     "nelbo.heads": {"feature_shape": (6,), "shape": (1, 4, 4), "latent_dim": 3, "levels": 17},
     "nelbo.training": {"parameters": {}},
     "nelbo.nets": {"in_shape": (1, 8, 8), "target_shape": (1, 8, 8)},
+    "nelbo.models": {"encoder": Identity(), "decoder": Identity(), "latent_dim": 3},
     "nelbo.priors": {"event_shape": (3,), "shape": (1, 4, 4)},
 }
 """Arguments that a run adds to those of the config, where a class requires them."""

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from nelbo.commands.hydra_command import hydra_command
 from nelbo.composing.places import SHIPPED
 from nelbo.errors import USAGE_ERROR, NelboError
-from nelbo.finished.arguments import add_data_keys, quote_runs
+from nelbo.finished.arguments import add_keys, quote_runs
 from nelbo.messages.aliases import OPTION_ALIASES
 from nelbo.messages.arguments import usage_error
 from nelbo.terminal.programs import program
@@ -36,7 +36,7 @@ def with_kind(arguments: list[str]) -> list[str]:
     kinds = [argument for argument in arguments if argument in KINDS]
     if len(kinds) == 1:
         others = [argument for argument in arguments if argument not in kinds]
-        return [f"picture={kinds[0]}", *quote_runs(add_data_keys(others))]
+        return [f"picture={kinds[0]}", *quote_runs(add_keys(others))]
     how = f"{program('draw')} {'|'.join(KINDS)} run=... [out=FILE]"
     if kinds:
         raise NelboError(f"{' '.join(kinds)}: one kind of picture at a time; usage: {how}")

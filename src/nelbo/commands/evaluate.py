@@ -7,7 +7,7 @@ import sys
 from omegaconf import DictConfig, OmegaConf
 
 from nelbo.commands.hydra_command import hydra_command
-from nelbo.finished.arguments import add_data_keys, quote_runs
+from nelbo.finished.arguments import add_keys, quote_runs
 
 
 def task(config: DictConfig) -> None:
@@ -19,7 +19,7 @@ def task(config: DictConfig) -> None:
 
 def main() -> None:
     """Read the command line and measure."""
-    sys.argv[1:] = quote_runs(add_data_keys(sys.argv[1:]))
+    sys.argv[1:] = quote_runs(add_keys(sys.argv[1:]))
     hydra_command("evaluate", task)()
 
 

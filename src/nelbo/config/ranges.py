@@ -41,6 +41,11 @@ def _below_one(key: str, value: object) -> None:
         raise ConfigError(key, value, "must be below 1, at which the average would never change")
 
 
+def _at_most_one(key: str, value: object) -> None:
+    if number(key, value, positive=True) > 1:
+        raise ConfigError(key, value, "must be at most 1")
+
+
 def _not_negative(key: str, value: object) -> float:
     return number(key, value, minimum=0)
 
@@ -68,6 +73,8 @@ _FLOW: dict[str, Check] = {"kind": _options("autoregressive", "coupling", "splin
 
 RANGES: dict[str, Mapping[str, Check]] = {
     "nelbo.models.VAE": {"latent_dim": positive_integer},
+    "nelbo.models.ManyRates": {"lowest": _above_zero, "highest": _above_zero},
+    "nelbo.models.Nesting": {"decay": _at_most_one},
     "nelbo.models.LadderVAE": _HIERARCHY | {"width": positive_integer},
     "nelbo.models.TopDownVAE": _HIERARCHY
     | dict.fromkeys(("latent_dim", "latent_channels", "top_width", "output_width"), positive_integer)

@@ -20,6 +20,9 @@ SLOTS_OF = {
 }
 """By the path of a model, its slots."""
 
+OF_ONE_LEVEL = ("rates", "nesting")
+"""Groups that add a part of their own name to models with one level of latents."""
+
 NO_GROUPS = {"guard": "a run needs it to end training that is not finite; guard.skip_above=null skips no updates"}
 """Hints for missing parts that have no config group."""
 
@@ -45,9 +48,15 @@ def check_slots(model: Mapping[str, Any]) -> None:
     """Check that every slot of a model of nelbo has a part that can be built.
 
     Raises:
-        ConfigError: for the first slot without one; the message says how to fill it.
+        ConfigError: for the first slot without one; the message says how to fill it. Also for a part that a model of
+            several levels does not take.
     """
-    for slot, chosen in SLOTS_OF.get(model["_target_"], {}).items():
+    slots = SLOTS_OF.get(model["_target_"], {})
+    for group in OF_ONE_LEVEL if slots == HEADS else ():
+        if group in model:
+            name = model["_target_"].rpartition(".")[2]
+            raise ConfigError(f"model.{group}", name, f"has several levels of latents, and {group}=... needs one")
+    for slot, chosen in slots.items():
         part = model.get(slot)
         if not isinstance(part, Mapping) or "_target_" not in part:
             hint = f"a model needs one: choose with {chosen}=..., or give a mapping with its _target_"

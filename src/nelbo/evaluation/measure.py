@@ -21,6 +21,7 @@ from torch import Tensor
 from nelbo.evaluation.findings import SIZES, Findings, NotApplicable, Scalar, mean_and_error
 from nelbo.evaluation.processes import Processes
 from nelbo.models import Model
+from nelbo.models.context import required_names
 from nelbo.numerics.precision import IEEE, float32
 from nelbo.numerics.randomness import isolated
 from nelbo.trace import Trace
@@ -245,7 +246,7 @@ def require_no_context(subject: Subject) -> None:
     Raises:
         NotApplicable: if it does; `model.at(label=3)` is a model that does not.
     """
-    if names := subject.model.context_names:
+    if names := required_names(subject.model):
         given = ", ".join(f"{name}=..." for name in names)
         raise NotApplicable(
             f"{subject.name}: the model is conditioned on {', '.join(names)}, and measures give it images alone; "

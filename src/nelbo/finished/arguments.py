@@ -1,4 +1,4 @@
-"""The arguments `run=PATH` and `data.KEY=VALUE`, rewritten so that Hydra accepts them as they are typed."""
+"""The arguments `run=PATH`, `data.KEY=VALUE` and `at.KEY=VALUE`, rewritten so that Hydra accepts them as typed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nelbo.config.quoting import quoted
 
-RUN, DATA = "run=", "data."
+RUN, DATA, AT = "run=", "data.", "at."
 WILDCARDS = frozenset("*?")
 
 
@@ -23,9 +23,12 @@ def quote_runs(arguments: Sequence[str]) -> list[str]:
     ]
 
 
-def add_data_keys(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with `+data.KEY=` for `data.KEY=`, as Hydra requires for keys that no config file has."""
-    return [f"+{argument}" if argument.startswith(DATA) else argument for argument in arguments]
+def add_keys(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with `+data.KEY=` for `data.KEY=`, as Hydra requires for keys that no config file has.
+
+    So are the keys `at.KEY=`.
+    """
+    return [f"+{argument}" if argument.startswith((DATA, AT)) else argument for argument in arguments]
 
 
 def packages(typed: str) -> list[str]:

@@ -18,14 +18,14 @@ SUFFIX = ".evaluation"
 
 
 def show(folder: Path, split: str, findings: Findings, step: int) -> list[Path]:
-    """Write results and pictures as evaluation/SPLIT/NAME.
+    """Write results and pictures as evaluation/SPLIT/NAME, SPLIT with the setting of a model that has many.
 
     Settings and numbers of images are not written; evaluation.json has them. A folder without TensorBoard logs, as of
     a checkpoint alone or of a run with logger=none, gets the picture files only.
 
     Args:
         folder: the folder of the results.
-        split: the split that was evaluated.
+        split: the split that was evaluated, and the setting.
         findings: the results of a measure.
         step: the step of the checkpoint.
 

@@ -40,8 +40,9 @@ def draw(kind: str, plain: Mapping[str, Any]) -> Path:
         raise ConfigError("run", plain["run"], "must be one run's directory or checkpoint, not a list")
     allow = user_prefixes("allow_targets", plain["allow_targets"])
     picture: Picture = build(plain["picture"], "", (*PICTURES, *allow))
-    run = FinishedRun.open(plain["run"], allow, plain["data"], key="run")
-    out = run.folder / "pictures" / f"{kind}.png" if plain["out"] is None else path("out", plain["out"])
+    run = FinishedRun.open(plain["run"], allow, plain["data"], key="run", setting=plain["at"])
+    file = f"{kind}-{run.setting_name}.png" if run.setting else f"{kind}.png"
+    out = run.folder / "pictures" / file if plain["out"] is None else path("out", plain["out"])
     check(out, picture)
     device = torch_device(plain["device"])
 

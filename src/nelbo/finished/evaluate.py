@@ -55,7 +55,7 @@ def evaluate(plain: Mapping[str, Any]) -> None:
     if not isinstance(paths, list) or not paths or not all(isinstance(run, str) for run in paths):
         raise ConfigError("run", paths, "must be a run's directory or checkpoint, or a list: run=[a,b]", located=True)
     destination = Destination.check(plain["out"], len(paths))
-    runs = [FinishedRun.open(run, allow, plain["data"], key="run") for run in paths]
+    runs = [FinishedRun.open(run, allow, plain["data"], key="run", setting=plain["at"]) for run in paths]
     with joined_processes() as processes, watched(processes) as (watch, durations):
         settings = {
             "split": plain["split"],
@@ -98,7 +98,7 @@ class Evaluation:
         self.findings: dict[str, Findings] = {}
         self.left_out: list[str] = []
         self.pictures: list[Path] = []
-        facts = {
+        facts: dict[str, Any] = {
             **subject.data,
             "split": subject.split,
             "checkpoint": run.file.name,
@@ -106,6 +106,7 @@ class Evaluation:
             "checkpoint_step": run.step,
             "evaluation_seed": subject.seed,
             "nelbo_version": __version__,
+            **({"at": dict(run.setting)} if run.setting else {}),
         }
         self.results = Results(folder, facts)
         self.environment = environment(subject.device, subject.processes.count)
@@ -136,7 +137,8 @@ class Evaluation:
         self.findings[name] = findings
         if self.subject.processes.rank == 0:
             self.results.add(name, findings, self.plain["metrics"][name], seconds, self.environment)
-            self.pictures += show(self.folder, self.subject.split, findings, self.run.step)
+            split = f"{self.subject.split} {self.run.setting_name}".strip()
+            self.pictures += show(self.folder, split, findings, self.run.step)
 
 
 def measure_all(

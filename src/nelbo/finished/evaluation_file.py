@@ -16,13 +16,13 @@ from torch import Tensor
 
 from nelbo.directories.names import EVALUATION, EVALUATION_ARRAYS, EVALUATION_LOCK
 from nelbo.errors import ConfigError, DataError, first_line
-from nelbo.evaluation.measure import Findings, Scalar
+from nelbo.evaluation.measure import Findings
 from nelbo.files import atomic, sweep_partial, write_json
 from nelbo.running.directory import set_aside
 
 JSON, ARRAYS = EVALUATION, EVALUATION_ARRAYS
 MEASURES = "measures"
-IDENTITY = ("checkpoint_sha256", "data_sha256", "protocol", "split", "evaluation_seed")
+IDENTITY = ("checkpoint_sha256", "data_sha256", "protocol", "split", "evaluation_seed", "at")
 """Facts that are the same for all values of one file."""
 
 
@@ -35,14 +35,15 @@ class Results:
 
     Args:
         folder: the folder of the files.
-        facts: the data, checkpoint, split and seed that the values belong to; among them those of `IDENTITY`.
+        facts: the data, checkpoint, split and seed that the values belong to, and `at`, the setting of a model that was
+            trained for many; among them those of `IDENTITY`.
 
     Raises:
         DataError: if an earlier file cannot be read.
         ConfigError: if the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, facts: Mapping[str, Scalar]) -> None:
+    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.folder, self.facts = folder, dict(facts)
         self.values: dict[str, Any] = dict(facts)
         self.measures: dict[str, dict[str, Any]] = {}
@@ -104,7 +105,7 @@ class Results:
 
     def _has_same_facts(self, file: Path) -> bool:
         content = read_evaluation(file)
-        return all(content.get(key) == self.facts[key] for key in IDENTITY)
+        return all(content.get(key) == self.facts.get(key) for key in IDENTITY)
 
     def _write(self) -> None:
         """Write both files; those of another checkpoint, split or seed are renamed first."""

@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ class FinishedRun:
         model: the model, in eval mode, on the CPU.
         allow: packages of the user's own that the data may be made of.
         moved: new options of the data's source by name, if the data were moved; None if not.
+        setting: the setting that the model is bound to, by name, if it was trained for many.
     """
 
     file: Path
@@ -87,10 +88,16 @@ class FinishedRun:
     model: Model
     allow: Sequence[str] = ()
     moved: Mapping[str, Any] | None = None
+    setting: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(
-        cls, path: str | Path, allow: Sequence[str] = (), moved: Mapping[str, Any] | None = None, key: str = ""
+        cls,
+        path: str | Path,
+        allow: Sequence[str] = (),
+        moved: Mapping[str, Any] | None = None,
+        key: str = "",
+        setting: Mapping[str, Any] | None = None,
     ) -> FinishedRun:
         """Read a run directory (its best.ckpt) or a checkpoint.
 
@@ -99,10 +106,11 @@ class FinishedRun:
             allow: packages of the user's own that model and data may be made of, as in `nelbo.load`.
             moved: new options of the data's source by name, if the data were moved.
             key: the config key to name in errors, if the path was typed.
+            setting: what to bind of a model that was trained for many settings, such as `{"beta": 0.5}`.
 
         Raises:
             CheckpointError: if there is no checkpoint, it was not written by nelbo, or it is damaged.
-            ConfigError: if `allow` is not a list of packages.
+            ConfigError: if `allow` is not a list of packages, or the model was not trained for the setting.
         """
         file = checkpoint_file(path, key)
         checkpoint = read_checkpoint(file)
@@ -110,12 +118,24 @@ class FinishedRun:
         if not all(isinstance(record.get(key), dict) for key in ("data", "provenance")):
             raise CheckpointError(f"{file}: does not record its training data; train it again")
         model = build_model(checkpoint, file, allow)
-        return cls(file, record, int(checkpoint.get("global_step", 0)), model, allow, moved)
+        if setting:
+            if not isinstance(setting, Mapping):
+                raise ConfigError("at", setting, "needs names: at.beta=0.5, at.latent_dim=8")
+            try:
+                model = model.at(**setting)
+            except ConfigError as error:
+                raise error.within("at") from error.__cause__
+        return cls(file, record, int(checkpoint.get("global_step", 0)), model, allow, moved, setting or {})
 
     @property
     def folder(self) -> Path:
         """The run's directory; for a checkpoint elsewhere, the folder that contains it."""
         return self.file.parent.parent if self.file.parent.name == "checkpoints" else self.file.parent
+
+    @property
+    def setting_name(self) -> str:
+        """The setting that the model is bound to, such as "beta=0.5,latent_dim=8"; empty if there is none."""
+        return ",".join(f"{key}={value}" for key, value in self.setting.items())
 
     @property
     def provenance(self) -> Mapping[str, Any]:

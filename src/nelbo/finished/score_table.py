@@ -30,7 +30,10 @@ def print_results(evaluation: Evaluation) -> None:
     console = make_console()
     if evaluation.findings:
         images = f"{len(subject.images):,} {subject.split} images"
-        title = f"{subject.name}: {subject.data['data']} ({subject.data['protocol']}), {images}; nats per image"
+        setting = f" at {evaluation.run.setting_name}" if evaluation.run.setting else ""
+        title = (
+            f"{subject.name}{setting}: {subject.data['data']} ({subject.data['protocol']}), {images}; nats per image"
+        )
         table = Table(title=title)
         for name, justify in (("measure", "left"), ("value", "right"), ("standard error", "left")):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]

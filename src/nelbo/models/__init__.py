@@ -6,7 +6,21 @@ from nelbo.models.hierarchy import Hierarchy
 from nelbo.models.inference import Inference
 from nelbo.models.ladder_vae import LadderVAE
 from nelbo.models.model import Model
+from nelbo.models.nesting import Nesting
+from nelbo.models.rates import ManyRates
 from nelbo.models.top_down_vae import TopDownVAE
 from nelbo.models.vae import VAE
 
-__all__ = ["NO_CONTEXT", "VAE", "BoundModel", "Context", "Hierarchy", "Inference", "LadderVAE", "Model", "TopDownVAE"]
+__all__ = [
+    "NO_CONTEXT",
+    "VAE",
+    "BoundModel",
+    "Context",
+    "Hierarchy",
+    "Inference",
+    "LadderVAE",
+    "ManyRates",
+    "Model",
+    "Nesting",
+    "TopDownVAE",
+]

@@ -22,6 +22,16 @@ def names_of(part: object) -> tuple[str, ...]:
     return tuple(names)
 
 
+def required_names(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the context without which a model cannot be used: those of parts that have no default.
+
+    Args:
+        model: a `Model`.
+    """
+    optional = {name for part in model.modules() if getattr(part, "has_default", False) for name in names_of(part)}
+    return tuple(name for name in names_of(model) if name not in optional)
+
+
 def call_with(part: nn.Module, *arguments: object, context: Context) -> Any:
     """Call a part of a model with its arguments and, if it takes any, with the entries of the context that it names.
 

@@ -167,6 +167,10 @@ class Model(nn.Module):
         """The names of the context that the parts of the model take, sorted."""
         return tuple(sorted({name for part in self.modules() if part is not self for name in names_of(part)}))
 
+    def draw_context(self, count: int) -> Context:
+        """Return what the model draws of its own context for B = `count` training images, each value (B, ...)."""
+        return NO_CONTEXT
+
     def encode(self, x: Tensor, context: Context = NO_CONTEXT) -> Distribution:
         """Return q(z|x) of the top level, batch shape (B,).
 

@@ -5,8 +5,10 @@ Shapes: S Monte Carlo samples, B batch, D latent dimensions, C H W image. All lo
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,9 @@ from nelbo.models.context import NO_CONTEXT, Context, call_with
 from nelbo.models.images import image_shape
 from nelbo.models.inference import Inference
 from nelbo.models.model import Model, levels_of
+from nelbo.models.nesting import Nesting
+from nelbo.models.rates import ManyRates
+from nelbo.models.surface import Surface
 from nelbo.nets import Net
 from nelbo.priors import Prior
 from nelbo.trace import Trace
@@ -51,9 +56,13 @@ class VAE(Model):
         prior: factory of p(z), called with the event shape of z and `shape`.
         decoder: factory of the decoder network, called with the shape of the posterior's embedding of z, and `shape`.
         likelihood: factory of p(x|z), called with the decoder's `out_shape` and `shape`.
+        rates: factory of the gates of a model for many betas (`ManyRates`), called with encoder, decoder and D; None
+            for none, as in the other two without a key of this name.
+        nesting: factory of latents of which the first K are a model for every K (`Nesting`), called with D; or None.
 
     Raises:
-        ConfigError: if `shape` is not three positive integers or `latent_dim` is not one, or if a factory raises it.
+        ConfigError: if `shape` is not three positive integers or `latent_dim` is not one, or if a factory raises it;
+            with `rates` or `nesting`, if posterior, prior or likelihood do not go with them.
     """
 
     def __init__(
@@ -66,6 +75,8 @@ class VAE(Model):
         prior: Callable[..., Prior],
         decoder: Callable[..., Net],
         likelihood: Callable[..., Likelihood],
+        rates: Callable[..., ManyRates] | None = None,
+        nesting: Callable[..., Nesting] | None = None,
     ) -> None:
         super().__init__()
         self.shape = image_shape(shape)
@@ -76,6 +87,11 @@ class VAE(Model):
         self.prior = prior(self.events[0], self.shape)
         self.decoder = decoder(self.posterior.code_shape(self.latent_dim), self.shape)
         self.likelihood = likelihood(feature_shape(self.decoder, "decoder"), self.shape)
+        self.surface: Surface | None = None
+        if rates or nesting:
+            gates = rates(self.encoder, self.decoder, self.latent_dim) if rates else None
+            self.surface = Surface(gates, nesting(self.latent_dim) if nesting else None)
+            self.surface.check(self.posterior, self.prior, self.likelihood)
 
     def infer(self, x: Tensor, context: Context = NO_CONTEXT) -> Inference:
         """Return the encoder's features of x, q(z|x) and p(z); see `Model.infer`.
@@ -84,11 +100,11 @@ class VAE(Model):
             ValueError: if `x` is not a floating-point tensor of the model's image shape; with `checks_pixels`, in eval
                 mode, also if pixels lie outside [0, 1].
         """
+        context = self._whole(context, len(x))
         features = self.encoder_features(x, context)
 
         def head(features: Tensor) -> Distribution:
-            q: Distribution = call_with(self.posterior, features, context=context)
-            return q
+            return self._q(features, context)
 
         return Inference(head(features), self.top_prior(context), features, head, context=context)
 
@@ -103,13 +119,14 @@ class VAE(Model):
             ValueError: if `x` is not a floating-point tensor of the model's image shape; with `checks_pixels`, in eval
                 mode, also if pixels lie outside [0, 1].
         """
-        q: Distribution = call_with(self.posterior, self.encoder_features(x, context), context=context)
-        return q
+        context = self._whole(context, len(x))
+        return self._q(self.encoder_features(x, context), context)
 
     def encoder_features(self, x: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """Return the encoder's features of images that were checked, (B, ...)."""
         self.check_images(x)
-        features: Tensor = call_with(self.encoder, x, context=context)
+        with self._at(context):
+            features: Tensor = call_with(self.encoder, x, context=context)
         return features
 
     def draw(
@@ -117,7 +134,7 @@ class VAE(Model):
     ) -> Trace:
         """Draw S samples of q(z|x) for each image and evaluate p(x|z) at them; see `Model.draw`."""
         latent = inference.draw_top(len(x), num_samples, mode=mode, from_prior=prior_from == 0)
-        features = call_with(self.decoder, self.posterior.embed(latent.z, latent.q), context=inference.context)
+        features = self._decoder_features(self.posterior.embed(latent.z, latent.q), inference.context)
         px = call_with(self.likelihood, features, x, context=inference.context)
         return Trace(x, px, (latent,), inference.context)
 
@@ -147,9 +164,30 @@ class VAE(Model):
             context: what the model is conditioned on.
         """
         (z,) = zs
-        features = call_with(self.decoder, self.posterior.embed(z), context=context)
+        context = self._whole(context, 1)
+        features = self._decoder_features(self.posterior.embed(z), context)
         px: Distribution = call_with(self.likelihood, features, context=context)
         return px
+
+    def _whole(self, context: Context, count: int) -> Context:
+        """Return the context with the settings that it lacks, where the model is trained for many."""
+        return context if self.surface is None else self.surface.complete(context, count)
+
+    def _at(self, context: Context) -> contextlib.AbstractContextManager[None]:
+        """Return a context within which the networks compute at the settings of `context`."""
+        return contextlib.nullcontext() if self.surface is None else self.surface.at(context)
+
+    def _q(self, features: Tensor, context: Context) -> Distribution:
+        """Return q(z|x) of the encoder's features, at the settings of `context`."""
+        q: Distribution = call_with(self.posterior, features, context=context)
+        return q if self.surface is None else self.surface.posterior(q, context)
+
+    def _decoder_features(self, code: Tensor, context: Context) -> Tensor:
+        """Return the decoder's features of a code (..., *code_shape), at the settings of `context`."""
+        code = code if self.surface is None else self.surface.code(code, context)
+        with self._at(context):
+            features: Tensor = call_with(self.decoder, code, context=context)
+        return features
 
     def features(self, *zs: Tensor) -> Tensor:
         """Return the decoder's input of z as vectors, (..., F): z itself, or the codebook's entries of codes."""
@@ -171,6 +209,18 @@ class VAE(Model):
     def unfold(self, top: Tensor, noise: Tensor, context: Context = NO_CONTEXT) -> tuple[Tensor, ...]:
         """Return z alone: there is no level below the top."""
         return (top,)
+
+    def draw_context(self, count: int) -> Context:
+        """Return settings for a batch of training images, if the model is trained for many."""
+        return super().draw_context(count) if self.surface is None else self.surface.draw(count)
+
+    def at(self, **setting: Any) -> Model:
+        """Return the model at one setting, such as `model.at(beta=0.5, latent_dim=8)`; see `Model.at`.
+
+        Raises:
+            ConfigError: for a name or a value that the model is not trained for.
+        """
+        return super().at(**(setting if self.surface is None else self.surface.setting(setting)))
 
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from nelbo.distributions import StandardNormal
 from nelbo.objectives.objective import NEEDS_VECTORS, Loss, Objective, Weight, elbo_terms, mean_weight, weighted_mean
 from nelbo.schedules import Schedule, as_schedule
-from nelbo.trace import Trace
+from nelbo.trace import LOG_BETA, Trace
 
 
 class NegativeELBO(Objective):
@@ -44,6 +44,7 @@ class NegativeELBO(Objective):
     """
 
     name: ClassVar[str] = "elbo"
+    weighs_each_image = True
 
     def __init__(self, *, beta: float | Schedule, num_samples: int) -> None:
         super().__init__(num_samples)
@@ -56,8 +57,9 @@ class NegativeELBO(Objective):
         return Loss(total, {**terms.logged, "beta": mean_weight(beta)})
 
     def kl_weight(self, trace: Trace, step: float) -> Weight:
-        """Return beta: a number, or in a subclass one for each example, (B,), such as an entry of `trace.context`."""
-        return self.beta(step)
+        """Return beta: a number, or one for each example, (B,), times the model's own where it is trained for many."""
+        own = trace.context.get(LOG_BETA)
+        return self.beta(step) if own is None else self.beta(step) * own.exp()
 
     def penalty(self, trace: Trace, kl: Tensor, step: float) -> Tensor:
         """Return the term that beta weights, (S, B), in nats: the KL of all levels, or what a subclass has instead.

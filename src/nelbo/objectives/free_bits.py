@@ -43,6 +43,7 @@ class FreeBits(NegativeELBO):
     """
 
     name: ClassVar[str] = "free_bits"
+    weighs_each_image = False  # its minimum of a unit's KL is that of the mean over images
 
     def __init__(self, *, beta: float | Schedule, free_bits: float | Schedule, per: str, num_samples: int) -> None:
         super().__init__(beta=beta, num_samples=num_samples)

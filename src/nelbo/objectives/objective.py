@@ -52,6 +52,9 @@ class Objective(nn.Module):
     name: ClassVar[str] = ""
     """Name of the objective in the config (objective=NAME), used in error messages."""
 
+    weighs_each_image: ClassVar[bool] = False
+    """Whether the KL of each image has a weight of its own, so that a model can be trained for many betas at once."""
+
     least_batch: ClassVar[int] = 1
     """Minimum number of images in a batch, summed over all processes."""
 

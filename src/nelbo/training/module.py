@@ -175,7 +175,8 @@ class VAEModule(QuickAttributes):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of a batch, and store `terms` and `last_trace` for callbacks until the batch ends."""
         scheduled = self.model.advance(self.global_step)
-        self.last_trace = self.model.trace(batch[0], self.objective.num_samples)
+        context = self.model.draw_context(len(batch[0]))
+        self.last_trace = self.model.trace(batch[0], self.objective.num_samples, context)
         loss = self.objective(self.last_trace, self.global_step)
         self.terms, self.loss = loss.terms | scheduled, loss.total.detach()
         return weight_by_examples(loss.total, self.last_trace.shares)

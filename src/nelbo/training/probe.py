@@ -10,7 +10,7 @@ from nelbo.errors import ConfigError
 from nelbo.models import Model
 from nelbo.numerics.randomness import isolated
 from nelbo.objectives import Objective
-from nelbo.trace import Trace
+from nelbo.trace import LOG_BETA, Trace
 
 EXAMPLES = 2
 
@@ -32,6 +32,8 @@ def probe(model: Model, objective: Objective, x: Tensor, data: ImageData, likeli
         trace = model.eval().trace(x[:EXAMPLES], objective.num_samples)
     model.train()
     objective.check(trace)
+    if LOG_BETA in trace.context and not objective.weighs_each_image:
+        raise objective.refuse("has no weight for the KL of each image, which rates=many needs; use objective=elbo")
     support = trace.px.support
     if support is not None and not support.check(x).all():
         hint = f"{data.name} ({data.protocol}) has pixels outside its support: {model.support_hint}"
