@@ -2,9 +2,9 @@
 
     python benchmarks/linear_surface.py [run=outputs/linear_surface] [out=linear_surface.png]
 
-Trains `experiment=linear_surface` unless the run exists, which takes about two minutes on one core. Prints the table of
-docs/linear.md and draws its picture. Rate, squared error and the regret beta * rate + distortion, less the exact
-optimum's, are exact for the training images: nothing is sampled.
+Trains `experiment=linear_surface` unless the run exists, which takes about five minutes on one core. Prints the table
+of docs/linear.md and draws its picture. Rate, squared error and regret, which is beta * rate + distortion less that of
+the optimum, divided by max(1, beta), are exact for the training images: nothing is sampled.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ def done(run: Path) -> dict[str, Done]:
         "beyond": [*ELBO, "at.beta=50"],
         "many": [*ELBO, "at.latent_dim=5"],
         "unknown": [*ELBO, "at.label=3"],
+        "inner": [*ELBO, "at.log_beta=1"],
         "number": [*ELBO, "at=3"],
     }
     logs = run.parent / "evaluations"
@@ -82,9 +83,10 @@ def test_settings_that_cannot_be_are_refused_in_one_line(done: dict[str, Done]) 
     expected = {
         "beyond": "error: at.beta=50: must be from 0.01 to 10, for which the model was trained",
         "many": "error: at.latent_dim=5: must be",
-        "unknown": "error: at.context=label: is not among what this model is conditioned on: latent_dim, log_beta",
+        "unknown": "error: at.label=3: the model was trained for many values of beta and latent_dim alone (",
+        "inner": "error: at.log_beta=1: the model was trained for many values of beta and latent_dim alone (",
         "number": "error: at=3: needs names: at.beta=0.5, at.latent_dim=8",
-        "plain": "error: at.context=beta: this model takes none",
+        "plain": "error: at.beta=2: this model takes none (",
     }
     for name, line in expected.items():
         assert done[name].returncode == 2 and done[name].stderr.strip().startswith(line), done[name]

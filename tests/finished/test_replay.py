@@ -43,11 +43,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (infinite_loss, ("likelihood=gaussian_fixed", "model.likelihood.sigma={linear:{steps:20,start:1,end:0.5}}")),
         (infinite_kl, ("likelihood=gaussian_optimal",)),  # in training its sigma is fitted to the batch
         (infinite_loss, ("trainer.precision=bf16-mixed",)),
+        (infinite_loss, ("likelihood=gaussian_fixed", "rates=many", "nesting=uniform")),
         (infinite_gradient, ONE_IMAGE),
         (spoilt_decoder, ("trainer.accumulate_grad_batches=3", "trainer.max_epochs=5")),
         (infinite_kl, ("likelihood=gaussian_optimal", "trainer.accumulate_grad_batches=3", "trainer.max_epochs=5")),
     ],
-    ids=["pixels", "noise", "beta", "sigma", "batch", "precision", "gradient", "share", "accumulated"],
+    ids=["pixels", "noise", "beta", "sigma", "batch", "precision", "settings", "gradient", "share", "accumulated"],
 )
 def test_a_step_fails_again_bit_for_bit(tmp_path: Path, change: Change, overrides: tuple[str, ...]) -> None:
     """Finite terms beside the infinite one show that pixels, noise and schedules are the same."""

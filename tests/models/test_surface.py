@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import torch
@@ -23,7 +24,11 @@ from nelbo.schedules import Linear
 from nelbo.theory.spectrum import Spectrum, spectrum
 from nelbo.theory.water_filling import optimum
 from nelbo.trace import LOG_BETA
-from tests.helpers.factors import LIKELIHOODS, NETS, POSTERIORS, PRIORS, SHAPE
+from nelbo.training.probe import probe
+from tests.helpers.factors import LIKELIHOODS, NETS, OBJECTIVES, POSTERIORS, PRIORS, SHAPE
+
+if TYPE_CHECKING:
+    from nelbo.data.module import ImageData
 
 RATES = partial(ManyRates, lowest=0.05, highest=10.0)
 NESTING = partial(Nesting, decay=1.0)
@@ -272,13 +277,60 @@ def test_what_does_not_go_with_many_settings_is_refused(parts: dict[str, object]
         ({"beta": 50}, "beta=50: must be from 0.05 to 10, for which the model was trained"),
         ({"beta": -1}, "beta=-1: must be a finite number above 0"),
         ({"latent_dim": 5}, "latent_dim=5: must be"),
-        ({"label": 3}, "context=label: is not among what this model is conditioned on: latent_dim, log_beta"),
+        ({"label": 3}, "label=3: the model was trained for many values of beta and latent_dim alone"),
+        ({"log_beta": 0, "beta": 1}, "log_beta=0: the model was trained for many values of beta and latent_dim alone"),
     ],
 )
 def test_a_setting_for_which_a_model_was_not_trained_is_refused(setting: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError) as error:
         make().at(**setting)
     assert str(error.value).startswith(message)
+
+
+def test_a_setting_can_be_bound_in_parts_but_not_twice() -> None:
+    model = shaken(make()).eval()
+    x = torch.rand(3, *SHAPE).round()
+    parts = model.at(latent_dim=2).at(beta=0.5)
+    torch.testing.assert_close(parts.encode(x).mean, model.at(beta=0.5, latent_dim=2).encode(x).mean)
+    for setting in ({"latent_dim": 3}, {"beta": 2.0}):
+        with pytest.raises(ConfigError, match="the model is bound already"):
+            parts.at(**setting)
+    with pytest.raises(ConfigError, match="latent_dim=99: must be"):
+        model.at(beta=0.5).at(latent_dim=99)
+
+
+def test_one_code_without_a_batch_is_decoded_to_one_image() -> None:
+    model = shaken(make()).eval()
+    z = torch.randn(4)
+    for other in (model, model.at(beta=0.5), model.at(beta=0.5, latent_dim=2)):
+        px = other.decode(z)
+        assert px.batch_shape == () and torch.allclose(px.mean, other.decode(z.unsqueeze(0)).mean[0])
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(50, 60), (1e-300, 1e300), (0.9, 1.1)])
+def test_every_interval_starts_with_open_gates(lowest: float, highest: float) -> None:
+    rates = make(rates=partial(ManyRates, lowest=lowest, highest=highest)).surface.rates  # type: ignore[union-attr]
+    assert rates is not None and rates.code_gates({LOG_BETA: torch.tensor([math.log(lowest)])}).min() > 0.7
+
+
+def test_a_decay_of_almost_nothing_draws_one_latent() -> None:
+    assert (make(nesting=partial(Nesting, decay=1e-50)).draw_context(100)[LATENT_DIM] == 1).all()
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_objectives_that_mix_images_are_refused(name: str) -> None:
+    objective = OBJECTIVES[name]()
+    images = torch.rand(4, *SHAPE)
+    data = cast("ImageData", None)
+    means = {"elbo", "stl", "iwae", "miwae", "ciwae", "piwae", "dreg", "reconstruction"}
+    weighs = {"elbo", "stl"}
+    for parts, fine in (({"rates": None}, means), ({"nesting": None}, weighs)):
+        model = make("linear", "gaussian_fixed", latent_dim=3, **parts)
+        if objective.name in fine:
+            probe(model, objective, images, data, "gaussian_fixed")
+        else:
+            with pytest.raises(ConfigError, match=f"objective={objective.name}: "):
+                probe(model, objective, images, data, "gaussian_fixed")
 
 
 def test_parts_of_a_setting_can_be_left_to_the_context() -> None:

@@ -55,7 +55,7 @@ def check_slots(model: Mapping[str, Any]) -> None:
     for group in OF_ONE_LEVEL if slots == HEADS else ():
         if group in model:
             name = model["_target_"].rpartition(".")[2]
-            raise ConfigError(f"model.{group}", name, f"has several levels of latents, and {group}=... needs one")
+            raise ConfigError("model", name, f"has several levels of latents, and {group}=... needs a model of one")
     for slot, chosen in slots.items():
         part = model.get(slot)
         if not isinstance(part, Mapping) or "_target_" not in part:

@@ -44,6 +44,8 @@ def linear_theory(subject: Subject) -> LinearTheory:
         NotApplicable: if the optimum is unknown for this likelihood, prior or objective, or there are too few images.
     """
     px, (latent, *below) = subject.example.px, subject.example.latents
+    if subject.example.context:
+        raise NotApplicable(f"{NO_PREDICTION}: it is one of a model with one beta and one number of latents")
     if below:
         raise NotApplicable(f"{NO_PREDICTION}: it is one of a single level of latents")
     if not isinstance(px, NormalPixels) or px.shared_scale.numel() != 1:

@@ -45,11 +45,13 @@ class Comparison:
         runs: the names of the runs; differences are to the first.
         rows: a cell for each run, by key; None where a run lacks the value.
         notes: which values are not compared, and why.
+        setting: the setting that the models are bound to, if they were trained for many.
     """
 
     runs: list[str]
     rows: dict[str, list[Cell | None]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    setting: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """Return the table as plain containers, for a JSON file."""
@@ -57,7 +59,8 @@ class Comparison:
             key: {run: vars(cell) for run, cell in zip(self.runs, cells, strict=True) if cell}
             for key, cells in self.rows.items()
         }
-        return {"runs": self.runs, "differences_to": self.runs[0], "notes": self.notes, "values": rows}
+        setting = {"at": self.setting} if self.setting else {}
+        return {"runs": self.runs, **setting, "differences_to": self.runs[0], "notes": self.notes, "values": rows}
 
 
 def compare(results: Mapping[str, Results]) -> Comparison:

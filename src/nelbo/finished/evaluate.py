@@ -80,6 +80,7 @@ def evaluate(plain: Mapping[str, Any]) -> None:
         print_results(evaluation)
     if len(evaluations) > 1:
         comparison = compare({item.subject.name: item.results for item in evaluations})
+        comparison.setting.update(plain["at"])
         print_comparison(comparison, destination.comparison)
 
 

@@ -112,7 +112,7 @@ def replay(file: Path, allow: Sequence[str] = (), moved: Mapping[str, Any] | Non
         scheduled = model.advance(bundle["step"])
         for x in batches:
             with autocast:
-                trace = model.trace(x, objective.num_samples)
+                trace = model.trace(x, objective.num_samples, model.draw_context(len(x)))
                 loss = objective(trace, bundle["step"])
             (loss.total / shares).backward()  # outside of autocast, as in training
     return Replay(

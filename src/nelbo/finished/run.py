@@ -124,7 +124,8 @@ class FinishedRun:
             try:
                 model = model.at(**setting)
             except ConfigError as error:
-                raise error.within("at") from error.__cause__
+                name = error.value if error.key == "context" else error.key
+                raise ConfigError(f"at.{name}", setting.get(str(name)), f"{error.hint} ({file})") from error.__cause__
         return cls(file, record, int(checkpoint.get("global_step", 0)), model, allow, moved, setting or {})
 
     @property
@@ -135,7 +136,7 @@ class FinishedRun:
     @property
     def setting_name(self) -> str:
         """The setting that the model is bound to, such as "beta=0.5,latent_dim=8"; empty if there is none."""
-        return ",".join(f"{key}={value}" for key, value in self.setting.items())
+        return ",".join(f"{key}={value:g}" for key, value in sorted(self.setting.items()))
 
     @property
     def provenance(self) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from nelbo.errors import ConfigError
 from nelbo.models.context import NO_CONTEXT, Context
 from nelbo.models.inference import Inference
 from nelbo.models.model import Model
@@ -44,6 +45,19 @@ class BoundModel(Model):
         like = next(self.model.parameters())
         values = {name: torch.as_tensor(value, device=like.device) for name, value in self.setting.items()}
         return {**context, **{name: value.expand(count, *value.shape) for name, value in values.items()}}
+
+    def at(self, **setting: Any) -> Model:
+        """Return the model with more of its context bound; see `Model.at`.
+
+        Raises:
+            ConfigError: for a name that no part of the model takes, or that is bound already.
+        """
+        more = self.model.at(**setting)
+        assert isinstance(more, BoundModel)
+        for name in setting:
+            if more.setting.keys() & self.setting.keys():
+                raise ConfigError(name, setting[name], "the model is bound already; call `at` of the model itself")
+        return BoundModel(self.model, {**self.setting, **more.setting})
 
     def infer(self, x: Tensor, context: Context = NO_CONTEXT) -> Inference:
         """Return what inference takes from x at the bound context; see `Model.infer`."""

@@ -43,7 +43,7 @@ class Nesting(nn.Module):
         self.latent_dim = latent_dim
         if number("decay", decay, positive=True) > 1:
             raise ConfigError("decay", decay, "must be at most 1")
-        self.register_buffer("weights", decay ** torch.arange(1.0, latent_dim + 1), persistent=False)
+        self.register_buffer("weights", decay ** torch.arange(0.0, latent_dim), persistent=False)
         self.register_buffer("places", torch.arange(latent_dim), persistent=False)
         self.weights: Tensor
         self.places: Tensor

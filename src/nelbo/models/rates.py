@@ -29,6 +29,9 @@ OPEN = 2.0
 LEAST_GATE = 1e-3
 """The gate below which the derivative of the square root grows no more."""
 
+LEAST_START = 0.5
+"""How far the offset of a latent's gate starts below its largest value, at least."""
+
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 """The layers that have gates."""
 
@@ -42,7 +45,8 @@ class ManyRates(nn.Module):
 
     Each latent unit i has the gate g_i = sqrt(max(0, 1 - beta exp(c_i))), by which the decoder's input and the mean of
     q are multiplied, and the logarithm of the standard deviation of q gains min(0, log beta + c_i) / 2. With these a
-    linear VAE of fixed sigma has the optimum of every beta, with c_i = log(sigma^2 / lambda_i) (docs/linear.md).
+    linear VAE of fixed sigma has the optimum of every beta, with c_i = log(sigma^2 / lambda_i), if each lambda_i is
+    above 2 sigma^2 times the least beta (docs/linear.md).
 
     Args:
         encoder: the encoder, whose layers are replaced by layers with gates.
@@ -72,8 +76,9 @@ class ManyRates(nn.Module):
         add_gates(encoder, EncoderGate, self.current, skip=0)
         add_gates(decoder, DecoderGate, self.current, skip=1)
         self.largest_offset = -self.low - math.log(2)
-        start = self.largest_offset + OPEN + max(self.high, 0.0) / 2
-        self.below_largest = nn.Parameter(torch.full((latent_dim,), math.log(math.expm1(start))))
+        start = max(self.largest_offset + OPEN + max(self.high, 0.0) / 2, LEAST_START)
+        inverse_softplus = start + math.log(-math.expm1(-start))
+        self.below_largest = nn.Parameter(torch.full((latent_dim,), inverse_softplus))
 
     @property
     def offset(self) -> Tensor:
@@ -254,7 +259,7 @@ def add_gates(net: nn.Module, kind: type[EncoderGate | DecoderGate], current: Ra
         net: the network, which is changed.
         kind: the class of the gates.
         current: the rate that they share.
-        skip: the number of layers, from the input, that have none.
+        skip: the number of layers, in the order in which the network contains them, that have none.
     """
     places = [
         (holder, name, layer)

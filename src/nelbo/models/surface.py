@@ -82,12 +82,16 @@ class Surface(nn.Module):
         return whole
 
     def setting(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the entries of a context for given settings, `beta` or `latent_dim`; other entries stay.
+        """Return the entries of a context for given settings, `beta` or `latent_dim`.
 
         Raises:
-            ConfigError: if a value is not among those that the model is trained for.
+            ConfigError: for another name, or a value that is not among those that the model is trained for.
         """
         entries = dict(values)
+        names = [*(["beta"] if self.rates else []), *([LATENT_DIM] if self.nesting else [])]
+        for name, value in values.items():
+            if name not in names:
+                raise ConfigError(name, value, f"the model was trained for many values of {' and '.join(names)} alone")
         if self.rates is not None and "beta" in entries:
             entries[LOG_BETA] = self.rates.check(entries.pop("beta"))
         if self.nesting is not None and LATENT_DIM in entries:
@@ -108,12 +112,15 @@ class Surface(nn.Module):
         """Return the decoder's input at the given settings, (..., B, D).
 
         Args:
-            code: z, (..., B, D).
+            code: z, (..., B, D), or (D,).
             context: the settings, (B,) each, or (1,) for one of all.
         """
+        single = code.ndim == 1
         if self.rates is not None:
             code = code * self.rates.code_gates(context)
-        return code if self.nesting is None else torch.where(self.nesting.mask(context) > 0, code, 0.0)
+        if self.nesting is not None:
+            code = torch.where(self.nesting.mask(context) > 0, code, 0.0)
+        return code.squeeze(0) if single else code
 
 
 def refusal(slot: str, part: object, hint: str) -> ConfigError:

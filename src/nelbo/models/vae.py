@@ -190,7 +190,7 @@ class VAE(Model):
         return features
 
     def features(self, *zs: Tensor) -> Tensor:
-        """Return the decoder's input of z as vectors, (..., F): z itself, or the codebook's entries of codes."""
+        """Return z as vectors, (..., F), or the codebook's entries: what the decoder is given, before gates."""
         (z,) = zs
         leading = z.shape[: z.ndim - len(self.events[0])]
         return self.posterior.embed(z).reshape(*leading, -1)

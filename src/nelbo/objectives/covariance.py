@@ -43,6 +43,7 @@ class DIP(Objective):
 
     name: ClassVar[str] = "dip"
     least_batch: ClassVar[int] = 2
+    is_mean_over_images = False
 
     def __init__(
         self,

@@ -51,6 +51,7 @@ class FactorVAE(Objective):
 
     name: ClassVar[str] = "factor"
     least_batch: ClassVar[int] = 2
+    is_mean_over_images = False
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ class FreeBits(NegativeELBO):
 
     name: ClassVar[str] = "free_bits"
     weighs_each_image = False  # its minimum of a unit's KL is that of the mean over images
+    is_mean_over_images = False
 
     def __init__(self, *, beta: float | Schedule, free_bits: float | Schedule, per: str, num_samples: int) -> None:
         super().__init__(beta=beta, num_samples=num_samples)
@@ -100,6 +101,7 @@ class Capacity(Objective):
     """
 
     name: ClassVar[str] = "capacity"
+    is_mean_over_images = False
 
     def __init__(self, *, gamma: float | Schedule, capacity: float | Schedule, num_samples: int) -> None:
         super().__init__(num_samples)

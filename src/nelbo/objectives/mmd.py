@@ -42,6 +42,7 @@ class MMDObjective(Objective):
     """
 
     least_batch: ClassVar[int] = 2
+    is_mean_over_images = False
 
     def __init__(self, *, mmd_weight: float | Schedule, kernel: str, scales: Sequence[float], num_samples: int) -> None:
         super().__init__(num_samples)

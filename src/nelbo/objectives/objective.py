@@ -55,6 +55,9 @@ class Objective(nn.Module):
     weighs_each_image: ClassVar[bool] = False
     """Whether the KL of each image has a weight of its own, so that a model can be trained for many betas at once."""
 
+    is_mean_over_images: ClassVar[bool] = True
+    """Whether the loss is a mean of one for each image, so that images may have different numbers of latents."""
+
     least_batch: ClassVar[int] = 1
     """Minimum number of images in a batch, summed over all processes."""
 

@@ -52,6 +52,7 @@ class BetaTC(Objective):
 
     name: ClassVar[str] = "beta_tc"
     least_batch: ClassVar[int] = 2
+    is_mean_over_images = False
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from torch import Tensor
 from nelbo.data.module import ImageData
 from nelbo.errors import ConfigError
 from nelbo.models import Model
+from nelbo.models.nesting import LATENT_DIM
 from nelbo.numerics.randomness import isolated
 from nelbo.objectives import Objective
 from nelbo.trace import LOG_BETA, Trace
@@ -34,6 +35,8 @@ def probe(model: Model, objective: Objective, x: Tensor, data: ImageData, likeli
     objective.check(trace)
     if LOG_BETA in trace.context and not objective.weighs_each_image:
         raise objective.refuse("has no weight for the KL of each image, which rates=many needs; use objective=elbo")
+    if LATENT_DIM in trace.context and not objective.is_mean_over_images:
+        raise objective.refuse("compares images, which have different numbers of latents with nesting=...")
     support = trace.px.support
     if support is not None and not support.check(x).all():
         hint = f"{data.name} ({data.protocol}) has pixels outside its support: {model.support_hint}"
