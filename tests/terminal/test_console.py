@@ -117,6 +117,7 @@ def test_an_evaluation_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyP
         SimpleNamespace(  # type: ignore[arg-type]
             findings={"total_correlation": measured},
             subject=subject,
+            run=SimpleNamespace(setting={}),
             results=SimpleNamespace(folder=tmp_path),
             left_out=[],
             pictures=[],

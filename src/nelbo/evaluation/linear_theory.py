@@ -13,8 +13,10 @@ from torch import Tensor
 from nelbo.distributions import DiagonalNormal, NormalPixels
 from nelbo.evaluation.measure import NotApplicable, Subject
 from nelbo.metrics.collapse import final_beta
+from nelbo.models.nesting import LATENT_DIM
 from nelbo.theory.linear import LinearTheory
 from nelbo.theory.spectrum import LeadingSpectrum, principal_directions
+from nelbo.trace import LOG_BETA
 
 ELBO = "nelbo.objectives.NegativeELBO"
 
@@ -44,7 +46,7 @@ def linear_theory(subject: Subject) -> LinearTheory:
         NotApplicable: if the optimum is unknown for this likelihood, prior or objective, or there are too few images.
     """
     px, (latent, *below) = subject.example.px, subject.example.latents
-    if subject.example.context:
+    if {LOG_BETA, LATENT_DIM} & subject.example.context.keys():
         raise NotApplicable(f"{NO_PREDICTION}: it is one of a model with one beta and one number of latents")
     if below:
         raise NotApplicable(f"{NO_PREDICTION}: it is one of a single level of latents")

@@ -230,8 +230,8 @@ def open_share(exponent: Tensor) -> Tensor:
     """Return sqrt(max(0, 1 - exp(exponent))), with a derivative that is finite where the gate closes.
 
     Example:
-        >>> open_share(torch.tensor([-100.0, -0.2877, 0.0, 3.0]))
-        tensor([1.0000, 0.5000, 0.0000, 0.0000])
+        >>> open_share(torch.tensor([-100.0, -0.2877])), open_share(torch.tensor([0.0, 3.0])) == 0
+        (tensor([1.0000, 0.5000]), tensor([True, True]))
     """
     share = -torch.expm1(exponent.clamp(max=0))
     is_open = share > LEAST_GATE**2

@@ -53,14 +53,16 @@ class NegativeELBO(Objective):
     def forward(self, trace: Trace, step: float) -> Loss:
         """Return the loss at `step`."""
         terms, beta = elbo_terms(trace), self.kl_weight(trace, step)
-        if (own := trace.context.get(LOG_BETA)) is not None:  # a model that is trained for many betas
-            beta = beta * own.exp()
         total = terms.reconstruction.mean() + weighted_mean(beta, self.penalty(trace, terms.kl, step))
         return Loss(total, {**terms.logged, "beta": mean_weight(beta)})
 
     def kl_weight(self, trace: Trace, step: float) -> Weight:
-        """Return beta: a number, or in a subclass one for each example, (B,), such as an entry of `trace.context`."""
-        return self.beta(step)
+        """Return beta: a number, or one for each example, (B,), where the model is trained for many betas.
+
+        A subclass may return another entry of `trace.context`.
+        """
+        own = trace.context.get(LOG_BETA)
+        return self.beta(step) if own is None else self.beta(step) * own.exp()
 
     def penalty(self, trace: Trace, kl: Tensor, step: float) -> Tensor:
         """Return the term that beta weights, (S, B), in nats: the KL of all levels, or what a subclass has instead.
