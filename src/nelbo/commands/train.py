@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from nelbo.commands.hydra_command import hydra_command
 from nelbo.running.settings import resolve
+
+log = logging.getLogger(__name__)
 
 
 def task(config: DictConfig) -> float:
@@ -17,10 +24,46 @@ def task(config: DictConfig) -> float:
         The validation score of the best checkpoint, which a search minimises.
     """
     if HydraConfig.get().mode == RunMode.RUN:  # a sweep's process has imported everything already
-        resolve(config)  # errors of the config alone need no torch, whose import takes seconds
+        plain = resolve(config)  # errors of the config alone need no torch, whose import takes seconds
     from nelbo.running.run import run
 
-    return run(config)
+    value = run(config)
+    if HydraConfig.get().mode == RunMode.RUN and is_for_many_settings(plain):
+        write_settings(Path(HydraConfig.get().runtime.output_dir), plain["allow_targets"] or ())
+    return value
+
+
+def is_for_many_settings(plain: Mapping[str, Any]) -> bool:
+    """Return whether a run trains one model for many settings.
+
+    Args:
+        plain: its config.
+    """
+    return any(plain["model"].get(part) for part in ("rates", "nesting"))
+
+
+def write_settings(folder: Path, allow: Sequence[str]) -> None:
+    """Write the report of the settings of a run, unless it is of this checkpoint already.
+
+    Of several processes, the first does.
+
+    Args:
+        folder: the directory of the run.
+        allow: packages of the user's own that model and data may be made of.
+    """
+    from nelbo.training.compat import process_rank
+
+    if process_rank():
+        return
+    from nelbo.finished.run import FinishedRun
+    from nelbo.surfaces.write import FOLDER, write_surface
+    from nelbo.sweeps.report.origin import Origin
+
+    run = FinishedRun.open(folder, allow)
+    written = Origin.read(folder / FOLDER)
+    if written is None or written.checkpoint != run.sha256:
+        log.info("measuring the settings that the model was trained for")
+        log.info("report: %s", write_surface(run))
 
 
 def main() -> None:

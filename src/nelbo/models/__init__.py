@@ -8,6 +8,7 @@ from nelbo.models.ladder_vae import LadderVAE
 from nelbo.models.model import Model
 from nelbo.models.nesting import Nesting
 from nelbo.models.rates import ManyRates
+from nelbo.models.settings import Setting, axes_of, settings_of
 from nelbo.models.top_down_vae import TopDownVAE
 from nelbo.models.vae import VAE
 
@@ -22,5 +23,8 @@ __all__ = [
     "ManyRates",
     "Model",
     "Nesting",
+    "Setting",
     "TopDownVAE",
+    "axes_of",
+    "settings_of",
 ]

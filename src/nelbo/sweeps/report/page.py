@@ -31,13 +31,15 @@ class Answer:
         setting: its swept values.
         result: its result with unit and number of seeds.
         criterion: the quantity by which it was chosen; empty if it is the only one.
-        command: the shell command that trains it again.
+        purpose: what the command is for.
+        command: the shell command that trains it.
     """
 
     is_best: bool
     setting: str
     result: str
     criterion: str
+    purpose: str
     command: str
 
 
@@ -203,7 +205,8 @@ class PageContent:
     """All that report.html shows.
 
     Args:
-        name: the name of the sweep's directory.
+        title: the heading of the page.
+        origin: which one training all cells are settings of; empty if each has its own.
         answer: the best setting, if all cells are comparable and one has a result.
         message: why there is no result; None if there is one.
         progress: how many cells are in each state.
@@ -217,7 +220,8 @@ class PageContent:
         tensorboard_command: the shell command that shows the learning curves of all cells.
     """
 
-    name: str
+    title: str
+    origin: str
     answer: Answer | None
     message: Message | None
     progress: str

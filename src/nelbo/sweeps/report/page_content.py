@@ -24,6 +24,7 @@ from nelbo.sweeps.report.best import (
 from nelbo.sweeps.report.cell_table import Group, Row, SweepTable, score
 from nelbo.sweeps.report.formatting import describe_values, format_number
 from nelbo.sweeps.report.metric_names import NAMES, NELBO, RECONSTRUCTION
+from nelbo.sweeps.report.origin import Origin
 from nelbo.sweeps.report.page import (
     Answer,
     Card,
@@ -83,20 +84,24 @@ class Section:
     pictures: list[SavedPicture] = field(default_factory=list)
 
 
-def page_content(table: SweepTable, sections: Sequence[Section], reason: str) -> PageContent:
+def page_content(
+    table: SweepTable, sections: Sequence[Section], reason: str, origin: Origin | None = None
+) -> PageContent:
     """Return the content of the page.
 
     Args:
         table: all cells.
         sections: the groups of comparable cells.
         reason: why there are several; empty if there is one.
+        origin: the training that all cells are settings of; None if each has its own.
     """
     best = None if reason else best_setting(table)
     warning = f"Not all cells are comparable, so each comparable group has its own figures: {reason}."
     directory = shlex.quote(str(table.sweep.resolve()))
     return PageContent(
-        name=table.sweep.resolve().name,
-        answer=answer(best, table) if best is not None else None,
+        title=f"Sweep {table.sweep.resolve().name}" if origin is None else f"Settings of {Path(origin.run).name}",
+        origin=origin.text if origin else "",
+        answer=answer(best, table, alone=origin is None) if best is not None else None,
         message=no_result(table) if not table.done else None,
         progress=progress(table),
         swept=[SweptKey(axis.key, list_values(axis.values)) for axis in table.axes],
@@ -126,11 +131,19 @@ def list_values(values: Sequence[Value]) -> str:
     return f"{len(values)} values, {format_value(values[0])} to {format_value(values[-1])}"
 
 
-def answer(group: Group, table: SweepTable) -> Answer:
-    """Return the best setting of a table, with its result and the command that trains it again."""
+def answer(group: Group, table: SweepTable, *, alone: bool = True) -> Answer:
+    """Return the best setting of a table, with its result and the command that trains it.
+
+    Args:
+        group: the setting.
+        table: the cells.
+        alone: whether it had a training of its own.
+    """
     several = bool(table.swept)
     criterion = selection_criterion(group) if several else ""
-    return Answer(several, describe_setting(group, table), describe_result(group), criterion, command(group, table))
+    purpose = "Command to train it again" if alone else "Command to train this setting on its own"
+    setting, result = describe_setting(group, table), describe_result(group)
+    return Answer(several, setting, result, criterion, purpose, command(group, table))
 
 
 def no_result(table: SweepTable) -> Message:

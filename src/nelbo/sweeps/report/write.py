@@ -14,6 +14,7 @@ from nelbo.sweeps.report.curves import learning_curves
 from nelbo.sweeps.report.heatmaps import heat_maps
 from nelbo.sweeps.report.hparams import write_board
 from nelbo.sweeps.report.linear import truth
+from nelbo.sweeps.report.origin import Origin
 from nelbo.sweeps.report.page import render
 from nelbo.sweeps.report.page_content import SavedPicture, Section, page_content
 from nelbo.sweeps.report.plane import rate_distortion
@@ -56,8 +57,12 @@ def write_report(sweep: Path, allow: Sequence[str] = ()) -> Path:
                 section.pictures.append(SavedPicture(picture.title, picture.caption, file))
                 files.append((file.stem, file))
         sections.append(section)
+    origin = Origin.read(sweep)
+    if origin:
+        across = [SavedPicture(own.title, own.caption, sweep / own.file) for own in origin.pictures]
+        sections[0].pictures[1:1] = across  # after the plane
     write_board(table, files)
-    write_text(sweep / HTML, render(page_content(table, sections, reason)))
+    write_text(sweep / HTML, render(page_content(table, sections, reason, origin)))
     return sweep / HTML
 
 

@@ -1,0 +1,92 @@
+"""The results of a model at settings that it was trained for.
+
+Shapes: N images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from nelbo.config.keys import select
+from nelbo.errors import ConfigError
+from nelbo.evaluation.measure import Findings
+from nelbo.evaluation.passes import ELBO, ActiveUnits
+from nelbo.finished.run import FinishedRun
+from nelbo.models import Setting, axes_of, settings_of
+
+KEYS = {"beta": "objective.beta", "latent_dim": "model.latent_dim"}
+"""The config key that a setting stands for, by its name."""
+
+METRICS = {"nelbo": "nelbo", "rate": "kl", "distortion": "reconstruction"}
+"""The names in metrics.json of what the measure of the ELBO gives."""
+
+
+@dataclass(frozen=True)
+class SettingResult:
+    """The results of one setting.
+
+    Args:
+        setting: the setting.
+        metrics: by the names that metrics.json has, such as `test/kl`.
+        reconstruction: -log p(x|z) of each test image in nats, (N,).
+        kl: KL(q(z|x) || p(z)) of each, (N,).
+    """
+
+    setting: Setting
+    metrics: dict[str, float]
+    reconstruction: Tensor
+    kl: Tensor
+
+    def objective(self, beta: float) -> Tensor:
+        """Return reconstruction + beta KL of each image, (N,), in nats."""
+        return self.reconstruction + beta * self.kl
+
+
+def check_run(run: FinishedRun) -> None:
+    """Check that a run was trained for many settings.
+
+    Raises:
+        ConfigError: if it was not.
+    """
+    if not axes_of(run.model):
+        hint = "was not trained for many settings; train it with rates=many, nesting=uniform or both"
+        raise ConfigError("run", run.folder, hint, located=True)
+
+
+def results_at(run: FinishedRun, settings: Sequence[Setting], *, limit: int | None, seed: int) -> list[SettingResult]:
+    """Measure a run at settings, with the same images and the same noise.
+
+    Args:
+        run: a run that was trained for many settings.
+        settings: the settings.
+        limit: largest number of images of each split, evenly spread; None for all.
+        seed: of the noise.
+
+    Raises:
+        ConfigError: if the model was not trained for a setting.
+        DataError: if the data cannot be loaded, or are not those that the model was trained on.
+    """
+    splits = ["test"] if select(run.config, "data.validation_size") == 0 else ["test", "val"]
+    subjects = {split: run.subject(split=split, device="auto", seed=seed) for split in splits}
+    results = []
+    for setting in settings:
+        metrics: dict[str, float] = {}
+        findings: dict[str, Findings] = {}
+        for split, subject in subjects.items():
+            bound = replace(subject, model=subject.model.at(**setting))
+            findings[split] = ELBO(num_samples=1, limit=limit)(bound)
+            values = findings[split].values
+            metrics |= {f"{split}/{name}": float(values[key]) for key, name in METRICS.items()}
+            if split == "test":
+                metrics["test/active_units"] = float(ActiveUnits(limit=limit)(bound).values["active_units"])
+        tested = findings["test"].per_image
+        results.append(SettingResult(setting, metrics, tested["distortion"], tested["rate"]))
+    return results
+
+
+def default_settings(run: FinishedRun) -> list[dict[str, float]]:
+    """Return the settings that the page of a run shows."""
+    return settings_of(axes_of(run.model))

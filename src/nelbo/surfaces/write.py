@@ -1,0 +1,207 @@
+"""The report of a run that was trained for many settings: a directory like that of a sweep, with a cell for each.
+
+The report of sweeps (`nelbo.sweeps.report`) reads it as it reads that of a sweep.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nelbo.directories.names import METRICS
+from nelbo.errors import ConfigError
+from nelbo.files import read_json, write_json
+from nelbo.finished.run import FinishedRun
+from nelbo.models import Model, Setting, axes_of, settings_of
+from nelbo.numerics.randomness import isolated
+from nelbo.running.first_command import first_overrides, first_places
+from nelbo.surfaces.measured import KEYS, SettingResult, check_run, results_at
+from nelbo.sweeps.cells.names import cell_name
+from nelbo.sweeps.cells.record import PLAN, RECORD, Plan
+from nelbo.sweeps.cells.values import format_value
+from nelbo.sweeps.report.origin import ORIGIN, Origin, OriginPicture
+from nelbo.sweeps.report.write import write_report
+from nelbo.views.codes import modes
+from nelbo.views.grids import grid, save_png
+from nelbo.views.settings import labelled, reconstructions, samples
+
+FOLDER = "surface"
+"""The name of the directory in that of the run."""
+
+SEED = 0
+STRIP, ROWS = 8, 4
+MOST_IMAGES = 1000
+"""How many images of each split are measured by default."""
+
+FACTS = ("data", "protocol", "train_images", "val_images", "test_images", "split_seed", "data_sha256")
+OF_TRAINING = ("seed", "threads", "precision", "epochs", "steps", "checkpoint_epoch", "environment")
+"""What the cells take from metrics.json of the run."""
+
+
+def write_surface(
+    run: FinishedRun,
+    folder: Path | None = None,
+    axes: Mapping[str, Sequence[float]] | None = None,
+    *,
+    limit: int | None = MOST_IMAGES,
+) -> Path:
+    """Measure a run at many settings and write the report, in place of an earlier one.
+
+    Args:
+        run: a run that was trained for many settings.
+        folder: the directory of the report; by default `surface` in that of the run.
+        axes: the values of each setting by name; by default those of `axes_of`.
+        limit: largest number of images of each split, evenly spread; None for all.
+
+    Returns:
+        The file of the page.
+
+    Raises:
+        ConfigError: if the run was not trained for many settings or not for one of `axes`, or the directory holds
+            something else.
+        DataError: if the data cannot be loaded, or are not those that the model was trained on.
+    """
+    check_run(run)
+    folder = folder or run.folder / FOLDER
+    axes = axes or axes_of(run.model)
+    remove_earlier(folder)
+    results = results_at(run, settings_of(axes), limit=limit, seed=SEED)
+    x = run.data.examples(STRIP)[0]
+    plan = Plan(command=first_places(run.folder))
+    common = own_overrides(run)
+    for result in results:
+        identity = setting_identity(run, result.setting)
+        job = overrides_of(result.setting)
+        name = plan.add(identity, cell_name(job, list(KEYS.values()), identity), [*common, *job])
+        write_cell(run, result, folder / name, identity)
+        write_strips(run.model.at(**result.setting), x, folder / name)
+    plan.newest = list(plan.cells)
+    write_origin(run, folder, axes, limit)
+    plan.write(folder)
+    return write_report(folder, run.allow)
+
+
+def remove_earlier(folder: Path) -> None:
+    """Remove the cells of an earlier report from its directory.
+
+    Raises:
+        ConfigError: if the directory holds the plan of a sweep.
+    """
+    if (folder / PLAN).exists() and not (folder / ORIGIN).exists():
+        raise ConfigError("run", folder, "holds a sweep; give another directory", located=True)
+    for entry in Plan.read(folder).cells.values():
+        shutil.rmtree(folder / entry["name"], ignore_errors=True)
+
+
+def own_overrides(run: FinishedRun) -> list[str]:
+    """Return the overrides of a training for one setting, but for the setting: those of the run without its groups.
+
+    Raises:
+        CheckpointError: if the run's directory does not record them.
+    """
+    own = ("rates", "nesting", "model.rates", "model.nesting", *KEYS.values())
+    keys = {override: override.partition("=")[0].lstrip("+~") for override in first_overrides(run.folder)}
+    kept = [
+        override for override, key in keys.items() if not any(key == one or key.startswith(f"{one}.") for one in own)
+    ]
+    return [*kept, "rates=none", "nesting=none"]
+
+
+def overrides_of(setting: Setting) -> list[str]:
+    """Return a setting as overrides of a training command.
+
+    Example:
+        >>> overrides_of({"latent_dim": 8, "beta": 0.5})
+        ['model.latent_dim=8', 'objective.beta=0.5']
+    """
+    return [f"{KEYS[name]}={format_value(value)}" for name, value in setting.items()]
+
+
+def setting_identity(run: FinishedRun, setting: Setting) -> str:
+    """Return sixteen hexadecimal digits that identify a setting of a checkpoint."""
+    text = json.dumps([run.sha256, dict(setting)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_cell(run: FinishedRun, result: SettingResult, folder: Path, identity: str) -> None:
+    """Write the record and the metrics of a setting."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = read_json(run.folder / METRICS)
+    facts = {key: value for key in (*FACTS, *OF_TRAINING) if (value := trained.get(key)) is not None}
+    own = {"test/images": len(result.kl), "trained_in": shown(run.folder), "identity": identity}
+    record = {"identity": identity, "state": "done", "config": config_at(run, result.setting)}
+    write_json(folder / RECORD, record)
+    write_json(folder / METRICS, {**result.metrics, **facts, **own})
+
+
+def config_at(run: FinishedRun, setting: Setting) -> dict[str, Any]:
+    """Return the config of a run that is trained for a setting alone."""
+    config = copy.deepcopy(dict(run.config))
+    for name, value in setting.items():
+        *groups, key = KEYS[name].split(".")
+        holder = config
+        for group in groups:
+            holder = holder[group]
+        holder[key] = value
+    for part in ("rates", "nesting"):
+        config["model"].pop(part, None)
+    return config
+
+
+def shown(path: Path) -> str:
+    """Return a path for people: relative to the current directory if it lies in it."""
+    inside = path.resolve().is_relative_to(Path.cwd())
+    return os.path.relpath(path) if inside else str(path)
+
+
+def write_strips(model: Model, x: torch.Tensor, folder: Path) -> None:
+    """Write samples and reconstructions of a setting, as a run does.
+
+    Args:
+        model: the model at the setting.
+        x: images, (N, C, H, W).
+        folder: the directory of the cell.
+    """
+    with torch.no_grad(), isolated(SEED):
+        drawn = model.generate(len(x)).mean.unsqueeze(0)
+        pairs = torch.stack([x, model.decode(*modes(model, x)).mean])
+    for name, images in (("samples", drawn), ("reconstructions", pairs)):
+        save_png(grid(images), folder / "pictures" / f"{name}.png")
+
+
+def write_origin(run: FinishedRun, folder: Path, axes: Mapping[str, Sequence[float]], limit: int | None) -> None:
+    """Write what the report says about the origin of its cells, with pictures of an image across all settings."""
+    trained = read_json(run.folder / METRICS)
+    x = run.data.examples(ROWS)[0]
+    which = "one held-out image" if len(axes) > 1 else f"{len(x)} held-out images"
+    texts = {
+        "reconstructions": ("Reconstructions at each setting", f"The reconstructions of {which}, from the mode of q."),
+        "samples": ("Samples at each setting", "Samples from the prior; all settings decode the same noise."),
+    }
+    images = {
+        "reconstructions": reconstructions(run.model, x, axes),
+        "samples": samples(run.model, len(x), axes, SEED),
+    }
+    pictures = []
+    for name, drawn in images.items():
+        file = folder / "pictures" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        labelled(drawn, axes).savefig(file)
+        pictures.append(OriginPicture(str(file.relative_to(folder)), *texts[name]))
+    seconds = trained.get("train_cpu_seconds")
+    time = f", {seconds:,.0f} CPU seconds" if seconds else ""
+    number = min(limit or len(run.data.splits["test"]), len(run.data.splits["test"]))
+    bound = ", ".join(f"{name}=..." for name in axes)
+    text = (
+        f"All settings are of one training, {shown(run.folder)}{time}: model.at({bound}). None of "
+        f"them was trained on its own. Results are of {number:,} of {len(run.data.splits['test']):,} test images."
+    )
+    Origin(str(run.folder), run.sha256, text, tuple(pictures)).write(folder)
