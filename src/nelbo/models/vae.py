@@ -9,7 +9,7 @@ import contextlib
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,9 @@ from nelbo.models.surface import Surface
 from nelbo.nets import Net
 from nelbo.priors import Prior
 from nelbo.trace import Trace
+
+if TYPE_CHECKING:
+    from nelbo.models.bound import BoundModel
 
 
 class VAE(Model):
@@ -224,7 +227,7 @@ class VAE(Model):
         """Return settings for a batch of training images, if the model is trained for many."""
         return super().draw_context(count) if self.surface is None else self.surface.draw(count)
 
-    def at(self, **setting: Any) -> Model:
+    def at(self, **setting: Any) -> BoundModel:
         """Return the model at one setting, such as `model.at(beta=0.5, latent_dim=8)`; see `Model.at`.
 
         Raises:
