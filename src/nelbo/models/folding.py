@@ -163,6 +163,7 @@ def folded_posterior(model: VAE, context: Context) -> tuple[DiagonalNormalPoster
     ones = layer.weight.new_ones(1, model.latent_dim)
     # The mean of q is multiplied, and something is added to log sigma: of N(1, 1) these are all that is left.
     q = surface.posterior(DiagonalNormal(ones, ones, ones.log()), context)
+    assert isinstance(q, DiagonalNormal)
     factors, shift = q.loc[0, :latent_dim], q.log_scale[0, :latent_dim]
 
     def rows(parameter: Tensor) -> Tensor:

@@ -143,7 +143,8 @@ def arranged(images: Tensor, axes: Mapping[str, Sequence[float]]) -> Tensor:
     """
     if len(axes) == 1:
         return images.transpose(0, 1)
-    return images[:, 0].unflatten(0, [len(values) for values in axes.values()])
+    first: Tensor = images[:, 0]
+    return first.reshape(*(len(values) for values in axes.values()), *first.shape[1:])
 
 
 def labelled(images: Tensor, axes: Mapping[str, Sequence[float]]) -> Figure:
