@@ -93,6 +93,8 @@ def test_zsh() -> None:
         ("draw", "sam", ("samples",), []),
         ("data", "fe", (), ["fetch"]),
         ("data", "cifar", ("fetch",), ["cifar10", "cifar100"]),
+        ("fold", "at.", (), ["at.beta=", "at.latent_dim="]),
+        ("fold", "run=src/nelbo/th", (), ["run=src/nelbo/theory/"]),
         ("report", "sw", (), ["sweep="]),
         ("replay", "b", (), ["bundle="]),
         ("reproduce", "ro", (), ["row="]),

@@ -1,19 +1,21 @@
-"""Every measure on models with several levels of latents, and on conditional models."""
+"""Every measure on models with several levels of latents, on conditional models, and on the first latents of one."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 
 from nelbo.errors import ConfigError
 from nelbo.evaluation.measure import NotApplicable, Subject
-from nelbo.models import Model
+from nelbo.models import VAE, Model, Nesting
 from tests.helpers.conditional import conditioned
 from tests.helpers.deep_models import make_hierarchy
+from tests.helpers.factors import LIKELIHOODS, NETS, POSTERIORS, PRIORS
 from tests.helpers.gaussian_levels import LinearLevels
 from tests.helpers.measures import NAMES, active_vae, make_digits, make_measures, run_measure
 
@@ -92,3 +94,27 @@ def test_no_measure_of_a_conditional_model_is_taken_without_a_context() -> None:
             run_measure(MEASURES[name], subject)
     with pytest.raises(ConfigError, match="context=color: is not among what this model is conditioned on: label"):
         subject.model.at(color=1)
+
+
+@pytest.mark.parametrize(("posterior", "prior"), [("laplace", "diagonal_normal"), ("full_normal", "vamp")])
+def test_every_measure_of_the_first_latents_is_finite_or_left_out_with_one_line(posterior: str, prior: str) -> None:
+    torch.manual_seed(0)
+    encoder, decoder = NETS["mlp"]
+    model = VAE(
+        shape=SHAPE,
+        latent_dim=4,
+        encoder=encoder,
+        posterior=POSTERIORS[posterior],
+        prior=PRIORS[prior],
+        decoder=decoder,
+        likelihood=LIKELIHOODS["gaussian_fixed"],
+        nesting=partial(Nesting, decay=1.0),
+    )
+    subject, left_out = make_digits(spread(model, 0.3).at(latent_dim=2)), []
+    for name in NAMES:
+        try:
+            assert is_finite(subject, name), name
+        except NotApplicable as reason:
+            assert "\n" not in str(reason)
+            left_out.append(name)
+    assert left_out == ["levels", *([] if posterior == "laplace" else ["total_correlation", "udr"])]

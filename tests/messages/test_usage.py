@@ -22,13 +22,15 @@ def test_a_closed_pipe_is_no_error(arguments: list[str]) -> None:
 
 
 def test_commands_print_their_help_and_name_invalid_arguments() -> None:
-    for name in ("data", "report", "replay", "contrast"):
+    for name in ("data", "fold", "report", "replay", "contrast"):
         done = forked(f"scripts/{name}.py", "--help")
         assert done.returncode == 0 and f"python scripts/{name}.py" in done.stdout and not done.stderr
     for name, arguments, message in (
         ("report", "sweep=X foo=1", "foo=1: unknown argument; usage: "),
         ("report", "sweeps=X", "sweeps=X: unknown argument; did you mean sweep? usage: "),
         ("report", "sweep=X extra", "extra: unknown argument; usage: "),
+        ("fold", "run=X ot=y", "ot=y: unknown argument; did you mean out? usage: "),
+        ("fold", "run=X at.beta=1", "out=... is missing; usage: "),
         ("replay", "bundle=X foo=1", "foo=1: unknown argument; usage: "),
         ("contrast", "run=foo", "run=foo: unknown argument; usage: "),
         ("contrast", "vae=foo out=x", "autoencoder=... is missing; usage: "),

@@ -249,7 +249,7 @@ def batch_normalized(in_shape: tuple[int, ...]) -> nn.Module:
         ({"nesting": partial(Nesting, decay=0)}, "decay=0: must be a finite number above 0"),
         ({"posterior": POSTERIORS["laplace"]}, "posterior=LaplacePosterior: does not go with rates=many"),
         ({"prior": PRIORS["mixture"]}, "prior=Mixture: does not go with rates=many"),
-        ({"prior": PRIORS["mixture"], "rates": None}, "prior=Mixture: does not go with nesting"),
+        ({"prior": PRIORS["flow_coupling"], "rates": None}, "prior=Flow: does not go with nesting"),
         ({"likelihood": LIKELIHOODS["gaussian"]}, "likelihood=LearnedGaussian: has one scale for all settings"),
         ({"likelihood": LIKELIHOODS["gaussian_optimal"]}, "likelihood=OptimalGaussian: has one scale for all settings"),
         ({"encoder": batch_normalized}, "rates=many: does not go with batch normalisation"),

@@ -13,7 +13,8 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from nelbo.errors import CheckpointError, DamagedCheckpoint, first_line
+from nelbo.errors import CheckpointError, DamagedCheckpoint, Stopped, first_line
+from nelbo.files import atomic
 
 PLAIN = (str, int, float, bool, bytes, type(None), torch.dtype, torch.device)
 
@@ -41,6 +42,25 @@ def read_plain(path: str | Path) -> Any:
         raise DamagedCheckpoint(f"{file}: not a readable checkpoint: {short(first_line(error))}") from error
     check_plain(content, file)
     return content
+
+
+def write_plain(content: object, file: Path) -> None:
+    """Write a file that `read_plain` reads, atomically, in a folder that is made if it is missing.
+
+    Raises:
+        CheckpointError: if `content` holds anything but plain containers and tensors, which could not be read back.
+        OSError: if the file cannot be written; an existing one of that name is then unchanged.
+    """
+    check_plain(content, file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with atomic(file) as stream:
+            torch.save(content, stream)
+    except RuntimeError as error:
+        cause = error.__context__  # torch wraps exceptions of its stream
+        if isinstance(cause, OSError | Stopped):  # Stopped: a second signal, which stops at once
+            raise cause from error
+        raise
 
 
 def check_plain(content: object, file: Path) -> None:

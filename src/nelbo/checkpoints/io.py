@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning_fabric.plugins import CheckpointIO
 
-from nelbo.checkpoints.container import check_plain
+from nelbo.checkpoints.container import write_plain
 from nelbo.checkpoints.record import read_checkpoint
-from nelbo.errors import NelboError, Stopped
-from nelbo.files import DISK_ERRORS, atomic
+from nelbo.errors import NelboError
+from nelbo.files import DISK_ERRORS
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -36,19 +35,13 @@ class AtomicCheckpointIO(CheckpointIO):
             CheckpointError: if the checkpoint holds anything but plain data, which could not be read back.
         """
         file = Path(path)
-        check_plain(checkpoint, file)
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with atomic(file) as stream:
-                torch.save(checkpoint, stream)
-        except (OSError, RuntimeError) as error:
-            cause = error if isinstance(error, OSError) else error.__context__  # torch wraps exceptions of its stream
-            if isinstance(cause, Stopped):  # a second signal: stop at once
-                raise cause from error
-            if not isinstance(cause, OSError) or cause.errno not in DISK_ERRORS:
+            write_plain(checkpoint, file)
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
                 raise
             hint = "the previous checkpoint is unchanged: free some space, then resume with resume=auto"
-            raise NelboError(f"{file}: cannot be written ({cause.strerror}); {hint}") from error
+            raise NelboError(f"{file}: cannot be written ({error.strerror}); {hint}") from error
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None

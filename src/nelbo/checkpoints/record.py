@@ -23,6 +23,16 @@ AVERAGING = "averaging"
 AVERAGED, RAW = WEIGHTS = ("averaged", "raw")
 """The two kinds of weights that a checkpoint may hold."""
 
+FOLDED = "folded"
+"""Key of the record of a model that was trained for many settings and folded at one (`nelbo.finished.fold`).
+
+It has the setting, `at`, and the name and SHA-256 of the checkpoint with all settings, `checkpoint` and
+`checkpoint_sha256`. Other records lack the key.
+"""
+
+LARGEST = 1e300
+"""The largest value of a setting that is read from a record."""
+
 FORMAT = 2
 """Format number of new checkpoints; format 2 adds the state needed to resume a run exactly."""
 
@@ -93,6 +103,26 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if AVERAGING in checkpoint and not _is_averaging(checkpoint[AVERAGING], state):
         raise DamagedCheckpoint(f"{path}: its raw weights do not fit its averaged ones")
     return checkpoint
+
+
+def folded_at(record: Mapping[str, Any], file: Path) -> dict[str, float]:
+    """Return the setting that a model was folded at, such as `{"beta": 0.5, "latent_dim": 8}`; empty for other models.
+
+    Args:
+        record: the record of a checkpoint.
+        file: its path, for the error.
+
+    Raises:
+        DamagedCheckpoint: if the record has an invalid entry `FOLDED`.
+    """
+    folded = record.get(FOLDED, {"at": {}})
+    at = folded.get("at") if isinstance(folded, dict) else None
+    if not isinstance(at, dict) or not all(
+        key in ("beta", "latent_dim") and type(value) in (int, float) and 0 < value <= LARGEST
+        for key, value in at.items()
+    ):
+        raise DamagedCheckpoint(f"{file}: its record of the setting that it was folded at is invalid")
+    return at
 
 
 def weights_of(checkpoint: Mapping[str, Any], kind: str = AVERAGED) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ KEYS_OF_FILES = ("run", "resume", "init_from", "sweep", "bundle", "out", "data.p
 """Keys whose values are paths."""
 
 PLAIN_KEYS = {
+    "fold": ["run", "at.beta", "at.latent_dim", "out", "allow_targets"],
     "report": ["sweep", "watch", "allow_targets"],
     "replay": ["bundle", "allow_targets"],
     "reproduce": ["row", "seed", "threads", "limit", "num_samples", "run", "out"],

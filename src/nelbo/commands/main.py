@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a model, or many in a sweep: model=conv_vae data=mnist",
     "evaluate": "measure trained models: run=outputs/...",
     "draw": "draw pictures of a trained model: samples run=outputs/...",
+    "fold": "write one setting of a model that was trained for many: run=... at.beta=0.5 out=FILE",
     "data": "list, fetch, show and verify data sets",
     "report": "write the report of a sweep: sweep=outputs/multirun/...",
     "replay": "compute the last step of a run that diverged again: bundle=outputs/.../crash/step-000123.pt",

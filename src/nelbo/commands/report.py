@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 import time
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nelbo.commands.parser import Parser, boolean, fail, prepared
-from nelbo.errors import NelboError
+from nelbo.errors import ConfigError, NelboError, integer
 from nelbo.finished.arguments import packages
 
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -22,11 +23,15 @@ def parser() -> Parser:
     """Return the parser of the command line."""
     made = Parser(
         "report",
-        "sweep=DIRECTORY [watch=true] [allow_targets=[PACKAGE.,...]]",
+        "sweep=DIRECTORY [watch=true] [with=RUN] [allow_targets=[PACKAGE.,...]] | run=DIRECTORY [limit=N]",
         "Write the report of a sweep into its directory: results.csv, results.json, report.html and figures.\n"
-        "The sweep may still run, or have been cut off.",
+        "The sweep may still run, or have been cut off. With run=, write that of the settings of one run, which was\n"
+        "trained for many (rates=many, nesting=uniform), into its folder `surface`.",
     )
-    made.key("sweep", "DIRECTORY", "the directory of the sweep", required=True)
+    made.key("sweep", "DIRECTORY", "the directory of the sweep", default="")
+    made.key("run", "DIRECTORY", "the directory of a run that was trained for many settings", default="")
+    made.key("with", "RUN", "such a run, whose curves and regrets are shown beside the sweep's cells", default="")
+    made.key("limit", "N", "measure so many images for run= or with=, or `null` for all", default="")
     made.key(
         "watch",
         "true",
@@ -61,16 +66,72 @@ def watch(sweep: Path, allow: Sequence[str]) -> Path:
     return write_report(sweep, allow)
 
 
+def write_settings(run: str, limit: str, allow: Sequence[str]) -> Path:
+    """Write the report of the settings of a run.
+
+    Returns:
+        The page.
+    """
+    from nelbo.finished.run import FinishedRun
+    from nelbo.surfaces.write import MOST_IMAGES, write_surface
+
+    return write_surface(FinishedRun.open(run, allow, key="run"), limit=image_limit(limit, MOST_IMAGES))
+
+
+def write_beside(sweep: Path, run: str, limit: str, allow: Sequence[str]) -> None:
+    """Compare a run that was trained for many settings with the cells of a sweep, for the report."""
+    from nelbo.finished.run import FinishedRun
+    from nelbo.surfaces.compare import write_beside
+
+    write_beside(sweep, FinishedRun.open(run, allow, key="with"), allow, limit=image_limit(limit, None))
+
+
+def image_limit(typed: str, default: int | None) -> int | None:
+    """Return the largest number of images, as it was typed.
+
+    Raises:
+        ConfigError: if it is not a whole number from 2, or null.
+    """
+    if not typed:
+        return default
+    if typed == "null":
+        return None
+    return integer("limit", int(typed) if typed.isdecimal() else typed, minimum=2)
+
+
+def check(values: argparse.Namespace, usage: str) -> None:
+    """Check that the arguments go together.
+
+    Raises:
+        NelboError: if they do not.
+    """
+    if bool(values.sweep) == bool(values.run):
+        raise NelboError(f"give sweep=... or run=...; {usage}" if values.run else usage)
+    beside = getattr(values, "with")
+    if values.run and (beside or values.watch):
+        raise NelboError(f"{'with' if beside else 'watch'}: goes with sweep=... only; {usage}")
+    if values.limit and values.sweep and not beside:
+        raise ConfigError("limit", values.limit, "goes with run=... and with=... only", located=True)
+
+
 def main() -> None:
     """Read the command line and write the report; bad arguments end in one line and exit status 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("nelbo.sweeps.live").setLevel(logging.INFO)
     arguments = prepared()
     try:
-        values, _ = parser().read(arguments)
+        made = parser()
+        values, _ = made.read(arguments)
+        check(values, f"usage: {made.usage}")
+        allow = packages(values.allow_targets)
+        if values.run:
+            print(f"report: {write_settings(values.run, values.limit, allow)}")
+            return
         from nelbo.sweeps.report.write import say_best, write_report  # seconds to import, which --help does without
 
-        sweep, allow = Path(values.sweep), packages(values.allow_targets)
+        sweep = Path(values.sweep)
+        if getattr(values, "with"):
+            write_beside(sweep, getattr(values, "with"), values.limit, allow)
         page = watch(sweep, allow) if values.watch else write_report(sweep, allow)
         if line := say_best(sweep):
             print(line)

@@ -7,6 +7,7 @@ from nelbo.distributions.continuous_bernoulli import ContinuousBernoulli
 from nelbo.distributions.delta import Delta
 from nelbo.distributions.discretized import DiscretizedGaussian, DiscretizedLogistic
 from nelbo.distributions.discretized_mixture import DiscretizedLogisticMixture
+from nelbo.distributions.first_units import FirstUnits, FirstUnitsMixture, first_units
 from nelbo.distributions.flow import Flow
 from nelbo.distributions.mixture import FlowMixture, GaussianMixture, NormalMixture, even_mixture
 from nelbo.distributions.normal import DiagonalNormal, FullNormal, StandardNormal
@@ -35,6 +36,8 @@ __all__ = [
     "DiscretizedGaussian",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
+    "FirstUnits",
+    "FirstUnitsMixture",
     "Flow",
     "FlowMixture",
     "FullNormal",
@@ -48,6 +51,7 @@ __all__ = [
     "StandardNormal",
     "code_of",
     "even_mixture",
+    "first_units",
     "is_discrete",
     "log_densities",
     "log_prob_at_sample",

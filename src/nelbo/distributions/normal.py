@@ -101,7 +101,12 @@ class FullNormal(MultivariateNormal):
         super().__init__(loc, scale_tril=scale_tril, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return log p(value), (...), in nats.
+        """Return log p(value), (...), in nats."""
+        e = self.standardized(value)
+        return self._log_density(e.to(value.dtype, memory_format=torch.contiguous_format))
+
+    def standardized(self, value: Tensor) -> Tensor:
+        """Return e = L^-1 (value - loc), (..., D), in float64 if the device has it.
 
         The triangular solve is in float64: its error can grow with 2^D if the off-diagonal entries of L are not small.
         Points that share a factor are the columns of one solve, so that no factor is copied for each of them.
@@ -109,8 +114,8 @@ class FullNormal(MultivariateNormal):
         factor, distance = finest(self.scale_tril), finest(value) - finest(self.loc)
         shared = distance.ndim - 1 - len(self.batch_shape)
         columns = distance.reshape(-1, *distance.shape[shared:]).movedim(0, -1)
-        e = torch.linalg.solve_triangular(factor, columns, upper=False).movedim(-1, 0).reshape(distance.shape)
-        return self._log_density(e.to(value.dtype, memory_format=torch.contiguous_format))
+        solved: Tensor = torch.linalg.solve_triangular(factor, columns, upper=False)
+        return solved.movedim(-1, 0).reshape(distance.shape)
 
     def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> FullNormal:
         """Return the same distribution with a larger batch shape."""

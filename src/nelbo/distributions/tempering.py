@@ -8,6 +8,7 @@ from typing import Any
 from torch.distributions import Distribution, Independent, MixtureSameFamily
 
 from nelbo.distributions.autoregressive import AutoregressiveOneHots
+from nelbo.distributions.first_units import FirstUnitsMixture
 from nelbo.distributions.flow import Flow
 from nelbo.distributions.mixture import FlowMixture, GaussianMixture, NormalMixture
 from nelbo.distributions.normal import DiagonalNormal, FullNormal
@@ -19,7 +20,8 @@ def temper(distribution: Distribution, temperature: float) -> Distribution:
     """Return `distribution` with its spread multiplied by `temperature`.
 
     Scales of Gaussians and Laplace distributions are multiplied by it. In a mixture those of the components are, in a
-    flow those of the base. Logits of classes are divided by it.
+    flow those of the base. Logits of classes are divided by it. Units of a mixture that `first_units` has replaced keep
+    N(0, 1).
 
     Args:
         distribution: a prior or posterior over latent variables.
@@ -87,6 +89,13 @@ def _(distribution: GaussianMixture, temperature: float) -> GaussianMixture:
 def _(distribution: MixtureSameFamily, temperature: float) -> MixtureSameFamily:
     components = temper(distribution.component_distribution, temperature)
     return MixtureSameFamily(distribution.mixture_distribution, components, validate_args=False)
+
+
+@temper.register
+def _(distribution: FirstUnitsMixture, temperature: float) -> FirstUnitsMixture:
+    mixture = temper(distribution.mixture, temperature)
+    assert isinstance(mixture, MixtureSameFamily)
+    return FirstUnitsMixture(mixture, distribution.mask)
 
 
 @temper.register

@@ -1,1 +1,1 @@
-"""Work on finished runs: evaluation, comparison, pictures, and replay of the last step of a diverged run."""
+"""Work on finished runs: evaluation, comparison, pictures, folding, and replay of the last step of a diverged run."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nelbo.config.quoting import quoted
+from nelbo.errors import ConfigError
 
 RUN, DATA, AT = "run=", "data.", "at."
 WILDCARDS = frozenset("*?")
@@ -39,6 +40,29 @@ def packages(typed: str) -> list[str]:
         ['first.', 'second.']
     """
     return [name.strip() for name in typed.strip("[]").split(",") if name.strip()]
+
+
+def numbers(prefix: str, typed: Mapping[str, str]) -> dict[str, float]:
+    """Return the values of typed keys that take numbers; whole ones where they are written so.
+
+    Args:
+        prefix: what stands before the keys, for errors.
+        typed: the values as they are typed, by key.
+
+    Raises:
+        ConfigError: for a value that is no number.
+
+    Examples:
+        >>> numbers(AT, {"beta": "0.5", "latent_dim": "8"})
+        {'beta': 0.5, 'latent_dim': 8}
+    """
+    values: dict[str, float] = {}
+    for key, text in typed.items():
+        try:
+            values[key] = int(text) if text.removeprefix("-").isdecimal() else float(text)
+        except ValueError as error:
+            raise ConfigError(f"{prefix}{key}", text, "must be a number", located=True) from error
+    return values
 
 
 def _quote_paths(typed: str) -> str:

@@ -16,6 +16,7 @@ from torch import distributed
 
 from nelbo import __version__
 from nelbo.checkpoints.environment import environment
+from nelbo.checkpoints.record import FOLDED
 from nelbo.config.build import build, user_prefixes
 from nelbo.errors import ConfigError, NelboError, at_most, integer, positive_integer
 from nelbo.evaluation.measure import Findings, JointMeasure, Measure, NotApplicable, Subject
@@ -108,6 +109,7 @@ class Evaluation:
             "evaluation_seed": subject.seed,
             "nelbo_version": __version__,
             **({"at": dict(run.setting)} if run.setting else {}),
+            **({FOLDED: run.record[FOLDED]} if FOLDED in run.record else {}),
         }
         self.results = Results(folder, facts)
         self.environment = environment(subject.device, subject.processes.count)

@@ -18,7 +18,7 @@ from torch import Tensor
 from yaml import YAMLError
 
 from nelbo.checkpoints.load import build_model
-from nelbo.checkpoints.record import RECORD, checkpoint_file, read_checkpoint
+from nelbo.checkpoints.record import FOLDED, RECORD, checkpoint_file, folded_at, read_checkpoint
 from nelbo.config.build import build, user_prefixes
 from nelbo.data.fetch import cache_directory
 from nelbo.data.module import ImageData
@@ -79,7 +79,7 @@ class FinishedRun:
         model: the model, in eval mode, on the CPU.
         allow: packages of the user's own that the data may be made of.
         moved: new options of the data's source by name, if the data were moved; None if not.
-        setting: the setting that the model is bound to, by name, if it was trained for many.
+        setting: the setting that the model is bound to or folded at, by name, if it was trained for many.
     """
 
     file: Path
@@ -117,7 +117,7 @@ class FinishedRun:
         record = checkpoint[RECORD]
         if not all(isinstance(record.get(key), dict) for key in ("data", "provenance")):
             raise CheckpointError(f"{file}: does not record its training data; train it again")
-        model = build_model(checkpoint, file, allow)
+        model, at = build_model(checkpoint, file, allow), folded_at(record, file)
         if setting:
             if not isinstance(setting, Mapping):
                 raise ConfigError("at", setting, "needs names: at.beta=0.5, at.latent_dim=8")
@@ -126,7 +126,7 @@ class FinishedRun:
             except ConfigError as error:
                 name = error.value if error.key == "context" else error.key
                 raise ConfigError(f"at.{name}", setting.get(str(name)), f"{error.hint} ({file})") from error.__cause__
-        return cls(file, record, int(checkpoint.get("global_step", 0)), model, allow, moved, setting or {})
+        return cls(file, record, int(checkpoint.get("global_step", 0)), model, allow, moved, setting or at)
 
     @property
     def folder(self) -> Path:
@@ -135,7 +135,7 @@ class FinishedRun:
 
     @property
     def setting_name(self) -> str:
-        """The setting that the model is bound to, such as "beta=0.5,latent_dim=8"; empty if there is none."""
+        """The setting that the model is bound to or folded at, such as "beta=0.5,latent_dim=8"; empty without one."""
         return ",".join(f"{key}={value:g}" for key, value in sorted(self.setting.items()))
 
     @property
@@ -159,11 +159,13 @@ class FinishedRun:
     def config(self) -> Mapping[str, Any]:
         """The run's config, in plain containers; for a checkpoint alone, the parts that the checkpoint records.
 
+        So too for a folded model, which is another than that of config.yaml.
+
         Raises:
             CheckpointError: if config.yaml is damaged.
         """
         file = self.folder / "config.yaml"
-        if not file.is_file():
+        if FOLDED in self.record or not file.is_file():
             return {key: value for key, value in self.record.items() if key != "provenance"}
         try:
             config = OmegaConf.to_container(OmegaConf.load(file))
@@ -200,7 +202,7 @@ class FinishedRun:
 
     @cached_property
     def unit_kl_history(self) -> dict[int, list[float]]:
-        """The KL of each latent unit on the validation set in nats, by epoch; empty if the run has no such file.
+        """The KL of each latent unit on the validation set in nats, by epoch; empty without such a file, or if folded.
 
         It is NaN for the units of a level that has no KL of single units, beside others that have.
 
@@ -208,7 +210,7 @@ class FinishedRun:
             CheckpointError: if the file is damaged.
         """
         file = self.folder / UNIT_HISTORY
-        if not file.is_file():
+        if FOLDED in self.record or not file.is_file():
             return {}
         with file.open(newline="") as stream:
             header, *rows = list(csv.reader(stream)) or [[]]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace
 
 from nelbo.distributions import Delta, DiagonalNormal, Flow, FullNormal
-from nelbo.errors import choice, positive_integer
+from nelbo.errors import boolean, choice, positive_integer
 from nelbo.heads.bounds import positive_scale, soft_bound
 from nelbo.heads.scheduled import Scheduled
 from nelbo.nets import FlowTransforms, Projection
@@ -108,6 +108,12 @@ class DiagonalNormalPosterior(LocationScale):
         feature_shape: shape of the encoder's features.
         latent_dim: D.
         scale: `exp` or `softplus`, as in `LocationScale`.
+        log_scale_shift: whether constants (D,) are added to log sigma(x). They are a buffer of this name, 0 until they
+            are set or loaded; a model that was trained for many settings and is folded at one has them
+            (`nelbo.models.folding`).
+
+    Raises:
+        ConfigError: if `scale` is unknown, or `log_scale_shift` is not true or false.
 
     Example:
         >>> posterior = DiagonalNormalPosterior((16,), latent_dim=2)
@@ -116,9 +122,21 @@ class DiagonalNormalPosterior(LocationScale):
         torch.Size([3, 5, 2])
     """
 
+    def __init__(
+        self, feature_shape: Sequence[int], latent_dim: int, *, scale: str = "exp", log_scale_shift: bool = False
+    ) -> None:
+        super().__init__(feature_shape, latent_dim, scale=scale)
+        has_shift = boolean("log_scale_shift", log_scale_shift)
+        self.register_buffer("log_scale_shift", torch.zeros(latent_dim) if has_shift else None)
+        self.log_scale_shift: Tensor | None
+
     def forward(self, features: Tensor) -> DiagonalNormal:
         """Return q(z|x)."""
-        return DiagonalNormal(*self.location_and_scale(features))
+        loc, scale, log_scale = self.location_and_scale(features)
+        if self.log_scale_shift is None:
+            return DiagonalNormal(loc, scale, log_scale)
+        log_scale = log_scale + self.log_scale_shift
+        return DiagonalNormal(loc, log_scale.exp(), log_scale)
 
 
 class ResidualNormalPosterior(DiagonalNormalPosterior):
@@ -131,6 +149,7 @@ class ResidualNormalPosterior(DiagonalNormalPosterior):
         feature_shape: shape of the encoder's features.
         latent_dim: D.
         scale: `exp` or `softplus`, as in `LocationScale`.
+        log_scale_shift: as in `DiagonalNormalPosterior`.
     """
 
     relative_to_prior = True

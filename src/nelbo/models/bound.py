@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from nelbo.models.inference import Inference
 from nelbo.models.model import Model
 from nelbo.trace import Trace
 
+if TYPE_CHECKING:
+    from nelbo.models.vae import VAE
+
 
 class BoundModel(Model):
     """p(x|context) and q(z|x, context) at one value of the context for all examples.
@@ -22,10 +25,18 @@ class BoundModel(Model):
     Args:
         model: the model, which shares its parameters.
         setting: one value for each name: a number, or a tensor of what one example has.
+
+    Raises:
+        ConfigError: for a name that no part of the model takes.
     """
 
     def __init__(self, model: Model, setting: Mapping[str, Any]) -> None:
         super().__init__()
+        for name in setting:
+            if name not in model.context_names:
+                known = ", ".join(model.context_names)
+                hint = f"is not among what this model is conditioned on: {known}" if known else "this model takes none"
+                raise ConfigError("context", name, hint)
         self.model, self.setting = model, dict(setting)
         self.shape, self.events, self.likelihood = model.shape, model.events, model.likelihood
         self.train(model.training)
@@ -46,18 +57,28 @@ class BoundModel(Model):
         values = {name: torch.as_tensor(value, device=like.device) for name, value in self.setting.items()}
         return {**context, **{name: value.expand(count, *value.shape) for name, value in values.items()}}
 
-    def at(self, **setting: Any) -> Model:
+    def at(self, **setting: Any) -> BoundModel:
         """Return the model with more of its context bound; see `Model.at`.
 
         Raises:
             ConfigError: for a name that no part of the model takes, or that is bound already.
         """
         more = self.model.at(**setting)
-        assert isinstance(more, BoundModel)
         for name in setting:
             if more.setting.keys() & self.setting.keys():
                 raise ConfigError(name, setting[name], "the model is bound already; call `at` of the model itself")
         return BoundModel(self.model, {**self.setting, **more.setting})
+
+    def folded(self) -> VAE:
+        """Return an ordinary VAE with the same distributions and parameters of its own; see `nelbo.models.folding`.
+
+        Raises:
+            ConfigError: if the model is not a VAE that was trained for many settings, if one of them is not bound, or
+                if a part of the model cannot be folded.
+        """
+        from nelbo.models.folding import fold
+
+        return fold(self)
 
     def infer(self, x: Tensor, context: Context = NO_CONTEXT) -> Inference:
         """Return what inference takes from x at the bound context; see `Model.infer`."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace
 
-from nelbo.distributions import DiagonalNormal, FullNormal
+from nelbo.distributions import DiagonalNormal, FirstUnits, FullNormal
 
 Free = tuple[list[Tensor], Callable[..., Distribution]]
 """Parameters of each image's q, (B, ...) each, and a function that builds q from them."""
@@ -58,7 +58,7 @@ def _(q: FullNormal, features: Tensor, head: Callable[[Tensor], Distribution]) -
 
 @free_parameters.register(Independent)
 def _(q: Independent[Distribution], features: Tensor, head: Callable[[Tensor], Distribution]) -> Free:
-    base = q.base_dist
+    base = q.base_dist.distribution if isinstance(q.base_dist, FirstUnits) else q.base_dist
     if not isinstance(base, Laplace):
         return free_parameters.dispatch(Distribution)(q, features, head)
 

@@ -30,6 +30,7 @@ class Inference:
         head: makes q of features.
         below: what the levels below the top take from x, tensors (B, ...), top level first.
         context: what the model is conditioned on.
+        restrict: what the context makes of any q of the family, such as its first units; None for nothing.
     """
 
     q: Distribution
@@ -38,6 +39,7 @@ class Inference:
     head: Callable[[Tensor], Distribution]
     below: tuple[Tensor, ...] = ()
     context: Context = dataclasses.field(default_factory=lambda: NO_CONTEXT)
+    restrict: Callable[[Distribution], Distribution] | None = None
 
     def draw_top(self, count: int, num_samples: int, *, mode: bool, from_prior: bool) -> Latent:
         """Return the top level with S samples for each image.
@@ -73,4 +75,5 @@ class Inference:
         """
         old, make = free_parameters(self.q, self.features, self.head)
         q = make(*parameters[: len(old)])
+        q = q if self.restrict is None else self.restrict(q)
         return dataclasses.replace(self, q=q, below=tuple(parameters[len(old) :]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from nelbo.models.context import NO_CONTEXT, Context, names_of
 from nelbo.models.images import check_form, check_pixels
 from nelbo.models.inference import Inference
 from nelbo.trace import Trace
+
+if TYPE_CHECKING:
+    from nelbo.models.bound import BoundModel
 
 
 class Model(nn.Module):
@@ -259,7 +262,7 @@ class Model(nn.Module):
         """
         return self.likelihood.advance(step)
 
-    def at(self, **setting: Any) -> Model:
+    def at(self, **setting: Any) -> BoundModel:
         """Return a model with a context bound, p(x|context), such as `model.at(label=3)`.
 
         Args:
@@ -270,11 +273,6 @@ class Model(nn.Module):
         """
         from nelbo.models.bound import BoundModel
 
-        for name in setting:
-            if name not in self.context_names:
-                known = ", ".join(self.context_names)
-                hint = f"is not among what this model is conditioned on: {known}" if known else "this model takes none"
-                raise ConfigError("context", name, hint)
         return BoundModel(self, setting)
 
 

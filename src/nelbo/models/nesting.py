@@ -12,8 +12,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from nelbo.distributions import DiagonalNormal
+from nelbo.distributions import first_units
 from nelbo.errors import ConfigError, integer, number
 from nelbo.models.context import Context
 
@@ -25,7 +26,7 @@ class Nesting(nn.Module):
     """Latents of which the first K, for every K from 1 to D, are those of a VAE.
 
     Units beyond K have q(z|x) = p(z) = N(0, 1), so that their KL is 0, and the decoder is given 0 in their place. The
-    ELBO is then that of the model of the first K units alone, whose prior is N(0, I) too.
+    ELBO is then that of the model of the first K units alone, whose q(z|x) and p(z) are the marginals of those units.
 
     Args:
         latent_dim: D.
@@ -68,13 +69,17 @@ class Nesting(nn.Module):
         """Return 1 for the first K units and 0 for those beyond, (B, D)."""
         return (self.places < context[LATENT_DIM].unsqueeze(-1)).to(self.weights.dtype)
 
-    def posterior(self, q: DiagonalNormal, context: Context) -> DiagonalNormal:
-        """Return q(z|x), which is the prior in units beyond K.
+    def first_units(self, distribution: Distribution, context: Context) -> Distribution:
+        """Return q(z|x) or p(z) with N(0, 1) in the units beyond K.
 
         Args:
-            q: as the posterior head makes it, batch shape (B,).
+            distribution: q(z|x) of the posterior head, batch shape (B,), or p(z) of the prior, batch shape ().
             context: the context, with K of each image, (B,).
+
+        Returns:
+            A distribution with batch shape (B,). Of p(z) for B = 1 it is (), as without nesting; likewise if it is
+            N(0, I), which does not depend on K.
         """
         mask = self.mask(context)
-        log_scale = q.log_scale * mask
-        return DiagonalNormal(q.loc * mask, log_scale.exp(), log_scale)
+        is_shared = len(mask) == 1 and not distribution.batch_shape
+        return first_units(distribution, mask[0] if is_shared else mask)

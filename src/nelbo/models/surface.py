@@ -15,12 +15,26 @@ from torch.distributions import Distribution
 
 from nelbo.distributions import DiagonalNormal
 from nelbo.errors import ConfigError
-from nelbo.heads import DiagonalNormalPosterior, Likelihood, OptimalGaussian, Posterior
+from nelbo.heads import (
+    DiagonalNormalPosterior,
+    FullNormalPosterior,
+    LaplacePosterior,
+    Likelihood,
+    OptimalGaussian,
+    Posterior,
+)
 from nelbo.models.context import Context
 from nelbo.models.nesting import LATENT_DIM, Nesting
 from nelbo.models.rates import ManyRates
-from nelbo.priors import Prior, StandardNormal
+from nelbo.priors import DiagonalNormal as DiagonalNormalPrior
+from nelbo.priors import Mixture, Prior, StandardNormal, VampPrior
 from nelbo.trace import LOG_BETA
+
+NESTED_POSTERIORS: tuple[type[Posterior], ...] = (DiagonalNormalPosterior, FullNormalPosterior, LaplacePosterior)
+"""Posteriors whose first K units have a marginal of the same kind."""
+
+NESTED_PRIORS: tuple[type[Prior], ...] = (StandardNormal, DiagonalNormalPrior, Mixture, VampPrior)
+"""Priors whose first K units do, if the posterior's do."""
 
 
 class Surface(nn.Module):
@@ -44,11 +58,17 @@ class Surface(nn.Module):
         Raises:
             ConfigError: if they do not.
         """
-        group = "nesting" if self.rates is None else "rates=many"
-        if not isinstance(posterior, DiagonalNormalPosterior):
-            raise refusal("posterior", posterior, f"does not go with {group}; use posterior=diagonal_normal")
-        if not isinstance(prior, StandardNormal):
-            raise refusal("prior", prior, f"does not go with {group}; use prior=standard_normal")
+        if self.rates is None:
+            group, posteriors, priors = "nesting", NESTED_POSTERIORS, NESTED_PRIORS
+            posterior_names = "diagonal_normal, full_normal or laplace"
+            prior_names = "standard_normal, diagonal_normal, mixture or vamp"
+        else:
+            group, posteriors, priors = "rates=many", (DiagonalNormalPosterior,), (StandardNormal,)
+            posterior_names, prior_names = "diagonal_normal", "standard_normal"
+        if not isinstance(posterior, posteriors):
+            raise refusal("posterior", posterior, f"does not go with {group}; use posterior={posterior_names}")
+        if not isinstance(prior, priors):
+            raise refusal("prior", prior, f"does not go with {group}; use prior={prior_names}")
         own = [name for name, _ in likelihood.named_parameters() if not name.startswith("project.")]
         if own or isinstance(likelihood, OptimalGaussian):
             hint = f"has one scale for all settings, and the best one depends on them; with {group} use likelihood="
@@ -102,11 +122,23 @@ class Surface(nn.Module):
         """Return a context within which the networks compute at the given settings."""
         return contextlib.nullcontext() if self.rates is None else self.rates.at(context)
 
-    def posterior(self, q: Distribution, context: Context) -> DiagonalNormal:
+    def posterior(self, q: Distribution, context: Context) -> Distribution:
         """Return the posterior head's q(z|x) at the given settings."""
-        assert isinstance(q, DiagonalNormal)
-        q = q if self.rates is None else self.rates.posterior(q, context)
-        return q if self.nesting is None else self.nesting.posterior(q, context)
+        if self.rates is not None:
+            assert isinstance(q, DiagonalNormal)
+            q = self.rates.posterior(q, context)
+        return self.first_units(q, context)
+
+    def first_units(self, distribution: Distribution, context: Context) -> Distribution:
+        """Return q(z|x) or p(z) of the number of latents that the context has for each image; as it is without one.
+
+        Args:
+            distribution: q(z|x), batch shape (B,), or p(z), batch shape (), of all latents.
+            context: the settings, (B,) each.
+        """
+        if self.nesting is None or LATENT_DIM not in context:
+            return distribution
+        return self.nesting.first_units(distribution, context)
 
     def code(self, code: Tensor, context: Context) -> Tensor:
         """Return the decoder's input at the given settings, (..., B, D).

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ from nelbo.models.surface import Surface
 from nelbo.nets import Net
 from nelbo.priors import Prior
 from nelbo.trace import Trace
+
+if TYPE_CHECKING:
+    from nelbo.models.bound import BoundModel
 
 
 class VAE(Model):
@@ -106,7 +110,9 @@ class VAE(Model):
         def head(features: Tensor) -> Distribution:
             return self._q(features, context)
 
-        return Inference(head(features), self.top_prior(context), features, head, context=context)
+        p, surface = self.top_prior(context), self.surface
+        restrict = None if surface is None else partial(surface.first_units, context=context)
+        return Inference(head(features), p, features, head, context=context, restrict=restrict)
 
     def encode(self, x: Tensor, context: Context = NO_CONTEXT) -> Distribution:
         """Return q(z|x), batch shape (B,).
@@ -140,8 +146,10 @@ class VAE(Model):
 
     def top_prior(self, context: Context = NO_CONTEXT) -> Distribution:
         """Return p(z), batch shape (), or (B,) if it depends on the context."""
-        p: Distribution = call_with(self.prior, self.encode, context=context)
-        return p
+        if self.surface is None:
+            p: Distribution = call_with(self.prior, self.encode, context=context)
+            return p
+        return self.surface.first_units(call_with(self.prior, self._encode_all_units, context=context), context)
 
     def sample(
         self,
@@ -182,6 +190,11 @@ class VAE(Model):
         q: Distribution = call_with(self.posterior, features, context=context)
         return q if self.surface is None else self.surface.posterior(q, context)
 
+    def _encode_all_units(self, x: Tensor) -> Distribution:
+        """Return q(z|x) of all latents, the same for every number of them: a component of a mixture of posteriors."""
+        q: Distribution = call_with(self.posterior, self.encoder_features(x), context=NO_CONTEXT)
+        return q
+
     def _decoder_features(self, code: Tensor, context: Context) -> Tensor:
         """Return the decoder's features of a code (..., *code_shape), at the settings of `context`."""
         code = code if self.surface is None else self.surface.code(code, context)
@@ -214,7 +227,7 @@ class VAE(Model):
         """Return settings for a batch of training images, if the model is trained for many."""
         return super().draw_context(count) if self.surface is None else self.surface.draw(count)
 
-    def at(self, **setting: Any) -> Model:
+    def at(self, **setting: Any) -> BoundModel:
         """Return the model at one setting, such as `model.at(beta=0.5, latent_dim=8)`; see `Model.at`.
 
         Raises:

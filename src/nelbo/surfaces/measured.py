@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from nelbo.config.keys import select
 from nelbo.errors import ConfigError
 from nelbo.evaluation.measure import Findings
 from nelbo.evaluation.passes import ELBO, ActiveUnits
 from nelbo.finished.run import FinishedRun
-from nelbo.models import Setting, axes_of, settings_of
+from nelbo.models import Setting, axes_of
 
 KEYS = {"beta": "objective.beta", "latent_dim": "model.latent_dim"}
 """The config key that a setting stands for, by its name."""
@@ -56,12 +55,15 @@ def check_run(run: FinishedRun) -> None:
         raise ConfigError("run", run.folder, hint, located=True)
 
 
-def results_at(run: FinishedRun, settings: Sequence[Setting], *, limit: int | None, seed: int) -> list[SettingResult]:
+def results_at(
+    run: FinishedRun, settings: Sequence[Setting], *, splits: Sequence[str], limit: int | None, seed: int
+) -> list[SettingResult]:
     """Measure a run at settings, with the same images and the same noise.
 
     Args:
         run: a run that was trained for many settings.
         settings: the settings.
+        splits: which splits to measure; the first is "test".
         limit: largest number of images of each split, evenly spread; None for all.
         seed: of the noise.
 
@@ -69,7 +71,6 @@ def results_at(run: FinishedRun, settings: Sequence[Setting], *, limit: int | No
         ConfigError: if the model was not trained for a setting.
         DataError: if the data cannot be loaded, or are not those that the model was trained on.
     """
-    splits = ["test"] if select(run.config, "data.validation_size") == 0 else ["test", "val"]
     subjects = {split: run.subject(split=split, device="auto", seed=seed) for split in splits}
     results = []
     for setting in settings:
@@ -87,6 +88,6 @@ def results_at(run: FinishedRun, settings: Sequence[Setting], *, limit: int | No
     return results
 
 
-def default_settings(run: FinishedRun) -> list[dict[str, float]]:
-    """Return the settings that the page of a run shows."""
-    return settings_of(axes_of(run.model))
+def splits_of(run: FinishedRun) -> list[str]:
+    """Return the test set and, if there is one, the validation set."""
+    return ["test", "val"] if len(run.data.splits["val"]) else ["test"]

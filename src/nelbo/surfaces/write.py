@@ -23,7 +23,7 @@ from nelbo.finished.run import FinishedRun
 from nelbo.models import Model, Setting, axes_of, settings_of
 from nelbo.numerics.randomness import isolated
 from nelbo.running.first_command import first_overrides, first_places
-from nelbo.surfaces.measured import KEYS, SettingResult, check_run, results_at
+from nelbo.surfaces.measured import KEYS, SettingResult, check_run, results_at, splits_of
 from nelbo.sweeps.cells.names import cell_name
 from nelbo.sweeps.cells.record import PLAN, RECORD, Plan, read_cells
 from nelbo.sweeps.cells.values import format_exactly
@@ -75,7 +75,7 @@ def write_surface(
     folder = folder or run.folder / FOLDER
     axes = axes or axes_of(run.model)
     refuse_sweep(folder)
-    results = results_at(run, settings_of(axes), limit=limit, seed=SEED)
+    results = results_at(run, settings_of(axes), splits=splits_of(run), limit=limit, seed=SEED)
     x = run.data.examples(STRIP)[0]
     plan = Plan(command=first_places(run.folder))
     common = own_overrides(run, axes)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from nelbo.sweeps.report.beside import Beside, draw_curves
 from nelbo.sweeps.report.best import best_setting, selection_criterion
 from nelbo.sweeps.report.cell_table import Group, SweepTable, pareto
 from nelbo.sweeps.report.formatting import describe_values, format_number
@@ -27,13 +28,16 @@ CLEARANCE = 0.05
 """The smallest distance between a label and any point, in widths of the axes."""
 
 
-def rate_distortion(table: SweepTable, scale: Scale, truth: Truth | None) -> Picture | None:
+def rate_distortion(
+    table: SweepTable, scale: Scale, truth: Truth | None, beside: Beside | None = None
+) -> Picture | None:
     """Draw distortion against rate, a point per setting; None if no cell has both.
 
     Args:
         table: cells that are comparable with each other.
         scale: the colours and markers of settings.
         truth: the exact answers of linear cells; None if there are none.
+        beside: one training for many settings that is compared with the cells; None if there is none.
     """
     groups = [g for g in table.groups if g.mean(KL) is not None and g.mean(RECONSTRUCTION) is not None]
     if not groups:
@@ -47,8 +51,10 @@ def rate_distortion(table: SweepTable, scale: Scale, truth: Truth | None) -> Pic
     axes.set_ylim(*limits([*(points - errors)[:, 1], *(points + errors)[:, 1]]))
     if truth and truth.curves:
         draw_truth(axes, truth)
-    else:
+    elif not beside:
         join(axes, groups, scale)
+    if beside:
+        draw_curves(axes, beside)
     draw_points(axes, groups, points, errors, scale)
     front = pareto([(float(x), float(y)) for x, y in points])
     dashed: dict[str, Any] = {"color": INK, "linewidth": 1.1, "linestyle": "--", "zorder": 2.5}
@@ -77,6 +83,8 @@ def rate_distortion(table: SweepTable, scale: Scale, truth: Truth | None) -> Pic
         )
     if truth:
         caption.append(explain_truth(truth, visible=is_visible(axes, truth)))
+    if beside:
+        caption.append("Red lines: one training for all settings, over beta; a line for each number of latents.")
     return Picture("rate_distortion", "Rate and distortion", " ".join(caption), figure)
 
 

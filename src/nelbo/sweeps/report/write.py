@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib import rc_context
 
 from nelbo.files import write_text
+from nelbo.sweeps.report.beside import Beside, regrets_picture
 from nelbo.sweeps.report.best import best_entry, best_line
 from nelbo.sweeps.report.cell_table import SweepTable, read_table
 from nelbo.sweeps.report.curves import learning_curves
@@ -81,6 +82,8 @@ def pictures(table: SweepTable, allow: Sequence[str] = ()) -> list[Picture]:
         allow: prefixes of the user's own packages whose classes a data config may name.
     """
     scale = scale_of(table)
-    plane = rate_distortion(table, scale, truth(table.rows, allow))
+    beside = Beside.read(table.sweep)
+    plane = rate_distortion(table, scale, truth(table.rows, allow), beside)
+    regrets = regrets_picture(beside) if beside else None
     curves = learning_curves(table, scale)
-    return [picture for picture in (plane, *heat_maps(table), curves) if picture is not None]
+    return [picture for picture in (plane, regrets, *heat_maps(table), curves) if picture is not None]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nelbo.data.module import ImageData
 from nelbo.errors import positive_integer
-from nelbo.models import Model
+from nelbo.models import Model, axes_of
 from nelbo.numerics.randomness import isolated
 from nelbo.pictures.latent import aggregate_posterior, manifold, reconstructions, traversals
 from nelbo.pictures.level_reconstructions import level_reconstructions
@@ -21,12 +21,15 @@ from nelbo.pictures.level_samples import level_samples
 from nelbo.pictures.levels import chosen_numbers, decode
 from nelbo.trace import Trace
 from nelbo.training.callbacks.writer import averaged_weights, data_of, model_of, writers
+from nelbo.views import settings
+from nelbo.views.figures import as_picture
 from nelbo.views.grids import grid, joined, square
 from nelbo.views.level_kls import map_rows
 
 COLUMNS = 8
 TRAVERSED_UNITS, TRAVERSED_EXAMPLES = 8, 512
 SHARED_ROWS = 3
+SETTINGS_EXAMPLES, SETTINGS_ROWS = 500, 4
 MAPPED_EXAMPLES = 128
 MANIFOLD_SIDE = 16
 AGGREGATE_EXAMPLES = 5000
@@ -35,6 +38,8 @@ SEED = 0
 
 class Pictures(pl.Callback):
     """Logs reconstructions, samples and traversals; with two latents also the manifold and the aggregate posterior.
+
+    Of a model that is trained for many settings it also logs rate and distortion at each, and reconstructions.
 
     Of a model with several levels it also logs reconstructions from the upper levels, samples that share their upper
     levels and, if there are maps of latents, where their KL is. The pictures of latents are those of the top level.
@@ -68,6 +73,7 @@ def pictures(model: Model, data: ImageData, device: torch.device) -> Iterator[tu
     x, _ = data.examples(4 * COLUMNS)
     yield "reconstructions (input above its reconstruction)", reconstructions(model, x.to(device), COLUMNS)
     yield "samples from the prior", square(model.generate(COLUMNS * COLUMNS).mean, COLUMNS)
+    yield from pictures_of_settings(model, data, device)
     if len(model.events) > 1:
         yield from pictures_of_levels(model, data, device)
     of = "" if len(model.events) == 1 else " of the top level"
@@ -79,6 +85,18 @@ def pictures(model: Model, data: ImageData, device: torch.device) -> Iterator[tu
         x, labels = data.examples(AGGREGATE_EXAMPLES)
         codes = aggregate_posterior(model, x.to(device), labels, data.classes)
         yield f"aggregate posterior{of} (means, by label)", codes
+
+
+def pictures_of_settings(model: Model, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+    """Yield names and pictures of the settings of a model that is trained for many; none for other models."""
+    axes = axes_of(model)
+    if not axes:
+        return
+    x, _ = data.examples(SETTINGS_EXAMPLES)
+    measured = settings.points(model, x.to(device), axes, SEED)
+    yield f"rate and distortion at each setting ({len(x)} held-out images)", as_picture(settings.plane(measured))
+    images = settings.reconstructions(model, x[:SETTINGS_ROWS].to(device), axes)
+    yield "reconstructions at each setting", as_picture(settings.labelled(images, axes))
 
 
 def pictures_of_levels(model: Model, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
