@@ -39,7 +39,10 @@ ARCHITECTURE, PACKAGE = "architecture.md", ROOT / "src" / "nelbo"
 NEW_PART = "student"
 """The part that the architecture page adds as an example; its files do not exist."""
 
-GROUPS = ("likelihood", "posterior", "prior", "model", "objective", "data", "sweep", "logger")
+GROUPS = (
+    *("likelihood", "posterior", "prior", "model", "objective", "data", "sweep", "logger"),
+    *("hydra/launcher", "hydra/sweeper"),
+)
 
 
 @pytest.mark.parametrize("claim", COUNTS)

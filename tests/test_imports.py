@@ -61,14 +61,21 @@ ROOMS = {
     "sweeps": {
         *("sweeps/cells", "sweeps/report", "composing", "config", "directories", "messages", "running", "terminal"),
     },
+    "surfaces": {
+        *("config", "directories", "evaluation", "finished", "models", "running", "schedules", "sweeps"),
+        *("sweeps/cells", "sweeps/report", "views"),
+    },
     "commands": {
-        *("composing", "config", "data", "finished", "messages", "papers", "running", "sweeps", "sweeps/cells"),
-        *("sweeps/report", "terminal", "views"),
+        *("composing", "config", "data", "finished", "messages", "papers", "running", "surfaces", "sweeps"),
+        *("sweeps/cells", "sweeps/report", "terminal", "training", "views"),
     },
 }
 """What each room may import of ours, beside those of OPEN."""
 
-HYDRA = {"commands", "composing", "finished", "messages", "running", "sweeps", "sweeps/cells", "sweeps/report"}
+HYDRA = {
+    *("commands", "composing", "finished", "messages", "running", "surfaces"),
+    *("sweeps", "sweeps/cells", "sweeps/report"),
+}
 LIGHTNING = {"checkpoints", "data", "running", "training"}
 
 

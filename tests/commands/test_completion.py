@@ -78,6 +78,7 @@ def test_zsh() -> None:
     [
         ("train", "objective.be", (), ["objective.beta="]),
         ("train", "hydra/laun", (), ["hydra/launcher="]),
+        ("train", "hydra/sweeper=s", (), ["hydra/sweeper=surface"]),
         ("train", "model=linear_vae,ml", (), ["model=linear_vae,mlp_vae"]),
         ("train", "logger=[te", (), ["logger=[tensorboard"]),
         ("train", "data.shuffle=", (), ["data.shuffle=true", "data.shuffle=false"]),

@@ -56,12 +56,10 @@ def write_settings(folder: Path, allow: Sequence[str]) -> None:
     if process_rank():
         return
     from nelbo.finished.run import FinishedRun
-    from nelbo.surfaces.write import FOLDER, write_surface
-    from nelbo.sweeps.report.origin import Origin
+    from nelbo.surfaces.write import FOLDER, is_complete, write_surface
 
     run = FinishedRun.open(folder, allow)
-    written = Origin.read(folder / FOLDER)
-    if written is None or written.checkpoint != run.sha256:
+    if not is_complete(folder / FOLDER, run.sha256):
         log.info("measuring the settings that the model was trained for")
         log.info("report: %s", write_surface(run))
 

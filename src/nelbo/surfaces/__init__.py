@@ -1,1 +1,1 @@
-"""Models trained once for many settings: their results at each, as the report of a sweep, and beside real sweeps."""
+"""Models trained once for many settings: their results at each, as the report of a sweep, and hydra/sweeper=surface."""

@@ -25,10 +25,10 @@ from nelbo.numerics.randomness import isolated
 from nelbo.running.first_command import first_overrides, first_places
 from nelbo.surfaces.measured import KEYS, SettingResult, check_run, results_at, splits_of
 from nelbo.sweeps.cells.names import cell_name
-from nelbo.sweeps.cells.record import PLAN, RECORD, Plan
-from nelbo.sweeps.cells.values import format_value
+from nelbo.sweeps.cells.record import PLAN, RECORD, Plan, read_cells
+from nelbo.sweeps.cells.values import format_exactly
 from nelbo.sweeps.report.origin import ORIGIN, Origin, OriginPicture
-from nelbo.sweeps.report.write import write_report
+from nelbo.sweeps.report.write import HTML, write_report
 from nelbo.views.codes import modes
 from nelbo.views.grids import grid, save_png
 from nelbo.views.settings import labelled, reconstructions, samples
@@ -55,6 +55,8 @@ def write_surface(
 ) -> Path:
     """Measure a run at many settings and write the report, in place of an earlier one.
 
+    An earlier one stays until the run is measured; whether a later one was cut off, `is_complete` says.
+
     Args:
         run: a run that was trained for many settings.
         folder: the directory of the report; by default `surface` in that of the run.
@@ -72,42 +74,75 @@ def write_surface(
     check_run(run)
     folder = folder or run.folder / FOLDER
     axes = axes or axes_of(run.model)
-    remove_earlier(folder)
+    refuse_sweep(folder)
     results = results_at(run, settings_of(axes), splits=splits_of(run), limit=limit, seed=SEED)
     x = run.data.examples(STRIP)[0]
     plan = Plan(command=first_places(run.folder))
-    common = own_overrides(run)
+    common = own_overrides(run, axes)
+    names = {}
     for result in results:
-        identity = setting_identity(run, result.setting)
         job = overrides_of(result.setting)
-        name = plan.add(identity, cell_name(job, list(KEYS.values()), identity), [*common, *job])
-        write_cell(run, result, folder / name, identity)
-        write_strips(run.model.at(**result.setting), x, folder / name)
+        identity = setting_identity(run, result.setting, limit)
+        names[identity] = plan.add(identity, cell_name(job, list(KEYS.values()), identity), [*common, *job])
     plan.newest = list(plan.cells)
+    remove_earlier(folder)
     write_origin(run, folder, axes, limit)
     plan.write(folder)
+    for result, (identity, name) in zip(results, names.items(), strict=True):
+        write_strips(run.model.at(**result.setting), x, folder / name)
+        write_cell(run, result, folder / name, identity)
     return write_report(folder, run.allow)
 
 
-def remove_earlier(folder: Path) -> None:
-    """Remove the cells of an earlier report from its directory.
+def is_complete(folder: Path, checkpoint: str) -> bool:
+    """Return whether a directory has the whole report of a checkpoint; writing it may have been cut off.
+
+    Args:
+        folder: the directory.
+        checkpoint: the SHA-256 digest of the checkpoint.
+    """
+    origin = Origin.read(folder)
+    if origin is None or origin.checkpoint != checkpoint or not (folder / HTML).exists():
+        return False
+    return bool(Plan.read(folder).cells) and all(cell.state == "done" for cell in read_cells(folder))
+
+
+def is_written(run: FinishedRun, folder: Path, axes: Mapping[str, Sequence[float]], *, limit: int | None) -> bool:
+    """Return whether a directory has the whole report that `write_surface` writes with the same arguments."""
+    origin = Origin.read(folder)
+    is_there = origin is not None and origin.run == str(run.folder)  # the report names the run's directory
+    wanted = {setting_identity(run, setting, limit) for setting in settings_of(axes)}
+    return is_there and is_complete(folder, run.sha256) and wanted == set(Plan.read(folder).cells)
+
+
+def refuse_sweep(folder: Path) -> None:
+    """Refuse the directory of a sweep, whose cells are trainings.
 
     Raises:
-        ConfigError: if the directory holds the plan of a sweep.
+        ConfigError: if that is what it is.
     """
     if (folder / PLAN).exists() and not (folder / ORIGIN).exists():
         raise ConfigError("run", folder, "holds a sweep; give another directory", located=True)
+
+
+def remove_earlier(folder: Path) -> None:
+    """Remove the cells and the page of an earlier report from its directory."""
+    (folder / HTML).unlink(missing_ok=True)
     for entry in Plan.read(folder).cells.values():
         shutil.rmtree(folder / entry["name"], ignore_errors=True)
 
 
-def own_overrides(run: FinishedRun) -> list[str]:
+def own_overrides(run: FinishedRun, axes: Mapping[str, Sequence[float]]) -> list[str]:
     """Return the overrides of a training for one setting, but for the setting: those of the run without its groups.
+
+    Args:
+        run: the run.
+        axes: the values of each setting by name.
 
     Raises:
         CheckpointError: if the run's directory does not record them.
     """
-    own = ("rates", "nesting", "model.rates", "model.nesting", *KEYS.values())
+    own = ("rates", "nesting", "model.rates", "model.nesting", *(KEYS[name] for name in axes))
     keys = {override: override.partition("=")[0].lstrip("+~") for override in first_overrides(run.folder)}
     kept = [
         override for override, key in keys.items() if not any(key == one or key.startswith(f"{one}.") for one in own)
@@ -122,12 +157,18 @@ def overrides_of(setting: Setting) -> list[str]:
         >>> overrides_of({"latent_dim": 8, "beta": 0.5})
         ['model.latent_dim=8', 'objective.beta=0.5']
     """
-    return [f"{KEYS[name]}={format_value(value)}" for name, value in setting.items()]
+    return [f"{KEYS[name]}={format_exactly(value)}" for name, value in setting.items()]
 
 
-def setting_identity(run: FinishedRun, setting: Setting) -> str:
-    """Return sixteen hexadecimal digits that identify a setting of a checkpoint."""
-    text = json.dumps([run.sha256, dict(setting)], sort_keys=True)
+def setting_identity(run: FinishedRun, setting: Setting, limit: int | None) -> str:
+    """Return sixteen hexadecimal digits that identify the results of a setting of a checkpoint.
+
+    Args:
+        run: the run.
+        setting: the setting.
+        limit: largest number of images of each split; None for all.
+    """
+    text = json.dumps([run.sha256, dict(setting), limit], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -198,10 +239,11 @@ def write_origin(run: FinishedRun, folder: Path, axes: Mapping[str, Sequence[flo
         pictures.append(OriginPicture(str(file.relative_to(folder)), *texts[name]))
     seconds = trained.get("train_cpu_seconds")
     time = f", {seconds:,.0f} CPU seconds" if seconds else ""
-    number = min(limit or len(run.data.splits["test"]), len(run.data.splits["test"]))
+    total = len(run.data.splits["test"])
     bound = ", ".join(f"{name}=..." for name in axes)
     text = (
-        f"All settings are of one training, {shown(run.folder)}{time}: model.at({bound}). None of "
-        f"them was trained on its own. Results are of {number:,} of {len(run.data.splits['test']):,} test images."
+        f"All settings are of one training, {shown(run.folder)}{time}: model.at({bound}). None of them was trained on "
+        "its own, which may give somewhat different results. "
+        f"Results are of {min(limit or total, total):,} of {total:,} test images."
     )
     Origin(str(run.folder), run.sha256, text, tuple(pictures)).write(folder)

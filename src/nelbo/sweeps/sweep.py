@@ -31,12 +31,14 @@ from nelbo.sweeps.cells.record import (
     Cell,
     Plan,
     SweepError,
+    cells_of,
     read_cells,
     update_record,
 )
 from nelbo.sweeps.composition import Composition
 from nelbo.sweeps.job import plain_config
 from nelbo.sweeps.live import LiveTable
+from nelbo.sweeps.report.origin import ORIGIN
 from nelbo.sweeps.waiting import exit_on_signals, polled
 from nelbo.terminal.programs import own_program
 
@@ -55,6 +57,7 @@ class Sweep:
         launcher: the launcher that runs jobs.
         swept: the keys whose values differ between cells, for the names of their directories.
         argv: the command line to record, as in `sys.argv`.
+        home: the directory that the user gives and the command owns, if that of the cells is a folder in it.
     """
 
     def __init__(
@@ -64,11 +67,13 @@ class Sweep:
         launcher: Launcher,
         swept: Sequence[str],
         argv: Sequence[str],
+        home: Path | None = None,
     ) -> None:
         self.argv = argv
         self.config, self.launcher, self.swept = config, launcher, swept
         self.hydra_context = hydra_context
         self.folder = Path(str(config.hydra.sweep.dir)).absolute()
+        self.home = home or self.folder
         self.launched = 0
 
     @cached_property
@@ -85,21 +90,25 @@ class Sweep:
         """Take ownership of the directory and read its plan.
 
         Raises:
+            ConfigError: if the directory holds something else.
             SweepError: if another sweep is running in the directory.
             OSError: if the directory cannot be written.
         """
+        if (self.folder / ORIGIN).exists():
+            hint = "holds the settings of one training (hydra/sweeper=surface); give another directory"
+            raise ConfigError("hydra.sweep.dir", self.folder, hint, located=True)
         new = not (self.folder / PLAN).exists()
         if new:
             refuse_files(self.folder, WRITTEN, key="hydra.sweep.dir")
         self.folder.mkdir(parents=True, exist_ok=True)
         # This process forks, so the owner's file is touched while waiting for cells and not by a thread.
-        self.ownership = Ownership(self.folder, SWEEP, touch_in_thread=False)
+        self.ownership = Ownership(self.home, SWEEP, touch_in_thread=False)
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(self.ownership)
             except DirectoryInUse as error:
                 hint = f"another sweep is running in it; wait for its end, or give another directory ({error.owner})"
-                raise SweepError(f"hydra.sweep.dir={self.folder}: {hint}") from error
+                raise SweepError(f"hydra.sweep.dir={self.home}: {hint}") from error
             self.plan = Plan.read(self.folder)
             if new:  # before any other file, so that the directory stays usable if this command is refused or killed
                 self.plan.write(self.folder)
@@ -159,7 +168,7 @@ class Sweep:
             log.info("%d of %d cells repeat other cells of this sweep", len(jobs) - len(requested), len(jobs))
         self.plan.write(self.folder)
         missing = [cell.identity for cell in self.cells() if cell.state not in ("done", "running")]
-        log.info("%d cells, %d to run, in %s", len(requested), len(missing), self.folder)
+        log.info("%s, %d to run, in %s", cells_of(len(requested)), len(missing), self.folder)
         size = max_batch_size or max(1, len(missing))
         for start in range(0, len(missing), size):
             self.launch([requested[key] for key in missing[start : start + size]])
@@ -225,11 +234,11 @@ class Sweep:
             log.error("%s %s\n  error: %s", cell.state, cell.folder.name, reason)
         if unfinished:
             raise SweepError(f"{len(unfinished)} of {len(cells)} cells are not done; {self.how_to_resume()}")
-        log.info("all %d cells are done", len(cells))
+        log.info("all %d cells are done" if len(cells) > 1 else "%d cell is done", len(cells))
 
     def how_to_resume(self) -> str:
         """Return a hint with the command that runs the cells that are not done."""
         command = self.plan.command
         if not any(argument.startswith("hydra.sweep.dir=") for argument in command):
-            command = [*command, f"hydra.sweep.dir={quoted(str(self.folder))}"]
+            command = [*command, f"hydra.sweep.dir={quoted(str(self.home))}"]
         return f"to run the remaining cells: {shlex.join(command)}"

@@ -93,3 +93,12 @@ def format_value(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return format(value, ".6g") if isinstance(value, float) else str(value)
+
+
+def format_exactly(value: float) -> str:
+    """Return a number as `format_value` does, but with as many digits as it has.
+
+    >>> format_exactly(1.0), format_exactly(0.12345678), format_exactly(8)
+    ('1', '0.12345678', '8')
+    """
+    return text if float(text := format_value(value)) == value else repr(value)
