@@ -31,6 +31,7 @@ class Parser(argparse.ArgumentParser):
         self.typed: Sequence[str] = ()
         self.keys: list[str] = []
         self.required: list[str] = []
+        self.of_paths: list[str] = []
         super().__init__(
             prog=program(command),
             usage=f"{program(command)} {usage}",
@@ -54,6 +55,10 @@ class Parser(argparse.ArgumentParser):
         if required:
             self.required.append(name)
         self.add_argument(f"{DASHES}{name}", metavar=metavar, help=help, **options)
+
+    def path_key(self, name: str) -> None:
+        """Name a key, which need not be given, as that of a path that is typed without one."""
+        self.of_paths.append(name)
 
     def read(self, arguments: Sequence[str], *, others: str = "") -> tuple[argparse.Namespace, dict[str, str]]:
         """Return the values by key, and those of keys that begin with `others`.
@@ -84,7 +89,8 @@ class Parser(argparse.ArgumentParser):
 
     def _unknown(self, argument: str) -> str:
         key, sign, _ = argument.removeprefix(DASHES).partition("=")
-        missing = [name for name in self.required if not any(other.startswith(f"{name}=") for other in self.typed)]
+        of_paths = [*self.required, *self.of_paths]
+        missing = [name for name in of_paths if not any(other.startswith(f"{name}=") for other in self.typed)]
         if not sign and missing and not argument.startswith("-"):  # a path without its key
             return f"{did_you_mean([for_shell(f'{missing[0]}={argument}')])}usage: {self.usage}"
         return f"{argument}: unknown argument; {did_you_mean(suggestions(key, self.keys))}usage: {self.usage}"

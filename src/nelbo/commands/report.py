@@ -29,6 +29,7 @@ def parser() -> Parser:
         "trained for many (rates=many, nesting=uniform), into its folder `surface`.",
     )
     made.key("sweep", "DIRECTORY", "the directory of the sweep", default="")
+    made.path_key("sweep")
     made.key("run", "DIRECTORY", "the directory of a run that was trained for many settings", default="")
     made.key("with", "RUN", "such a run, whose curves and regrets are shown beside the sweep's cells", default="")
     made.key("limit", "N", "measure so many images for run= or with=, or `null` for all", default="")
