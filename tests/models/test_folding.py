@@ -17,7 +17,7 @@ from nelbo.errors import ConfigError
 from nelbo.heads import Bernoulli, DiagonalNormalPosterior, ResidualNormalPosterior
 from nelbo.models import VAE, BoundModel, ManyRates, Nesting
 from nelbo.models.folding import scale_outputs
-from nelbo.models.rates import Gated
+from nelbo.models.gates import Gated
 from nelbo.nets import MLP, Net, ResidualConvDecoder
 from nelbo.priors import StandardNormal
 from nelbo.trace import LOG_BETA

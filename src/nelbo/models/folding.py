@@ -21,8 +21,9 @@ from nelbo.errors import ConfigError
 from nelbo.heads import DiagonalNormalPosterior, ResidualNormalPosterior
 from nelbo.models.bound import BoundModel
 from nelbo.models.context import NO_CONTEXT, Context
+from nelbo.models.gates import LAYERS, Gated
+from nelbo.models.modulation import Modulated
 from nelbo.models.nesting import LATENT_DIM
-from nelbo.models.rates import LAYERS, Gated
 from nelbo.models.vae import VAE
 from nelbo.nets import Net, Projection
 from nelbo.nets.centering import CenteredNet
@@ -121,6 +122,13 @@ def fold_layers(net: nn.Module, slot: str) -> None:
             if isinstance(gated, Gated):
                 layer = plain(gated.layer, slot)
                 scale_outputs(layer, gated.gate(gated.current.standardized())[0])
+                setattr(holder, name, layer)
+            elif isinstance(gated, Modulated):
+                layer = plain(gated.layer, slot)
+                factors, shifts = (values[0] for values in gated.factors_and_shifts())
+                scale_outputs(layer, factors)
+                shifts = shifts.to(layer.weight.dtype)
+                layer.bias = nn.Parameter(shifts if layer.bias is None else layer.bias + shifts)
                 setattr(holder, name, layer)
 
 

@@ -3,7 +3,7 @@
 Bae et al. 2023, "Multi-Rate VAE: Train once, get the full rate-distortion curve" (ICLR). Every training image has a
 beta of its own, drawn anew each time, and is weighted with it; the entry `log_beta` of the context.
 
-Shapes: B batch, D latent dimensions, F units of a layer, M rows of its input.
+Shapes: B batch, D latent dimensions, F units of a layer.
 """
 
 from __future__ import annotations
@@ -19,21 +19,18 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nelbo.distributions import DiagonalNormal
-from nelbo.errors import ConfigError, number
+from nelbo.errors import ConfigError, choice, number
 from nelbo.models.context import Context
+from nelbo.models.gates import OPEN, DecoderGate, EncoderGate, Rate, add_gates, open_share, places_of_layers
+from nelbo.models.modulation import Modulated
+from nelbo.models.nesting import LATENT_DIM
 from nelbo.trace import LOG_BETA
-
-OPEN = 2.0
-"""Where the gates start: sigmoid(2) = 0.88 in the encoder and sqrt(1 - exp(-2)) = 0.93 in the decoder."""
-
-LEAST_GATE = 1e-3
-"""The gate below which the derivative of the square root grows no more."""
 
 LEAST_START = 0.5
 """How far the offset of a latent's gate starts below its largest value, at least."""
 
-LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
-"""The layers that have gates."""
+KINDS = ("gates", "modulation")
+"""How hidden layers depend on the setting."""
 
 
 class ManyRates(nn.Module):
@@ -42,6 +39,9 @@ class ManyRates(nn.Module):
     Each hidden layer of the encoder and the decoder, except the decoder's first, has its results before the activation
     multiplied by a gate for each unit: sigmoid(w u + b) in the encoder, and sqrt(max(0, 1 - exp(w u + b))) in the
     decoder, where u is log beta with mean 0 and variance 1 over the interval (Bae et al. 2023, section 4.2).
+
+    With `layers="modulation"`, hidden layers, the decoder's first among them, are scaled and shifted by functions of
+    beta and of the number of latents instead (`Modulated`).
 
     Each latent unit i has the gate g_i = sqrt(max(0, 1 - beta exp(c_i))), by which the decoder's input and the mean of
     q are multiplied, and the logarithm of the standard deviation of q gains min(0, log beta + c_i) / 2. With these a
@@ -54,16 +54,25 @@ class ManyRates(nn.Module):
         latent_dim: D.
         lowest: the least beta.
         highest: the largest beta.
+        layers: `gates` or `modulation`. Configs of earlier versions lack it.
 
     Raises:
-        ConfigError: if the interval is empty or not positive, or a network has layers that do not allow gates.
+        ConfigError: if the interval is empty or not positive, `layers` is unknown, or a network has layers that do not
+            allow gates.
     """
 
     has_default: ClassVar[bool] = True
     context_names: ClassVar[tuple[str, ...]] = (LOG_BETA,)
 
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, latent_dim: int, *, lowest: float, highest: float
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        latent_dim: int,
+        *,
+        lowest: float,
+        highest: float,
+        layers: str = "gates",
     ) -> None:
         super().__init__()
         self.low = math.log(number("lowest", lowest, positive=True))
@@ -72,9 +81,14 @@ class ManyRates(nn.Module):
             raise ConfigError("highest", highest, f"must be larger than lowest={lowest}")
         for net in (encoder, decoder):
             refuse_layers(net)
-        self.current = Rate((self.low + self.high) / 2, (self.high - self.low) / math.sqrt(12))
-        add_gates(encoder, EncoderGate, self.current, skip=0)
-        add_gates(decoder, DecoderGate, self.current, skip=1)
+        self.current = Rate((self.low + self.high) / 2, (self.high - self.low) / math.sqrt(12), latent_dim)
+        if choice("layers", layers, KINDS) == "gates":
+            add_gates(encoder, EncoderGate, self.current, skip=0)
+            add_gates(decoder, DecoderGate, self.current, skip=1)
+        else:
+            for net in (encoder, decoder):
+                for holder, name, layer, units in places_of_layers(net):
+                    setattr(holder, name, Modulated(layer, units, self.current))
         self.largest_offset = -self.low - math.log(2)
         start = max(self.largest_offset + OPEN + max(self.high, 0.0) / 2, LEAST_START)
         inverse_softplus = start + math.log(-math.expm1(-start))
@@ -127,116 +141,13 @@ class ManyRates(nn.Module):
     @contextlib.contextmanager
     def at(self, context: Context) -> Iterator[None]:
         """Within it, the networks compute at the betas of the context."""
-        outer, self.current.log_beta = self.current.log_beta, context[LOG_BETA]
+        current = self.current
+        outer = current.log_beta, current.count
+        current.log_beta, current.count = context[LOG_BETA], context.get(LATENT_DIM)
         try:
             yield
         finally:
-            self.current.log_beta = outer
-
-
-class Rate:
-    """The log beta of the images that the networks are computing, which all gates share.
-
-    Args:
-        mean: the mean of log beta in training.
-        scale: its standard deviation.
-    """
-
-    def __init__(self, mean: float, scale: float) -> None:
-        self.mean, self.scale = mean, scale
-        self.log_beta: Tensor | None = None
-
-    def standardized(self) -> Tensor:
-        """Return u of the images, (B, 1): log beta with mean 0 and variance 1.
-
-        Raises:
-            RuntimeError: outside `ManyRates.at`.
-        """
-        if self.log_beta is None:
-            raise RuntimeError("the networks of a model with many rates compute within `rates.at(context)` only")
-        return ((self.log_beta - self.mean) / self.scale).unsqueeze(-1)
-
-
-class Gated(nn.Module):
-    """A layer whose result is multiplied by gates, one for each unit or channel.
-
-    Args:
-        layer: a linear layer or a convolution.
-        gate: makes the gates of u, (B, 1) to (B, F).
-        current: the rate of the images.
-    """
-
-    def __init__(self, layer: nn.Module, gate: Gate, current: Rate) -> None:
-        super().__init__()
-        self.layer, self.gate, self.current = layer, gate, current
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the gated result of x (M, ...); M is a multiple of B, with the images of a sample side by side."""
-        y: Tensor = self.layer(x)
-        gates: Tensor = self.gate(self.current.standardized())
-        gates = gates.repeat(len(y) // len(gates), 1) if len(gates) > 1 else gates
-        return y * gates.reshape(*gates.shape, *[1] * (y.ndim - 2)).to(y.dtype)
-
-
-class Gate(nn.Module):
-    """Gates of the units of a layer, as a function of u.
-
-    Args:
-        units: F.
-        start: the logit at the start, for every u.
-    """
-
-    def __init__(self, units: int, start: float) -> None:
-        super().__init__()
-        self.slope = nn.Parameter(torch.zeros(units))
-        self.bias = nn.Parameter(torch.full((units,), start))
-
-    def logit(self, u: Tensor) -> Tensor:
-        """Return w u + b, (B, F), of u (B, 1)."""
-        return u * self.slope + self.bias
-
-
-class EncoderGate(Gate):
-    """sigmoid(w u + b).
-
-    Args:
-        units: F.
-    """
-
-    def __init__(self, units: int) -> None:
-        super().__init__(units, OPEN)
-
-    def forward(self, u: Tensor) -> Tensor:
-        """Return the gates, (B, F)."""
-        return torch.sigmoid(self.logit(u))
-
-
-class DecoderGate(Gate):
-    """sqrt(max(0, 1 - exp(w u + b))).
-
-    Args:
-        units: F.
-    """
-
-    def __init__(self, units: int) -> None:
-        super().__init__(units, -OPEN)
-
-    def forward(self, u: Tensor) -> Tensor:
-        """Return the gates, (B, F)."""
-        return open_share(self.logit(u))
-
-
-def open_share(exponent: Tensor) -> Tensor:
-    """Return sqrt(max(0, 1 - exp(exponent))), with a derivative that is finite where the gate closes.
-
-    Example:
-        >>> open_share(torch.tensor([-100.0, -0.2877])), open_share(torch.tensor([0.0, 3.0])) == 0
-        (tensor([1.0000, 0.5000]), tensor([True, True]))
-    """
-    share = -torch.expm1(exponent.clamp(max=0))
-    is_open = share > LEAST_GATE**2
-    root = torch.where(is_open, share, torch.ones_like(share)).sqrt()
-    return torch.where(is_open, root, share / LEAST_GATE)
+            current.log_beta, current.count = outer
 
 
 def refuse_layers(net: nn.Module) -> None:
@@ -250,23 +161,3 @@ def refuse_layers(net: nn.Module) -> None:
             raise ConfigError("rates", "many", "does not go with batch normalisation, which mixes images of all betas")
         if getattr(part, "checkpoint_activations", False):
             raise ConfigError("rates", "many", "does not go with checkpoint_activations=true")
-
-
-def add_gates(net: nn.Module, kind: type[EncoderGate | DecoderGate], current: Rate, skip: int) -> None:
-    """Replace the layers of a network by layers with gates.
-
-    Args:
-        net: the network, which is changed.
-        kind: the class of the gates.
-        current: the rate that they share.
-        skip: the number of layers, in the order in which the network contains them, that have none.
-    """
-    places = [
-        (holder, name, layer)
-        for holder in list(net.modules())
-        for name, layer in holder.named_children()
-        if isinstance(layer, LAYERS)
-    ]
-    for holder, name, layer in places[skip:]:
-        units = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-        setattr(holder, name, Gated(layer, kind(units), current))
