@@ -31,11 +31,13 @@ MANY: dict[str, dict[str, Any]] = {
     "rates": {"rates": RATES},
     "nesting": {"nesting": NESTING},
     "both": {"rates": RATES, "nesting": NESTING},
+    "modulated": {"rates": partial(RATES, layers="modulation"), "nesting": NESTING},
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "rates": {"beta": 0.5},
     "nesting": {"latent_dim": 2},
     "both": {"beta": 0.5, "latent_dim": 2},
+    "modulated": {"beta": 0.5, "latent_dim": 2},
 }
 _sums = partial(MLP, hidden=[8, 8, 8], activation="GELU", residual=True)
 _decoder: Any = TINY["residual_conv"][1]

@@ -15,8 +15,8 @@ from torch.distributions import kl_divergence
 from nelbo.errors import ConfigError
 from nelbo.heads import DiagonalNormalPosterior, FixedGaussian
 from nelbo.models import VAE, Context, ManyRates, Nesting
-from nelbo.models.nesting import LATENT_DIM
 from nelbo.models.gates import Gated, open_share
+from nelbo.models.nesting import LATENT_DIM
 from nelbo.nets import MLP
 from nelbo.objectives import NegativeELBO
 from nelbo.priors import StandardNormal

@@ -132,7 +132,9 @@ def test_the_summary_names_the_mean_and_the_largest_regret() -> None:
         return Regret(f"cell{latents}", {"model.latent_dim": latents}, value, 0.1, 1.0, 2.0, 1.0, 2.0)
 
     beside = Beside("runs/one", 100.0, 250.0, (regret(2, 0.5), regret(4, -0.25)), (Curve(None, ((1.0, 2.0),)),), 0, 297)
-    assert "regret is +0.12 nats on average and +0.50 at most (model.latent_dim=2), on 297 test images" in beside.summary
+    assert (
+        "regret is +0.12 nats on average and +0.50 at most (model.latent_dim=2), on 297 test images" in beside.summary
+    )
     assert "took 100 CPU seconds; these 2 trainings took 250, 2.5 times as many" in beside.summary
 
 
