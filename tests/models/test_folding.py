@@ -18,6 +18,7 @@ from nelbo.heads import Bernoulli, DiagonalNormalPosterior, ResidualNormalPoster
 from nelbo.models import VAE, BoundModel, ManyRates, Nesting
 from nelbo.models.folding import scale_outputs
 from nelbo.models.gates import Gated
+from nelbo.models.modulation import Modulated
 from nelbo.nets import MLP, Net, ResidualConvDecoder
 from nelbo.priors import StandardNormal
 from nelbo.trace import LOG_BETA
@@ -177,7 +178,9 @@ def test_the_model_is_unchanged_and_shares_no_memory(nets: str, many: str) -> No
             tensor.fill_(3)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.equal(bound.encode(x).mean, q)
-    assert any(isinstance(part, Gated) for part in model.modules()) == ("rates" in MANY[many] and nets != "linear")
+    assert any(isinstance(part, Gated | Modulated) for part in model.modules()) == (
+        "rates" in MANY[many] and nets != "linear"
+    )
 
 
 def test_modes_checks_and_what_is_trained_are_kept() -> None:

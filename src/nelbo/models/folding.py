@@ -128,7 +128,7 @@ def fold_layers(net: nn.Module, slot: str) -> None:
                 factors, shifts = (values[0] for values in gated.factors_and_shifts())
                 scale_outputs(layer, factors)
                 shifts = shifts.to(layer.weight.dtype)
-                layer.bias = nn.Parameter(shifts if layer.bias is None else layer.bias + shifts)
+                layer.bias = nn.Parameter(shifts.clone() if layer.bias is None else layer.bias + shifts)
                 setattr(holder, name, layer)
 
 

@@ -43,7 +43,8 @@ class Modulated(nn.Module):
 
     def factors_and_shifts(self) -> tuple[Tensor, Tensor]:
         """Return 1 + a and c of the current setting, (B, F) each."""
-        scale, shift = self.last(functional.gelu(self.hidden(self.current.setting()))).chunk(2, dim=-1)
+        setting = self.current.setting().to(self.hidden.weight.dtype)
+        scale, shift = self.last(functional.gelu(self.hidden(setting))).chunk(2, dim=-1)
         return 1 + scale, shift
 
     def forward(self, x: Tensor) -> Tensor:
