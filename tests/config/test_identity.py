@@ -64,3 +64,10 @@ def test_the_minimum_of_steps_counts_unless_epochs_are_set() -> None:
     assert identity(few) != identity(many)
     with_epochs = [{**plain, "trainer": {**plain["trainer"], "max_epochs": 3}} for plain in (few, many)]
     assert identity(with_epochs[0]) == identity(with_epochs[1])
+
+
+@pytest.mark.parametrize("value", [0.5, [1, 2], "layers"])
+def test_a_model_may_have_another_value_where_earlier_versions_lack_a_group(value: object) -> None:
+    """Such as `+model.rates=0.5` of a model of the user's own; `model.rates.layers` is a key of ours."""
+    assert identity(changed(model__rates=value)) == identity(changed(model__rates=value)) != identity(PLAIN)
+    assert identity(changed(model__rates={"low": 1, "layers": "gates"})) == identity(changed(model__rates={"low": 1}))

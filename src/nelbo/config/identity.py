@@ -75,7 +75,8 @@ def identity(plain: Mapping[str, Any], without: Sequence[str] = MACHINE_FACTS) -
         *groups, key = dotted.split(".")
         holder: Any = config
         for group in groups:
-            holder = holder.get(group) or {}
+            below = holder.get(group)
+            holder = below if isinstance(below, Mapping) else {}  # a model of the user's own may have a value there
         if dotted in without or (key in holder and holder[key] == ADDED_LATER[dotted]):
             holder.pop(key, None)
     if config.get("init_from") is not None:
