@@ -12,7 +12,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from nelbo.commands.hydra_command import hydra_command
+from nelbo.errors import ConfigError
+from nelbo.messages.shell import for_shell
 from nelbo.running.settings import resolve
+from nelbo.terminal.programs import program
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,9 @@ def task(config: DictConfig) -> float:
 
 
 def is_for_many_settings(plain: Mapping[str, Any]) -> bool:
-    """Return whether a run trains one model for many settings.
+    """Return whether a run may train one model for many settings.
+
+    A model of the user's own may have parameters of these names, which `write_settings` finds out.
 
     Args:
         plain: its config.
@@ -43,25 +48,37 @@ def is_for_many_settings(plain: Mapping[str, Any]) -> bool:
 
 
 def write_settings(folder: Path, allow: Sequence[str]) -> None:
-    """Write the report of the settings of a run, unless it is of this checkpoint already.
+    """Write the report of the settings of a run, unless it is of this checkpoint already, or there are no settings.
 
     Of several processes, the first does.
 
     Args:
         folder: the directory of the run.
         allow: packages of the user's own that model and data may be made of.
+
+    Raises:
+        SystemExit: if the process received a signal to stop.
     """
     from nelbo.training.compat import process_rank
 
     if process_rank():
         return
-    from nelbo.finished.run import FinishedRun
-    from nelbo.surfaces.write import FOLDER, is_complete, write_surface
+    from nelbo.sweeps.waiting import exit_on_signals
 
-    run = FinishedRun.open(folder, allow)
-    if not is_complete(folder / FOLDER, run.sha256):
-        log.info("measuring the settings that the model was trained for")
-        log.info("report: %s", write_surface(run))
+    hint = f"the run is complete; {program('report')} {for_shell(f'run={folder}')} writes its settings"
+    with exit_on_signals(lambda: hint):
+        from nelbo.finished.run import FinishedRun
+        from nelbo.surfaces.measured import check_run
+        from nelbo.surfaces.write import FOLDER, is_complete, write_surface
+
+        run = FinishedRun.open(folder, allow)
+        try:
+            check_run(run)
+        except ConfigError:  # a model of the user's own, whose `rates` or `nesting` mean something else
+            return
+        if not is_complete(folder / FOLDER, run.sha256):
+            log.info("measuring the settings that the model was trained for")
+            log.info("report: %s", write_surface(run))
 
 
 def main() -> None:
