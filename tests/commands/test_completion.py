@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nelbo.commands.completion import matching
+from nelbo.commands import fold, replay, report
+from nelbo.commands.completion import KEYS_OF_FILES, PLAIN_KEYS, matching
+from nelbo.commands.parser import Parser
 from tests.helpers.forks import ROOT
 
 COMMAND = str(Path(sys.executable).parent)
@@ -105,6 +107,14 @@ def test_zsh() -> None:
 )
 def test_what_a_prefix_is_completed_to(command: str, prefix: str, before: tuple[str, ...], expected: list[str]) -> None:
     assert matching(command, prefix, before) == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "parser"), [("fold", fold.parser()), ("replay", replay.parser()), ("report", report.parser())]
+)
+def test_all_keys_of_a_command_are_completed(command: str, parser: Parser) -> None:
+    assert set(PLAIN_KEYS[command]) == set(parser.keys)
+    assert {"run", "with", "sweep"} <= set(KEYS_OF_FILES)
 
 
 def test_an_answer_takes_less_than_a_second_of_processor_time(tmp_path: Path) -> None:

@@ -15,12 +15,15 @@ from nelbo.composing.places import PRIMARY, SHIPPED
 
 PRIMARIES = {"train": PRIMARY, "evaluate": "evaluate", "draw": "draw"}
 FLAGS = {"train": ["--multirun", "--cfg", "--config-dir", "--hydra-help", "--help"]}
-KEYS_OF_FILES = ("run", "resume", "init_from", "sweep", "bundle", "out", "data.path", "data.root", "extractor.weights")
+KEYS_OF_FILES = (
+    *("run", "with", "resume", "init_from", "sweep", "bundle", "out"),
+    *("data.path", "data.root", "extractor.weights"),
+)
 """Keys whose values are paths."""
 
 PLAIN_KEYS = {
     "fold": ["run", "at.beta", "at.latent_dim", "out", "allow_targets"],
-    "report": ["sweep", "watch", "allow_targets"],
+    "report": ["sweep", "run", "with", "limit", "watch", "allow_targets"],
     "replay": ["bundle", "allow_targets"],
     "reproduce": ["row", "seed", "threads", "limit", "num_samples", "run", "out"],
 }
