@@ -16,8 +16,9 @@ from omegaconf import OmegaConf
 import nelbo
 from nelbo.errors import ConfigError
 from nelbo.finished.run import FinishedRun
-from nelbo.surfaces.grid import NAMES, Grid, complete, read_grid
+from nelbo.surfaces.grid import NAMES, Grid, complete, keep_chosen, read_grid
 from nelbo.surfaces.measured import KEYS
+from nelbo.surfaces.sweep import measure
 from nelbo.sweeps.cells.record import Plan, read_cells
 from tests.helpers.forks import Done
 from tests.helpers.sweep_directories import scores, write_sweep
@@ -186,6 +187,36 @@ def test_the_overrides_of_the_training() -> None:
     latents = grid("++model.latent_dim=1,3", "objective.beta={linear:{steps:10}}", "nesting=geometric")
     assert list(latents.axes) == ["latent_dim"]
     assert latents.overrides == ["objective.beta={linear:{steps:10}}", "nesting=geometric", "model.latent_dim=3"]
+
+
+def test_an_option_that_an_experiment_chose_stays() -> None:
+    both = grid("experiment=mine", "model.latent_dim=8,2", "objective.beta=1,4", "model.rates.lowest=0.1")
+    assert both.without_settings == ["experiment=mine", "model.latent_dim=8"]
+    for nothing in ({}, {"nesting": "none", "rates": None}):
+        assert keep_chosen(both, nothing) == both
+    chosen = keep_chosen(both, {"nesting": "geometric", "rates": "none"})
+    assert chosen.overrides == ["experiment=mine", "model.rates.lowest=0.1", "rates=many", "model.latent_dim=8"]
+    assert keep_chosen(grid("rates=many", "objective.beta=1,4"), {"rates": "many"}).overrides == ["rates=many"]
+
+
+def test_the_options_of_an_experiment_are_trained(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    own = "# @package _global_\ndefaults:\n  - override /rates: modulated\n  - override /nesting: geometric\n"
+    (tmp_path / "conf" / "experiment" / "own.yaml").write_text(own)
+    done = sweep(tmp_path / "grid", *SURFACE, *GRID, "experiment=own", "--config-dir", str(tmp_path / "conf"))
+    assert done.returncode == 0, done.stderr
+    (cell,) = (tmp_path / "grid").glob("training/*/cell.json")
+    model = json.loads(cell.read_text())["config"]["model"]
+    assert model["rates"]["layers"] == "modulation" and model["nesting"]["decay"] == 0.9
+    assert settings(tmp_path / "grid") == [(2, 0.5), (2, 2), (4, 0.5), (4, 2)]
+
+
+def test_the_owner_is_touched_at_each_setting(copied: Path) -> None:
+    (training,) = copied.glob("training/*/metrics.json")
+    touched: list[int] = []
+    measure(training.parent, copied, grid("model.latent_dim=4,1", "objective.beta=1,2"), (), lambda: touched.append(1))
+    assert len(touched) >= 4
+    assert settings(copied) == [(1, 1), (1, 2), (4, 1), (4, 2)]
 
 
 def test_the_last_override_of_a_key_counts() -> None:

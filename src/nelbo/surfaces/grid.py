@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from hydra.core.override_parser.types import Override, QuotedString, ValueType
 from omegaconf import DictConfig, OmegaConf
@@ -34,10 +34,22 @@ class Grid:
     Args:
         axes: the swept values in ascending order by name, `latent_dim` first.
         overrides: those of the training, `key=value` each.
+        added: those of them that choose options of groups that the user has not chosen, by group.
     """
 
     axes: dict[str, tuple[float, ...]]
     overrides: list[str]
+    added: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def without_settings(self) -> list[str]:
+        """The overrides without those that were added, and without values of the parts that these add."""
+        parts = tuple(f"model.{group}." for group in self.added)
+        return [
+            override
+            for override in self.overrides
+            if override not in self.added.values() and not override.lstrip("+~").startswith(parts)
+        ]
 
     @property
     def size(self) -> int:
@@ -66,12 +78,27 @@ def read_grid(overrides: Sequence[Override]) -> Grid:
     axes = {NAMES[key]: values_of(key, swept[key]) for key in NAMES if key in swept}
     fixed = [override for key, override in last.items() if key not in swept]
     (job,) = compat.combinations(fixed)
-    for key, (group, option) in GROUPS.items():
-        if key in swept and not is_chosen(group, fixed, key):
-            job.append(f"{group}={option}")
+    added = {
+        group: f"{group}={option}"
+        for key, (group, option) in GROUPS.items()
+        if key in swept and not is_chosen(group, fixed, key)
+    }
+    job += added.values()
     if LATENT_DIM in swept:
         job.append(f"{LATENT_DIM}={max(axes[NAMES[LATENT_DIM]])}")
-    return Grid(axes, job)
+    return Grid(axes, job, added)
+
+
+def keep_chosen(grid: Grid, choices: Mapping[str, str | None]) -> Grid:
+    """Return a grid without added options of groups of which a config, such as an experiment, has chosen another.
+
+    Args:
+        grid: the grid.
+        choices: the chosen options by group, of what `without_settings` composes.
+    """
+    added = {group: override for group, override in grid.added.items() if choices.get(group) in (None, "none")}
+    dropped = set(grid.added.values()) - set(added.values())
+    return replace(grid, overrides=[override for override in grid.overrides if override not in dropped], added=added)
 
 
 def is_axis(override: Override) -> bool:

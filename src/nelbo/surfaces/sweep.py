@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.types import Override
@@ -20,7 +20,7 @@ from nelbo.config.quoting import quoted
 from nelbo.errors import ConfigError
 from nelbo.files import read_json
 from nelbo.running.directory import refuse_files
-from nelbo.surfaces.grid import GROUPS, LATENT_DIM, Grid, complete, read_grid
+from nelbo.surfaces.grid import GROUPS, LATENT_DIM, Grid, complete, keep_chosen, read_grid
 from nelbo.sweeps.cells.record import PLAN
 from nelbo.sweeps.report.origin import ORIGIN, Origin
 from nelbo.sweeps.sweep import WRITTEN, Sweep
@@ -81,6 +81,8 @@ def sweep_surface(
     home = Path(str(config.hydra.sweep.dir)).absolute()
     refuse_other_content(home)
     with Sweep(training_config, hydra_context, launcher, NAMED, argv, home) as sweep:
+        if grid.added:
+            grid = keep_chosen(grid, sweep.composition.compose(grid.without_settings).hydra.runtime.choices)
         job = complete(grid, sweep.compose(grid.overrides))
         log.info("one training for %d settings: %s", grid.size, " ".join(job))
         log.info("the results of a setting may differ a little from those of a training of its own")
@@ -89,7 +91,7 @@ def sweep_surface(
         sweep.run([job], None)
         (cell,) = sweep.cells()
         with exit_on_signals(sweep.how_to_resume):
-            measure(cell.folder, home, grid, list(config.get("allow_targets") or ()))
+            measure(cell.folder, home, grid, list(config.get("allow_targets") or ()), sweep.ownership.touch)
 
 
 def refuse_other_content(home: Path) -> None:
@@ -110,7 +112,7 @@ def refuse_other_content(home: Path) -> None:
         )
 
 
-def measure(folder: Path, home: Path, grid: Grid, allow: Sequence[str]) -> None:
+def measure(folder: Path, home: Path, grid: Grid, allow: Sequence[str], watch: Callable[[], None]) -> None:
     """Write the results of a finished training at the settings of a grid, unless they are there.
 
     Args:
@@ -118,6 +120,7 @@ def measure(folder: Path, home: Path, grid: Grid, allow: Sequence[str]) -> None:
         home: the directory of the results.
         grid: the grid.
         allow: packages of the user's own that model and data may be made of.
+        watch: called at each setting, so that no other machine takes the directory for abandoned.
     """
     from nelbo.finished.run import FinishedRun  # imports torch, which errors of the command line do without
     from nelbo.surfaces.write import is_written, write_surface
@@ -129,5 +132,5 @@ def measure(folder: Path, home: Path, grid: Grid, allow: Sequence[str]) -> None:
         log.info("all %d settings are measured", grid.size)
     else:
         log.info("measuring %d settings on all test images", grid.size)
-        write_surface(run, home, grid.axes, limit=None)
+        write_surface(run, home, grid.axes, limit=None, watch=watch)
     log.info("results: %s; page: %s", home / CSV, home / HTML)
