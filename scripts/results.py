@@ -43,6 +43,25 @@ TABLES = (
         ),
     ),
     Table(
+        "presets_cifar10",
+        columns(
+            *("`python train.py ... threads=1` | `{label}`", "seed | {seed}", BITS, NELBO, RECONSTRUCTION, LEVELS),
+            *("epochs, precision | {epochs}, {precision}", "CPU s, training | {train_cpu_seconds:,}"),
+            *("processor | {machine}", COMMIT),
+        ),
+    ),
+    *(
+        Table(
+            name,
+            columns(
+                *("latents | {latents}", "beta | {beta:g}", "alone: reconstruction | {cell_reconstruction}"),
+                *("alone: KL | {cell_kl}", "regret: gates | {gates} ± {gates_se}"),
+                *("regret: modulated | {modulated} ± {modulated_se}", COMMIT),
+            ),
+        )
+        for name in ("surface_mlp", "surface_conv")
+    ),
+    Table(
         "search",
         columns(
             *("optimizer | `{label}`", "rate | {lr:g}", "validation, negative ELBO | {val_nelbo} | val_nelbo"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nelbo.finished.run import FinishedRun
-from nelbo.sweeps.report.beside import Beside, Curve, Regret
+from nelbo.sweeps.report.beside import Beside, Curve, Regret, regrets_picture
 from nelbo.sweeps.report.write import write_report
 from tests.helpers.evaluations import train_smoke
 from tests.helpers.forks import Done, train_all
@@ -31,11 +31,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "run": [*many, "rates=many", "nesting=uniform"],
             "nested": [*many, "nesting=uniform", "objective.beta=2"],
             "plain": MODEL,
+            "doubled": [*many, "rates=many", "objective.beta=2"],
             "grey": ["model=mlp_vae", "data=digits", "likelihood=gaussian_fixed", "nesting=uniform"],
         },
     )
     grid = ["model.latent_dim=2,4", "objective.beta=0.5,2,20", "trainer=smoke", "callbacks=none", "logger=none"]
     assert sweep(folder / "sweep", *MODEL, *grid).returncode == 0
+    assert sweep(folder / "other", *MODEL, *grid[2:], "objective=beta_tc", "objective.beta=1,4").returncode == 0
     return folder
 
 
@@ -47,6 +49,7 @@ def done(home: Path) -> dict[str, Done]:
         "again": [f"run={home / 'run'}", "limit=50"],
         "plain": [f"run={home / 'plain'}"],
         "with_plain": [f"sweep={home / 'sweep'}", f"with={home / 'plain'}"],
+        "other_objective": [f"sweep={home / 'other'}", f"with={home / 'nested'}"],
         "other_data": [f"sweep={home / 'sweep'}", f"with={home / 'grey'}"],
         "both": [f"sweep={home / 'sweep'}", f"run={home / 'run'}"],
         "run_with": [f"run={home / 'run'}", f"with={home / 'run'}"],
@@ -112,10 +115,22 @@ def test_training_for_many_settings_ends_with_a_report_of_each(home: Path, done:
     assert abs(metrics["val/kl"] - float(everything.mean())) < 5 * float(everything.std()) / 50**0.5
 
 
+def test_the_weight_of_an_objective_multiplies_the_beta_of_a_setting(home: Path) -> None:
+    with (home / "doubled" / "surface" / "results.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [float(row["objective.beta"]) for row in rows] == pytest.approx([0.02, 0.04, 0.1, 0.2, 0.4, 1, 2, 4, 10, 20])
+    run = FinishedRun.open(home / "doubled", setting={"beta": 0.05})
+    subject = run.subject(split="test", device="cpu")
+    with torch.no_grad():
+        kl = run.model.trace(subject.images[torch.arange(297)], 1).kl
+    assert float(rows[2]["test/kl"]) == pytest.approx(float(kl.mean()), rel=1e-4)
+
+
 def test_what_cannot_be_compared_is_refused_in_one_line(done: dict[str, Done]) -> None:
     expected = {
         "plain": "was not trained for many settings; train it with rates=many, nesting=uniform or both",
         "with_plain": "was not trained for many settings; train it with rates=many, nesting=uniform or both",
+        "other_objective": "was trained for none of the settings of",
         "other_data": "results of different protocol are not comparable",
         "both": "usage: ",
         "run_with": "with: goes with sweep=... only",
@@ -129,13 +144,28 @@ def test_what_cannot_be_compared_is_refused_in_one_line(done: dict[str, Done]) -
 
 def test_the_summary_names_the_mean_and_the_largest_regret() -> None:
     def regret(latents: int, value: float) -> Regret:
-        return Regret(f"cell{latents}", {"model.latent_dim": latents}, value, 0.1, 1.0, 2.0, 1.0, 2.0)
+        return Regret(f"cell{latents}", f"id{latents}", {"model.latent_dim": latents}, value, 0.1, 1.0, 2.0, 1.0, 2.0)
 
-    beside = Beside("runs/one", 100.0, 250.0, (regret(2, 0.5), regret(4, -0.25)), (Curve(None, ((1.0, 2.0),)),), 0, 297)
+    beside = Beside(
+        "runs/one", 100.0, 250.0, (regret(2, 0.5), regret(4, -0.25)), (Curve(None, ((1.0, 2.0),)),), 0, 297, 297
+    )
     assert (
         "regret is +0.12 nats on average and +0.50 at most (model.latent_dim=2), on 297 test images" in beside.summary
     )
     assert "took 100 CPU seconds; these 2 trainings took 250, 2.5 times as many" in beside.summary
+
+
+def test_cells_that_are_not_what_they_were_leave_the_comparison(home: Path) -> None:
+    one, two = (
+        Regret(n, n, {"objective.beta": 1.0}, value, 0.1, 1.0, 2.0, 1.0, 2.0) for n, value in (("a", 1.0), ("b", 3.0))
+    )
+    beside = Beside("runs/one", 1.0, 2.0, (one, two), (Curve(None, ((1.0, 2.0),)),), 0, 297, 297)
+    assert beside.of_cells({"a", "b", "new"}) is beside
+    kept = beside.of_cells({"b"})
+    assert kept is not None and kept.regrets == (two,) and kept.cell_seconds is None
+    assert beside.of_cells({"new"}) is None
+    (axes,) = regrets_picture(beside).figure.axes  # of one beta, and no number of latents
+    assert axes.get_xlabel() == "objective.beta" and all((line.get_xdata() > 0).any() for line in axes.lines[1:])
 
 
 def test_a_sweep_without_a_comparison_has_no_such_figure(home: Path) -> None:

@@ -44,8 +44,10 @@ def test_the_axes_of_a_model_are_what_it_was_trained_for_and_is_not_bound_to() -
     assert axes_of(both.at(beta=1.0).at(latent_dim=3)) == {}
     assert axes_of(model(rates=RATES)) == {"beta": betas}
     assert axes_of(model()) == {}
-    for setting in settings_of(axes_of(both)):
-        both.at(**setting)  # none is refused
+    odd = model(rates=partial(ManyRates, lowest=1 / 3, highest=16.6666667))
+    for made in (both, odd):
+        for setting in settings_of(axes_of(made)):
+            made.at(**setting)  # none is refused
 
 
 def test_points_are_rate_and_distortion_at_each_setting_with_the_same_noise() -> None:

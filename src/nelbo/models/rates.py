@@ -75,8 +75,8 @@ class ManyRates(nn.Module):
         layers: str = "gates",
     ) -> None:
         super().__init__()
-        self.low = math.log(number("lowest", lowest, positive=True))
-        self.high = math.log(number("highest", highest, positive=True))
+        self.lowest, self.highest = number("lowest", lowest, positive=True), number("highest", highest, positive=True)
+        self.low, self.high = math.log(self.lowest), math.log(self.highest)
         if self.low >= self.high:
             raise ConfigError("highest", highest, f"must be larger than lowest={lowest}")
         for net in (encoder, decoder):

@@ -39,7 +39,7 @@ def axes_of(model: Model) -> dict[str, tuple[float, ...]]:
     if (nesting := model.surface.nesting) is not None and LATENT_DIM not in bound:
         axes[LATENT_DIM] = powers_of_two(nesting.latent_dim)
     if (rates := model.surface.rates) is not None and LOG_BETA not in bound:
-        axes[BETA] = round_steps(math.exp(rates.low), math.exp(rates.high))
+        axes[BETA] = round_steps(rates.lowest, rates.highest)
     return axes
 
 
@@ -72,6 +72,4 @@ def round_steps(low: float, high: float) -> tuple[float, ...]:
     """
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
     inner = [float(f"{step}e{decade}") for decade in decades for step in STEPS]
-    near = 1e-6  # the interval is stored as logarithms
-    ends = [float(f"{end:.6g}") for end in (low, high)]
-    return tuple(sorted({*ends, *(value for value in inner if low * (1 + near) < value < high * (1 - near))}))
+    return tuple(sorted({float(low), float(high), *(value for value in inner if low < value < high)}))

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,15 @@ from nelbo.files import read_json, write_json
 from nelbo.finished.run import FinishedRun
 from nelbo.models import Model, Setting, axes_of, settings_of
 from nelbo.numerics.randomness import isolated
+from nelbo.running.directory import refuse_files
 from nelbo.running.first_command import first_overrides, first_places
-from nelbo.surfaces.measured import KEYS, SettingResult, check_run, results_at, splits_of
+from nelbo.surfaces.measured import KEYS, SettingResult, check_run, results_at, splits_of, values_of
 from nelbo.sweeps.cells.names import cell_name
 from nelbo.sweeps.cells.record import PLAN, RECORD, Plan, read_cells
 from nelbo.sweeps.cells.values import format_exactly
 from nelbo.sweeps.report.origin import ORIGIN, Origin, OriginPicture
 from nelbo.sweeps.report.write import HTML, write_report
+from nelbo.sweeps.sweep import WRITTEN
 from nelbo.views.codes import modes
 from nelbo.views.grids import grid, save_png
 from nelbo.views.settings import labelled, reconstructions, samples
@@ -36,12 +38,16 @@ from nelbo.views.settings import labelled, reconstructions, samples
 FOLDER = "surface"
 """The name of the directory in that of the run."""
 
+ACROSS = "across_settings"
+"""The name of the folder with pictures of all settings together."""
+
 SEED = 0
 STRIP, ROWS = 8, 4
 MOST_IMAGES = 1000
 """How many images of each split are measured by default."""
 
 FACTS = ("data", "protocol", "train_images", "val_images", "test_images", "split_seed", "data_sha256")
+BEST = "best.ckpt"
 OF_TRAINING = ("seed", "threads", "precision", "epochs", "steps", "checkpoint_epoch", "environment")
 """What the cells take from metrics.json of the run."""
 
@@ -52,6 +58,7 @@ def write_surface(
     axes: Mapping[str, Sequence[float]] | None = None,
     *,
     limit: int | None = MOST_IMAGES,
+    watch: Callable[[], None] = lambda: None,
 ) -> Path:
     """Measure a run at many settings and write the report, in place of an earlier one.
 
@@ -62,6 +69,7 @@ def write_surface(
         folder: the directory of the report; by default `surface` in that of the run.
         axes: the values of each setting by name; by default those of `axes_of`.
         limit: largest number of images of each split, evenly spread; None for all.
+        watch: called after each setting that was measured.
 
     Returns:
         The file of the page.
@@ -74,14 +82,14 @@ def write_surface(
     check_run(run)
     folder = folder or run.folder / FOLDER
     axes = axes or axes_of(run.model)
-    refuse_sweep(folder)
-    results = results_at(run, settings_of(axes), splits=splits_of(run), limit=limit, seed=SEED)
+    refuse_others(folder)
+    results = results_at(run, settings_of(axes), splits=splits_of(run), limit=limit, seed=SEED, watch=watch)
     x = run.data.examples(STRIP)[0]
     plan = Plan(command=first_places(run.folder))
     common = own_overrides(run, axes)
     names = {}
     for result in results:
-        job = overrides_of(result.setting)
+        job = overrides_of(values_of(run, result.setting))
         identity = setting_identity(run, result.setting, limit)
         names[identity] = plan.add(identity, cell_name(job, list(KEYS.values()), identity), [*common, *job])
     plan.newest = list(plan.cells)
@@ -115,14 +123,17 @@ def is_written(run: FinishedRun, folder: Path, axes: Mapping[str, Sequence[float
     return is_there and is_complete(folder, run.sha256) and wanted == set(Plan.read(folder).cells)
 
 
-def refuse_sweep(folder: Path) -> None:
-    """Refuse the directory of a sweep, whose cells are trainings.
+def refuse_others(folder: Path) -> None:
+    """Refuse the directory of a sweep, whose cells are trainings, and files that are not of such a report.
 
     Raises:
-        ConfigError: if that is what it is.
+        ConfigError: if that is what it is, or it holds some.
     """
-    if (folder / PLAN).exists() and not (folder / ORIGIN).exists():
+    if (folder / ORIGIN).exists():
+        return
+    if (folder / PLAN).exists():
         raise ConfigError("run", folder, "holds a sweep; give another directory", located=True)
+    refuse_files(folder, (*WRITTEN, ACROSS), key="run")
 
 
 def remove_earlier(folder: Path) -> None:
@@ -150,14 +161,14 @@ def own_overrides(run: FinishedRun, axes: Mapping[str, Sequence[float]]) -> list
     return [*kept, "rates=none", "nesting=none"]
 
 
-def overrides_of(setting: Setting) -> list[str]:
-    """Return a setting as overrides of a training command.
+def overrides_of(values: Mapping[str, float]) -> list[str]:
+    """Return values of config keys as overrides of a training command.
 
     Example:
-        >>> overrides_of({"latent_dim": 8, "beta": 0.5})
+        >>> overrides_of({"model.latent_dim": 8, "objective.beta": 0.5})
         ['model.latent_dim=8', 'objective.beta=0.5']
     """
-    return [f"{KEYS[name]}={format_exactly(value)}" for name, value in setting.items()]
+    return [f"{key}={format_exactly(value)}" for key, value in values.items()]
 
 
 def setting_identity(run: FinishedRun, setting: Setting, limit: int | None) -> str:
@@ -176,7 +187,8 @@ def write_cell(run: FinishedRun, result: SettingResult, folder: Path, identity: 
     """Write the record and the metrics of a setting."""
     folder.mkdir(parents=True, exist_ok=True)
     trained = read_json(run.folder / METRICS)
-    facts = {key: value for key in (*FACTS, *OF_TRAINING) if (value := trained.get(key)) is not None}
+    known = (*FACTS, *(OF_TRAINING if run.file.name == BEST else ()))  # metrics.json is of the best checkpoint
+    facts = {key: value for key in known if (value := trained.get(key)) is not None}
     own = {"test/images": len(result.kl), "trained_in": shown(run.folder), "identity": identity}
     record = {"identity": identity, "state": "done", "config": config_at(run, result.setting)}
     write_json(folder / RECORD, record)
@@ -186,8 +198,8 @@ def write_cell(run: FinishedRun, result: SettingResult, folder: Path, identity: 
 def config_at(run: FinishedRun, setting: Setting) -> dict[str, Any]:
     """Return the config of a run that is trained for a setting alone."""
     config = copy.deepcopy(dict(run.config))
-    for name, value in setting.items():
-        *groups, key = KEYS[name].split(".")
+    for name, value in values_of(run, setting).items():
+        *groups, key = name.split(".")
         holder = config
         for group in groups:
             holder = holder[group]
@@ -211,6 +223,7 @@ def write_strips(model: Model, x: torch.Tensor, folder: Path) -> None:
         x: images, (N, C, H, W).
         folder: the directory of the cell.
     """
+    x = x.to(next(model.parameters()).device)
     with torch.no_grad(), isolated(SEED):
         drawn = model.generate(len(x)).mean.unsqueeze(0)
         pairs = torch.stack([x, model.decode(*modes(model, x)).mean])
@@ -221,7 +234,7 @@ def write_strips(model: Model, x: torch.Tensor, folder: Path) -> None:
 def write_origin(run: FinishedRun, folder: Path, axes: Mapping[str, Sequence[float]], limit: int | None) -> None:
     """Write what the report says about the origin of its cells, with pictures of an image across all settings."""
     trained = read_json(run.folder / METRICS)
-    x = run.data.examples(ROWS)[0]
+    x = run.data.examples(ROWS)[0].to(next(run.model.parameters()).device)
     which = "one held-out image" if len(axes) > 1 else f"{len(x)} held-out images"
     texts = {
         "reconstructions": ("Reconstructions at each setting", f"The reconstructions of {which}, from the mode of q."),
@@ -233,17 +246,18 @@ def write_origin(run: FinishedRun, folder: Path, axes: Mapping[str, Sequence[flo
     }
     pictures = []
     for name, drawn in images.items():
-        file = folder / "pictures" / f"{name}.png"
+        file = folder / ACROSS / f"{name}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         labelled(drawn, axes).savefig(file)
         pictures.append(OriginPicture(str(file.relative_to(folder)), *texts[name]))
     seconds = trained.get("train_cpu_seconds")
     time = f", {seconds:,.0f} CPU seconds" if seconds else ""
-    total = len(run.data.splits["test"])
+    total, held_out = len(run.data.splits["test"]), len(run.data.splits["val"])
+    chosen = f", and of {min(limit or held_out, held_out):,} of {held_out:,} validation images" if held_out else ""
     bound = ", ".join(f"{name}=..." for name in axes)
     text = (
         f"All settings are of one training, {shown(run.folder)}{time}: model.at({bound}). None of them was trained on "
         "its own, which may give somewhat different results. "
-        f"Results are of {min(limit or total, total):,} of {total:,} test images."
+        f"Results are of {min(limit or total, total):,} of {total:,} test images{chosen}."
     )
     Origin(str(run.folder), run.sha256, text, tuple(pictures)).write(folder)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -31,6 +31,7 @@ class Regret:
 
     Args:
         cell: the name of the cell's directory.
+        identity: the digest of its config.
         setting: the values of the setting, by config key.
         value: reconstruction + beta KL of the one training less that of the cell, divided by the larger of 1 and beta.
         error: its standard error over images.
@@ -41,6 +42,7 @@ class Regret:
     """
 
     cell: str
+    identity: str
     setting: Mapping[str, float]
     value: float
     error: float
@@ -75,6 +77,7 @@ class Beside:
         curves: of the training.
         left_out: the number of cells with a setting that the training was not for.
         images: the number of test images of the regrets.
+        curve_images: that of the curves.
     """
 
     run: str
@@ -84,6 +87,7 @@ class Beside:
     curves: Sequence[Curve]
     left_out: int
     images: int
+    curve_images: int
 
     @classmethod
     def read(cls, sweep: Path) -> Beside | None:
@@ -98,6 +102,21 @@ class Beside:
     def write(self, sweep: Path) -> None:
         """Write the comparison into the directory of a sweep."""
         write_json(sweep / BESIDE, dataclasses.asdict(self))
+
+    def of_cells(self, identities: Collection[str]) -> Beside | None:
+        """Return the comparison with those cells that are still what they were; None if there are none."""
+        regrets = tuple(regret for regret in self.regrets if regret.identity in identities)
+        if len(regrets) == len(self.regrets):
+            return self
+        return replace(self, regrets=regrets, cell_seconds=None) if regrets else None
+
+    @property
+    def curves_caption(self) -> str:
+        """What the curves in the rate-distortion plane are."""
+        line = "Red: one training for all settings"
+        if len(self.curves) > 1 or self.curves[0].latent_dim is not None:
+            line += ", over beta, a line for each number of latents"
+        return f"{line}; {self.curve_images:,} test images."
 
     @property
     def summary(self) -> str:
@@ -139,7 +158,9 @@ def draw_curves(axes: Axes, beside: Beside) -> None:
 
 def regrets_picture(beside: Beside) -> Picture:
     """Draw the regret of each setting against beta, or the number of latents, with its standard error."""
-    key = BETA if len({regret.setting.get(BETA) for regret in beside.regrets} - {None}) > 1 else LATENTS
+    betas = {regret.setting.get(BETA) for regret in beside.regrets} - {None}
+    has_latents = all(LATENTS in regret.setting for regret in beside.regrets)
+    key = LATENTS if has_latents and len(betas) < 2 else BETA
     other = LATENTS if key == BETA else BETA
     groups: dict[float | None, list[Regret]] = {}
     for regret in sorted(beside.regrets, key=lambda regret: regret.setting.get(key, 0.0)):

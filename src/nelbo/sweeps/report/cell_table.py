@@ -160,9 +160,12 @@ def read_table(sweep: Path) -> SweepTable:
 
 
 def evaluation_metrics(cell: Cell) -> dict[str, Any]:
-    """Return the test metrics that a later evaluation of a finished cell's best checkpoint stored."""
+    """Return the test metrics that a later evaluation of a finished cell's best checkpoint stored.
+
+    One at a setting of a model for many is not that of the cell.
+    """
     evaluation = read_json(cell.folder / EVALUATION) if cell.metrics else {}
-    if evaluation.get("checkpoint", BEST) != BEST:
+    if evaluation.get("checkpoint", BEST) != BEST or evaluation.get("at"):
         return {}
     return {key: value for key, value in evaluation.items() if key.startswith("test/") and is_number(value)}
 

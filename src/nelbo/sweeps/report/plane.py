@@ -84,7 +84,7 @@ def rate_distortion(
     if truth:
         caption.append(explain_truth(truth, visible=is_visible(axes, truth)))
     if beside:
-        caption.append("Red lines: one training for all settings, over beta; a line for each number of latents.")
+        caption.append(beside.curves_caption)
     return Picture("rate_distortion", "Rate and distortion", " ".join(caption), figure)
 
 

@@ -82,7 +82,8 @@ def pictures(table: SweepTable, allow: Sequence[str] = ()) -> list[Picture]:
         allow: prefixes of the user's own packages whose classes a data config may name.
     """
     scale = scale_of(table)
-    beside = Beside.read(table.sweep)
+    stored = Beside.read(table.sweep)
+    beside = stored.of_cells({row.cell.identity for row in table.done}) if stored else None
     plane = rate_distortion(table, scale, truth(table.rows, allow), beside)
     regrets = regrets_picture(beside) if beside else None
     curves = learning_curves(table, scale)
