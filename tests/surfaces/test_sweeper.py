@@ -119,6 +119,7 @@ def test_a_grid_that_the_training_covers_is_measured_alone(copied: Path) -> None
     assert len(list(copied.glob("*/cell.json"))) == 6
 
 
+@pytest.mark.slow
 def test_a_wider_grid_is_trained_again_and_the_first_training_stays(copied: Path) -> None:
     first = trainings(copied)
     wider = sweep(copied, *SURFACE, "sweep=rate_distortion", "objective.beta=0.005,20", "model.latent_dim=4")
@@ -199,6 +200,7 @@ def test_an_option_that_an_experiment_chose_stays() -> None:
     assert keep_chosen(grid("rates=many", "objective.beta=1,4"), {"rates": "many"}).overrides == ["rates=many"]
 
 
+@pytest.mark.slow
 def test_the_options_of_an_experiment_are_trained(tmp_path: Path) -> None:
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     own = "# @package _global_\ndefaults:\n  - override /rates: modulated\n  - override /nesting: geometric\n"
@@ -287,6 +289,7 @@ def test_a_sweep_with_another_sweeper_is_refused_in_the_directory_of_a_surface(c
     assert results(copied) == before and trainings(copied) == trained
 
 
+@pytest.mark.slow
 def test_the_settings_of_another_run_are_not_replaced(copied: Path) -> None:
     """Such as those in the folder `surface` of a run."""
     shutil.rmtree(copied / "training")
@@ -297,6 +300,7 @@ def test_the_settings_of_another_run_are_not_replaced(copied: Path) -> None:
     assert results(copied) == before
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_leaves_earlier_results(copied: Path) -> None:
     before = results(copied)
     failed = sweep(copied, *SURFACE, *GRID, "prior=mixture")

@@ -152,6 +152,7 @@ def test_a_second_report_replaces_the_first_unless_it_is_refused(both: FinishedR
     assert is_written(both, tmp_path, second, limit=20) and not is_written(both, tmp_path, first, limit=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["write_origin", "write_cell", "write_report"])
 def test_a_report_that_was_cut_off_is_not_complete_and_is_written_again(
     both: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
