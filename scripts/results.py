@@ -50,16 +50,13 @@ TABLES = (
             *("processor | {machine}", COMMIT),
         ),
     ),
-    *(
-        Table(
-            name,
-            columns(
-                *("latents | {latents}", "beta | {beta:g}", "alone: reconstruction | {cell_reconstruction}"),
-                *("alone: KL | {cell_kl}", "regret: gates | {gates} ± {gates_se}"),
-                *("regret: modulated | {modulated} ± {modulated_se}", COMMIT),
-            ),
-        )
-        for name in ("surface_mlp", "surface_conv")
+    Table(
+        "surface_mlp",
+        columns(
+            *("latents | {latents}", "beta | {beta:g}", "alone: reconstruction | {cell_reconstruction}"),
+            *("alone: KL | {cell_kl}", "regret: gates | {gates} ± {gates_se}"),
+            *("regret: modulated | {modulated} ± {modulated_se}", COMMIT),
+        ),
     ),
     Table(
         "search",
