@@ -73,7 +73,7 @@ def grid(*overrides: str) -> Grid:
 
 def test_the_results_of_a_grid_are_those_of_one_model_at_each_setting(done: Done, folder: Path) -> None:
     (training,) = folder.glob("training/*/metrics.json")
-    assert training.parent.name.startswith("nesting=uniform,rates=many,model.latent_dim=4-")
+    assert training.parent.name.startswith("nesting=uniform,rates=modulated,model.latent_dim=4-")
     assert settings(folder) == [(2, 0.5), (2, 2), (4, 0.5), (4, 2)]
     run = FinishedRun.open(training.parent)
     x, _ = run.data.present("test", run.data.splits["test"].__getitems__(torch.arange(297)))
@@ -181,10 +181,10 @@ def test_what_is_no_grid_from_one_training_is_refused(overrides: list[str], mess
 def test_the_overrides_of_the_training() -> None:
     both = grid("data=digits", "model.latent_dim=8,2", "objective.beta=choice(4,1,4.0)")
     assert both.axes == {"latent_dim": (2, 8), "beta": (1.0, 4.0)} and both.size == 4
-    assert both.overrides == ["data=digits", "nesting=uniform", "rates=many", "model.latent_dim=8"]
+    assert both.overrides == ["data=digits", "nesting=uniform", "rates=modulated", "model.latent_dim=8"]
     betas = grid("objective.beta=range(0.5,2,0.5)", "model.latent_dim=5", "nesting=geometric")
     assert betas.axes == {"beta": (0.5, 1.0, 1.5)}
-    assert betas.overrides == ["model.latent_dim=5", "nesting=geometric", "rates=many"]
+    assert betas.overrides == ["model.latent_dim=5", "nesting=geometric", "rates=modulated"]
     latents = grid("++model.latent_dim=1,3", "objective.beta={linear:{steps:10}}", "nesting=geometric")
     assert list(latents.axes) == ["latent_dim"]
     assert latents.overrides == ["objective.beta={linear:{steps:10}}", "nesting=geometric", "model.latent_dim=3"]
@@ -196,7 +196,7 @@ def test_an_option_that_an_experiment_chose_stays() -> None:
     for nothing in ({}, {"nesting": "none", "rates": None}):
         assert keep_chosen(both, nothing) == both
     chosen = keep_chosen(both, {"nesting": "geometric", "rates": "none"})
-    assert chosen.overrides == ["experiment=mine", "model.rates.lowest=0.1", "rates=many", "model.latent_dim=8"]
+    assert chosen.overrides == ["experiment=mine", "model.rates.lowest=0.1", "rates=modulated", "model.latent_dim=8"]
     assert keep_chosen(grid("rates=many", "objective.beta=1,4"), {"rates": "many"}).overrides == ["rates=many"]
 
 
@@ -222,7 +222,7 @@ def test_the_owner_is_touched_at_each_setting(copied: Path) -> None:
 
 
 def test_the_last_override_of_a_key_counts() -> None:
-    assert grid("seed=1,2", "objective.beta=1,2", "seed=3").overrides == ["seed=3", "rates=many"]
+    assert grid("seed=1,2", "objective.beta=1,2", "seed=3").overrides == ["seed=3", "rates=modulated"]
     assert grid("model.latent_dim=2,4", "objective.beta=1,2", "model.latent_dim=8").axes == {"beta": (1, 2)}
     assert grid("model.latent_dim=2", "model.latent_dim=1,2").overrides == ["nesting=uniform", "model.latent_dim=2"]
 
@@ -243,7 +243,7 @@ def test_the_keys_of_a_grid_are_those_of_the_results() -> None:
 def test_the_interval_of_betas_is_widened_and_never_narrowed(betas: str, wider: list[str]) -> None:
     requested = grid(f"objective.beta={betas}")
     config = OmegaConf.create({"model": {"rates": {"lowest": 0.01, "highest": 10.0}}, "objective": {"beta": 1.0}})
-    assert complete(requested, config) == ["rates=many", *wider]
+    assert complete(requested, config) == ["rates=modulated", *wider]
 
 
 def test_an_interval_that_was_typed_must_contain_the_grid() -> None:
@@ -261,7 +261,7 @@ def test_a_config_must_not_multiply_the_swept_betas() -> None:
         config = OmegaConf.create({"model": rates, "objective": {"beta": beta}})
         return complete(grid(*overrides), config)
 
-    assert job({"linear": {"steps": 2000}}, "objective.beta=1,2") == ["rates=many"]
+    assert job({"linear": {"steps": 2000}}, "objective.beta=1,2") == ["rates=modulated"]
     assert job(4, "model.latent_dim=1,2", "objective.beta=4")[0] == "objective.beta=4"
     for beta in (4, {"linear": {"steps": 2000, "end": 0.5}}):
         with pytest.raises(

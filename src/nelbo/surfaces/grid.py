@@ -19,7 +19,7 @@ LATENT_DIM, BETA = "model.latent_dim", "objective.beta"
 NAMES = {LATENT_DIM: "latent_dim", BETA: "beta"}
 """The keys that can be swept, and the names of `model.at` for them."""
 
-GROUPS = {LATENT_DIM: ("nesting", "uniform"), BETA: ("rates", "many")}
+GROUPS = {LATENT_DIM: ("nesting", "uniform"), BETA: ("rates", "modulated")}
 """The group and the option by which one training covers all values of a key."""
 
 LISTS = (ValueType.SIMPLE_CHOICE_SWEEP, ValueType.CHOICE_SWEEP, ValueType.RANGE_SWEEP)
