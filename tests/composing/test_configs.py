@@ -78,8 +78,8 @@ REQUIRED = {
     ("scheduler", "exponential"): ["scheduler.gamma=0.999"],
     **{("posterior", posterior): ["prior=uniform"] for posterior in CODE_POSTERIORS},
     **{("prior", prior): ["posterior=categorical"] for prior in CODE_PRIORS},
-    **{part: ["likelihood=gaussian_fixed"] for part in (("rates", "many"), ("nesting", "uniform"))},
-    ("nesting", "geometric"): ["likelihood=gaussian_fixed"],
+    **{part: ["likelihood=gaussian_fixed"] for part in (("rates", "many"), ("rates", "modulated"))},
+    **{("nesting", option): ["likelihood=gaussian_fixed"] for option in ("uniform", "geometric")},
 }
 """Overrides that an option requires: keys without a default, and other parts that it must be combined with."""
 
@@ -131,7 +131,7 @@ def test_defaults_are_set_once(group: str, option: str) -> None:
     """A key in YAML has no default in Python, except in classes of other libraries.
 
     Those of ImageData, which is also made from Python, are None or what conf/data/mnist.yaml says. The scale of a
-    posterior is what checkpoints of earlier versions mean, which do not record it.
+    posterior and the layers of rates are what checkpoints of earlier versions mean, which do not record them.
     """
     shipped = OmegaConf.to_container(OmegaConf.load(CONF / "data" / "mnist.yaml"), resolve=False)
     assert isinstance(shipped, dict)
@@ -155,6 +155,8 @@ def test_defaults_are_set_once(group: str, option: str) -> None:
             if name == "ImageData" and (default is None or default == shipped.get(key) or key == "order_seed"):
                 continue
             if path.endswith("model.posterior") and (key, default) == ("scale", ADDED_LATER["model.posterior.scale"]):
+                continue
+            if name == "ManyRates" and (key, default) == ("layers", ADDED_LATER["model.rates.layers"]):
                 continue
             if name == "MLP" and key in ("residual", "center") and default is False:  # earlier configs lack them
                 continue
