@@ -26,7 +26,8 @@ NUMBERS = 2
 class Modulated(nn.Module):
     """A layer whose result y becomes (1 + a) y + c, with a and c for each unit or channel, functions of the setting.
 
-    They are 0 at the start. The setting is log beta and the logarithm of the number of latents, each standardised.
+    They are 0 at the start. The setting is log beta, standardised, and the logarithm of the number of latents, scaled
+    to go from -1 to 1.
 
     Args:
         layer: a linear layer or a convolution.

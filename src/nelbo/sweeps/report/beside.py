@@ -14,15 +14,23 @@ from matplotlib.axes import Axes
 
 from nelbo.files import read_json, write_json
 from nelbo.sweeps.report.formatting import describe_values, format_number
-from nelbo.sweeps.report.scales import BETA, GREY, INK, LATENTS, Picture, format_log_axis, new_figure, remove_frame
+from nelbo.sweeps.report.scales import (
+    BETA,
+    GREY,
+    INK,
+    LATENTS,
+    MARKERS,
+    Picture,
+    format_log_axis,
+    new_figure,
+    remove_frame,
+)
 
 BESIDE = "beside.json"
 """The file in a sweep's directory with the comparison."""
 
 COLOUR = "#c2527a"
 """The colour of curves of the one training."""
-
-NONE = "–"
 
 
 @dataclass(frozen=True)
@@ -169,14 +177,13 @@ def regrets_picture(beside: Beside) -> Picture:
     axes = figure.add_subplot()
     remove_frame(axes)
     axes.axhline(0, color=GREY, linewidth=0.8)
-    markers = "osD^vPX<>ph*"
     for index, (value, members) in enumerate(sorted(groups.items(), key=lambda item: item[0] or 0.0)):
         label = "" if value is None else f"{other}={value:g}"
         axes.errorbar(
             [regret.setting.get(key, 0.0) for regret in members],
             [regret.value for regret in members],
             yerr=[regret.error for regret in members],
-            fmt=f"{markers[index % len(markers)]}-",
+            fmt=f"{MARKERS[index % len(MARKERS)]}-",
             color=INK if len(groups) == 1 else None,
             linewidth=1.0,
             markersize=5,
