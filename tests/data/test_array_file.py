@@ -57,7 +57,7 @@ def test_files_of_arrays_in_every_layout_are_read(tmp_path: Path, suffix: str, f
     arrays = array_file(str(path), test, 0)
     assert arrays.shape == (3, 6, 5) and (len(arrays.train), len(arrays.test)) == (30, 10)
     for examples, start in ((arrays.train, 0), (arrays.test, 30)):
-        images, labels, positions = examples.__getitems__(torch.arange(len(examples)))
+        images, labels, positions, _ = examples.__getitems__(torch.arange(len(examples)))
         rows = positions if examples.indices is not None else positions + start
         assert np.array_equal(images, expected[rows]) and np.array_equal(labels, LABELS[rows])
 
@@ -78,7 +78,7 @@ def test_npy_files_of_bytes_in_c_order_are_memory_mapped(tmp_path: Path, form: s
     np.save(tmp_path / "x_labels.npy", LABELS)
     arrays = array_file(str(path), 10, 0)
     assert isinstance(arrays.train.images, MemoryMap) == (form in ("first", "last", "none"))
-    images, labels, positions = arrays.test.__getitems__(torch.arange(10))
+    images, labels, positions, _ = arrays.test.__getitems__(torch.arange(10))
     assert np.array_equal(images, expected[positions]) and np.array_equal(labels, LABELS[positions])
     assert images.is_contiguous()
 
@@ -142,14 +142,14 @@ def test_the_usual_names_of_splits_are_recognised_and_a_validation_split_is_used
         data.setup()
         for split, part in (("train", TRAINING), ("val", VALIDATION), ("test", TESTING)):
             examples = data.splits[split]
-            images, labels, _ = examples.__getitems__(torch.arange(len(examples)))
+            images, labels, _, _ = examples.__getitems__(torch.arange(len(examples)))
             assert np.array_equal(images, PIXELS[part]) and np.array_equal(labels, LABELS[part]), split
 
 
 def test_test_images_are_not_drawn_from_a_published_validation_set(tmp_path: Path) -> None:
     arrays = array_file(str(write(tmp_path / "x.npz", x_train=PIXELS[TRAINING], x_val=PIXELS[VALIDATION])), 4, 0)
     assert (len(arrays.train), arrays.validation, len(arrays.test)) == (26, 6, 4)
-    images, _, rows = arrays.train.__getitems__(torch.arange(26))
+    images, _, rows, _ = arrays.train.__getitems__(torch.arange(26))
     assert np.array_equal(images[20:], PIXELS[VALIDATION])
     assert sorted([*rows[:20].tolist(), *arrays.test.indices.tolist()]) == list(range(24))  # type: ignore[union-attr]
 

@@ -228,7 +228,7 @@ def test_augmentation_is_for_training_only() -> None:
     for split in ("val", "test"):
         assert torch.equal(whole_split(plain, split)[0], whole_split(augmented, split)[0])
     assert not torch.equal(whole_split(plain, "train", 0)[0], whole_split(augmented, "train", 0)[0])
-    assert torch.equal(plain.starting_images(), augmented.starting_images())
+    assert torch.equal(plain.starting_batch().x, augmented.starting_batch().x)
 
 
 @pytest.mark.parametrize("protocol", ["fixed", "dynamic"])

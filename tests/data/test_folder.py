@@ -34,7 +34,7 @@ def test_pictures_of_any_size_are_converted_to_one_memory_map(tmp_path: Path, ca
     assert arrays.shape == (3, 16, 16) and arrays.classes == ("cat", "dog")
     assert len(arrays.train) == 9 and len(arrays.test) == 3
     assert isinstance(arrays.train.images, MemoryMap)
-    images, labels, rows = arrays.train.__getitems__(torch.arange(9))
+    images, labels, rows, _ = arrays.train.__getitems__(torch.arange(9))
     assert images.shape == (9, 3, 16, 16) and images.dtype == torch.uint8
     # Files are in the order of their paths: six cats, then six dogs.
     assert torch.equal(labels, (rows >= 6).long())
@@ -62,7 +62,7 @@ def test_pixels_are_those_of_the_picture(tmp_path: Path) -> None:
     exif[274] = 6  # orientation: must be rotated by 90 degrees clockwise
     rotated.save(tmp_path / "p" / "c.png", exif=exif)
     Image.fromarray(np.dstack([exact, np.full((16, 16), 255, np.uint8)])).save(tmp_path / "p" / "e.png")
-    images, labels, _ = read(tmp_path / "p", test_size=1).train.__getitems__(torch.arange(4))
+    images, labels, _, _ = read(tmp_path / "p", test_size=1).train.__getitems__(torch.arange(4))
     for image in images:
         assert np.array_equal(image.permute(1, 2, 0), exact)
     assert labels.tolist() == [-1] * 4
@@ -73,7 +73,7 @@ def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     for name in "ab":
         Image.fromarray(grey).save(tmp_path / "p" / f"{name}.png")
-    images, _, _ = read(tmp_path / "p", channels=1, test_size=1).train.__getitems__(torch.arange(1))
+    images, _, _, _ = read(tmp_path / "p", channels=1, test_size=1).train.__getitems__(torch.arange(1))
     assert np.array_equal(images[0, 0], grey >> 8)
 
 
@@ -257,7 +257,7 @@ def test_a_folder_for_validation_is_the_validation_set(tmp_path: Path, name: str
         folder(tmp_path / "p" / split, count)
     arrays = read(tmp_path / "p")
     assert (len(arrays.train), arrays.validation, len(arrays.test)) == (10, 4, 2) and arrays.classes == ("cat", "dog")
-    _, labels, _ = arrays.train.__getitems__(torch.arange(10))
+    _, labels, _, _ = arrays.train.__getitems__(torch.arange(10))
     assert labels.tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 1, 1]
     shutil.rmtree(tmp_path / "p" / "test")  # now test images are drawn from the training images
     arrays = read(tmp_path / "p", test_size=2)

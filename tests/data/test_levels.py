@@ -161,7 +161,7 @@ def test_eight_bit_values_in_16_bit_files_are_refused_unless_other_pictures_are_
     png16(home / "a.png", values * 256 + 255)
     png16(home / "c.png", np.full_like(values[..., :1], 7))  # a single grey value, so that nothing is lost
     arrays = image_folder(root=str(home), **options)
-    images, _, _ = Examples(arrays.train.images, arrays.train.labels).__getitems__(torch.arange(3))
+    images, _, _, _ = Examples(arrays.train.images, arrays.train.labels).__getitems__(torch.arange(3))
     if channels in (1, 3):
         assert np.array_equal(images[0], values.transpose(2, 0, 1))
     assert caplog.messages == [f"{home}: 16-bit pictures of one colour in their upper 8 bits: b.png"]

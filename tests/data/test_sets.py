@@ -200,7 +200,7 @@ def test_the_format_of_dsprites_is_read_without_its_pickle(tmp_path: Path, monke
     for _ in range(2):  # the store is created, then read
         arrays = published.read_dsprites(tmp_path / "x.npz")
         assert len(arrays.train) == 36 and len(arrays.test) == 4
-        pixels, labels, rows = arrays.test.__getitems__(torch.arange(4))
+        pixels, labels, rows, _ = arrays.test.__getitems__(torch.arange(4))
         assert np.array_equal(pixels.squeeze(1) // 255, images[rows])
         assert labels.tolist() == factors[rows, 1].tolist()
         assert arrays.test.factors is not None and torch.equal(arrays.test.factors[rows], torch.tensor(factors[rows]))

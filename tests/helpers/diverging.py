@@ -90,7 +90,7 @@ class Training:
         self.data.setup()
         model = build(plain["model"], "model")
         objective = build(plain["objective"], "objective")
-        images = self.data.starting_images()
+        images = self.data.starting_batch().x
         with torch.no_grad(), isolated():
             example = model.eval().trace(images[:2], objective.num_samples)
         model.train().initialize(images)

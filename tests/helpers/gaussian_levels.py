@@ -16,7 +16,7 @@ from nelbo.distributions import BernoulliPixels, DiagonalNormal, NormalPixels, c
 from nelbo.heads import Likelihood
 from nelbo.models import Inference, Model
 from nelbo.models.context import NO_CONTEXT, Context
-from nelbo.models.model import levels_of
+from nelbo.models.temperature import levels_of
 from nelbo.theory.gaussians import independent
 from nelbo.theory.hierarchy import LinearHierarchy, LinearPosterior
 from nelbo.trace import Latent, Trace

@@ -64,7 +64,7 @@ def assert_usable(examples: Examples) -> None:
     """Assert that examples can be indexed and that each has a label."""
     images = examples.images if isinstance(examples.images, MemoryMap) else examples.images.numpy()
     assert len(examples.labels) == len(images) and len(images.shape) == 4
-    served, _, _ = examples.__getitems__(torch.arange(min(3, len(examples))))
+    served, _, _, _ = examples.__getitems__(torch.arange(min(3, len(examples))))
     assert served.dtype == torch.uint8
 
 

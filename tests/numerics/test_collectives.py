@@ -24,8 +24,8 @@ from nelbo.numerics import collectives
 from nelbo.numerics.collectives import Shares
 from nelbo.objectives import DIP, BetaTC, Capacity, FreeBits, Objective
 from nelbo.trace import Latent, Trace
+from nelbo.training.batches import weight_by_examples
 from nelbo.training.callbacks.scalars import TrainingScalars
-from nelbo.training.module import weight_by_examples
 from tests.helpers.children import Child
 from tests.helpers.factors import LATENT_DIM, OBJECTIVES, images, make_vae, prepared
 from tests.helpers.forks import forked, python

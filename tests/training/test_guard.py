@@ -71,7 +71,7 @@ def test_an_infinite_loss_stops_before_the_update_and_leaves_a_bundle(tmp_path: 
     assert same(bundle["state_dict"], poke.before) and not not_finite(bundle)
     assert bundle["failure"]["terms"]["reconstruction"] == math.inf
     assert bundle["config"] == training.guard.config and bundle["provenance"] == training.data.provenance()
-    x, _ = training.data.present("train", training.data.splits["train"].__getitems__(bundle["indices"]), 1)
+    x = training.data.present("train", training.data.splits["train"].__getitems__(bundle["indices"]), 1).x
     assert torch.equal(x, poke.x)
     parameters = sum(value.numel() * 4 for value in bundle["state_dict"].values())
     assert file.stat().st_size < parameters + 20_000

@@ -17,7 +17,7 @@ from nelbo.nets import MLP
 from nelbo.objectives import NegativeELBO
 from nelbo.priors import Uniform
 from nelbo.training import VAEModule
-from nelbo.training.module import example_trace
+from nelbo.training.batches import example_trace
 from tests.helpers.pages import programs
 
 

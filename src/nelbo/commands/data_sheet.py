@@ -25,7 +25,7 @@ def contact_sheet(data: ImageData) -> Figure:
     chosen = torch.cat(rows)[: ROWS * COLUMNS]
     columns = min(COLUMNS, len(chosen))
     chosen = chosen[: len(chosen) // columns * columns]
-    images, _ = data.present("train", train.__getitems__(chosen), epoch=0)
+    images = data.present("train", train.__getitems__(chosen), epoch=0).x
     picture = square(images, columns).movedim(0, 2)
     height, width = picture.shape[:2]
     figure = Figure(figsize=(width / 80 + 2, height / 80 + 0.5), dpi=80, layout="constrained")

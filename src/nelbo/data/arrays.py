@@ -6,8 +6,9 @@ Shapes: N examples in an array, B examples in a batch, C H W image, F factors.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +20,56 @@ from nelbo.errors import ConfigError, DataError, number
 UNLABELLED = -1
 """Label of an image that has none."""
 
-RawBatch = tuple[Tensor, Tensor, Tensor]
-"""Images (B, C, H, W), uint8; labels (B,), int64; positions of the images in their array (B,), int64."""
+LABEL, FACTORS = "label", "factors"
+"""The names under which a model is given labels, (B,) int64, and factors of variation, (B, F), as its context."""
+
+
+class RawBatch(NamedTuple):
+    """Examples as they are stored.
+
+    Args:
+        images: (B, C, H, W), uint8.
+        labels: (B,), int64.
+        positions: positions of the examples in their array, (B,), int64.
+        columns: what else is known of each example, by name, (B, ...) each.
+    """
+
+    images: Tensor
+    labels: Tensor
+    positions: Tensor
+    columns: dict[str, Tensor] = {}  # noqa: RUF012 # a field of a tuple, never changed
+
+    def to(self, device: torch.device) -> RawBatch:
+        """Return the same batch on a device."""
+        images, labels, positions = (part.to(device) for part in (self.images, self.labels, self.positions))
+        return RawBatch(images, labels, positions, _moved(self.columns, device))
+
+
+class Batch(NamedTuple):
+    """Input of a model.
+
+    Args:
+        x: images, (B, C, H, W), float in [0, 1].
+        labels: (B,), int64.
+        columns: what else is known of each example, by name, (B, ...) each.
+    """
+
+    x: Tensor
+    labels: Tensor
+    columns: dict[str, Tensor] = {}  # noqa: RUF012 # a field of a tuple, never changed
+
+    def context(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return what a model that is conditioned on `names` is given of the data, as far as the data have it."""
+        known = {LABEL: self.labels, **self.columns}
+        return {name: known[name] for name in names if name in known}
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the same batch on a device."""
+        return Batch(self.x.to(device), self.labels.to(device), _moved(self.columns, device))
+
+
+def _moved(columns: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: column.to(device) for name, column in columns.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +81,15 @@ class Examples(Dataset[RawBatch]):
         labels: (N,), int64; `UNLABELLED` for images without a label.
         factors: (N, F), int64: values of the known factors of variation; None if unknown.
         indices: positions of the examples in the array; None for all N.
+        columns: what else is known of each example, by name, (N, ...) each, which models may be conditioned on: whole
+            numbers are classes, floats are numbers.
 
     Example:
         >>> images = torch.zeros(5, 1, 8, 8, dtype=torch.uint8)
         >>> some = Examples(images, unlabelled(5)).take(torch.tensor([0, 3]))
         >>> len(some)
         2
-        >>> x, labels, positions = some.__getitems__(torch.tensor([1]))
+        >>> x, labels, positions, _ = some.__getitems__(torch.tensor([1]))
         >>> x.shape, labels.tolist(), positions.tolist()
         (torch.Size([1, 1, 8, 8]), [-1], [3])
     """
@@ -47,6 +98,7 @@ class Examples(Dataset[RawBatch]):
     labels: Tensor
     factors: Tensor | None = None
     indices: Tensor | None = None
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images) if self.indices is None else len(self.indices)
@@ -58,13 +110,20 @@ class Examples(Dataset[RawBatch]):
     def __getitems__(self, positions: Tensor) -> RawBatch:
         """Return the batch of the examples at `positions` (B,)."""
         rows = positions if self.indices is None else self.indices[positions]
-        return self.images.index_select(0, rows), self.labels[rows], rows
+        known = {name: column[rows] for name, column in self.columns.items()}
+        if self.factors is not None:
+            known[FACTORS] = self.factors[rows].float()
+        return RawBatch(self.images.index_select(0, rows), self.labels[rows], rows, known)
 
     def take(self, positions: Tensor) -> Examples:
         """Return the examples at `positions`, without copying images."""
-        return Examples(
-            self.images, self.labels, self.factors, positions if self.indices is None else self.indices[positions]
-        )
+        indices = positions if self.indices is None else self.indices[positions]
+        return replace(self, indices=indices)
+
+    def known(self, name: str) -> Tensor | None:
+        """Return what is known of every example under a name of a model's context, (N, ...); None if nothing."""
+        column = {LABEL: self.labels, FACTORS: self.factors}.get(name, self.columns.get(name))
+        return column if column is None or self.indices is None else column[self.indices]
 
     def update_digest(self, digest: hashlib._Hash) -> None:
         """Add images, labels and indices to a digest."""
@@ -73,7 +132,8 @@ class Examples(Dataset[RawBatch]):
         else:
             digest.update(str(tuple(self.images.shape)).encode())
             digest.update(self.images.contiguous().numpy().data)
-        for tensor in (self.labels, self.indices):
+        columns = [self.columns[name] for name in sorted(self.columns)]
+        for tensor in (self.labels, self.indices, *columns):
             if tensor is not None:
                 digest.update(tensor.contiguous().numpy().data)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nelbo.data.arrays import Arrays, Examples, RawBatch, held_out, random_split
+from nelbo.data.arrays import Arrays, Batch, Examples, RawBatch, held_out, random_split
 from nelbo.data.augmentation import Augmentation
 from nelbo.data.labels import with_classes
 from nelbo.data.levels import EIGHT_BITS, settle
@@ -24,10 +24,7 @@ from nelbo.data.noise import Draws
 from nelbo.data.protocols import PROTOCOLS
 from nelbo.errors import ConfigError, DataError, boolean, choice, integer, positive_integer
 
-__all__ = ["ImageData"]
-
-Batch = tuple[Tensor, Tensor]
-"""Input of a model: x (B, C, H, W), float in [0, 1], and labels (B,)."""
+__all__ = ["Batch", "ImageData"]
 
 START_EXAMPLES, START_PIXELS = 10_000, 50_000_000
 """Maximum number of training images, and of their pixels, that models take their starting values from."""
@@ -37,7 +34,7 @@ ONCE_FOR_TRAINING_ARRAY, ONCE_FOR_TEST_ARRAY, FIRST_EPOCH = range(3)
 
 
 class ImageData(pl.LightningDataModule):
-    """Batches (x, labels) of a data set, with x (B, C, H, W) in [0, 1].
+    """Batches (`Batch`) of a data set, with x (B, C, H, W) in [0, 1].
 
     Args:
         name: name of the data set, stored in results.
@@ -172,27 +169,26 @@ class ImageData(pl.LightningDataModule):
             epoch: epoch of training, whose random numbers are used for augmentation and protocol; None for images that
                 are not trained on, which are not augmented and whose random numbers are the same in every epoch.
         """
-        images, labels, positions = batch
+        images, labels, positions, columns = batch
         protocol = PROTOCOLS[self.protocol]
         once = ONCE_FOR_TEST_ARRAY if split == "test" else ONCE_FOR_TRAINING_ARRAY
         fixed_draws = Draws(self.seed, once, positions)
         if epoch is None:
-            return protocol.present(images, fixed_draws), labels
+            return Batch(protocol.present(images, fixed_draws), labels, columns)
         epoch_draws = Draws(self.order_seed, FIRST_EPOCH + epoch, positions)
         if protocol.each_epoch:
-            return protocol.present(self.augment(images, epoch_draws), epoch_draws), labels
+            return Batch(protocol.present(self.augment(images, epoch_draws), epoch_draws), labels, columns)
         # Pixels that are drawn only once must be drawn before they are moved.
-        return self.augment(protocol.present(images, fixed_draws), epoch_draws), labels
+        return Batch(self.augment(protocol.present(images, fixed_draws), epoch_draws), labels, columns)
 
-    def starting_images(self) -> Tensor:
-        """Return training images as model input, (N, C, H, W) in [0, 1], evenly spread over the training set."""
+    def starting_batch(self) -> Batch:
+        """Return training examples as model input, evenly spread over the training set."""
         train = self.splits["train"]
         count = max(1, min(START_EXAMPLES, START_PIXELS // math.prod(self.shape or ())))
-        x, _ = self.present("train", train.__getitems__(torch.arange(0, len(train), -(-len(train) // count))))
-        return x
+        return self.present("train", train.__getitems__(torch.arange(0, len(train), -(-len(train) // count))))
 
     def examples(self, count: int) -> Batch:
-        """Return the first `count` validation images and labels as model input, or test images if there are none."""
+        """Return the first `count` validation examples as model input, or test examples if there are none."""
         split = "val" if len(self.splits["val"]) else "test"
         examples = self.splits[split]
         return self.present(split, examples.__getitems__(torch.arange(min(count, len(examples)))))

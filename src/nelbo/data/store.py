@@ -159,7 +159,7 @@ def read_store(folder: Path) -> Examples:
             arrays.append(torch.from_numpy(np.load(folder / f"{name}.npy", allow_pickle=False)))
             if len(arrays[-1]) != len(images) or arrays[-1].dtype != torch.int64:
                 raise ValueError(f"{len(arrays[-1])} rows of {arrays[-1].dtype} for {len(images)} images")
-    return Examples(images, *arrays)
+    return Examples(images, *arrays)  # type: ignore[arg-type] # labels, and factors if there are any
 
 
 def stores() -> list[Path]:

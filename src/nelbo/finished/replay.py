@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 from nelbo.checkpoints.load import build_model
 from nelbo.checkpoints.record import RECORD
 from nelbo.config.build import build, user_prefixes
-from nelbo.data.module import ImageData
+from nelbo.data.module import Batch, ImageData
 from nelbo.errors import CheckpointError, first_line
 from nelbo.finished.bundle import read_bundle
 from nelbo.finished.run import FinishedRun
@@ -27,6 +27,7 @@ from nelbo.numerics.precision import float32
 from nelbo.numerics.randomness import restore
 from nelbo.objectives import Objective
 from nelbo.trace import Trace
+from nelbo.training.batches import training_context
 from nelbo.training.callbacks.crash import Failure, failure
 from nelbo.training.callbacks.random_states import last_bits
 
@@ -110,9 +111,9 @@ def replay(file: Path, allow: Sequence[str] = (), moved: Mapping[str, Any] | Non
     watch = Watch(model)
     with float32(config.get("float32")):
         scheduled = model.advance(bundle["step"])
-        for x in batches:
+        for examples in batches:
             with autocast:
-                trace = model.trace(x, objective.num_samples, model.draw_context(len(x)))
+                trace = model.trace(examples.x, objective.num_samples, training_context(model, examples))
                 loss = objective(trace, bundle["step"])
             (loss.total / shares).backward()  # outside of autocast, as in training
     return Replay(
@@ -130,8 +131,8 @@ def replay(file: Path, allow: Sequence[str] = (), moved: Mapping[str, Any] | Non
     )
 
 
-def batch(data: ImageData, indices: Tensor, epoch: int, device: torch.device) -> Tensor:
-    """Return training images as the model saw them, (B, C, H, W).
+def batch(data: ImageData, indices: Tensor, epoch: int, device: torch.device) -> Batch:
+    """Return training examples as the model saw them.
 
     Args:
         data: the data module, set up.
@@ -139,9 +140,8 @@ def batch(data: ImageData, indices: Tensor, epoch: int, device: torch.device) ->
         epoch: the epoch, which decides their augmentation and noise.
         device: the device of the result.
     """
-    raw = (part.to(device) for part in data.splits["train"].__getitems__(indices))
-    x, _ = data.present("train", tuple(raw), epoch)  # type: ignore[arg-type] # a tuple of three
-    return x
+    raw = data.splits["train"].__getitems__(indices).to(device)
+    return data.present("train", raw, epoch)
 
 
 class Watch:

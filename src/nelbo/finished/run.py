@@ -21,7 +21,7 @@ from nelbo.checkpoints.load import build_model
 from nelbo.checkpoints.record import FOLDED, RECORD, checkpoint_file, folded_at, read_checkpoint
 from nelbo.config.build import build, user_prefixes
 from nelbo.data.fetch import cache_directory
-from nelbo.data.module import ImageData
+from nelbo.data.module import Batch, ImageData
 from nelbo.directories.logs import UNIT_HISTORY
 from nelbo.directories.names import METRICS
 from nelbo.errors import CheckpointError, ConfigError, DataError, choice, first_line
@@ -51,8 +51,14 @@ class ImageSplit:
         return len(self._examples)
 
     def __getitem__(self, positions: Tensor) -> Tensor:
-        x, _ = self._data.present(self._split, self._examples.__getitems__(positions))
-        return x
+        return self._present(positions).x
+
+    def context(self, positions: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return what a model that is conditioned on `names` is given of the examples at `positions`, (B, ...) each."""
+        return self._present(positions).context(names)
+
+    def _present(self, positions: Tensor) -> Batch:
+        return self._data.present(self._split, self._examples.__getitems__(positions))
 
     @property
     def labels(self) -> Tensor:

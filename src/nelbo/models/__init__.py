@@ -1,6 +1,7 @@
 """Models: latent variable models, which all other rooms know by the protocol `Model`."""
 
 from nelbo.models.bound import BoundModel
+from nelbo.models.conditioning import Conditioning
 from nelbo.models.context import NO_CONTEXT, Context
 from nelbo.models.hierarchy import Hierarchy
 from nelbo.models.inference import Inference
@@ -16,6 +17,7 @@ __all__ = [
     "NO_CONTEXT",
     "VAE",
     "BoundModel",
+    "Conditioning",
     "Context",
     "Hierarchy",
     "Inference",

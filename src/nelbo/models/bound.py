@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from nelbo.distributions import DiagonalNormal
 from nelbo.errors import ConfigError
 from nelbo.models.context import NO_CONTEXT, Context
 from nelbo.models.inference import Inference
@@ -20,25 +21,27 @@ if TYPE_CHECKING:
 
 
 class BoundModel(Model):
-    """p(x|context) and q(z|x, context) at one value of the context for all examples.
+    """p(x|context) and q(z|x, context) at one value of the context for all examples, or at those of a batch.
 
     Args:
         model: the model, which shares its parameters.
         setting: one value for each name: a number, or a tensor of what one example has.
+        each: whether the values are those of the B examples of a batch instead, (B, ...).
 
     Raises:
         ConfigError: for a name that no part of the model takes.
     """
 
-    def __init__(self, model: Model, setting: Mapping[str, Any]) -> None:
+    def __init__(self, model: Model, setting: Mapping[str, Any], *, each: bool = False) -> None:
         super().__init__()
         for name in setting:
             if name not in model.context_names:
                 known = ", ".join(model.context_names)
                 hint = f"is not among what this model is conditioned on: {known}" if known else "this model takes none"
                 raise ConfigError("context", name, hint)
-        self.model, self.setting = model, dict(setting)
+        self.model, self.setting, self.each = model, dict(setting), each
         self.shape, self.events, self.likelihood = model.shape, model.events, model.likelihood
+        self.conditioning = model.conditioning
         self.train(model.training)
 
     @property
@@ -52,10 +55,18 @@ class BoundModel(Model):
         Args:
             count: B.
             context: the entries that are not bound.
+
+        Raises:
+            ValueError: if the values are those of another number of examples.
         """
         like = next(self.model.parameters())
         values = {name: torch.as_tensor(value, device=like.device) for name, value in self.setting.items()}
-        return {**context, **{name: value.expand(count, *value.shape) for name, value in values.items()}}
+        if not self.each:
+            return {**context, **{name: value.expand(count, *value.shape) for name, value in values.items()}}
+        for name, value in values.items():
+            if len(value) != count:
+                raise ValueError(f"{name} is bound to the values of {len(value)} examples, not of {count}")
+        return {**context, **values}
 
     def at(self, **setting: Any) -> BoundModel:
         """Return the model with more of its context bound; see `Model.at`.
@@ -92,8 +103,15 @@ class BoundModel(Model):
         return self.model.draw(x, inference, num_samples, mode=mode, prior_from=prior_from)
 
     def top_prior(self, context: Context = NO_CONTEXT) -> Distribution:
-        """Return p(z) of the top level at the bound context, batch shape (), or (1,) if it depends on the context."""
-        return self.model.top_prior(self.bound(1, context))
+        """Return p(z) of the top level at the bound context, batch shape (), or (1,) if it depends on a setting.
+
+        If the context is that of each of B examples, the batch shape is (B,) in place of (1,).
+        """
+        count = len(next(iter(self.setting.values()))) if self.each and self.setting else 1
+        p = self.model.top_prior(self.bound(count, context))
+        if self.conditioning is not None and not self.each and isinstance(p, DiagonalNormal) and p.batch_shape:
+            return DiagonalNormal(p.loc[0], p.scale[0])
+        return p
 
     def sample(
         self,
@@ -127,9 +145,14 @@ class BoundModel(Model):
         """Return z of every level at the bound context; see `Model.unfold`."""
         return self.model.unfold(top, noise, self._of((top,), context))
 
-    def initialize(self, images: Tensor) -> None:
-        """Initialise parts of the model from training images."""
-        self.model.initialize(images)
+    def initialize(self, images: Tensor, context: Context = NO_CONTEXT) -> None:
+        """Initialise parts of the model from training images; see `Model.initialize`."""
+        self.model.initialize(images, context)
+
+    def example_context(self, count: int) -> Context:
+        """Return a context for `count` examples of what is not bound."""
+        whole = self.model.example_context(count)
+        return {name: value for name, value in whole.items() if name not in self.setting}
 
     def advance(self, step: float) -> dict[str, float]:
         """Set the scheduled parameters of the heads to their values at `step` and return them by name."""

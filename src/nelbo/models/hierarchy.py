@@ -15,10 +15,12 @@ from torch.distributions import Distribution
 from nelbo.distributions import DiagonalNormal, sample_at
 from nelbo.errors import ConfigError
 from nelbo.heads import Likelihood, Posterior
+from nelbo.models.conditioning import Conditioning, check_conditioning
 from nelbo.models.context import NO_CONTEXT, Context, call_with
 from nelbo.models.inference import Inference
 from nelbo.models.level import Level
-from nelbo.models.model import Model, levels_of
+from nelbo.models.model import Model
+from nelbo.models.temperature import levels_of
 from nelbo.nets import Net
 from nelbo.nets.pyramid import Pyramid
 from nelbo.priors import Prior
@@ -90,10 +92,27 @@ class Hierarchy(Model):
         """The levels below the top, from the top."""
         return list(self.levels)  # type: ignore[arg-type]
 
+    def condition(self, conditioning: Callable[[], Conditioning] | None) -> None:
+        """Give the networks a condition; the last thing that the constructor of a subclass does.
+
+        Args:
+            conditioning: factory of what the model is conditioned on; None for nothing.
+
+        Raises:
+            ConfigError: if the condition is to be concatenated, or the prior does not go with it.
+        """
+        if conditioning is None:
+            return
+        self.conditioning = conditioning()
+        if self.conditioning.layers != "modulation":
+            hint = "must be modulation in a model of several levels"
+            raise ConfigError("layers", self.conditioning.layers, hint).within("conditioning")
+        check_conditioning(self.conditioning, self.prior, None)
+        self.conditioning.build([self.encoder, self.merge, self.levels, self.decoder], self.events[0][0])
+
     def infer(self, x: Tensor, context: Context = NO_CONTEXT) -> Inference:
         """Return the encoder's features of every level, and q and p of the top; see `Model.infer`."""
-        self.check_images(x)
-        top, *below = self.encoder(x)
+        top, *below = self._pyramid(x, context)
 
         def head(features: Tensor) -> Distribution:
             q: Distribution = call_with(self.posterior, features, context=context)
@@ -103,9 +122,14 @@ class Hierarchy(Model):
 
     def encode(self, x: Tensor, context: Context = NO_CONTEXT) -> Distribution:
         """Return q(z_1|x) of the top level, batch shape (B,); see `Model.encode`."""
-        self.check_images(x)
-        q: Distribution = call_with(self.posterior, self.encoder(x)[0], context=context)
+        q: Distribution = call_with(self.posterior, self._pyramid(x, context)[0], context=context)
         return q
+
+    def _pyramid(self, x: Tensor, context: Context) -> list[Tensor]:
+        """Return the encoder's features of every level, of images that are checked."""
+        self.check_images(x)
+        with self.conditioned(context):
+            return list(self.encoder(x))
 
     def draw(
         self, x: Tensor, inference: Inference, num_samples: int, *, mode: bool = False, prior_from: int | None = None
@@ -120,14 +144,15 @@ class Hierarchy(Model):
             latents.append(Latent(q, p, z))
             return z
 
-        features = self.decoder(self._descend(latents[0].z, choose))
+        with self.conditioned(inference.context):
+            features = self.decoder(self._descend(latents[0].z, choose))
         px = call_with(self.likelihood, features, x, context=inference.context)
         return Trace(x, px, tuple(latents), inference.context)
 
     def top_prior(self, context: Context = NO_CONTEXT) -> Distribution:
         """Return p(z_1), batch shape (), or (B,) if it depends on the context."""
         p: Distribution = call_with(self.prior, self.encode, context=context)
-        return p
+        return p if self.conditioning is None else self.conditioning.prior_of(p, context)
 
     def sample(
         self,
@@ -149,7 +174,8 @@ class Hierarchy(Model):
             zs.append(z)
             return z
 
-        self._descend(zs[0], choose)
+        with self.conditioned(context):
+            self._descend(zs[0], choose)
         return tuple(zs)
 
     def decode(self, *zs: Tensor, context: Context = NO_CONTEXT) -> Distribution:
@@ -163,7 +189,8 @@ class Hierarchy(Model):
             ValueError: if a level is missing; `sample(..., above=zs)` completes them.
         """
         self._require_all(zs)
-        features = self.decoder(self._descend(zs[0], lambda number, p, stream: zs[number]))
+        with self.conditioned(context):
+            features = self.decoder(self._descend(zs[0], lambda number, p, stream: zs[number]))
         px: Distribution = call_with(self.likelihood, features, context=context)
         return px
 
@@ -181,7 +208,8 @@ class Hierarchy(Model):
             terms.append(p.log_prob(zs[number]))  # type: ignore[no-untyped-call]
             return zs[number]
 
-        self._descend(zs[0], choose)
+        with self.conditioned(context):
+            self._descend(zs[0], choose)
         total: Tensor = torch.stack(terms).sum(dim=0)
         return total
 
@@ -196,13 +224,14 @@ class Hierarchy(Model):
             zs.append(z)
             return z
 
-        self._descend(top, choose)
+        with self.conditioned(context):
+            self._descend(top, choose)
         return tuple(zs)
 
     @torch.no_grad()
-    def initialize(self, images: Tensor) -> None:
-        """Initialise encoder, likelihood and prior from training images (N, C, H, W) in [0, 1]."""
-        super().initialize(images)
+    def initialize(self, images: Tensor, context: Context = NO_CONTEXT) -> None:
+        """Initialise encoder, likelihood and prior from training images; see `Model.initialize`."""
+        super().initialize(images, context)
         self.encoder.initialize(images)
         self.prior.initialize(images)
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from nelbo.errors import positive_integer
 from nelbo.heads import Likelihood, Posterior
+from nelbo.models.conditioning import Conditioning
 from nelbo.models.hierarchy import Hierarchy
 from nelbo.models.images import image_shape
 from nelbo.models.level import Level
@@ -38,6 +39,7 @@ class LadderVAE(Hierarchy):
         posterior: factory of q(z_1|x); `residual_normal` makes the levels below relative to p(z|above).
         prior: factory of p(z_1).
         likelihood: factory of p(x|z).
+        conditioning: factory of what the model is conditioned on, such as labels (`Conditioning`); or None.
 
     Raises:
         ConfigError: if `levels` is not a list of two or more positive whole numbers, or another option is invalid.
@@ -66,6 +68,7 @@ class LadderVAE(Hierarchy):
         posterior: Callable[..., Posterior],
         prior: Callable[..., Prior],
         likelihood: Callable[..., Likelihood],
+        conditioning: Callable[[], Conditioning] | None = None,
     ) -> None:
         units = widths("levels", levels, at_least=2)
         positive_integer("width", width)
@@ -109,6 +112,7 @@ class LadderVAE(Hierarchy):
             decoder=decoder,
             likelihood=likelihood,
         )
+        self.condition(conditioning)
 
 
 def dense_level(

@@ -6,6 +6,7 @@ log-probabilities are in nats.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from nelbo.errors import ConfigError, number, positive_integer
+from nelbo.errors import number, positive_integer
 from nelbo.heads import Likelihood
 from nelbo.models.context import NO_CONTEXT, Context, names_of
 from nelbo.models.images import check_form, check_pixels
@@ -23,6 +24,7 @@ from nelbo.trace import Trace
 
 if TYPE_CHECKING:
     from nelbo.models.bound import BoundModel
+    from nelbo.models.conditioning import Conditioning
 
 
 class Model(nn.Module):
@@ -48,6 +50,11 @@ class Model(nn.Module):
     `nelbo.load` sets it, because the images that a loaded model is given are not checked elsewhere. Training checks its
     data once, before it starts. Samples of a density, which may lie outside [0, 1], can only be encoded without it.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conditioning: Conditioning | None = None
+        """What of the data the model is conditioned on, such as labels; None for a model of x alone."""
 
     def infer(self, x: Tensor, context: Context = NO_CONTEXT) -> Inference:
         """Return what inference takes from x, once: the encoder's pass, and q and p of the top level.
@@ -170,6 +177,14 @@ class Model(nn.Module):
         """The names of the context that the parts of the model take, sorted."""
         return tuple(sorted({name for part in self.modules() if part is not self for name in names_of(part)}))
 
+    def example_context(self, count: int) -> Context:
+        """Return a context of `count` examples, from which shapes can be read; empty for a model of x alone."""
+        return NO_CONTEXT if self.conditioning is None else self.conditioning.example(count)
+
+    def conditioned(self, context: Context) -> contextlib.AbstractContextManager[None]:
+        """Return a context manager within which the networks compute with the condition."""
+        return contextlib.nullcontext() if self.conditioning is None else self.conditioning.at(context)
+
     def draw_context(self, count: int) -> Context:
         """Return what the model draws of its own context for B = `count` training images, each value (B, ...)."""
         return NO_CONTEXT
@@ -177,22 +192,12 @@ class Model(nn.Module):
     def encode(self, x: Tensor, context: Context = NO_CONTEXT) -> Distribution:
         """Return q(z|x) of the top level, batch shape (B,).
 
-        Args:
-            x: images, (B, C, H, W), in [0, 1].
-            context: what the model is conditioned on, each value (B, ...).
-
-        Raises:
-            ValueError: as `infer`.
+        Arguments and errors are those of `infer`.
         """
         return self.infer(x, context).q
 
     def check_images(self, x: Tensor) -> None:
-        """Check the images that inference is given.
-
-        Raises:
-            ValueError: if `x` is not a floating-point tensor of the model's image shape; with `checks_pixels`, in eval
-                mode, also if pixels lie outside [0, 1].
-        """
+        """Check the images that inference is given; errors as of `infer`."""
         check_form(x, self.shape)
         if self.checks_pixels and not self.training:
             check_pixels(x, next(self.parameters()).dtype)
@@ -247,12 +252,16 @@ class Model(nn.Module):
         return log_joint
 
     @torch.no_grad()
-    def initialize(self, images: Tensor) -> None:
-        """Initialise parts of the model from training images (N, C, H, W) in [0, 1].
+    def initialize(self, images: Tensor, context: Context = NO_CONTEXT) -> None:
+        """Initialise parts of the model from training images, once, before training; not of a loaded checkpoint.
 
-        It is called once, before training, and not when a checkpoint is loaded.
+        Args:
+            images: (N, C, H, W), in [0, 1].
+            context: what the model is conditioned on, of the same examples, (N, ...) each.
         """
         self.likelihood.initialize(images)
+        if self.conditioning is not None:
+            self.conditioning.initialize(context)
 
     def advance(self, step: float) -> dict[str, float]:
         """Set the scheduled parameters of the heads to their values at `step` and return them by name.
@@ -269,30 +278,22 @@ class Model(nn.Module):
             setting: one value for each name, a number or a tensor of what one example has.
 
         Raises:
-            ConfigError: for a name that no part of the model takes.
+            ConfigError: for a name that no part of the model takes, or a label that is not one of its classes.
         """
         from nelbo.models.bound import BoundModel
 
-        return BoundModel(self, setting)
+        bound = BoundModel(self, setting)
+        if self.conditioning is not None:
+            self.conditioning.check(setting)
+        return bound
 
+    def given(self, context: Context) -> BoundModel:
+        """Return the model of a batch, with the context of each of its examples bound.
 
-def levels_of(temperature: float | Sequence[float], levels: int) -> list[float]:
-    """Return the temperature of each level.
+        Args:
+            context: each value (B, ...).
 
-    Args:
-        temperature: one number for all levels, or one for each.
-        levels: the number of levels.
+        """
+        from nelbo.models.bound import BoundModel
 
-    Raises:
-        ConfigError: if there is another number of them, or one is negative.
-
-    Example:
-        >>> levels_of(0.7, 2), levels_of([1, 0.5], 2)
-        ([0.7, 0.7], [1.0, 0.5])
-    """
-    if isinstance(temperature, int | float):
-        return [number("temperature", temperature, minimum=0)] * levels
-    factors = [number(f"temperature[{index}]", factor, minimum=0) for index, factor in enumerate(temperature)]
-    if len(factors) != levels:
-        raise ConfigError("temperature", list(temperature), f"must be one number, or one for each of {levels} levels")
-    return factors
+        return BoundModel(self, context, each=True)

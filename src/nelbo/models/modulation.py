@@ -1,50 +1,48 @@
-"""Layers of a VAE for many settings whose results are scaled and shifted by functions of the setting.
+"""Layers whose results are scaled and shifted by functions of a setting or a condition.
 
-Perez et al. 2018, "FiLM: Visual reasoning with a general conditioning layer" (AAAI), with the setting as the condition.
+Perez et al. 2018, "FiLM: Visual reasoning with a general conditioning layer" (AAAI).
 
-Shapes: B batch, F units of a layer, M rows of its input.
+Shapes: B batch, E numbers of a setting, F units of a layer, M rows of its input.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from nelbo.models.gates import Rate
-
 HIDDEN = 32
 """The width of the hidden layer between a setting and the scales and shifts of a layer."""
 
 NUMBERS = 2
-"""How many numbers a setting is given as: log beta and log of the number of latents."""
+"""How many numbers the setting of many rates is given as: log beta and log of the number of latents."""
 
 
 class Modulated(nn.Module):
     """A layer whose result y becomes (1 + a) y + c, with a and c for each unit or channel, functions of the setting.
 
-    They are 0 at the start. The setting is log beta, standardised, and the logarithm of the number of latents, scaled
-    to go from -1 to 1.
+    They are 0 at the start. With many rates the setting is log beta, standardised, and the logarithm of the number of
+    latents, scaled to go from -1 to 1; with a condition it is that.
 
     Args:
         layer: a linear layer or a convolution.
         units: F.
-        current: the setting of the images.
+        setting: returns the setting of the images, (B, E).
+        numbers: E.
     """
 
-    def __init__(self, layer: nn.Module, units: int, current: Rate) -> None:
+    def __init__(self, layer: nn.Module, units: int, setting: Callable[[], Tensor], numbers: int) -> None:
         super().__init__()
-        self.layer, self.current = layer, current
-        self.hidden, self.last = nn.Linear(NUMBERS, HIDDEN), nn.Linear(HIDDEN, 2 * units)
+        self.layer, self.setting = layer, setting
+        self.hidden, self.last = nn.Linear(numbers, HIDDEN), nn.Linear(HIDDEN, 2 * units)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def factors_and_shifts(self) -> tuple[Tensor, Tensor]:
         """Return 1 + a and c of the current setting, (B, F) each."""
-        setting = self.current.setting().to(self.hidden.weight.dtype)
+        setting = self.setting().to(self.hidden.weight.dtype)
         scale, shift = self.last(functional.gelu(self.hidden(setting))).chunk(2, dim=-1)
         return 1 + scale, shift
 

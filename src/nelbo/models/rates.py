@@ -22,7 +22,7 @@ from nelbo.distributions import DiagonalNormal
 from nelbo.errors import ConfigError, choice, number
 from nelbo.models.context import Context
 from nelbo.models.gates import OPEN, DecoderGate, EncoderGate, Rate, add_gates, open_share, places_of_layers
-from nelbo.models.modulation import Modulated
+from nelbo.models.modulation import NUMBERS, Modulated
 from nelbo.models.nesting import LATENT_DIM
 from nelbo.trace import LOG_BETA
 
@@ -88,7 +88,7 @@ class ManyRates(nn.Module):
         else:
             for net in (encoder, decoder):
                 for holder, name, layer, units in places_of_layers(net):
-                    setattr(holder, name, Modulated(layer, units, self.current))
+                    setattr(holder, name, Modulated(layer, units, self.current.setting, NUMBERS))
         self.largest_offset = -self.low - math.log(2)
         start = max(self.largest_offset + OPEN + max(self.high, 0.0) / 2, LEAST_START)
         inverse_softplus = start + math.log(-math.expm1(-start))
@@ -150,14 +150,19 @@ class ManyRates(nn.Module):
             current.log_beta, current.count = outer
 
 
-def refuse_layers(net: nn.Module) -> None:
+def refuse_layers(net: nn.Module, key: str = "rates", value: str = "many") -> None:
     """Refuse networks whose layers depend on other images, or are computed again in the backward pass.
+
+    Args:
+        net: the network.
+        key: the config key to name.
+        value: its value.
 
     Raises:
         ConfigError: for batch normalisation, and for `checkpoint_activations`.
     """
     for part in net.modules():
         if isinstance(part, _BatchNorm):
-            raise ConfigError("rates", "many", "does not go with batch normalisation, which mixes images of all betas")
+            raise ConfigError(key, value, "does not go with batch normalisation, which mixes different images")
         if getattr(part, "checkpoint_activations", False):
-            raise ConfigError("rates", "many", "does not go with checkpoint_activations=true")
+            raise ConfigError(key, value, "does not go with checkpoint_activations=true")

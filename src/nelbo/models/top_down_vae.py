@@ -13,6 +13,7 @@ from torch import nn
 
 from nelbo.errors import ConfigError, boolean, choice, positive_integer
 from nelbo.heads import Likelihood, Posterior
+from nelbo.models.conditioning import Conditioning
 from nelbo.models.conv_levels import Convolutions, vector_to_map
 from nelbo.models.hierarchy import Hierarchy
 from nelbo.models.images import image_shape
@@ -51,6 +52,7 @@ class TopDownVAE(Hierarchy):
         posterior: factory of q(z_1|x); `residual_normal` makes the levels below relative to p(z|above).
         prior: factory of p(z_1).
         likelihood: factory of p(x|z).
+        conditioning: factory of what the model is conditioned on, such as labels (`Conditioning`); or None.
 
     Raises:
         ConfigError: if the layout does not fit the images, or another option is invalid.
@@ -76,6 +78,7 @@ class TopDownVAE(Hierarchy):
         posterior: Callable[..., Posterior],
         prior: Callable[..., Prior],
         likelihood: Callable[..., Likelihood],
+        conditioning: Callable[[], Conditioning] | None = None,
     ) -> None:
         image = image_shape(shape)
         entries = parse_layout(layout, image)
@@ -109,6 +112,7 @@ class TopDownVAE(Hierarchy):
             likelihood=likelihood,
         )
         self._start_weights()
+        self.condition(conditioning)
 
     def _start_weights(self) -> None:
         """Scale the weights for deep networks, give each pixel a bias, and choose the faster memory format."""

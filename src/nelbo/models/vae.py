@@ -18,13 +18,15 @@ from torch.distributions import Distribution
 from nelbo.distributions import sample_at
 from nelbo.errors import ConfigError, positive_integer
 from nelbo.heads import Likelihood, Posterior
+from nelbo.models.conditioning import Conditioning, check_conditioning
 from nelbo.models.context import NO_CONTEXT, Context, call_with
 from nelbo.models.images import image_shape
 from nelbo.models.inference import Inference
-from nelbo.models.model import Model, levels_of
+from nelbo.models.model import Model
 from nelbo.models.nesting import Nesting
 from nelbo.models.rates import ManyRates
 from nelbo.models.surface import Surface
+from nelbo.models.temperature import levels_of
 from nelbo.nets import Net
 from nelbo.priors import Prior
 from nelbo.trace import Trace
@@ -63,10 +65,11 @@ class VAE(Model):
         rates: factory of the gates of a model for many betas (`ManyRates`), called with encoder, decoder and D; None
             for none, as in the other two without a key of this name.
         nesting: factory of latents of which the first K are a model for every K (`Nesting`), called with D; or None.
+        conditioning: factory of what the model is conditioned on, such as labels (`Conditioning`); or None.
 
     Raises:
         ConfigError: if `shape` is not three positive integers or `latent_dim` is not one, or if a factory raises it;
-            with `rates` or `nesting`, if posterior, prior or likelihood do not go with them.
+            with `rates`, `nesting` or `conditioning`, if posterior, prior or likelihood do not go with them.
     """
 
     def __init__(
@@ -81,21 +84,28 @@ class VAE(Model):
         likelihood: Callable[..., Likelihood],
         rates: Callable[..., ManyRates] | None = None,
         nesting: Callable[..., Nesting] | None = None,
+        conditioning: Callable[[], Conditioning] | None = None,
     ) -> None:
         super().__init__()
         self.shape = image_shape(shape)
         self.latent_dim = positive_integer("latent_dim", latent_dim)
+        condition = self.conditioning = None if conditioning is None else conditioning()
         self.encoder = encoder(self.shape)
-        self.posterior = posterior(feature_shape(self.encoder, "encoder"), self.latent_dim)
+        features = feature_shape(self.encoder, "encoder")
+        self.posterior = posterior(features if condition is None else condition.join(features), self.latent_dim)
         self.events = (self.posterior.event_shape(self.latent_dim),)
         self.prior = prior(self.events[0], self.shape)
-        self.decoder = decoder(self.posterior.code_shape(self.latent_dim), self.shape)
+        code = self.posterior.code_shape(self.latent_dim)
+        self.decoder = decoder(code if condition is None else condition.join(code), self.shape)
         self.likelihood = likelihood(feature_shape(self.decoder, "decoder"), self.shape)
         self.surface: Surface | None = None
         if rates or nesting:
             gates = rates(self.encoder, self.decoder, self.latent_dim) if rates else None
             self.surface = Surface(gates, nesting(self.latent_dim) if nesting else None)
             self.surface.check(self.posterior, self.prior, self.likelihood)
+        if condition is not None:
+            check_conditioning(condition, self.prior, self.surface)
+            condition.build([self.encoder, self.decoder], self.latent_dim)
 
     def infer(self, x: Tensor, context: Context = NO_CONTEXT) -> Inference:
         """Return the encoder's features of x, q(z|x) and p(z); see `Model.infer`.
@@ -133,7 +143,9 @@ class VAE(Model):
         self.check_images(x)
         with self._at(context):
             features: Tensor = call_with(self.encoder, x, context=context)
-        return features
+        if self.conditioning is None:
+            return features
+        return self.conditioning.joined(features, context, features.ndim - 1)
 
     def draw(
         self, x: Tensor, inference: Inference, num_samples: int, *, mode: bool = False, prior_from: int | None = None
@@ -148,7 +160,7 @@ class VAE(Model):
         """Return p(z), batch shape (), or (B,) if it depends on the context."""
         if self.surface is None:
             p: Distribution = call_with(self.prior, self.encode, context=context)
-            return p
+            return p if self.conditioning is None else self.conditioning.prior_of(p, context)
         return self.surface.first_units(call_with(self.prior, self._encode_all_units, context=context), context)
 
     def sample(
@@ -183,7 +195,7 @@ class VAE(Model):
 
     def _at(self, context: Context) -> contextlib.AbstractContextManager[None]:
         """Return a context within which the networks compute at the settings of `context`."""
-        return contextlib.nullcontext() if self.surface is None else self.surface.at(context)
+        return self.conditioned(context) if self.surface is None else self.surface.at(context)
 
     def _q(self, features: Tensor, context: Context) -> Distribution:
         """Return q(z|x) of the encoder's features, at the settings of `context`."""
@@ -198,6 +210,8 @@ class VAE(Model):
     def _decoder_features(self, code: Tensor, context: Context) -> Tensor:
         """Return the decoder's features of a code (..., *code_shape), at the settings of `context`."""
         code = code if self.surface is None else self.surface.code(code, context)
+        if self.conditioning is not None:
+            code = self.conditioning.joined(code, context, len(self.posterior.code_shape(self.latent_dim)))
         with self._at(context):
             features: Tensor = call_with(self.decoder, code, context=context)
         return features
@@ -236,14 +250,11 @@ class VAE(Model):
         return super().at(**(setting if self.surface is None else self.surface.setting(setting)))
 
     @torch.no_grad()
-    def initialize(self, images: Tensor) -> None:
-        """Initialise encoder, likelihood and prior from training images (N, C, H, W) in [0, 1].
-
-        It is called once, before training, and not when a checkpoint is loaded.
-        """
+    def initialize(self, images: Tensor, context: Context = NO_CONTEXT) -> None:
+        """Initialise encoder, likelihood and prior from training images; see `Model.initialize`."""
         if isinstance(self.encoder, Net):  # of another module only `out_shape` is asked for
             self.encoder.initialize(images)
-        super().initialize(images)
+        super().initialize(images, context)
         self.prior.initialize(images)
 
     def advance(self, step: float) -> dict[str, float]:

@@ -37,12 +37,19 @@ def reconstructions(model: Model, images: Tensor, columns: int) -> Tensor:
     return grid(pairs.flatten(0, 1))
 
 
-def traversals(model: Model, images: Tensor, units: int, steps: int) -> Tensor:
+def traversals(model: Model, images: Tensor, units: int, steps: int, ranked_by: Model | None = None) -> Tensor:
     """Draw the code of the first image with each of the most active units varied over its `settings`, a row each.
 
     Of several levels it is the top one whose units are varied; those below are at the mode of p(z|above).
+
+    Args:
+        model: the model, at the condition of the first image if it has one.
+        images: (B, C, H, W), in [0, 1].
+        units: the largest number of units.
+        steps: the number of values of each.
+        ranked_by: the model with the condition of each image bound; None for `model`.
     """
-    chosen = by_activity(mean_of(model.encode(images)))[:units]
+    chosen = by_activity(mean_of((ranked_by or model).encode(images)))[:units]
     top = modes(model, images[:1])[0][0]
     return grid(decode(model, moved(top, chosen, settings(model, steps, (top,)).values)))
 
@@ -71,7 +78,9 @@ def aggregate_posterior(model: Model, images: Tensor, labels: Tensor, classes: S
     figure = Figure(figsize=(6.4, 6), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     prior = model.top_prior()
-    samples = None if isinstance(prior, StandardNormal) else prior.sample(torch.Size((PRIOR_SAMPLES,))).cpu()
+    samples = None
+    if not isinstance(prior, StandardNormal):  # one sample for each image if the prior is conditioned
+        samples = prior.sample(torch.Size(() if prior.batch_shape else (PRIOR_SAMPLES,))).cpu()
     draw_codes(axes, mean_of(model.encode(images)).cpu(), labels, classes, samples)
     return as_picture(figure)
 

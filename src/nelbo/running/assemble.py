@@ -21,10 +21,12 @@ from nelbo.errors import ConfigError
 from nelbo.models import Model
 from nelbo.numerics.threads import busy_message, cores, load_beside_this_process
 from nelbo.objectives import Objective
+from nelbo.running.conditions import kinds_of
 from nelbo.running.resume import epochs_added, refuse_shorter
 from nelbo.running.resume_point import ResumePoint
 from nelbo.running.settings import Chosen, resolve, resolve_with
 from nelbo.training import VAEModule
+from nelbo.training.batches import given_context
 from nelbo.training.callbacks import (
     Checkpoints,
     Dashboard,
@@ -170,9 +172,18 @@ def set_up(data: ImageData, resume_point: ResumePoint | None) -> None:
 
 
 def values_of_images(plain: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
-    """Return the values of keys that the config leaves to the images: `data.shape` and `data.levels` of one's own."""
-    values = {"shape": list(data.shape or ()), "levels": data.levels}
-    return {f"data.{key}": value for key, value in values.items() if plain["data"].get(key, "") is None}
+    """Return the values of keys that the config leaves to the data.
+
+    These are `data.shape` and `data.levels` of one's own images, and `kinds` of what a model is conditioned on.
+    """
+    values: dict[str, Any] = {"shape": list(data.shape or ()), "levels": data.levels}
+    filled: dict[str, Any] = {
+        f"data.{key}": value for key, value in values.items() if plain["data"].get(key, "") is None
+    }
+    conditioning = plain["model"].get("conditioning")
+    if conditioning and conditioning.get("kinds", "") is None:
+        filled["model.conditioning.kinds"] = kinds_of(conditioning["names"], data)
+    return filled
 
 
 def make_module(
@@ -184,10 +195,10 @@ def make_module(
         ConfigError: if the model cannot be built, or does not fit the data or the objective.
     """
     model: Model = build(plain["model"], "model", allowed)
-    images = data.starting_images()
+    start = data.starting_batch()
     likelihood = chosen.options.get("likelihood", type(model.likelihood).__name__)
-    example = probe(model, objective, images, data, likelihood)
-    model.initialize(images)
+    example = probe(model, objective, start, data, likelihood)
+    model.initialize(start.x, given_context(model, start))
     objective.prepare(len(data.splits["train"]))
     record: dict[str, Any] = {
         "model": plain["model"],

@@ -84,7 +84,7 @@ def write_surface(
     axes = axes or axes_of(run.model)
     refuse_others(folder)
     results = results_at(run, settings_of(axes), splits=splits_of(run), limit=limit, seed=SEED, watch=watch)
-    x = run.data.examples(STRIP)[0]
+    x = run.data.examples(STRIP).x
     plan = Plan(command=first_places(run.folder))
     common = own_overrides(run, axes)
     names = {}
@@ -234,7 +234,7 @@ def write_strips(model: Model, x: torch.Tensor, folder: Path) -> None:
 def write_origin(run: FinishedRun, folder: Path, axes: Mapping[str, Sequence[float]], limit: int | None) -> None:
     """Write what the report says about the origin of its cells, with pictures of an image across all settings."""
     trained = read_json(run.folder / METRICS)
-    x = run.data.examples(ROWS)[0].to(next(run.model.parameters()).device)
+    x = run.data.examples(ROWS).x.to(next(run.model.parameters()).device)
     which = "one held-out image" if len(axes) > 1 else f"{len(x)} held-out images"
     texts = {
         "reconstructions": ("Reconstructions at each setting", f"The reconstructions of {which}, from the mode of q."),

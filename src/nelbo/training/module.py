@@ -21,7 +21,6 @@ from nelbo.checkpoints.record import AVERAGING, FORMAT, RECORD
 from nelbo.config.build import Factory
 from nelbo.metrics import ExampleMean, KLPerUnit, standard_metrics
 from nelbo.models import Model
-from nelbo.numerics.collectives import Shares
 from nelbo.numerics.compat import skip_flag
 from nelbo.numerics.precision import IEEE, float32
 from nelbo.numerics.randomness import isolated
@@ -29,6 +28,7 @@ from nelbo.objectives import Objective
 from nelbo.trace import Trace
 from nelbo.training import compat, schedulers
 from nelbo.training.averaging import EMA, resume
+from nelbo.training.batches import as_batch, example_trace, given_context, training_context, weight_by_examples
 from nelbo.training.foreign import resume_accumulation
 from nelbo.training.hooks import QuickAttributes, disable_empty_hooks
 from nelbo.training.muon import Muon
@@ -172,11 +172,11 @@ class VAEModule(QuickAttributes):
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, and store `terms` and `last_trace` for callbacks until the batch ends."""
-        scheduled = self.model.advance(self.global_step)
-        context = self.model.draw_context(len(batch[0]))
-        self.last_trace = self.model.trace(batch[0], self.objective.num_samples, context)
+        scheduled, examples = self.model.advance(self.global_step), as_batch(batch)
+        context = training_context(self.model, examples)
+        self.last_trace = self.model.trace(examples.x, self.objective.num_samples, context)
         loss = self.objective(self.last_trace, self.global_step)
         self.terms, self.loss = loss.terms | scheduled, loss.total.detach()
         return weight_by_examples(loss.total, self.last_trace.shares)
@@ -185,19 +185,24 @@ class VAEModule(QuickAttributes):
         """Free the memory of the trace, which callbacks have used by now."""
         self.last_trace = None
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add a batch to the metrics of validation."""
         with self._without_autocast():
-            trace = self.model.trace(batch[0], self.objective.num_samples)
+            trace = self._trace(batch)
             self._metrics("val").update(trace)
             self.validation_objective.update(trace)
             if self.kl_per_unit is not None:
                 self.kl_per_unit.update(trace)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int) -> None:
         """Add a batch to the metrics of the test."""
         with self._without_autocast():
-            self._metrics("test").update(self.model.trace(batch[0], self.objective.num_samples))
+            self._metrics("test").update(self._trace(batch))
+
+    def _trace(self, batch: Any) -> Trace:
+        """Return the trace of a batch of validation or test."""
+        examples = as_batch(batch)
+        return self.model.trace(examples.x, self.objective.num_samples, given_context(self.model, examples))
 
     def on_validation_epoch_start(self) -> None:
         """Begin to draw the noise of evaluation."""
@@ -274,26 +279,3 @@ class VAEModule(QuickAttributes):
         self.log_dict(metrics.compute(), sync_dist=True)
         metrics.reset()
         self._isolation.close()
-
-
-def example_trace(model: Model) -> Trace:
-    """Return the trace of two black images, which leaves the model and the random state as they were."""
-    training = model.training
-    with torch.no_grad(), isolated(EVALUATION_SEED):
-        trace = model.eval().trace(torch.zeros(2, *model.shape), 1)
-    model.train(training)
-    return trace
-
-
-def weight_by_examples(loss: Tensor, shares: Shares) -> Tensor:
-    """Return the same loss with its gradient weighted by this process's share of the batch's examples.
-
-    DDP averages gradients over processes with equal weights, which is wrong if their numbers of examples differ.
-
-    Args:
-        loss: the loss of this process, a scalar in nats.
-        shares: the numbers of examples of all processes.
-    """
-    if shares.weight != 1:
-        loss.register_hook(lambda gradient: shares.weight * gradient)
-    return loss

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from nelbo.data.module import ImageData
+from nelbo.data.module import Batch, ImageData
 from nelbo.errors import ConfigError
 from nelbo.models import Model
 from nelbo.models.nesting import LATENT_DIM
 from nelbo.numerics.randomness import isolated
 from nelbo.objectives import Objective
 from nelbo.trace import LOG_BETA, Trace
+from nelbo.training.batches import given_context
 
 EXAMPLES = 2
 
 
-def probe(model: Model, objective: Objective, x: Tensor, data: ImageData, likelihood: str) -> Trace:
+def probe(model: Model, objective: Objective, start: Batch, data: ImageData, likelihood: str) -> Trace:
     """Return a trace of two images, after checking that the objective and the pixels fit the model.
 
     Args:
         model: the model, in training mode.
         objective: the objective that will be minimised.
-        x: training images as the model will see them, (N, C, H, W); all of them are compared with the support.
+        start: training examples as the model will see them; all of their images are compared with the support.
         data: the data set of these images.
         likelihood: the name of the chosen likelihood, for the message.
 
@@ -30,7 +30,8 @@ def probe(model: Model, objective: Objective, x: Tensor, data: ImageData, likeli
         ConfigError: if the objective does not suit the model, or if pixels lie outside the likelihood's support.
     """
     with torch.no_grad(), isolated():
-        trace = model.eval().trace(x[:EXAMPLES], objective.num_samples)
+        context = {name: value[:EXAMPLES] for name, value in given_context(model, start).items()}
+        trace = model.eval().trace(start.x[:EXAMPLES], objective.num_samples, context)
     model.train()
     objective.check(trace)
     if LOG_BETA in trace.context and not objective.weighs_each_image:
@@ -38,7 +39,7 @@ def probe(model: Model, objective: Objective, x: Tensor, data: ImageData, likeli
     if LATENT_DIM in trace.context and not objective.is_mean_over_images:
         raise objective.refuse("compares images, which have different numbers of latents with nesting=...")
     support = trace.px.support
-    if support is not None and not support.check(x).all():
+    if support is not None and not support.check(start.x).all():
         hint = f"{data.name} ({data.protocol}) has pixels outside its support: {model.support_hint}"
         raise ConfigError("likelihood", likelihood, hint, located=True)
     return trace

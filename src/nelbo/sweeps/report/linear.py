@@ -146,7 +146,7 @@ def spectrum_of(data: str, allow: tuple[str, ...] = ()) -> Spectrum:
     if pixels > MAX_PIXELS:
         raise NelboError(f"{pixels} pixels are more than the {MAX_PIXELS} for which eigenvectors are computed")
     images = [
-        module.present(split, module.splits[split].__getitems__(torch.arange(len(module.splits[split]))))[0].flatten(1)
+        module.present(split, module.splits[split].__getitems__(torch.arange(len(module.splits[split])))).x.flatten(1)
         for split in ("train", "test")
     ]
     return spectrum(*images)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from nelbo.distributions import mean_of
 from nelbo.errors import positive_integer
+from nelbo.training.batches import given_context
 from nelbo.training.callbacks.writer import data_of, model_of, writers
 from nelbo.training.module import VAEModule
 
@@ -50,12 +51,14 @@ class Projector(pl.Callback):
         if not writers(trainer):
             return
         data = data_of(trainer)
-        x, labels = data.examples(self.num_examples)
+        batch = data.examples(self.num_examples)
+        x, labels = batch.x, batch.labels
         names = [data.classes[label] if data.classes and label >= 0 else str(label) for label in labels.tolist()]
         model = model_of(pl_module)
         model.eval()  # in training mode encoding changes a codebook
         with torch.no_grad():
-            codes = model.features(mean_of(model.encode(x.to(pl_module.device)))).cpu()
+            there = batch.to(pl_module.device)
+            codes = model.features(mean_of(model.encode(there.x, given_context(model, there)))).cpu()
         model.train()
         tag = "codes" if len(model.events) == 1 else "codes_of_the_top_level"
         for writer in writers(trainer):

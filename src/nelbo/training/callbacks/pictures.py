@@ -13,15 +13,17 @@ from torch import Tensor
 
 from nelbo.data.module import ImageData
 from nelbo.errors import positive_integer
-from nelbo.models import Model, axes_of
+from nelbo.models import Context, Model, axes_of
 from nelbo.numerics.randomness import isolated
 from nelbo.pictures.latent import aggregate_posterior, manifold, reconstructions, traversals
 from nelbo.pictures.level_reconstructions import level_reconstructions
 from nelbo.pictures.level_samples import level_samples
 from nelbo.pictures.levels import chosen_numbers, decode
 from nelbo.trace import Trace
+from nelbo.training.batches import given_context
 from nelbo.training.callbacks.writer import averaged_weights, data_of, model_of, writers
 from nelbo.views import settings
+from nelbo.views.conditions import at_first, class_name, given, sample_context, samples_by_class, with_every_class
 from nelbo.views.figures import as_picture
 from nelbo.views.grids import grid, joined, square
 from nelbo.views.level_kls import map_rows
@@ -70,21 +72,50 @@ class Pictures(pl.Callback):
 
 def pictures(model: Model, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
     """Yield names and pictures (C, height, width) with values in [0, 1]."""
-    x, _ = data.examples(4 * COLUMNS)
-    yield "reconstructions (input above its reconstruction)", reconstructions(model, x.to(device), COLUMNS)
-    yield "samples from the prior", square(model.generate(COLUMNS * COLUMNS).mean, COLUMNS)
+    x, context = examples(model, data, 4 * COLUMNS, device)
+    yield "reconstructions (input above its reconstruction)", reconstructions(given(model, context), x, COLUMNS)
+    yield from pictures_of_samples(model, x, context)
     yield from pictures_of_settings(model, data, device)
     if len(model.events) > 1:
         yield from pictures_of_levels(model, data, device)
     of = "" if len(model.events) == 1 else " of the top level"
-    x, _ = data.examples(TRAVERSED_EXAMPLES)
-    moved = traversals(model, x.to(device), TRAVERSED_UNITS, COLUMNS)
+    x, context = examples(model, data, TRAVERSED_EXAMPLES, device)
+    one = at_first(model, context)
+    moved = traversals(one, x, TRAVERSED_UNITS, COLUMNS, given(model, context))
     yield f"latent traversals{of} (most active units, one a row)", moved
     if model.events[0] == (2,):
-        yield f"manifold{of} (quantiles of the prior)", manifold(model, MANIFOLD_SIDE)
-        x, labels = data.examples(AGGREGATE_EXAMPLES)
-        codes = aggregate_posterior(model, x.to(device), labels, data.classes)
+        yield f"manifold{of} (quantiles of the prior)", manifold(one, MANIFOLD_SIDE)
+        x, context = examples(model, data, AGGREGATE_EXAMPLES, device)
+        labels = data.examples(AGGREGATE_EXAMPLES).labels
+        codes = aggregate_posterior(given(model, context), x, labels, data.classes)
         yield f"aggregate posterior{of} (means, by label)", codes
+
+
+def examples(model: Model, data: ImageData, count: int, device: torch.device) -> tuple[Tensor, Context]:
+    """Return held-out images (B, C, H, W), and what the model is conditioned on of each, (B, ...), on a device."""
+    batch = data.examples(count).to(device)
+    return batch.x, given_context(model, batch)
+
+
+def pictures_of_samples(model: Model, x: Tensor, context: Context) -> Iterator[tuple[str, Tensor]]:
+    """Yield names and pictures of samples from the prior, by class if the model is conditioned on one.
+
+    Args:
+        model: the model.
+        x: held-out images, (B, C, H, W).
+        context: what the model is conditioned on of each.
+    """
+    if class_name(model) is not None:
+        yield (
+            "samples by class (a row has one, a column the same noise)",
+            grid(samples_by_class(model, context, COLUMNS, SEED)),
+        )
+        decoded = with_every_class(model, x[:COLUMNS], {name: value[:COLUMNS] for name, value in context.items()})
+        yield "reconstructions with every class (the input is on the left)", grid(decoded)
+        return
+    drawn = given(model, sample_context(model, context, COLUMNS * COLUMNS, COLUMNS)).generate(COLUMNS * COLUMNS)
+    where = " at the conditions of held-out images" if context else ""
+    yield f"samples from the prior{where}", square(drawn.mean, COLUMNS)
 
 
 def pictures_of_settings(model: Model, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
@@ -92,7 +123,7 @@ def pictures_of_settings(model: Model, data: ImageData, device: torch.device) ->
     axes = axes_of(model)
     if not axes:
         return
-    x, _ = data.examples(SETTINGS_EXAMPLES)
+    x = data.examples(SETTINGS_EXAMPLES).x
     measured = settings.points(model, x.to(device), axes, SEED)
     yield f"rate and distortion at each setting ({len(x)} held-out images)", as_picture(settings.plane(measured))
     images = settings.reconstructions(model, x[:SETTINGS_ROWS].to(device), axes)
@@ -102,15 +133,17 @@ def pictures_of_settings(model: Model, data: ImageData, device: torch.device) ->
 def pictures_of_levels(model: Model, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
     """Yield names and pictures of what each level of a model with several levels contributes."""
     levels = len(model.events)
-    x = data.examples(COLUMNS)[0].to(device)
+    x, context = examples(model, data, COLUMNS, device)
     upper = chosen_numbers(None, levels)
-    rows = grid(torch.cat([x.unsqueeze(0), level_reconstructions(model, x, upper)]))
+    rows = grid(torch.cat([x.unsqueeze(0), level_reconstructions(given(model, context), x, upper)]))
     yield f"reconstructions from the upper levels (input, then from {_listed(upper)} levels)", rows
     upper = chosen_numbers(None, levels - 1)
-    blocks = [grid(decode(model, *zs)) for zs in level_samples(model, SHARED_ROWS, COLUMNS, upper)]
+    one = at_first(model, context)
+    blocks = [grid(decode(one, *zs)) for zs in level_samples(one, SHARED_ROWS, COLUMNS, upper)]
     yield f"samples that share upper levels (a row shares {_listed(upper)} levels)", joined(blocks, dim=1)
     if any(len(event) == 3 for event in model.events):
-        maps = kl_maps(model.trace(data.examples(MAPPED_EXAMPLES)[0].to(device)), COLUMNS)
+        x, context = examples(model, data, MAPPED_EXAMPLES, device)
+        maps = kl_maps(model.trace(x, context=context), COLUMNS)
         if maps is not None:
             yield "KL of each place of maps of latents (average, then images; a level a row)", maps
 

@@ -9,8 +9,10 @@ import torch
 
 from nelbo.errors import positive_integer
 from nelbo.numerics.randomness import isolated
+from nelbo.training.batches import given_context
 from nelbo.training.callbacks.writer import data_of, model_of
 from nelbo.views.codes import modes
+from nelbo.views.conditions import given, sample_context
 from nelbo.views.grids import grid, save_png
 
 STRIPS = ("samples", "reconstructions")
@@ -35,9 +37,11 @@ class Strips(pl.Callback):
             return
         model = model_of(pl_module)
         with torch.no_grad(), isolated(SEED):
-            samples = model.generate(self.num_images).mean
-            x = data_of(trainer).examples(self.num_images)[0].to(pl_module.device)
-            pairs = torch.stack([x, model.decode(*modes(model, x)).mean])
+            batch = data_of(trainer).examples(self.num_images).to(pl_module.device)
+            context = given_context(model, batch)
+            drawn = given(model, sample_context(model, context, self.num_images, self.num_images))
+            samples, each = drawn.generate(self.num_images).mean, given(model, context)
+            pairs = torch.stack([batch.x, each.decode(*modes(each, batch.x)).mean])
         folder = Path(trainer.default_root_dir) / "pictures"
         for name, images in zip(STRIPS, (samples.unsqueeze(0), pairs), strict=True):
             save_png(grid(images), folder / f"{name}.png")

@@ -1,0 +1,53 @@
+"""What of the data a model is conditioned on: how many classes, or numbers, each name stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nelbo.data.arrays import FACTORS, LABEL, Examples
+from nelbo.data.module import ImageData
+from nelbo.errors import ConfigError
+
+SPLITS = ("train", "val", "test")
+KEY = "model.conditioning.names"
+
+
+def kinds_of(names: Sequence[str], data: ImageData) -> dict[str, int | list[int]]:
+    """Return for each name the number of classes, or the shape of the numbers that one example has.
+
+    A name is `label`, `factors`, or one of the columns of the data. Whole numbers are classes, from 0 up; factors and
+    floats are numbers.
+
+    Args:
+        names: the names of the context.
+        data: set up.
+
+    Raises:
+        ConfigError: if the data do not have a name, or some of its labels are unknown.
+    """
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise ConfigError(KEY, names, "must be a list, such as [label]")
+    return {name: kind_of(name, data) for name in names}
+
+
+def kind_of(name: str, data: ImageData) -> int | list[int]:
+    """Return what one name stands for; see `kinds_of`."""
+    splits = [data.splits[split] for split in SPLITS if len(data.splits[split])]
+    columns = [column for split in splits if (column := split.known(name)) is not None]
+    if len(columns) < len(splits):
+        has = ", ".join(known_names(splits[0])) or "nothing but images"
+        raise ConfigError(KEY, name, f"is not known of the images of {data.name}, which have {has}")
+    if name == FACTORS or columns[0].is_floating_point():
+        return list(columns[0].shape[1:])
+    least, largest = min(int(column.min()) for column in columns), max(int(column.max()) for column in columns)
+    if least < 0:
+        unknown = sum(int((column < 0).sum()) for column in columns)
+        total = sum(map(len, columns))
+        raise ConfigError(KEY, name, f"is unknown of {unknown} of the {total} images of {data.name}")
+    return max(largest + 1, len(data.classes) if name == LABEL else 0)
+
+
+def known_names(examples: Examples) -> list[str]:
+    """Return the names of what is known of examples."""
+    label = [LABEL] if bool((examples.labels >= 0).any()) else []
+    return [*label, *([FACTORS] if examples.factors is not None else []), *examples.columns]
