@@ -71,6 +71,7 @@ def other_config(group: str, option: str) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
+MODELS = ("VAE", "LadderVAE", "TopDownVAE")
 REQUIRED = {
     ("data", "image_folder"): ["data.root=folder", "data.levels=256"],
     ("data", "arrays"): ["data.path=file.npy", "data.shape=[1,28,28]", "data.levels=256"],
@@ -160,7 +161,11 @@ def test_defaults_are_set_once(group: str, option: str) -> None:
                 continue
             if name == "MLP" and key in ("residual", "center") and default is False:  # earlier configs lack them
                 continue
-            if name == "VAE" and key in ("rates", "nesting") and default is None:  # models of one setting have none
+            if (
+                name in ("VAE", "LadderVAE", "TopDownVAE")
+                and key in ("rates", "nesting", "conditioning")
+                and default is None
+            ):  # most models have none
                 continue
             assert default is inspect.Parameter.empty, f"{path}.{key} has a default in {name} too"
 

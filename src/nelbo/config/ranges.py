@@ -75,6 +75,11 @@ RANGES: dict[str, Mapping[str, Check]] = {
     "nelbo.models.VAE": {"latent_dim": positive_integer},
     "nelbo.models.ManyRates": {"lowest": _above_zero, "highest": _above_zero},
     "nelbo.models.Nesting": {"decay": _at_most_one},
+    "nelbo.models.Conditioning": {
+        "embedding": _count_or_null,
+        "layers": _options("modulation", "concatenation"),
+        "prior": boolean,
+    },
     "nelbo.models.LadderVAE": _HIERARCHY | {"width": positive_integer},
     "nelbo.models.TopDownVAE": _HIERARCHY
     | dict.fromkeys(("latent_dim", "latent_channels", "top_width", "output_width"), positive_integer)
