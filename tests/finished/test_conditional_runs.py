@@ -138,9 +138,11 @@ def test_data_without_what_is_given_is_refused(tmp_path: Path) -> None:
     images = np.zeros((60, 1, 8, 8), dtype=np.uint8)
     images[::2] = 255
     np.savez(tmp_path / "unlabelled.npz", images=images)
+    np.savez(tmp_path / "one.npz", images=images, labels=np.zeros(60, dtype=np.int64))
     arrays = ["data=arrays", f"data.path={tmp_path / 'unlabelled.npz'}", "likelihood=bernoulli", *SMALL]
     calls = {
         "unlabelled": [*arrays, "conditioning=label"],
+        "one_class": [*arrays[:1], f"data.path={tmp_path / 'one.npz'}", *arrays[2:], "conditioning=label"],
         "factors": [*TRAINING, "conditioning=factors"],
         "names": [*TRAINING, "conditioning=label", "model.conditioning.names=[colour]"],
         "nested": [*TRAINING, "conditioning=label", "nesting=uniform"],
@@ -150,6 +152,7 @@ def test_data_without_what_is_given_is_refused(tmp_path: Path) -> None:
     done = train_all({name: [*call, "trainer=smoke"] for name, call in calls.items()}, tmp_path)
     for name, message in {
         "unlabelled": "model.conditioning.names=label: is unknown of 60 of the 60 images",
+        "one_class": "model.conditioning.names=label: is 0 for all images",
         "factors": "model.conditioning.names=factors: is not known of the images of digits, which have label",
         "names": "model.conditioning.names=colour: is not known of the images of digits, which have label",
         "nested": "does not go with rates=... or nesting=...",

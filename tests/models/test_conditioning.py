@@ -219,6 +219,13 @@ def test_wrong_conditions_are_named() -> None:
             model.at(**setting)
     with pytest.raises(ValueError, match="conditioned on size, which the context lacks"):
         model.encode(images("bernoulli", COUNT), {"label": torch.zeros(COUNT, dtype=torch.int64)})
+    x = images("bernoulli", COUNT)
+    for changed, message in (
+        ({"label": torch.full((COUNT,), 3)}, "label must be from 0 to 2, or -1 if unknown, not 3"),
+        ({"size": torch.zeros(COUNT, 1)}, "size must have 2 numbers for each example, not 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.encode(x, {**context(), **changed})
     with pytest.raises(ValueError, match="conditioned on label, size, which the context lacks"):
         model.generate(3)
     with pytest.raises(ValueError, match="label is bound to the values of 6 examples, not of 2"):

@@ -23,6 +23,7 @@ from nelbo.models.context import Context
 from nelbo.models.gates import places_of_layers
 from nelbo.models.modulation import Modulated
 from nelbo.models.rates import refuse_layers
+from nelbo.numerics.devices import reads_freely
 from nelbo.priors import DiagonalNormal as NormalPrior
 from nelbo.priors import Prior, StandardNormal, VampPrior
 
@@ -160,7 +161,7 @@ class Conditioning(nn.Module):
             context: each value (B, ...).
 
         Raises:
-            ValueError: if a name is missing, or a label is not one of the classes.
+            ValueError: if a name is missing, numbers have another shape or, on the CPU, a label is not a class.
         """
         missing = [name for name in self.context_names if name not in context]
         if missing:
@@ -173,12 +174,18 @@ class Conditioning(nn.Module):
     def _part(self, name: str, value: Tensor) -> Tensor:
         """Return what one name adds to the condition, (B, n)."""
         if (count := self.classes.get(name)) is None:
+            if value[0].numel() != self.sizes[name]:
+                raise ValueError(
+                    f"{name} must have {self.sizes[name]} numbers for each example, not {value[0].numel()}"
+                )
             mean, deviation = getattr(self, f"mean_{name}"), getattr(self, f"deviation_{name}")
             standardized: Tensor = (value.reshape(len(value), -1).to(mean) - mean) / deviation
             return standardized
         label = value.reshape(len(value)).long()
+        if reads_freely(label.device) and len(label) and label.max() >= count:
+            raise ValueError(f"{name} must be from 0 to {count - 1}, or -1 if unknown, not {int(label.max())}")
         dtype = next(iter(self.vectors.parameters())).dtype if self.vectors else torch.get_default_dtype()
-        # One class more than there are, for unknown labels, which is then left out: no value is read on the device.
+        # One class more than there are, for unknown labels, which is then left out. Only the CPU reads values.
         place = torch.where((label >= 0) & (label < count), label, count)
         one_hot = functional.one_hot(place, count + 1)[:, :count].to(dtype)
         vector: Tensor = self.vectors[name](one_hot) if name in self.vectors else one_hot

@@ -23,7 +23,7 @@ def kinds_of(names: Sequence[str], data: ImageData) -> dict[str, int | list[int]
         data: set up.
 
     Raises:
-        ConfigError: if the data do not have a name, or some of its labels are unknown.
+        ConfigError: if the data do not have a name, some of its labels are unknown, or all are the same.
     """
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise ConfigError(KEY, names, "must be a list, such as [label]")
@@ -44,6 +44,8 @@ def kind_of(name: str, data: ImageData) -> int | list[int]:
         unknown = sum(int((column < 0).sum()) for column in columns)
         total = sum(map(len, columns))
         raise ConfigError(KEY, name, f"is unknown of {unknown} of the {total} images of {data.name}")
+    if least == largest:
+        raise ConfigError(KEY, name, f"is {least} for all images of {data.name}, so it says nothing about them")
     return max(largest + 1, len(data.classes) if name == LABEL else 0)
 
 
