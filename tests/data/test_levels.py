@@ -110,7 +110,7 @@ def test_values_up_to_sixteen_need_levels_and_the_hint_gives_both_choices(kind: 
 def test_levels_of_a_memory_map_are_spread_in_worker_processes_too(tmp_path: Path) -> None:
     data = ready(stored("npy uint8", BITS, tmp_path), levels=2, num_workers=1)
     assert isinstance(data.splits["train"].images, MemoryMap)
-    values = torch.cat([images for images, _, _ in data.train_dataloader()])
+    values = torch.cat([images for images, *_ in data.train_dataloader()])
     assert values.unique().tolist() == [0, 255]
 
 

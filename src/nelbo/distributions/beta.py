@@ -36,9 +36,7 @@ class BetaPixels(Distribution):
 
     arg_constraints = {"logits": constraints.real, "concentration": constraints.positive}
 
-    def __init__(
-        self, logits: Tensor, concentration: Tensor, levels: int, dimensions: int = EVENT_DIMENSIONS
-    ) -> None:
+    def __init__(self, logits: Tensor, concentration: Tensor, levels: int, dimensions: int = EVENT_DIMENSIONS) -> None:
         self.logits, self.concentration, self.levels = logits, concentration, levels
         super().__init__(logits.shape[:-dimensions], logits.shape[-dimensions:], validate_args=False)
 

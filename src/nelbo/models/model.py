@@ -45,7 +45,7 @@ class Model(nn.Module):
     """The head that makes p(x|z) of features."""
 
     checks_pixels = False
-    """Whether `infer` and `encode` check in eval mode that all pixels lie in [0, 1], or for real-valued data are finite.
+    """Whether `infer` and `encode` check in eval mode that pixels lie in [0, 1], or are finite if they are real.
 
     `nelbo.load` sets it, because the images that a loaded model is given are not checked elsewhere. Training checks its
     data once, before it starts. Samples of a density, which may lie outside [0, 1], can only be encoded without it.

@@ -68,7 +68,7 @@ class VAE(Model):
         conditioning: factory of what the model is conditioned on, such as labels (`Conditioning`); or None.
 
     Raises:
-        ConfigError: if `shape` is not one or three positive integers or `latent_dim` is not one, or if a factory raises it;
+        ConfigError: if `shape` is not one or three positive integers, `latent_dim` is not one, or a factory raises it;
             with `rates`, `nesting` or `conditioning`, if posterior, prior or likelihood do not go with them.
     """
 
