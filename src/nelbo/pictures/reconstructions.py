@@ -38,7 +38,8 @@ class Reconstructions(Picture):
         zs = by_level(modes(scene.model, part) for part in x.split(scene.batch_size))
         means = decode(scene.model, *zs, batch_size=scene.batch_size)
         pairs = zip(x.split(columns), means.split(columns), strict=True)
-        picture = joined([grid(torch.stack(pair)) for pair in pairs], dim=1)
+        values = scene.model.value_range
+        picture = joined([grid(torch.stack(pair), values=values) for pair in pairs], dim=1)
         title = f"{scene.name}: {scene.split} images above their reconstructions"
         labels = scene.images.labels[positions]
         sheet = Sheet((picture.shape[1], picture.shape[2]), title)

@@ -44,6 +44,6 @@ class Samples(Picture):
         x = torch.cat([px.mean if self.pixels == "mean" else px.sample() for px in decoded])
         description = "means of p(x|z) at z ~ p(z)" if self.pixels == "mean" else "samples x ~ p(x|z) at z ~ p(z)"
         description += describe_temperature(self.temperature)
-        picture = square(x, self.columns)
+        picture = square(x, self.columns, values=model.value_range)
         sheet = Sheet((picture.shape[1], picture.shape[2]), f"{scene.name}: {description}")
         return Drawing(sheet(picture), {"x": x, **arrays_of(model, zs)})

@@ -1,0 +1,91 @@
+"""Runs on data that are no 8-bit images: vectors of real numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nelbo
+from nelbo.checkpoints.record import read_checkpoint
+from nelbo.finished.run import FinishedRun
+from tests.helpers.forks import Train
+
+pytestmark = pytest.mark.usefixtures("cache")
+SIZE, UNITS = 20, 3
+RANDOM = np.random.default_rng(1)
+LOADINGS = RANDOM.normal(size=(UNITS, SIZE))
+MEAN = np.linspace(-10, 30, SIZE)
+NOISE = 0.5
+
+
+def vectors(count: int) -> np.ndarray:
+    """Return draws of N(MEAN, LOADINGS' LOADINGS + NOISE^2 I), (count, SIZE)."""
+    codes, noise = RANDOM.normal(size=(count, UNITS)), RANDOM.normal(size=(count, SIZE))
+    return MEAN + codes @ LOADINGS + NOISE * noise
+
+
+def test_an_mlp_vae_trains_on_vectors_with_all_its_pictures(tmp_path: Path, train: Train) -> None:
+    file, x = tmp_path / "x.npz", vectors(400)
+    np.savez(file, x=x, y=np.arange(400) % 4, factors=np.stack([np.arange(400) % 2, np.arange(400) % 5], axis=1))
+    overrides = ("data=arrays", f"data.path={file}", "model=mlp_vae", "model.latent_dim=2", "likelihood=gaussian")
+    done = train(*overrides, "trainer=smoke", "trainer.max_epochs=2")
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    assert f"shape:\n  - {SIZE}" in (run / "config.yaml").read_text()
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert math.isfinite(metrics["test/nelbo"]) and "test/bits_per_dim" not in metrics
+    assert (run / "pictures" / "samples.png").exists() and (run / "pictures" / "reconstructions.png").exists()
+
+    model = nelbo.load(run)
+    assert model.shape == (SIZE,)
+    low, high = model.value_range or (0, 0)
+    assert x.min() - 1e-3 <= low < high <= x.max() + 1e-3
+    assert read_checkpoint(run / "checkpoints" / "best.ckpt")["nelbo"]["value_range"] == [low, high]
+    q = model.encode(torch.from_numpy(x[:5]).float())
+    assert q.mean.shape == (5, 2) and model.generate(3).mean.shape == (3, SIZE)
+    for wrong, message in ((torch.full((2, SIZE), torch.nan), "expected finite numbers"), (torch.zeros(2, 3), "shape")):
+        with pytest.raises(ValueError, match=message):
+            model.encode(wrong)
+    with pytest.raises(ValueError, match="in the units of the training data"):
+        model.encode(torch.zeros(2, SIZE, dtype=torch.int64))
+
+    subject = FinishedRun.open(run).subject(split="test", device="cpu", seed=0, batch_size=50)
+    assert subject.images[torch.arange(3)].shape == (3, SIZE)
+    assert subject.images.factors is not None and subject.images.factors.shape == (40, 2)
+
+
+def test_the_default_likelihood_of_arrays_is_refused_for_floats(tmp_path: Path, train: Train) -> None:
+    np.save(tmp_path / "x.npy", vectors(100).astype(np.float32))
+    np.save(tmp_path / "y.npy", RANDOM.normal(size=(100, 8, 8)))
+    cases = (
+        (
+            "x",
+            ("model=mlp_vae",),
+            "likelihood=discretized_logistic: needs pixels of 8 bits, and arrays holds floats from",
+        ),
+        (
+            "x",
+            ("model=mlp_vae", "likelihood=bernoulli"),
+            "likelihood=bernoulli: arrays (raw) has pixels outside its support",
+        ),
+        (
+            "x",
+            ("likelihood=gaussian",),
+            "needs an image of shape [channels, height, width]; of vectors use model=mlp_vae",
+        ),
+        ("y", ("model=mlp_vae",), "use likelihood=gaussian or laplace, or save np.round("),
+        (
+            "x",
+            ("model=mlp_vae", "likelihood=gaussian", "data.protocol=dynamic"),
+            "takes floats in [0, 1] as probabilities",
+        ),
+    )
+    for name, overrides, message in cases:
+        done = train("data=arrays", f"data.path={tmp_path / name}.npy", *overrides, "trainer=smoke")
+        assert done.returncode != 0 and message in done.stderr, (overrides, done.stderr)
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
