@@ -13,7 +13,7 @@ import torch
 import nelbo
 from nelbo.checkpoints.record import read_checkpoint
 from nelbo.finished.run import FinishedRun
-from tests.helpers.forks import Train
+from tests.helpers.forks import Train, forked
 
 pytestmark = pytest.mark.usefixtures("cache")
 SIZE, UNITS = 20, 3
@@ -23,10 +23,10 @@ MEAN = np.linspace(-10, 30, SIZE)
 NOISE = 0.5
 
 
-def vectors(count: int) -> np.ndarray:
-    """Return draws of N(MEAN, LOADINGS' LOADINGS + NOISE^2 I), (count, SIZE)."""
+def vectors(count: int, mean: np.ndarray = MEAN) -> np.ndarray:
+    """Return draws of N(mean, LOADINGS' LOADINGS + NOISE^2 I), (count, SIZE)."""
     codes, noise = RANDOM.normal(size=(count, UNITS)), RANDOM.normal(size=(count, SIZE))
-    return MEAN + codes @ LOADINGS + NOISE * noise
+    return mean + codes @ LOADINGS + NOISE * noise
 
 
 def test_an_mlp_vae_trains_on_vectors_with_all_its_pictures(tmp_path: Path, train: Train) -> None:
@@ -89,3 +89,24 @@ def test_the_default_likelihood_of_arrays_is_refused_for_floats(tmp_path: Path, 
         done = train("data=arrays", f"data.path={tmp_path / name}.npy", *overrides, "trainer=smoke")
         assert done.returncode != 0 and message in done.stderr, (overrides, done.stderr)
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_linear_vae_reaches_the_exact_log_likelihood_of_gaussian_vectors(tmp_path: Path, train: Train) -> None:
+    """Probabilistic PCA with as many latents as the data have is their distribution, and its ELBO is log p(x)."""
+    mean, covariance = np.linspace(-1, 2, SIZE), LOADINGS.T @ LOADINGS + NOISE**2 * np.eye(SIZE)
+    x = vectors(4096 + 1000, mean)
+    np.savez(tmp_path / "x.npz", x_train=x[:4096], x_test=x[4096:])
+    overrides = ("data=arrays", f"data.path={tmp_path / 'x.npz'}", "data.validation_size=0", "likelihood=gaussian")
+    linear = ("model=linear_vae", f"model.latent_dim={UNITS}", "trainer.max_epochs=100")
+    done = train(*overrides, *linear, "callbacks=none", "logger=none")
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    done = forked("scripts/evaluate.py", f"run={run}", "metrics=[elbo,nll]", "device=cpu")
+    assert done.returncode == 0, done.stderr
+    density = torch.distributions.MultivariateNormal(torch.from_numpy(mean), torch.from_numpy(covariance))
+    exact = -density.log_prob(torch.from_numpy(x[4096:])).mean().item()
+    values = json.loads((run / "evaluation.json").read_text())
+    # The maximum-likelihood model of 4,096 examples has a loss of about 80 / 8,192 = 0.01 nats.
+    assert abs(values["test/nll"] - exact) < 0.05, (values["test/nll"], exact)
+    assert abs(values["test/nelbo"] - exact) < 0.05, (values["test/nelbo"], exact)
+    assert not [key for key in values if "bits_per_dim" in key]
