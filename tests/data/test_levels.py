@@ -130,9 +130,9 @@ def test_a_data_set_of_a_single_value_is_refused(tmp_path: Path) -> None:
                 ready(lambda: array_file(str(tmp_path / "x.npy"), 10, 0), levels=levels)
 
 
-def test_images_of_a_data_function_must_be_uint8() -> None:
-    images = torch.rand(40, 1, 4, 4)
-    message = "its images are float32; a data function must return uint8, with 255 for white"
+def test_images_of_a_data_function_must_be_uint8_or_floats() -> None:
+    images = torch.randint(0, 256, (40, 1, 4, 4))
+    message = "its images are int64; a data function must return uint8, with 255 for white, or floats"
     with pytest.raises(DataError, match=message):
         make(Arrays(Examples(images, torch.zeros(40)), Examples(images, torch.zeros(40)))).setup()
 

@@ -66,7 +66,7 @@ def conversion(array: np.ndarray) -> tuple[str, str]:
     bits = max(9, int(high).bit_length())
     if array.dtype.kind in "iu" and low >= 0:
         return f"({{x}} >> {bits - 8}).astype(np.uint8)", f" and white is {2**bits - 1}"
-    if 0 <= low and 0 < high <= 1 / 255:
+    if 0 <= low and 0 < high <= 1.0001 / 255:  # float32 may round up
         return "np.round(65025 * {x}).astype(np.uint8)", " and was divided by 255 twice"
     if -0.1 <= low and high <= 1.1:
         return f"np.round(255 * {_clipped(low, high, 0, 1)}).astype(np.uint8)", ""
