@@ -144,7 +144,7 @@ def test_the_layout_of_images_with_other_channels_is_asked_for(tmp_path: Path) -
             array_file(str(file), 10, 0)
         assert array_file(str(file), 10, 0, "last").shape == (4, 6, 5)
         assert array_file(str(file), 10, 0, "first").shape == (6, 5, 4)
-        with pytest.raises(ConfigError, match="layout='middle': must be first or last"):
+        with pytest.raises(ConfigError, match="layout=middle: must be one of first, last"):
             array_file(str(file), 10, 0, "middle")
 
 
