@@ -110,3 +110,16 @@ def test_a_linear_vae_reaches_the_exact_log_likelihood_of_gaussian_vectors(tmp_p
     assert abs(values["test/nll"] - exact) < 0.05, (values["test/nll"], exact)
     assert abs(values["test/nelbo"] - exact) < 0.05, (values["test/nelbo"], exact)
     assert not [key for key in values if "bits_per_dim" in key]
+
+
+def test_a_model_is_conditioned_on_columns_of_the_file(tmp_path: Path, train: Train) -> None:
+    x, site = vectors(200), np.array(["york", "bonn"])[np.arange(200) % 2]
+    np.savez(tmp_path / "x.npz", x=x, age=x[:, 0], site=site, place=x[:, :2])
+    columns = ("data.columns=[age,site,place]", "conditioning=label", "model.conditioning.names=[age,site,place]")
+    overrides = ("data=arrays", f"data.path={tmp_path / 'x.npz'}", "model=mlp_vae", "likelihood=gaussian", *columns)
+    done = train(*overrides, "trainer=smoke", "callbacks=none", "logger=none")
+    assert done.returncode == 0, done.stderr
+    model = nelbo.load(tmp_path / "run")
+    assert model.context_names == ("age", "place", "site")
+    one = model.at(age=torch.tensor(30.0), site=1, place=torch.zeros(2))
+    assert one.generate(4).mean.shape == (4, SIZE) and one.value_range == model.value_range
