@@ -123,3 +123,24 @@ def test_a_model_is_conditioned_on_columns_of_the_file(tmp_path: Path, train: Tr
     assert model.context_names == ("age", "place", "site")
     one = model.at(age=torch.tensor(30.0), site=1, place=torch.zeros(2))
     assert one.generate(4).mean.shape == (4, SIZE) and one.value_range == model.value_range
+
+
+def test_a_hierarchy_on_vectors_has_all_measures_and_pictures_that_need_no_images(tmp_path: Path, train: Train) -> None:
+    x = vectors(400)
+    np.savez(tmp_path / "x.npz", x=x, y=np.arange(400) % 4, factors=np.arange(400) % 4)
+    overrides = ("data=arrays", f"data.path={tmp_path / 'x.npz'}", "model=ladder_vae", "likelihood=laplace")
+    done = train(*overrides, "model.levels=[2,3]", "model.width=16", "trainer=smoke")
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    measures = "[active_units,collapse,elbo,fid,knn,levels,neighbours,nll,probe,silhouette]"
+    done = forked("scripts/evaluate.py", f"run={run}", f"metrics={measures}", "device=cpu", "limit=40")
+    assert done.returncode == 0, done.stderr
+    values = json.loads((run / "evaluation.json").read_text())
+    for key in ("nelbo", "nll", "copies", "probe"):
+        assert any(name.startswith(f"test/{key}") for name in values), (key, list(values))
+    assert not [key for key in values if "fid" in key]
+    kinds = ("samples", "reconstructions", "traversal", "manifold", "posterior", "kl", "level_samples")
+    for kind in (*kinds, "level_reconstructions", "interpolation"):
+        done = forked("scripts/draw.py", kind, f"run={run}", f"out={tmp_path / kind}.png")
+        assert done.returncode == 0, (kind, done.stderr)
+        assert (tmp_path / f"{kind}.png").exists()
