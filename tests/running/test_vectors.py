@@ -136,8 +136,8 @@ def test_a_hierarchy_on_vectors_has_all_measures_and_pictures_that_need_no_image
     done = forked("scripts/evaluate.py", f"run={run}", f"metrics={measures}", "device=cpu", "limit=40")
     assert done.returncode == 0, done.stderr
     values = json.loads((run / "evaluation.json").read_text())
-    for key in ("nelbo", "nll", "copies", "probe"):
-        assert any(name.startswith(f"test/{key}") for name in values), (key, list(values))
+    for key in ("nelbo", "nll", "copies", "top_level_probe_accuracy"):
+        assert any(name.startswith(f"test/{key}") for name in values), (key, sorted(values))
     assert not [key for key in values if "fid" in key]
     kinds = ("samples", "reconstructions", "traversal", "manifold", "posterior", "kl", "level_samples")
     for kind in (*kinds, "level_reconstructions", "interpolation"):
