@@ -21,6 +21,7 @@ from nelbo.errors import (
     ConfigError,
     boolean,
     choice,
+    height_and_width,
     integer,
     number,
     positive_integer,
@@ -131,8 +132,9 @@ def _names(key: str, value: object) -> None:
 
 
 def _shape(key: str, value: object) -> None:
-    if not isinstance(value, list) or len(value) != 3:
-        raise ConfigError(key, value, "must be [channels, height, width], or null for that of the images")
+    if not isinstance(value, list) or len(value) not in (1, 3):
+        hint = "must be [channels, height, width], [numbers] for vectors, or null for that of the data"
+        raise ConfigError(key, value, hint)
     for index, size in enumerate(value):
         positive_integer(f"{key}[{index}]", size)
 
@@ -159,6 +161,7 @@ def _not_negative(key: str, value: object) -> None:
 CHECKS: dict[str, Callable[[str, object], object]] = {
     "seed": lambda key, value: integer(key, value, minimum=0, maximum=2**32 - 1),
     "data.name": _name,
+    "data.image_size": height_and_width,
     "data.shape": _or_none(_shape),
     "data.levels": _or_none(lambda key, value: integer(key, value, minimum=2, maximum=256)),
     "data.num_workers": lambda key, value: integer(key, value, minimum=0, maximum=MOST_PROCESSES),

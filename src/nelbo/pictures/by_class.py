@@ -32,7 +32,7 @@ class ByClass(Picture):
         """Draw the picture."""
         names = class_names(scene)
         x = samples_by_class(scene.model, scene.any_context(1), self.columns, torch.initial_seed() % 2**32)
-        picture = grid(x)
+        picture = grid(x, values=scene.model.value_range)
         title = f"{scene.name}: means of p(x|z, y) at z ~ p(z), a class y in each row"
         sheet = Sheet((picture.shape[1], picture.shape[2]), title, rows=names)
         return Drawing(sheet(picture), {"x": x, "classes": torch.tensor(shown_classes(scene.model))})
@@ -57,7 +57,7 @@ class EveryClass(Picture):
         names = class_names(scene)
         positions = scene.evenly_spaced(self.rows)
         x = with_every_class(scene.model, scene.take(positions), scene.context(positions))
-        picture = grid(x)
+        picture = grid(x, values=scene.model.value_range)
         title = f"{scene.name}: {scene.split} images, and their codes decoded with every class"
         sheet = Sheet((picture.shape[1], picture.shape[2]), title, columns=["input", *names])
         arrays = {"classes": torch.tensor(shown_classes(scene.model)), "labels": scene.images.labels[positions]}

@@ -44,4 +44,4 @@ class Strips(pl.Callback):
             pairs = torch.stack([batch.x, each.decode(*modes(each, batch.x)).mean])
         folder = Path(trainer.default_root_dir) / "pictures"
         for name, images in zip(STRIPS, (samples.unsqueeze(0), pairs), strict=True):
-            save_png(grid(images), folder / f"{name}.png")
+            save_png(grid(images, values=model.value_range), folder / f"{name}.png")
