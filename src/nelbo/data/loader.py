@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from nelbo.data.arrays import Examples, RawBatch
+from nelbo.data.arrays import RawBatch
 
 
 class Batches(Sampler[Tensor]):
@@ -101,7 +101,7 @@ class ResumableLoader(DataLoader[RawBatch]):
         """Ignore the state, which is empty."""
 
 
-def loader(examples: Examples, batches: Batches, *, num_workers: int, pin_memory: bool) -> ResumableLoader:
+def loader(examples: Dataset[RawBatch], batches: Batches, *, num_workers: int, pin_memory: bool) -> ResumableLoader:
     """Return a DataLoader that indexes `examples` with whole batches of indices.
 
     Args:
@@ -117,7 +117,7 @@ def loader(examples: Examples, batches: Batches, *, num_workers: int, pin_memory
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=ignore_signals,
         generator=torch.Generator(),  # without it each new iterator would draw from the generator that training uses
     )
 
@@ -126,7 +126,7 @@ def _identity(batch: RawBatch) -> RawBatch:
     return batch
 
 
-def _ignore_signals(worker: int) -> None:
+def ignore_signals(worker: int) -> None:
     """Ignore signals in a worker.
 
     A signal to the process group must not end the workers while the run still needs them to write a checkpoint.

@@ -14,64 +14,26 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from torch import Tensor
 from yaml import YAMLError
 
 from nelbo.checkpoints.load import build_model
 from nelbo.checkpoints.record import FOLDED, RECORD, checkpoint_file, folded_at, read_checkpoint
 from nelbo.config.build import build, user_prefixes
 from nelbo.data.fetch import cache_directory
-from nelbo.data.module import Batch, ImageData
+from nelbo.data.run_data import RunData
 from nelbo.directories.logs import UNIT_HISTORY
 from nelbo.directories.names import METRICS
 from nelbo.errors import CheckpointError, ConfigError, DataError, choice, first_line
 from nelbo.evaluation.measure import Subject
 from nelbo.files import read_json
 from nelbo.finished.data_location import DATA_PREFIXES, relocated, with_hint
+from nelbo.finished.splits import ImageSplit
 from nelbo.models import Model
 from nelbo.trace import unit_names
 
 SPLITS = ("test", "val", "train")
 SAME_DATA = ("data", "protocol", "data_sha256", "split_seed", "train_images", "val_images", "test_images")
 """The entries of a checkpoint's provenance that must be the same for its data."""
-
-
-class ImageSplit:
-    """A split of a data module, as the model sees it (`nelbo.evaluation.measure.Split`).
-
-    Args:
-        data: the data module, set up.
-        split: the name of the split.
-    """
-
-    def __init__(self, data: ImageData, split: str) -> None:
-        self._data, self._split, self._examples = data, split, data.splits[split]
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, positions: Tensor) -> Tensor:
-        return self._present(positions).x
-
-    def context(self, positions: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return what a model that is conditioned on `names` is given of the examples at `positions`, (B, ...) each."""
-        return self._present(positions).context(names)
-
-    def _present(self, positions: Tensor) -> Batch:
-        return self._data.present(self._split, self._examples.__getitems__(positions))
-
-    @property
-    def labels(self) -> Tensor:
-        """The labels of all images, (N,); -1 where there are none."""
-        return self._of_split(self._examples.labels)
-
-    @property
-    def factors(self) -> Tensor | None:
-        """The factors of variation of all images, (N, F); None if they are unknown."""
-        return None if self._examples.factors is None else self._of_split(self._examples.factors)
-
-    def _of_split(self, values: Tensor) -> Tensor:
-        return values if self._examples.indices is None else values[self._examples.indices]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +144,7 @@ class FinishedRun:
         return {str(key): value for key, value in config.items()}
 
     @cached_property
-    def data(self) -> ImageData:
+    def data(self) -> RunData:
         """The data module, set up.
 
         Raises:
@@ -191,8 +153,8 @@ class FinishedRun:
         """
         allowed = (*DATA_PREFIXES, *user_prefixes("allow_targets", self.allow))
         data = build(relocated(self.record["data"], self.moved, allowed), "data", allowed)
-        if not isinstance(data, ImageData):
-            raise CheckpointError(f"{self.file}: its data are not an ImageData but a {type(data).__name__}")
+        if not isinstance(data, RunData):
+            raise CheckpointError(f"{self.file}: its data are not a RunData but a {type(data).__name__}")
         try:
             data.setup()
         except ConfigError as error:
@@ -201,8 +163,8 @@ class FinishedRun:
             raise DataError(f"{self.file}: its data cannot be loaded: {error}") from error
         current = data.provenance()
         for key in SAME_DATA:
-            if current[key] != self.provenance.get(key):
-                fact = f"{key} was {self.provenance.get(key)} in training and is {current[key]} now"
+            if current.get(key) != self.provenance.get(key):
+                fact = f"{key} was {self.provenance.get(key)} in training and is {current.get(key)} now"
                 raise DataError(f"{self.file}: {data.name} is not the data that it was trained on: {fact}")
         return data
 
