@@ -140,9 +140,7 @@ class BarModule(pl.LightningDataModule):
         kind: the class of its training set.
     """
 
-    def __init__(
-        self, batch_size: int = 20, workers: int = 0, noise: float = 0.0, kind: str = "Bars"
-    ) -> None:
+    def __init__(self, batch_size: int = 20, workers: int = 0, noise: float = 0.0, kind: str = "Bars") -> None:
         super().__init__()
         self.batch_size, self.workers, self.noise, self.kind = batch_size, workers, noise, kind
         self.calls: list[str] = []

@@ -31,7 +31,8 @@ def incomparable(results: Mapping[str, Mapping[str, Any]]) -> str:
             return f"results of different {key} are not comparable: {listed}"
     names = {str(result.get("data")) for result in results.values() if result.get("data_sha256") == ""}
     if len(names) > 1:
-        return f"results of data without a SHA-256 and of different names are not comparable: {', '.join(sorted(names))}"
+        listed = ", ".join(sorted(names))
+        return f"results of data without a SHA-256 and of different names are not comparable: {listed}"
     return ""
 
 

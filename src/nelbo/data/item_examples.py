@@ -165,7 +165,7 @@ class EpochBatches(Batches):
 
     def __iter__(self) -> Iterator[Keyed]:  # type: ignore[override] # positions alone in the base class
         epoch = self.epoch if self.constant is None else self.constant
-        return ((epoch, positions) for positions in super(EpochBatches, self).__iter__())
+        return ((epoch, positions) for positions in super().__iter__())
 
 
 class FetchedItems(Dataset[RawBatch]):

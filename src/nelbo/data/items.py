@@ -82,19 +82,18 @@ def as_input(x: Tensor) -> Tensor:
 
 
 def left_out(item: Any) -> list[str]:
-    """Return the entries of an item that no model is given, because they are neither numbers nor tensors."""
+    """Return the entries of an item that no model is given, because of their place or because they are no numbers."""
     if isinstance(item, Mapping):
-        entries = {str(name): value for name, value in item.items() if name != X}
-    elif isinstance(item, list | tuple):
-        entries = {f"entry {place} of the item": value for place, value in enumerate(item) if place}
-        columns = [value for value in entries.values() if isinstance(value, Mapping)]
-        entries = {name: value for name, value in entries.items() if not isinstance(value, Mapping)}
-        entries |= {str(name): value for column in columns for name, value in column.items()}
-        numbers = [name for name, value in entries.items() if name.startswith("entry ") and name != "entry 1 of the item"]
-        return [name for name, value in entries.items() if not _is_numeric(value) or name in numbers]
-    else:
+        return [str(name) for name, value in item.items() if name != X and not _is_numeric(value)]
+    if not isinstance(item, list | tuple):
         return []
-    return [name for name, value in entries.items() if not _is_numeric(value)]
+    names: list[str] = []
+    for place, value in enumerate(item):
+        if isinstance(value, Mapping):
+            names += left_out(value)
+        elif place > 1 or (place == 1 and not _is_numeric(value)):
+            names.append(f"entry {place}")
+    return names
 
 
 def _is_numeric(value: object) -> bool:

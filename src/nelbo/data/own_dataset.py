@@ -127,12 +127,10 @@ class OwnDataset(OwnData):
         train = self.splits["train"]
         assert isinstance(train, ItemExamples)
         unused = train.unused()
-        lines = [f"not used: {', '.join(unused)} of an item, neither a number nor a tensor"] if unused else []
+        lines = [f"not used: {', '.join(unused)} of an item"] if unused else []
         return [RANDOM_ITEMS, *super().notes(), *lines]
 
-    def read(
-        self, split: str, positions: Tensor, *, epoch: int | None = None, device: Any = None
-    ) -> Batch:
+    def read(self, split: str, positions: Tensor, *, epoch: int | None = None, device: Any = None) -> Batch:
         """Return examples of a split as model input; those of training have the random numbers of their epoch."""
         examples = self.splits[split]
         assert isinstance(examples, ItemExamples)
@@ -166,9 +164,7 @@ class OwnDataset(OwnData):
         batches.constant = constant
         examples = self.splits[split]
         assert isinstance(examples, ItemExamples)
-        return loader(
-            FetchedItems(examples), batches, num_workers=self.num_workers, pin_memory=self._pins_memory()
-        )
+        return loader(FetchedItems(examples), batches, num_workers=self.num_workers, pin_memory=self._pins_memory())
 
 
 def is_factory(source: object) -> bool:

@@ -31,6 +31,9 @@ class OwnLoader:
         constant: whether all epochs have the random numbers of the first.
     """
 
+    batch_sampler = None
+    """The batches are not known by positions; Lightning and `has_positions` ask."""
+
     def __init__(
         self,
         loader: DataLoader[Any],

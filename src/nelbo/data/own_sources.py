@@ -68,7 +68,7 @@ def check_map_style(key: str, value: Any) -> None:
         ConfigError: if it is anything else.
     """
     if isinstance(value, IterableDataset):
-        hint = "is an IterableDataset, which cannot be shuffled, split and resumed by position: give a map-style Dataset"
+        hint = "is an IterableDataset, which has no positions to shuffle, split and resume by: give a map-style Dataset"
         raise ConfigError(key, name_of(value), hint)
     if is_module(value) or isinstance(value, Arrays):
         raise ConfigError(key, name_of(value), f"is no Dataset; use {other_option(value)}")

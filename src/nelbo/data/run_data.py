@@ -66,6 +66,14 @@ class RunData(pl.LightningDataModule, ABC):
     position: tuple[int, int]
     """First epoch of training, and number of its batches to skip; a resumed run sets them."""
 
+    @abstractmethod
+    def setup(self, stage: str | None = None) -> None:
+        """Load the data, and split them; later calls load nothing.
+
+        Raises:
+            NelboError: if they cannot be loaded or used.
+        """
+
     @property
     @abstractmethod
     def dequantized_levels(self) -> int | None:
