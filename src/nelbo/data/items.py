@@ -8,6 +8,7 @@ Shapes: B batch; an example x has any shape, of an image (C, H, W).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -118,8 +119,9 @@ def batch_of_items(
         batch = as_batch(collate(items))
     except (TypeError, RuntimeError, ValueError, KeyError, AttributeError) as error:
         if collate is default_collate:
+            usual = _usual_shape(items)
             for item, row in zip(items, rows, strict=True):
-                if problem := _problem(item, items[0]):
+                if problem := _problem(item, usual):
                     raise DataError(f"{where}: item {row} {problem}") from error
         raise DataError(f"{where}: items {rows[0]} to {rows[-1]} make no batch: {first_line(error)}") from error
     if len(batch.x) != len(items):
@@ -127,15 +129,21 @@ def batch_of_items(
     return batch
 
 
-def _problem(item: Any, first: Any) -> str:
-    """Return what is wrong with an item, beside the first one; empty if nothing is known to be."""
-    x, other = _x_of(item), _x_of(first)
+def _usual_shape(items: Sequence[Any]) -> tuple[int, ...]:
+    """Return the most frequent shape of the x of items."""
+    shapes = Counter(tuple(x.shape) for item in items if hasattr(x := _x_of(item), "shape"))
+    return shapes.most_common(1)[0][0] if shapes else ()
+
+
+def _problem(item: Any, usual: Sequence[int]) -> str:
+    """Return what is wrong with an item, where others have the shape `usual`; empty if nothing is known to be."""
+    x = _x_of(item)
     if "PIL" in type(x).__module__:
         return "is a PIL image: let a transform turn it into a tensor, such as torchvision.transforms.ToTensor()"
     if x is None or not hasattr(x, "shape"):
         return f"is {_shown(item)}, but an item must be {FORMS}, with x a tensor or a NumPy array"
-    if other is not None and hasattr(other, "shape") and tuple(x.shape) != tuple(other.shape):
-        return f"has the shape {list(x.shape)} and others have {list(other.shape)}: all must have the same"
+    if tuple(x.shape) != usual:
+        return f"has the shape {list(x.shape)} and others have {list(usual)}: all must have the same"
     return ""
 
 

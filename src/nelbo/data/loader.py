@@ -5,6 +5,9 @@ Shapes: B batch.
 
 from __future__ import annotations
 
+import atexit
+import functools
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -110,6 +113,8 @@ def loader(examples: Dataset[RawBatch], batches: Batches, *, num_workers: int, p
         num_workers: number of processes that fetch batches.
         pin_memory: whether batches are copied to pinned memory.
     """
+    if num_workers:
+        kill_workers_at_exit()
     return ResumableLoader(
         examples,
         batch_sampler=batches,  # type: ignore[arg-type] # tensors of indices, where torch's annotation says lists
@@ -124,6 +129,21 @@ def loader(examples: Dataset[RawBatch], batches: Batches, *, num_workers: int, p
 
 def _identity(batch: RawBatch) -> RawBatch:
     return batch
+
+
+@functools.cache
+def kill_workers_at_exit() -> None:
+    """Have workers that still run when this process ends killed, for example after an error in the user's Dataset.
+
+    Python would send them SIGTERM, which they ignore, and wait for them forever.
+    """
+    atexit.register(_kill_daemons)
+
+
+def _kill_daemons() -> None:
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def ignore_signals(worker: int) -> None:

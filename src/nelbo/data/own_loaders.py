@@ -8,11 +8,15 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from nelbo.data.items import as_batch, check_input
-from nelbo.data.loader import ignore_signals
+from nelbo.data.loader import ignore_signals, kill_workers_at_exit
 from nelbo.data.random_keys import KeyedStates
 from nelbo.errors import DataError, first_line
 
 __all__ = ["OwnLoader"]
+
+
+DIFFERENT_SHAPES = ("stack expects each tensor to be equal size", "resize storage that is not resizable")
+"""What torch says, in this process and in a worker, if items of different shapes are put together."""
 
 
 class OwnLoader:
@@ -50,6 +54,7 @@ class OwnLoader:
         self.epoch, self._first = epoch, (epoch, start)
         if loader.num_workers and not isinstance(loader.worker_init_fn, QuietWorker):
             loader.worker_init_fn = QuietWorker(loader.worker_init_fn)
+            kill_workers_at_exit()
 
     @property
     def dataset(self) -> Any:
@@ -86,7 +91,7 @@ class OwnLoader:
                 except StopIteration:
                     return
                 except RuntimeError as error:
-                    raise self._explained(error) from error
+                    raise self._explained(error) from None
             if number < skipped:
                 continue
             if self.checks:
@@ -102,10 +107,9 @@ class OwnLoader:
 
     def _explained(self, error: RuntimeError) -> Exception:
         """Return one line for items of different shapes, and other errors as they are."""
-        if "stack expects each tensor to be equal size" not in str(error):
+        if not any(sign in str(error) for sign in DIFFERENT_SHAPES):
             return error
-        line = next(line for line in str(error).splitlines() if "stack expects each tensor" in line)
-        return DataError(f"{self.where}: items have different shapes: {line.rpartition('stack expects ')[2]}")
+        return DataError(f"{self.where}: items of a batch have different shapes: all must have the same")
 
     def state_dict(self) -> dict[str, Any]:
         """Return no state: Lightning's loops store the number of batches that are done."""
