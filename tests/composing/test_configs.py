@@ -73,6 +73,13 @@ def other_config(group: str, option: str) -> dict[str, Any]:
 
 REQUIRED = {
     ("data", "image_folder"): ["data.root=folder", "data.levels=256"],
+    ("data", "function"): ["data.source._target_=nelbo.data.digits", "data.shape=[1,8,8]", "data.levels=17"],
+    ("data", "dataset"): ["data.source._target_=nelbo.data.digits", "data.shape=[1,8,8]", "data.levels=17"],
+    ("data", "datamodule"): [
+        "data.module._target_=nelbo.data.module.ImageData",
+        "data.shape=[1,8,8]",
+        "data.levels=17",
+    ],
     ("data", "arrays"): ["data.path=file.npy", "data.shape=[1,28,28]", "data.levels=256"],
     ("data", "huggingface"): ["data.name=set", "data.levels=256"],
     ("scheduler", "exponential"): ["scheduler.gamma=0.999"],

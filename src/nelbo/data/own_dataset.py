@@ -13,6 +13,7 @@ from nelbo.data.item_examples import HELD_OUT, EpochBatches, FetchedItems, ItemE
 from nelbo.data.loader import loader
 from nelbo.data.own import OwnData, batch_of
 from nelbo.data.own_sources import check_map_style, name_of
+from nelbo.data.random_keys import KeyedStates
 from nelbo.errors import ConfigError, DataError, boolean, integer, positive_integer
 
 __all__ = ["OwnDataset"]
@@ -114,7 +115,8 @@ class OwnDataset(OwnData):
         """Return the Dataset of a source."""
         if isinstance(source, Mapping):
             source = with_options(self.source, source, key)
-        dataset = source() if is_factory(source) else source
+        with KeyedStates(self.seed, key):
+            dataset = source() if is_factory(source) else source
         check_map_style(key, dataset)
         return dataset
 

@@ -21,6 +21,7 @@ from nelbo.data.items import as_batch, as_input, check_input
 from nelbo.data.own import OwnData
 from nelbo.data.own_loaders import OwnLoader
 from nelbo.data.own_sources import is_module, is_own, name_of, other_option
+from nelbo.data.random_keys import KeyedStates
 from nelbo.errors import ConfigError, DataError
 
 __all__ = ["OwnModule"]
@@ -98,7 +99,7 @@ class OwnModule(OwnData):
         if self.splits:
             self.module.trainer = self.trainer
             return
-        with self._outside():
+        with self._outside(), KeyedStates(SEED, "setup"):
             self.module.prepare_data()
             for each in STAGES:
                 self.module.setup(each)
