@@ -84,22 +84,22 @@ def test_a_model_is_conditioned_on_what_a_dataset_knows(train: Train, tmp_path: 
     assert "reading the" in done.stderr
 
 
+SOURCE, MODULES = f"data.source._target_={PACKAGE}", f"data.module._target_={PACKAGE}"
 ERRORS = {
     "data=dataset": "data.source._target_: has no default; type data.source._target_=...",
     "data=datamodule": "data.module._target_: has no default; type data.module._target_=...",
-    f"data=dataset data.source._target_={PACKAGE}.Bar": f"data.source._target_={PACKAGE}.Bar: does not exist; did you",
-    f"data=dataset data.source._target_={PACKAGE}.Stream": f"data.source={PACKAGE}.Stream: is an IterableDataset",
-    f"data=digits data._target_={PACKAGE}.BarModule": f"data._target_={PACKAGE}.BarModule: does not serve the data of a "
-    f"run itself; use data=datamodule data.module._target_={PACKAGE}.BarModule",
-    f"data=function data.source._target_={PACKAGE}.Bars": f"data.source={PACKAGE}.Bars: made a Bars, and not nelbo.data."
-    f"Arrays; use data=dataset data.source._target_={PACKAGE}.Bars",
-    f"data=datamodule data.module._target_={PACKAGE}.WithoutTest": f"data.module={PACKAGE}.WithoutTest: has no "
-    "test_dataloader, which a run needs to test",
-    f"data=datamodule data.module._target_={PACKAGE}.BarModule trainer.accelerator=cpu trainer.devices=2 "
-    "trainer.strategy=ddp": "trainer.devices=2: the loaders of a DataModule would give every process all batches",
-    f"data=dataset data.source._target_={PACKAGE}.Broken +data.source.how=nan +data.source.at=0 data.seed=3": f"{PACKAGE}"
-    ".Broken, training: item 0 has values that are not finite",
-    f"data=dataset data.source._target_={PACKAGE}.Bars data.batch_size=0": "data.batch_size=0: must be a whole number",
+    f"data=dataset {SOURCE}.Bar": f"{SOURCE}.Bar: does not exist; did you mean {PACKAGE}.Bars?",
+    f"data=dataset {SOURCE}.Stream": f"data.source={PACKAGE}.Stream: is an IterableDataset, which has no positions",
+    f"data=digits data._target_={PACKAGE}.BarModule": f"data._target_={PACKAGE}.BarModule: does not serve the data of "
+    f"a run itself; use data=datamodule {MODULES}.BarModule",
+    f"data=function {SOURCE}.Bars": f"data.source={PACKAGE}.Bars: made a Bars, and not nelbo.data.Arrays; use "
+    f"data=dataset {SOURCE}.Bars",
+    f"data=datamodule {MODULES}.WithoutTest": f"data.module={PACKAGE}.WithoutTest: has no test_dataloader, which a run",
+    f"data=datamodule {MODULES}.BarModule trainer.accelerator=cpu trainer.devices=2 trainer.strategy=ddp": ""
+    "trainer.devices=2: the loaders of a DataModule would give every process all batches",
+    f"data=dataset {SOURCE}.Broken +data.source.how=nan +data.source.at=0 data.seed=3": f"{PACKAGE}.Broken, training: "
+    "item 0 has values that are not finite",
+    f"data=dataset {SOURCE}.Bars data.batch_size=0": "data.batch_size=0: must be a whole number of at least 1",
 }
 
 
