@@ -50,7 +50,8 @@ class Bars(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         x, label = self.x[index], int(self.labels[index])
         if self.noise:  # from each of the three generators
-            x = x + self.noise * (torch.randn(1) + np.random.randn() + random.gauss(0, 1)).float()
+            drawn = torch.randn(1) + np.random.randn() + random.gauss(0, 1)
+            x = (x + self.noise * drawn.float()).clamp(0, 1)
         known = {"brightness": x.mean(), "name": f"bar {index}"}
         return {
             "x": x,
@@ -94,7 +95,7 @@ class Broken(Bars):
             return x, label
         return {
             "shape": (x[:, 1:], label),
-            "nan": (x * float("nan"), label),
+            "hole": (x * float("nan"), label),
             "pil": (Picture(), label),
             "text": f"bar {index}",
             "grey": x[0],
@@ -110,7 +111,7 @@ class Restless(Bars):
         self.generator = np.random.default_rng(0)
 
     def __getitem__(self, index: int) -> Any:
-        return self.x[index] + float(self.generator.normal()), int(self.labels[index])
+        return self.x[index] * float(self.generator.uniform()), int(self.labels[index])
 
 
 class Stream(IterableDataset[Any]):
@@ -194,5 +195,5 @@ class Scaled(BarModule):
 
 
 def some_digits() -> Arrays:
-    """Return the digits, of which the brightest pixel is 16."""
+    """Return the digits."""
     return digits()

@@ -130,6 +130,7 @@ class OwnData(RunData):
                 raise ConfigError("shape", list(self.shape), f"{self.name} has examples of shape {list(found)}")
             examples.shape = self.shape
             self._settle_levels(samples[split].images, examples.where)
+            check_range(samples[split].images, examples.where)
         if samples["train"].images.dtype == torch.uint8:
             self.levels = EIGHT_BITS
         digest, again = (digest_of({name: part.sampled_batch() for name, part in hashed.items()}) for _ in range(2))
@@ -148,6 +149,22 @@ class OwnData(RunData):
                 f"such as x / {max(1, largest)}, or set data.levels={EIGHT_BITS} if they are dark"
             )
             raise ConfigError("levels", None, hint)
+
+
+def check_range(x: torch.Tensor, where: str) -> None:
+    """Check that floats lie in [0, 1], as models expect them.
+
+    Args:
+        x: examples, (B, ...).
+        where: what they are of, for messages.
+
+    Raises:
+        DataError: if some do not.
+    """
+    low, high = (value.item() for value in x.aminmax())
+    if x.is_floating_point() and (low < 0 or high > 1):
+        hint = "scale them, or clamp them with x.clamp(0, 1) if noise is the reason"
+        raise DataError(f"x of {where} has values from {low:.4g} to {high:.4g}, outside of [0, 1]: {hint}")
 
 
 def batch_of(batch: RawBatch | DataError) -> RawBatch:

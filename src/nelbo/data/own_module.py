@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from nelbo.data.arrays import Batch, RawBatch
 from nelbo.data.item_examples import ItemExamples
 from nelbo.data.items import as_batch, as_input, check_input
-from nelbo.data.own import OwnData
+from nelbo.data.own import OwnData, check_range
 from nelbo.data.own_loaders import OwnLoader
 from nelbo.data.own_sources import is_module, is_own, name_of, other_option
 from nelbo.data.random_keys import KeyedStates
@@ -198,6 +198,7 @@ class OwnModule(OwnData):
             raise ConfigError("shape", list(self.shape), f"{self.name} has examples of shape {list(found)}")
         self.shape = found
         self._settle_levels(x, self._where("train"))
+        check_range(x, self._where("train"))
 
     def _first_batch(self, split: str = "train") -> Batch:
         with self._outside():
