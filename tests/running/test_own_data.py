@@ -63,7 +63,6 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path, kind: s
     for fault, options in ((f"train:{epoch}:SIGTERM", []), ("train:4:SIGTERM", workers)):
         stopped = forked(parts[0], fault, *parts[1:], *options)
         assert stopped.returncode == 143, stopped.stderr
-    assert "1 epochs completed" in stopped.stderr
     done = forked(parts[0], "nowhere:0:SIGTERM", *parts[1:])
     assert done.returncode == 0 and f"step {epoch + 4}, 1 epochs completed" in done.stderr, done.stderr
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
