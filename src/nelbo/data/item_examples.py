@@ -21,7 +21,7 @@ from nelbo.data.loader import Batches
 from nelbo.data.random_keys import restored, seed_by
 from nelbo.errors import DataError
 
-__all__ = ["EpochBatches", "FetchedItems", "ItemExamples", "digest_of"]
+__all__ = ["EpochBatches", "FetchedItems", "ItemExamples", "Unindexed", "digest_of"]
 
 log = logging.getLogger(__name__)
 
@@ -184,3 +184,32 @@ class FetchedItems(Dataset[RawBatch]):
             return self.examples.fetch(positions, epoch)
         except DataError as error:
             return error
+
+
+class Unindexed:
+    """A split whose examples cannot be read by position, or that the DataModule does not have.
+
+    Args:
+        count: number of examples, N.
+        where: what it is of, for messages.
+    """
+
+    columns: Mapping[str, Tensor] = {}
+
+    def __init__(self, count: int, where: str) -> None:
+        self.count, self.where = count, where
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitems__(self, positions: Tensor) -> RawBatch:
+        """Refuse to read examples.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(f"{self.where}: the Dataset is not map-style, so its examples cannot be read by position")
+
+    def known(self, name: str) -> Tensor | None:
+        """Return that nothing is known of the examples."""
+        return None

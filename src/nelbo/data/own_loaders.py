@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nelbo.data.items import as_batch, check_input
@@ -12,7 +15,7 @@ from nelbo.data.loader import ignore_signals, kill_workers_at_exit
 from nelbo.data.random_keys import KeyedStates
 from nelbo.errors import DataError, first_line
 
-__all__ = ["OwnLoader"]
+__all__ = ["Outside", "OwnLoader", "rows_of"]
 
 
 DIFFERENT_SHAPES = ("stack expects each tensor to be equal size", "resize storage that is not resizable")
@@ -133,3 +136,24 @@ class QuietWorker:
         ignore_signals(worker)
         if self.own is not None:
             self.own(worker)
+
+
+@dataclass
+class Outside:
+    """What a DataModule sees in place of a Trainer when its batches are not those of training."""
+
+    training: bool = False
+    validating: bool = True
+    testing: bool = False
+    predicting: bool = False
+    sanity_checking: bool = False
+    current_epoch: int = 0
+    global_rank: int = 0
+    world_size: int = 1
+
+
+def rows_of(loader: DataLoader[Any]) -> Tensor | None:
+    """Return the positions of the examples of a loader in its Dataset, (N,); None for all of them."""
+    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
+    indices = getattr(sampler, "indices", None)  # of a SubsetRandomSampler
+    return None if indices is None else torch.as_tensor(indices, dtype=torch.int64)

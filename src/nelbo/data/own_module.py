@@ -5,21 +5,19 @@ Shapes: B batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
-from nelbo.data.arrays import Batch, RawBatch
-from nelbo.data.item_examples import ItemExamples
+from nelbo.data.arrays import Batch
+from nelbo.data.item_examples import ItemExamples, Unindexed
 from nelbo.data.items import as_batch, as_input, check_input
 from nelbo.data.own import OwnData, check_range
-from nelbo.data.own_loaders import OwnLoader
+from nelbo.data.own_loaders import Outside, OwnLoader, rows_of
 from nelbo.data.own_sources import is_module, is_own, name_of, other_option
 from nelbo.data.random_keys import KeyedStates
 from nelbo.errors import ConfigError, DataError
@@ -44,20 +42,6 @@ NOT_CHECKED = (
     "provenance: results have no SHA-256, because there is no map-style Dataset to read by position; whether the data "
     "of two runs are the same is not checked, and nelbo evaluate and nelbo draw cannot be used"
 )
-
-
-@dataclass
-class Outside:
-    """What a DataModule sees in place of a Trainer when its batches are not those of training."""
-
-    training: bool = False
-    validating: bool = True
-    testing: bool = False
-    predicting: bool = False
-    sanity_checking: bool = False
-    current_epoch: int = 0
-    global_rank: int = 0
-    world_size: int = 1
 
 
 class OwnModule(OwnData):
@@ -302,39 +286,3 @@ class OwnModule(OwnData):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of the DataModule."""
         self.module.load_state_dict(state_dict)
-
-
-def rows_of(loader: DataLoader[Any]) -> Tensor | None:
-    """Return the positions of the examples of a loader in its Dataset, (N,); None for all of them."""
-    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
-    indices = getattr(sampler, "indices", None)  # of a SubsetRandomSampler
-    return None if indices is None else torch.as_tensor(indices, dtype=torch.int64)
-
-
-class Unindexed:
-    """A split whose examples cannot be read by position, or that the DataModule does not have.
-
-    Args:
-        count: number of examples, N.
-        where: what it is of, for messages.
-    """
-
-    columns: Mapping[str, Tensor] = {}
-
-    def __init__(self, count: int, where: str) -> None:
-        self.count, self.where = count, where
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitems__(self, positions: Tensor) -> RawBatch:
-        """Refuse to read examples.
-
-        Raises:
-            DataError: always.
-        """
-        raise DataError(f"{self.where}: the Dataset is not map-style, so its examples cannot be read by position")
-
-    def known(self, name: str) -> Tensor | None:
-        """Return that nothing is known of the examples."""
-        return None
