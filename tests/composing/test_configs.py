@@ -74,6 +74,13 @@ def other_config(group: str, option: str) -> dict[str, Any]:
 MODELS = ("VAE", "LadderVAE", "TopDownVAE")
 REQUIRED = {
     ("data", "image_folder"): ["data.root=folder", "data.levels=256"],
+    ("data", "function"): ["data.source._target_=nelbo.data.digits", "data.shape=[1,8,8]", "data.levels=17"],
+    ("data", "dataset"): ["data.source._target_=nelbo.data.digits", "data.shape=[1,8,8]", "data.levels=17"],
+    ("data", "datamodule"): [
+        *("data.module._target_=nelbo.data.module.ImageData", "data.shape=[1,8,8]", "data.levels=17"),
+        *("+data.module.name=digits", "+data.module.source={_target_:nelbo.data.digits,_partial_:true}"),
+        *("+data.module.batch_size=10", "+data.module.validation_size=0"),
+    ],
     ("data", "arrays"): ["data.path=file.npy", "data.shape=[1,28,28]", "data.levels=256"],
     ("data", "huggingface"): ["data.name=set", "data.levels=256"],
     ("scheduler", "exponential"): ["scheduler.gamma=0.999"],

@@ -17,7 +17,7 @@ BUDGET = {"epochs": 12, "min_steps": 50}
 def length(images: int = 60, processes: int = 1, budget: Any = BUDGET, callbacks: Any = (), **trainer: Any) -> Length:
     """Return the length of training with batches of ten images in each process."""
     options = {"max_epochs": None, "check_val_every_n_epoch": 1, "limit_train_batches": 1.0, **trainer}
-    data: Any = SimpleNamespace(splits={"train": range(images)}, batch_size=10)
+    data: Any = SimpleNamespace(num_batches=lambda world_size: -(-images // (10 * world_size)))
     factor = options.get("accumulate_grad_batches", 1)
     lightning: Any = SimpleNamespace(world_size=processes, callbacks=callbacks, accumulate_grad_batches=factor)
     return training_length({"trainer": options, "budget": budget}, data, lightning)

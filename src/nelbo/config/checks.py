@@ -52,12 +52,15 @@ NEEDED = (
     *("seed", "threads", "float32", "trial", "resume", "resume_changes", "allow_targets", "data.shape"),
     *("trainer.max_epochs", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches"),
 )
-IMAGE_DATA = "nelbo.data.module.ImageData"
 DATA_PARTS = {
-    "source": "choose a set with data=..., such as data=image_folder data.root=photos",
-    "augment": "its options are data.augment.flip=true and data.augment.pad_crop=4",
+    "nelbo.data.module.ImageData": {
+        "source": "choose a set with data=..., such as data=image_folder data.root=photos",
+        "augment": "its options are data.augment.flip=true and data.augment.pad_crop=4",
+    },
+    "nelbo.data.own_dataset.OwnDataset": {"source": "name your Dataset: data.source._target_=my_package.MyDataset"},
+    "nelbo.data.own_module.OwnModule": {"module": "name your DataModule: data.module._target_=my_package.MyModule"},
 }
-"""Parts of `ImageData` that are built, and hints on how to set them."""
+"""By the class of the data, its parts that are built, and hints on how to set them."""
 
 CALLED_LATER = ("optimizer", "scheduler", "trainer", "guard")
 
@@ -269,14 +272,13 @@ def _check_groups(plain: Mapping[str, Any]) -> None:
 
 
 def _check_data(data: Mapping[str, Any]) -> None:
-    """Check that an `ImageData` has the parts that it needs."""
-    if data["_target_"] != IMAGE_DATA:
-        return
-    for part, hint in DATA_PARTS.items():
+    """Check that data have the parts that they need."""
+    parts = DATA_PARTS.get(data["_target_"], {})
+    for part, hint in parts.items():
         value = data.get(part)
         if not isinstance(value, Mapping) or "_target_" not in value:
             raise ConfigError(f"data.{part}", value, f"must be a mapping with a _target_: {hint}")
-    if data["source"].get("_partial_") is not True:
+    if "source" in parts and data["source"].get("_partial_") is not True:
         hint = "must be true: the data set gives it the rest of its arguments"
         raise ConfigError("data.source._partial_", data["source"].get("_partial_"), hint)
 

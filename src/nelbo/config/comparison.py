@@ -15,6 +15,9 @@ given of each image; log p(x|y) is another quantity than log p(x).
 NOTHING = "nothing"
 """The value of `given` of a model of x alone."""
 
+SAMPLE = "sample:"
+"""How the digest of data begins that is of a sample of their examples."""
+
 VALIDATED = {"split_seed": "data.seed", "val_images": "data.validation_size"}
 """Values that determine the validation images, and the config keys that set them."""
 
@@ -31,7 +34,26 @@ def incomparable(results: Mapping[str, Mapping[str, Any]]) -> str:
         if len(set(values.values())) > 1:
             listed = ", ".join(f"{name} {results[name].get('data', '')} {value[:12]}" for name, value in values.items())
             return f"results of different {key} are not comparable: {listed}"
+    names = {str(result.get("data")) for result in results.values() if result.get("data_sha256") == ""}
+    if len(names) > 1:
+        listed = ", ".join(sorted(names))
+        return f"results of data without a SHA-256 and of different names are not comparable: {listed}"
     return ""
+
+
+def unchecked(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return that it is not certain that results are of the same data; empty if it is.
+
+    Data of a user's own that are not arrays have a digest of a sample, or none.
+
+    Args:
+        results: by name, the content of `metrics.json` or the provenance of a checkpoint.
+    """
+    digests = {str(result.get("data_sha256", "")) for result in results.values()}
+    if len(results) < 2 or all(digest and not digest.startswith(SAMPLE) for digest in digests):
+        return ""
+    how = "was checked on a sample of their examples only" if all(digests) else "was not checked: they have no SHA-256"
+    return f"that the data of these results are the same {how}"
 
 
 def validated_on(result: Mapping[str, Any]) -> tuple[str, ...]:

@@ -135,6 +135,13 @@ RANGES: dict[str, Mapping[str, Check]] = {
         "num_workers": _at_least(0),
         "order_seed": partial(integer, minimum=0, maximum=2**32 - 1),
     },
+    "nelbo.data.own_dataset.OwnDataset": {
+        "batch_size": positive_integer,
+        "seed": partial(integer, minimum=0, maximum=2**32 - 1),
+        "shuffle": boolean,
+        "num_workers": _at_least(0),
+        "order_seed": partial(integer, minimum=0, maximum=2**32 - 1),
+    },
     "nelbo.data.Augmentation": {"flip": boolean, "pad_crop": _at_least(0)},
     "nelbo.training.EMA": {"decay": _below_one},
     "nelbo.training.callbacks.Strips": {"num_images": positive_integer},

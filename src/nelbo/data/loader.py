@@ -5,6 +5,9 @@ Shapes: B batch.
 
 from __future__ import annotations
 
+import atexit
+import functools
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from nelbo.data.arrays import Examples, RawBatch
+from nelbo.data.arrays import RawBatch
 
 
 class Batches(Sampler[Tensor]):
@@ -101,7 +104,7 @@ class ResumableLoader(DataLoader[RawBatch]):
         """Ignore the state, which is empty."""
 
 
-def loader(examples: Examples, batches: Batches, *, num_workers: int, pin_memory: bool) -> ResumableLoader:
+def loader(examples: Dataset[RawBatch], batches: Batches, *, num_workers: int, pin_memory: bool) -> ResumableLoader:
     """Return a DataLoader that indexes `examples` with whole batches of indices.
 
     Args:
@@ -110,6 +113,8 @@ def loader(examples: Examples, batches: Batches, *, num_workers: int, pin_memory
         num_workers: number of processes that fetch batches.
         pin_memory: whether batches are copied to pinned memory.
     """
+    if num_workers:
+        kill_workers_at_exit()
     return ResumableLoader(
         examples,
         batch_sampler=batches,  # type: ignore[arg-type] # tensors of indices, where torch's annotation says lists
@@ -117,7 +122,7 @@ def loader(examples: Examples, batches: Batches, *, num_workers: int, pin_memory
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=ignore_signals,
         generator=torch.Generator(),  # without it each new iterator would draw from the generator that training uses
     )
 
@@ -126,7 +131,22 @@ def _identity(batch: RawBatch) -> RawBatch:
     return batch
 
 
-def _ignore_signals(worker: int) -> None:
+@functools.cache
+def kill_workers_at_exit() -> None:
+    """Have workers that still run when this process ends killed, for example after an error in the user's Dataset.
+
+    Python would send them SIGTERM, which they ignore, and wait for them forever.
+    """
+    atexit.register(_kill_daemons)
+
+
+def _kill_daemons() -> None:
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
+
+
+def ignore_signals(worker: int) -> None:
     """Ignore signals in a worker.
 
     A signal to the process group must not end the workers while the run still needs them to write a checkpoint.

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -19,10 +18,12 @@ from nelbo.data.arrays import Arrays, Batch, Examples, RawBatch, held_out, rando
 from nelbo.data.augmentation import Augmentation
 from nelbo.data.labels import with_classes
 from nelbo.data.levels import EIGHT_BITS, settle
-from nelbo.data.loader import Batches, loader
+from nelbo.data.loader import loader
 from nelbo.data.noise import Draws
+from nelbo.data.own_sources import not_arrays
 from nelbo.data.protocols import PROTOCOLS, check_floats
 from nelbo.data.reals import is_real, range_in_pictures, settle_real
+from nelbo.data.run_data import RunData
 from nelbo.errors import ConfigError, DataError, boolean, choice, integer, positive_integer
 
 __all__ = ["Batch", "ImageData"]
@@ -34,7 +35,7 @@ START_EXAMPLES, START_PIXELS = 10_000, 50_000_000
 ONCE_FOR_TRAINING_ARRAY, ONCE_FOR_TEST_ARRAY, FIRST_EPOCH = range(3)
 
 
-class ImageData(pl.LightningDataModule):
+class ImageData(RunData):
     """Batches (`Batch`) of a data set: images x (B, C, H, W) in [0, 1], or real-valued images or vectors (B, D).
 
     Args:
@@ -112,6 +113,8 @@ class ImageData(pl.LightningDataModule):
         except ConfigError as error:
             key = error.key.replace("data.source.", "data.")  # options of the source are keys of `data`
             raise ConfigError(key, error.value, error.hint, located=True) from error
+        if not isinstance(arrays, Arrays):
+            raise not_arrays(arrays)
         if empty := arrays.empty_parts():
             raise DataError(f"{self.name}: the data set is empty: it has no {' and no '.join(empty)} images")
         if arrays.shape != (test_shape := tuple(arrays.test.images.shape[1:])):
@@ -237,46 +240,6 @@ class ImageData(pl.LightningDataModule):
         """Return the test batches."""
         return self._loader("test", shuffle=False)
 
-    def check_batches(self, least: int, world_size: int, *, validated: bool) -> None:
-        """Check that batches are large enough for an objective that compares the images of a batch.
-
-        Args:
-            least: number of images that the objective needs in a batch, over all processes.
-            world_size: number of processes.
-            validated: whether validation images are used.
-
-        Raises:
-            ConfigError: if the smallest batch of training or validation images has fewer.
-        """
-        for split in ("train", "val") if validated else ("train",):
-            total = len(self.splits[split])
-            batches = Batches(total, self.batch_size, shuffle=False, world_size=world_size).global_batches()
-            if total and (smallest := min(map(len, batches))) < least:
-                problem = (
-                    f"leaves a batch of {smallest} of the {total} {split} images, but this objective needs {least}"
-                )
-                raise ConfigError("data.batch_size", self.batch_size, f"{problem}; choose another size")
-
-    def _overfits(self) -> bool:
-        return bool(self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined] # set by Lightning
-
     def _loader(self, split: str, *, shuffle: bool) -> DataLoader[RawBatch]:
-        trainer = self.trainer
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        examples = self.splits[split]
-        epoch, start = self.position if split == "train" else (0, 0)
-        batches = Batches(
-            len(examples),
-            self.batch_size,
-            shuffle=shuffle,
-            seed=self.order_seed,
-            rank=rank,
-            world_size=world_size,
-            epoch=epoch,
-            start=start,
-        )
-        if world_size > 1 and (self.batch_size == 1 or len(examples) < world_size):
-            hint = f"{world_size} processes need batches of at least 2, and {len(examples)} {split} images to share"
-            raise ConfigError("data.batch_size", self.batch_size, hint)
-        pin_memory = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        return loader(examples, batches, num_workers=self.num_workers, pin_memory=pin_memory)
+        batches = self._order(split, shuffle=shuffle, seed=self.order_seed)
+        return loader(self.splits[split], batches, num_workers=self.num_workers, pin_memory=self._pins_memory())

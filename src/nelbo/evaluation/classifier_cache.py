@@ -42,7 +42,7 @@ def load_or_train(subject: Subject) -> TrainedClassifier:
         raise NotApplicable("extractor=classifier needs labels of at least two classes; use extractor=inception")
     if len(subject.model.shape) != 3 or min(subject.model.shape[1:]) < SMALLEST:
         raise NotApplicable(f"extractor=classifier needs images of at least {SMALLEST}x{SMALLEST} pixels")
-    if subject.cache is None or "data_sha256" not in subject.data:
+    if subject.cache is None or not subject.data.get("data_sha256"):
         return train(subject)
     facts = {"version": VERSION, **{key: subject.data[key] for key in SAME_DATA if key in subject.data}}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from nelbo.config.comparison import incomparable
+from nelbo.config.comparison import incomparable, unchecked
 from nelbo.evaluation.measure import SIZES, mean_and_error
 from nelbo.finished.evaluation_file import Results
 
@@ -72,9 +72,11 @@ def compare(results: Mapping[str, Results]) -> Comparison:
         results: the results of the runs, by name.
     """
     comparison = Comparison(list(results))
-    problem = incomparable({name: result.values for name, result in results.items()})
-    if problem:
+    values = {name: result.values for name, result in results.items()}
+    if problem := incomparable(values):
         comparison.notes.append(f"no differences: {problem}")
+    elif doubt := unchecked(values):
+        comparison.notes.append(doubt)
     every = list(results.values())
     for measure in merged(result.measures for result in every):
         measured = {name: result for name, result in results.items() if measure in result.measures}

@@ -13,6 +13,12 @@ from nelbo.errors import ConfigError
 from nelbo.finished.arguments import DATA
 
 SOURCE, NAME, ANY = "source", "name", "**"
+MODULE = "module"
+"""Where a DataModule of the user's own stands in place of a source."""
+
+OTHER_SOURCES = ("test_source", "val_source")
+"""Sources beside it, of test and validation examples of a Dataset."""
+
 FIXED = frozenset(inspect.signature(ImageData).parameters) - {SOURCE, NAME, "options"}
 """Options that determine how the model saw the images; they are those of the training."""
 
@@ -41,7 +47,8 @@ def relocated(
             source that is not allowed.
     """
     plain = copy.deepcopy(dict(recorded))
-    source = plain.get(SOURCE)
+    place = MODULE if SOURCE not in plain and MODULE in plain else SOURCE
+    source = plain.get(place)
     if not isinstance(source, dict):  # an invalid checkpoint, which is refused when the data are built
         return plain
     for key, value in LATER.get(str(source.get("_target_")), {}).items():
@@ -49,21 +56,26 @@ def relocated(
             plain.setdefault(key, value)
     takes = parameters(source, allowed) if typed else set()
     any_key = ANY in takes
-    options = {*source, *plain, *takes} - FIXED - {SOURCE, NAME, ANY}
+    options = {*source, *plain, *takes} - FIXED - {place, NAME, ANY}
     for key, value in (typed or {}).items():
-        if key == SOURCE and isinstance(value, Mapping):
+        if key == place and isinstance(value, Mapping):
             for below, argument in value.items():
                 if below.startswith("_") or not (any_key or below in {*source, *takes}):
-                    raise _unknown_option(f"{DATA}{SOURCE}.{below}", argument, options)
+                    raise _unknown_option(f"{DATA}{place}.{below}", argument, options)
                 source[below] = argument
+        elif key in OTHER_SOURCES and isinstance(value, Mapping) and isinstance(plain.get(key), dict):
+            for below, argument in value.items():
+                if below.startswith("_") or below not in plain[key]:
+                    raise _unknown_option(f"{DATA}{key}.{below}", argument, plain[key])
+                plain[key][below] = argument
         elif key in FIXED or key.startswith("_"):
             hint = "is fixed by training; only the location of the data can be given, such as data.root or data.path"
             raise ConfigError(f"{DATA}{key}", value, hint, located=True)
         elif key in source:  # `name` of a data set on the hub is one of these; results keep the recorded name
             source[key] = value
-        elif key in plain and key not in (SOURCE, NAME):
+        elif key in plain and key not in (place, NAME, *OTHER_SOURCES):
             plain[key] = value
-        elif key in takes - {SOURCE, NAME}:  # an argument that was left at the function's default
+        elif key in takes - {place, NAME}:  # an argument that was left at the function's default
             source[key] = value
         else:
             raise _unknown_option(f"{DATA}{key}", value, options)

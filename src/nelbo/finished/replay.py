@@ -18,7 +18,8 @@ from torch.distributions import Distribution
 from nelbo.checkpoints.load import build_model
 from nelbo.checkpoints.record import RECORD
 from nelbo.config.build import build, user_prefixes
-from nelbo.data.module import Batch, ImageData
+from nelbo.data.arrays import Batch
+from nelbo.data.run_data import RunData
 from nelbo.errors import CheckpointError, first_line
 from nelbo.finished.bundle import read_bundle
 from nelbo.finished.run import FinishedRun
@@ -131,7 +132,7 @@ def replay(file: Path, allow: Sequence[str] = (), moved: Mapping[str, Any] | Non
     )
 
 
-def batch(data: ImageData, indices: Tensor, epoch: int, device: torch.device) -> Batch:
+def batch(data: RunData, indices: Tensor, epoch: int, device: torch.device) -> Batch:
     """Return training examples as the model saw them.
 
     Args:
@@ -140,8 +141,7 @@ def batch(data: ImageData, indices: Tensor, epoch: int, device: torch.device) ->
         epoch: the epoch, which decides their augmentation and noise.
         device: the device of the result.
     """
-    raw = data.splits["train"].__getitems__(indices).to(device)
-    return data.present("train", raw, epoch)
+    return data.read("train", indices, epoch=epoch, device=device)
 
 
 class Watch:

@@ -20,7 +20,7 @@ from nelbo.checkpoints.load import build_model
 from nelbo.checkpoints.record import FOLDED, RECORD, checkpoint_file, folded_at, read_checkpoint
 from nelbo.config.build import build, user_prefixes
 from nelbo.data.fetch import cache_directory
-from nelbo.data.module import ImageData
+from nelbo.data.run_data import RunData
 from nelbo.directories.logs import UNIT_HISTORY
 from nelbo.directories.names import METRICS
 from nelbo.errors import CheckpointError, ConfigError, DataError, choice, first_line
@@ -28,7 +28,7 @@ from nelbo.evaluation.conditional import ConditionalModel
 from nelbo.evaluation.measure import Subject
 from nelbo.files import read_json
 from nelbo.finished.data_location import DATA_PREFIXES, relocated, with_hint
-from nelbo.finished.split import ImageSplit
+from nelbo.finished.splits import ImageSplit
 from nelbo.models import Context, Model
 from nelbo.models.conditioning import given_of
 from nelbo.trace import unit_names
@@ -146,7 +146,7 @@ class FinishedRun:
         return {str(key): value for key, value in config.items()}
 
     @cached_property
-    def data(self) -> ImageData:
+    def data(self) -> RunData:
         """The data module, set up.
 
         Raises:
@@ -155,8 +155,8 @@ class FinishedRun:
         """
         allowed = (*DATA_PREFIXES, *user_prefixes("allow_targets", self.allow))
         data = build(relocated(self.record["data"], self.moved, allowed), "data", allowed)
-        if not isinstance(data, ImageData):
-            raise CheckpointError(f"{self.file}: its data are not an ImageData but a {type(data).__name__}")
+        if not isinstance(data, RunData):
+            raise CheckpointError(f"{self.file}: its data are not a RunData but a {type(data).__name__}")
         try:
             data.setup()
         except ConfigError as error:
@@ -165,8 +165,8 @@ class FinishedRun:
             raise DataError(f"{self.file}: its data cannot be loaded: {error}") from error
         current = data.provenance()
         for key in SAME_DATA:
-            if current[key] != self.provenance.get(key):
-                fact = f"{key} was {self.provenance.get(key)} in training and is {current[key]} now"
+            if current.get(key) != self.provenance.get(key):
+                fact = f"{key} was {self.provenance.get(key)} in training and is {current.get(key)} now"
                 raise DataError(f"{self.file}: {data.name} is not the data that it was trained on: {fact}")
         return data
 

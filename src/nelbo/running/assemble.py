@@ -16,12 +16,13 @@ from nelbo.checkpoints.environment import environment
 from nelbo.checkpoints.record import VALUE_RANGE
 from nelbo.config.build import build
 from nelbo.config.checks import allowed_targets
-from nelbo.data.module import ImageData
+from nelbo.data.run_data import RunData
 from nelbo.directories.names import CHECKPOINTS
 from nelbo.errors import ConfigError
 from nelbo.models import Model
 from nelbo.numerics.threads import busy_message, cores, load_beside_this_process
 from nelbo.objectives import Objective
+from nelbo.running.build_data import build_data
 from nelbo.running.conditions import kinds_of
 from nelbo.running.floats import refuse_levels
 from nelbo.running.resume import epochs_added, refuse_shorter
@@ -70,7 +71,7 @@ class Parts:
 
     plain: Mapping[str, Any]
     identifying: Mapping[str, Any]
-    data: ImageData
+    data: RunData
     module: VAEModule
     trainer: pl.Trainer
     length: Length
@@ -102,7 +103,7 @@ def assemble(
     set_threads(composed["threads"])
     pl.seed_everything(composed["seed"], workers=True, verbose=False)
 
-    data: ImageData = build(composed["data"], "data", allowed)
+    data = build_data(composed["data"], allowed)
     objective: Objective = build(composed["objective"], "objective", allowed)
     set_up(data, resume_point)
     from_images = values_of_images(composed, data)
@@ -155,7 +156,7 @@ def set_threads(threads: int | None) -> None:
         log.warning(message)
 
 
-def set_up(data: ImageData, resume_point: ResumePoint | None) -> None:
+def set_up(data: RunData, resume_point: ResumePoint | None) -> None:
     """Load the data of a run, and let them start where it resumes.
 
     Raises:
@@ -165,6 +166,8 @@ def set_up(data: ImageData, resume_point: ResumePoint | None) -> None:
         data.setup()
     except ConfigError as error:
         raise error.within("data") from error.__cause__
+    for note in data.notes():
+        log.info("%s: %s", data.name, note)
     if resume_point is None:
         return
     if resume_point.provenance != data.provenance():
@@ -173,7 +176,7 @@ def set_up(data: ImageData, resume_point: ResumePoint | None) -> None:
     data.position = resume_point.position
 
 
-def values_of_images(plain: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
+def values_of_images(plain: Mapping[str, Any], data: RunData) -> dict[str, Any]:
     """Return the values of keys that the config leaves to the data.
 
     These are `data.shape` and `data.levels` of one's own images, and `kinds` of what a model is conditioned on.
@@ -189,7 +192,7 @@ def values_of_images(plain: Mapping[str, Any], data: ImageData) -> dict[str, Any
 
 
 def make_module(
-    plain: Mapping[str, Any], data: ImageData, objective: Objective, allowed: tuple[str, ...], chosen: Chosen
+    plain: Mapping[str, Any], data: RunData, objective: Objective, allowed: tuple[str, ...], chosen: Chosen
 ) -> VAEModule:
     """Return the LightningModule of a run: its model, started on images of the data, and its objective.
 
@@ -246,7 +249,7 @@ def load_weights(
 
 
 def set_training_length(
-    plain: Mapping[str, Any], data: ImageData, module: VAEModule, trainer: pl.Trainer, checkpoints: Checkpoints
+    plain: Mapping[str, Any], data: RunData, module: VAEModule, trainer: pl.Trainer, checkpoints: Checkpoints
 ) -> Length:
     """Tell the trainer how long it trains.
 

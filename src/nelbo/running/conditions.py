@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nelbo.data.arrays import FACTORS, LABEL, Examples
-from nelbo.data.module import ImageData
+from nelbo.data.arrays import FACTORS, LABEL
+from nelbo.data.run_data import Known, RunData
 from nelbo.errors import ConfigError
 
 SPLITS = ("train", "val", "test")
 KEY = "model.conditioning.names"
 
 
-def kinds_of(names: Sequence[str], data: ImageData) -> dict[str, int | list[int]]:
+def kinds_of(names: Sequence[str], data: RunData) -> dict[str, int | list[int]]:
     """Return for each name the number of classes, or the shape of the numbers that one example has.
 
     A name is `label`, `factors`, or one of the columns of the data. Whole numbers are classes, from 0 up; factors and
@@ -30,7 +30,7 @@ def kinds_of(names: Sequence[str], data: ImageData) -> dict[str, int | list[int]
     return {name: kind_of(name, data) for name in names}
 
 
-def kind_of(name: str, data: ImageData) -> int | list[int]:
+def kind_of(name: str, data: RunData) -> int | list[int]:
     """Return what one name stands for; see `kinds_of`."""
     splits = [data.splits[split] for split in SPLITS if len(data.splits[split])]
     columns = [column for split in splits if (column := split.known(name)) is not None]
@@ -49,7 +49,8 @@ def kind_of(name: str, data: ImageData) -> int | list[int]:
     return max(largest + 1, len(data.classes) if name == LABEL else 0)
 
 
-def known_names(examples: Examples) -> list[str]:
+def known_names(examples: Known) -> list[str]:
     """Return the names of what is known of examples."""
-    label = [LABEL] if bool((examples.labels >= 0).any()) else []
-    return [*label, *([FACTORS] if examples.factors is not None else []), *examples.columns]
+    labels = examples.known(LABEL)
+    label = [LABEL] if labels is not None and bool((labels >= 0).any()) else []
+    return [*label, *([FACTORS] if examples.known(FACTORS) is not None else []), *examples.columns]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nelbo.data.module import ImageData
+from nelbo.data.run_data import RunData
 from nelbo.data.sets.eight_bits import conversion
 from nelbo.errors import ConfigError
 
@@ -16,7 +16,7 @@ HEAD = 1000
 """Number of examples from which it is judged how floats would become pixels."""
 
 
-def refuse_levels(plain: Mapping[str, Any], data: ImageData, likelihood: str) -> None:
+def refuse_levels(plain: Mapping[str, Any], data: RunData, likelihood: str) -> None:
     """Refuse a likelihood that needs the number of levels of pixels, where the data are floats and have none.
 
     Args:

@@ -5,13 +5,10 @@ Shapes: B batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from nelbo.data.arrays import LABEL, Batch
+from nelbo.data.arrays import Batch
 from nelbo.models import Model
 from nelbo.models.context import Context
 from nelbo.numerics.collectives import Shares
@@ -20,42 +17,6 @@ from nelbo.trace import Trace
 
 EXAMPLE_SEED = 0
 """Seed of the noise of an example trace."""
-
-
-def as_batch(batch: Any) -> Batch:
-    """Return a batch of our data or of another DataModule: x; (x, labels); or (x, labels, columns) or a mapping.
-
-    Args:
-        batch: a tensor, a sequence that begins with x and may go on with labels and a mapping of columns, or a mapping
-            with the keys `x` and, if known, `label` and other names of a model's context.
-
-    Raises:
-        TypeError: for anything else.
-
-    Example:
-        >>> as_batch([torch.zeros(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64)]).labels.shape
-        torch.Size([5])
-    """
-    if isinstance(batch, Batch):
-        return batch
-    if isinstance(batch, Tensor):
-        return Batch(batch, _no_labels(batch))
-    if isinstance(batch, Mapping) and isinstance(batch.get("x"), Tensor):
-        columns = {name: value for name, value in batch.items() if name not in ("x", LABEL)}
-        return Batch(batch["x"], batch.get(LABEL, _no_labels(batch["x"])), columns)
-    if isinstance(batch, Sequence) and batch and isinstance(batch[0], Tensor):
-        x, *rest = batch
-        labels = rest[0] if rest and isinstance(rest[0], Tensor) else _no_labels(x)
-        columns = next((dict(part) for part in rest if isinstance(part, Mapping)), {})
-        return Batch(x, labels, columns)
-    raise TypeError(
-        f"a batch must be a tensor x, (x, labels), (x, labels, columns) or a mapping with the key 'x', not a "
-        f"{type(batch).__name__}"
-    )
-
-
-def _no_labels(x: Tensor) -> Tensor:
-    return torch.full((len(x),), -1, device=x.device)
 
 
 def given_context(model: Model, batch: Batch) -> Context:

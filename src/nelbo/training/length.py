@@ -11,8 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
 
-from nelbo.data.loader import Batches
-from nelbo.data.module import ImageData
+from nelbo.data.run_data import RunData
 from nelbo.errors import ConfigError
 from nelbo.training import compat
 from nelbo.training.callbacks import Checkpoints, Pictures
@@ -55,7 +54,7 @@ class Length:
         )
 
 
-def training_length(plain: Mapping[str, Any], data: ImageData, trainer: pl.Trainer) -> Length:
+def training_length(plain: Mapping[str, Any], data: RunData, trainer: pl.Trainer) -> Length:
     """Return how long a run trains.
 
     `trainer.max_epochs` is taken as given. If it is null, `trainer.max_steps` alone decides, if that is given;
@@ -74,7 +73,7 @@ def training_length(plain: Mapping[str, Any], data: ImageData, trainer: pl.Train
     """
     options, budget = plain["trainer"], plain.get("budget") or {}
     limit, max_epochs = options.get("overfit_batches") or options["limit_train_batches"], options["max_epochs"]
-    batches = len(Batches(len(data.splits["train"]), data.batch_size, shuffle=False, world_size=trainer.world_size))
+    batches = data.num_batches(trainer.world_size)
     is_share = isinstance(limit, float)
     whole_set = is_share and limit == 1
     if not whole_set:  # counted as Lightning does

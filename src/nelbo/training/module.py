@@ -19,6 +19,7 @@ from torchmetrics import MetricCollection
 
 from nelbo.checkpoints.record import AVERAGING, FORMAT, RECORD
 from nelbo.config.build import Factory
+from nelbo.data.items import as_batch
 from nelbo.metrics import ExampleMean, KLPerUnit, standard_metrics
 from nelbo.models import Model
 from nelbo.numerics.compat import skip_flag
@@ -28,7 +29,7 @@ from nelbo.objectives import Objective
 from nelbo.trace import Trace
 from nelbo.training import compat, schedulers
 from nelbo.training.averaging import EMA, resume
-from nelbo.training.batches import as_batch, example_trace, given_context, training_context, weight_by_examples
+from nelbo.training.batches import example_trace, given_context, training_context, weight_by_examples
 from nelbo.training.foreign import resume_accumulation
 from nelbo.training.hooks import QuickAttributes, disable_empty_hooks
 from nelbo.training.muon import Muon

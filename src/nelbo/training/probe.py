@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from nelbo.data.module import Batch, ImageData
+from nelbo.data.arrays import Batch
+from nelbo.data.run_data import RunData
 from nelbo.errors import ConfigError
 from nelbo.models import Model
 from nelbo.models.nesting import LATENT_DIM
@@ -16,7 +17,7 @@ from nelbo.training.batches import given_context
 EXAMPLES = 2
 
 
-def probe(model: Model, objective: Objective, start: Batch, data: ImageData, likelihood: str) -> Trace:
+def probe(model: Model, objective: Objective, start: Batch, data: RunData, likelihood: str) -> Trace:
     """Return a trace of two images, after checking that the objective and the pixels fit the model.
 
     Args:

@@ -116,6 +116,11 @@ def failure(loss: Tensor, terms: Mapping[str, Tensor | float], module: nn.Module
     return Failure(values.loss, values.terms, bad or [k for k, v in gradients.items() if not v.norm().isfinite()])
 
 
+def has_positions(trainer: pl.Trainer) -> bool:
+    """Return whether the training batches are known by the positions of their examples."""
+    return isinstance(getattr(trainer.train_dataloader, "batch_sampler", None), Batches)
+
+
 def write_bundle(
     folder: Path,
     trainer: pl.Trainer,

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytorch_lightning as pl
 
 from nelbo.errors import Diverged, first_line
-from nelbo.training.callbacks.crash import FOLDER, Failure, write_bundle
+from nelbo.training.callbacks.crash import FOLDER, Failure, has_positions, write_bundle
 from nelbo.training.callbacks.late import Step
 
 HINT = "lower optimizer.lr, or clip with trainer.gradient_clip_val=1"
@@ -60,6 +60,8 @@ def _leave_bundle(
     # Gradients are averaged over processes in the last batch of a step, so earlier ones fail in their own process.
     if trainer.world_size > 1 and not _is_cause(trainer, failed, batch < step.last):
         return f"the cause is in another process: see {os.path.relpath(folder / FOLDER)}"
+    if not has_positions(trainer):
+        return "there is nothing to replay, because the batches are those of data.module"
     try:
         file = write_bundle(folder, trainer, pl_module, step.number, step.start, batch, failed, config)
     except (OSError, RuntimeError) as error:  # torch wraps the errors of its stream

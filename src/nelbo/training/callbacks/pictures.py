@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from nelbo.data.module import ImageData
+from nelbo.data.run_data import RunData
 from nelbo.errors import positive_integer
 from nelbo.models import Context, Model, axes_of
 from nelbo.numerics.randomness import isolated
@@ -70,7 +70,7 @@ class Pictures(pl.Callback):
         model.train()
 
 
-def pictures(model: Model, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+def pictures(model: Model, data: RunData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
     """Yield names and pictures (C, height, width) with values in [0, 1]."""
     x, context = examples(model, data, 4 * COLUMNS, device)
     yield "reconstructions (input above its reconstruction)", reconstructions(given(model, context), x, COLUMNS)
@@ -91,7 +91,7 @@ def pictures(model: Model, data: ImageData, device: torch.device) -> Iterator[tu
         yield f"aggregate posterior{of} (means, by label)", codes
 
 
-def examples(model: Model, data: ImageData, count: int, device: torch.device) -> tuple[Tensor, Context]:
+def examples(model: Model, data: RunData, count: int, device: torch.device) -> tuple[Tensor, Context]:
     """Return held-out images (B, C, H, W), and what the model is conditioned on of each, (B, ...), on a device."""
     batch = data.examples(count).to(device)
     return batch.x, given_context(model, batch)
@@ -118,7 +118,7 @@ def pictures_of_samples(model: Model, x: Tensor, context: Context) -> Iterator[t
     yield f"samples from the prior{where}", square(drawn.mean, COLUMNS, values=model.value_range)
 
 
-def pictures_of_settings(model: Model, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+def pictures_of_settings(model: Model, data: RunData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
     """Yield names and pictures of the settings of a model that is trained for many; none for other models."""
     axes = axes_of(model)
     if not axes:
@@ -130,7 +130,7 @@ def pictures_of_settings(model: Model, data: ImageData, device: torch.device) ->
     yield "reconstructions at each setting", as_picture(settings.labelled(images, axes, model.value_range))
 
 
-def pictures_of_levels(model: Model, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+def pictures_of_levels(model: Model, data: RunData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
     """Yield names and pictures of what each level of a model with several levels contributes."""
     levels = len(model.events)
     x, context = examples(model, data, COLUMNS, device)

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
-from nelbo.data.module import ImageData
+from nelbo.data.run_data import RunData
 from nelbo.models import Model
 from nelbo.training import compat
 from nelbo.training.module import VAEModule
@@ -33,8 +33,8 @@ def averaged_weights(pl_module: pl.LightningModule) -> AbstractContextManager[No
     return pl_module.averaged_weights()
 
 
-def data_of(trainer: pl.Trainer) -> ImageData:
+def data_of(trainer: pl.Trainer) -> RunData:
     """Return the data that the model is trained on."""
     data = compat.data_module_of(trainer)
-    assert isinstance(data, ImageData)
+    assert isinstance(data, RunData)
     return data
