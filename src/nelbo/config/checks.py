@@ -131,8 +131,9 @@ def _names(key: str, value: object) -> None:
 
 
 def _shape(key: str, value: object) -> None:
-    if not isinstance(value, list) or len(value) != 3:
-        raise ConfigError(key, value, "must be [channels, height, width], or null for that of the images")
+    if not isinstance(value, list) or len(value) not in (1, 3):
+        hint = "must be [channels, height, width], [numbers] for vectors, or null for that of the data"
+        raise ConfigError(key, value, hint)
     for index, size in enumerate(value):
         positive_integer(f"{key}[{index}]", size)
 

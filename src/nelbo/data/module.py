@@ -6,7 +6,7 @@ Shapes: N examples, B batch, C H W image.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -88,6 +88,8 @@ class ImageData(pl.LightningDataModule):
         self.splits: dict[str, Examples] = {}
         self.classes: tuple[str, ...] = ()
         self.sha256 = ""
+        self.table: Mapping[str, Any] = {}
+        """Of a table, what turns its rows into x and back; see `Arrays`."""
         self.position = (0, 0)
         """First epoch of training, and number of its batches to skip; a resumed run sets them.
 
@@ -118,16 +120,33 @@ class ImageData(pl.LightningDataModule):
         if arrays.shape != self.shape:
             raise ConfigError("shape", list(self.shape), f"{self.name} has images of shape {list(arrays.shape)}")
         arrays = with_classes(arrays, str(self.name))
-        arrays = settle(arrays, self.levels, str(self.name))
-        self.levels = self.levels or EIGHT_BITS
+        if is_of_numbers(arrays):
+            self._check_numbers()
+        else:
+            arrays = settle(arrays, self.levels, str(self.name))
+            self.levels = self.levels or EIGHT_BITS
         if self.dequantized_levels not in (None, EIGHT_BITS):
             raise ConfigError("protocol", self.protocol, f"is for 256 levels; {self.name} has {self.levels}")
         if self.protocol == "static" and (not arrays.validation or self.levels != 2):
             raise ConfigError("protocol", self.protocol, f"{self.name} is not published in binary form")
-        self.augment.check(arrays.shape)
+        if len(arrays.shape) == 3:
+            self.augment.check(arrays.shape)
         train, validation = self._split(arrays)
         self.splits = {"train": arrays.train.take(train), "val": arrays.train.take(validation), "test": arrays.test}
-        self.classes, self.sha256 = arrays.classes, arrays.sha256()
+        self.classes, self.sha256, self.table = arrays.classes, arrays.sha256(), arrays.table
+
+    def _check_numbers(self) -> None:
+        """Check that options which are for pixels were not chosen for numbers.
+
+        Raises:
+            ConfigError: for a protocol, levels or an augmentation.
+        """
+        if self.protocol != "raw":
+            raise ConfigError("protocol", self.protocol, f"is for pixels, and {self.name} has numbers; use raw")
+        if self.levels is not None:
+            raise ConfigError("levels", self.levels, f"is for pixels, and {self.name} has numbers; use null")
+        if self.augment.flip or self.augment.pad_crop:
+            raise ConfigError("augment.flip", self.augment.flip, f"is for pictures, and {self.name} has numbers")
 
     def _split(self, arrays: Arrays) -> tuple[Tensor, Tensor]:
         """Return the positions of the training images and of the validation images."""
@@ -255,3 +274,9 @@ class ImageData(pl.LightningDataModule):
             raise ConfigError("data.batch_size", self.batch_size, hint)
         pin_memory = trainer is not None and trainer.strategy.root_device.type == "cuda"
         return loader(examples, batches, num_workers=self.num_workers, pin_memory=pin_memory)
+
+
+def is_of_numbers(arrays: Arrays) -> bool:
+    """Return whether a data set has floats, such as the rows of a table, and not pixels."""
+    images = arrays.train.images
+    return isinstance(images, Tensor) and images.is_floating_point()

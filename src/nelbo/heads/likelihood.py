@@ -26,6 +26,9 @@ class Likelihood(Scheduled):
     hint: ClassVar[str] = "choose another likelihood"
     """The hint of the error for data outside the support of p(x|z)."""
 
+    bounded: ClassVar[bool] = True
+    """Whether x lies in [0, 1], as pixels do."""
+
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """Return p(x|z).
 

@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 
 from nelbo.errors import number, positive_integer
 from nelbo.heads import Likelihood
-from nelbo.models.context import NO_CONTEXT, Context, names_of
+from nelbo.models.context import NO_CONTEXT, Context, initialize_with, names_of
 from nelbo.models.images import check_form, check_pixels
 from nelbo.models.inference import Inference
 from nelbo.trace import Trace
@@ -198,9 +198,10 @@ class Model(nn.Module):
 
     def check_images(self, x: Tensor) -> None:
         """Check the images that inference is given; errors as of `infer`."""
-        check_form(x, self.shape)
+        bounded = getattr(self.likelihood, "bounded", True)
+        check_form(x, self.shape, bounded=bounded)
         if self.checks_pixels and not self.training:
-            check_pixels(x, next(self.parameters()).dtype)
+            check_pixels(x, next(self.parameters()).dtype, bounded=bounded)
 
     def trace(self, x: Tensor, num_samples: int = 1, context: Context = NO_CONTEXT) -> Trace:
         """Draw S samples of q(z|x) for each image and evaluate p(x|z) at them.
@@ -259,7 +260,7 @@ class Model(nn.Module):
             images: (N, C, H, W), in [0, 1].
             context: what the model is conditioned on, of the same examples, (N, ...) each.
         """
-        self.likelihood.initialize(images)
+        initialize_with(self.likelihood, images, context)
         if self.conditioning is not None:
             self.conditioning.initialize(context)
 

@@ -174,7 +174,8 @@ def set_up(data: ImageData, resume_point: ResumePoint | None) -> None:
 def values_of_images(plain: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
     """Return the values of keys that the config leaves to the data.
 
-    These are `data.shape` and `data.levels` of one's own images, and `kinds` of what a model is conditioned on.
+    These are `data.shape` and `data.levels` of one's own images, `kinds` of what a model is conditioned on, and the
+    columns of a table.
     """
     values: dict[str, Any] = {"shape": list(data.shape or ()), "levels": data.levels}
     filled: dict[str, Any] = {
@@ -183,6 +184,9 @@ def values_of_images(plain: Mapping[str, Any], data: ImageData) -> dict[str, Any
     conditioning = plain["model"].get("conditioning")
     if conditioning and conditioning.get("kinds", "") is None:
         filled["model.conditioning.kinds"] = kinds_of(conditioning["names"], data)
+    for part in ("likelihood", "inputs") if data.table else ():
+        if (plain["model"].get(part) or {}).get("columns", "") is None:
+            filled[f"model.{part}.columns"] = data.table["columns"]
     return filled
 
 
@@ -207,6 +211,8 @@ def make_module(
         "provenance": data.provenance(),
         "resumed": [],
     }
+    if data.table:
+        record["table"] = dict(data.table)
     optimizer = build_optimizer(plain, list(chosen.overrides), allowed)
     scheduler = build(plain["scheduler"], "scheduler", allowed)
     return VAEModule(

@@ -61,10 +61,9 @@ class Projector(pl.Callback):
             codes = model.features(mean_of(model.encode(there.x, given_context(model, there)))).cpu()
         model.train()
         tag = "codes" if len(model.events) == 1 else "codes_of_the_top_level"
+        small = thumbnails(x) if x.ndim == 4 else None  # vectors are no pictures
         for writer in writers(trainer):
-            writer.add_embedding(
-                codes, metadata=names, label_img=thumbnails(x), global_step=trainer.global_step, tag=tag
-            )
+            writer.add_embedding(codes, metadata=names, label_img=small, global_step=trainer.global_step, tag=tag)
 
 
 def thumbnails(x: Tensor) -> Tensor:
