@@ -223,8 +223,8 @@ def numbers(present: np.ndarray, categories: Sequence[Any], place: str) -> np.nd
 def decode(x: Tensor, descriptions: Sequence[Description]) -> dict[str, np.ndarray]:
     """Return the columns of rows, with their own values; the inverse of `encode` where nothing is missing.
 
-    Whole numbers and counts are rounded, the more probable of two values and the most probable category is taken: x may
-    have means.
+    Whole numbers and counts are rounded, other numbers to the seven digits that float32 has; the more probable of two
+    values and the most probable category is taken: x may have means.
 
     Args:
         x: rows, (N, D): values, or means of them.
@@ -248,7 +248,8 @@ def decode(x: Tensor, descriptions: Sequence[Description]) -> dict[str, np.ndarr
             continue
         values = entries[:, 0] if kind == COUNT else entries[:, 0] * column["sd"] + column["mean"]
         whole = column["values"] == "whole"
-        columns[column["name"]] = np.round(values).astype(np.int64) if whole else values
+        rounded = np.round(values).astype(np.int64) if whole else np.array([float(f"{value:.7g}") for value in values])
+        columns[column["name"]] = rounded
     return columns
 
 
