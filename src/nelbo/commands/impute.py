@@ -17,9 +17,9 @@ def parser() -> Parser:
     made = Parser(
         "impute",
         "run=PATH data.path=FILE out=FILE [fill=mean|draw] [num_samples=S]",
-        "Fill in the missing values of a table with a model that was trained with data=table: by their means given the\n"
-        "values that are known (of categories, the most probable one), estimated with importance sampling. Values that\n"
-        "are known, and columns that the model does not know, stay as they are.",
+        "Fill in the missing values of a table with a model that was trained with data=table: by their means given\n"
+        "the values that are known (of categories, the most probable one), estimated by importance sampling. Values\n"
+        "that are known, and columns that the model does not know, stay as they are.",
         "fill=draw draws values in place of means: several files with other seeds are a multiple imputation.",
     )
     made.key("run", "PATH", "a run's directory (its best.ckpt) or a checkpoint", required=True)

@@ -12,8 +12,8 @@ def parser() -> Parser:
     made = Parser(
         "sample",
         "run=PATH rows=N out=FILE [label=CLASS]",
-        "Draw rows from a model that was trained with data=table, and write them with the columns, types and categories\n"
-        "of its training table. No data are needed.",
+        "Draw rows from a model that was trained with data=table, and write them with the columns, types and\n"
+        "categories of its training table. No data are needed.",
     )
     made.key("run", "PATH", "a run's directory (its best.ckpt) or a checkpoint", required=True)
     made.key("rows", "N", "the number of rows", type=int, required=True)

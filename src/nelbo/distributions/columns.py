@@ -21,6 +21,9 @@ NUMERIC, BINARY, CATEGORICAL, COUNT, CONSTANT = "numeric", "binary", "categorica
 KINDS = (NUMERIC, BINARY, CATEGORICAL, COUNT, CONSTANT)
 """Kinds of columns; a constant one is no entry of a row."""
 
+OBSERVED = "observed"
+"""The name under which parts of a model are given which entries of each row were observed, bool, (B, D)."""
+
 LOG_MEAN_BOUND = 30.0
 """Bound of the logarithm of the mean of a count, beyond which float32 would overflow."""
 

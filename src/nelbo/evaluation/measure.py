@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from nelbo.evaluation.findings import SIZES, Findings, NotApplicable, Scalar, mean_and_error
+from nelbo.evaluation.masked import MaskedModel
 from nelbo.evaluation.processes import Processes
 from nelbo.models import Model
 from nelbo.models.context import required_names
@@ -41,6 +42,8 @@ __all__ = [
     "mean_and_error",
 ]
 
+Value = TypeVar("Value")
+
 TRIAL = 1000
 """Images in a trial run from which a duration is estimated."""
 
@@ -51,6 +54,9 @@ class Split(Images, Protocol):
     @property
     def factors(self) -> Tensor | None:
         """All known factors of variation, (N, F); None if the data have none."""
+
+    def context(self, positions: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return what is known under `names` of the examples at `positions` (B,), (B, ...) each, by name."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ class Subject:
     def example(self) -> Trace:
         """A trace of one image, from which a measure reads which distributions the model has."""
         with torch.no_grad(), self.random_state("example", 0):
-            trace = self.model.trace(self.images[torch.arange(1)].to(self.device))
+            trace = self.of_batch(self.images, torch.arange(1), self.model.trace)
         return replace(trace, latents=trace.latents[:1]) if self.top_level else trace
 
     def once(self, key: tuple[object, ...], compute: Callable[[], Any]) -> Any:
@@ -152,7 +158,16 @@ class Subject:
         batches = evenly_spaced(len(self.images), limit).split(batch_size or self.batch_size)
         share = -(-len(batches) // self.processes.count)
         with self.random_state(f"{task}, trial", 0):
-            self.estimate_duration(task, times * share, lambda: trial(self.images[batches[0]].to(self.device)))
+            self.estimate_duration(task, times * share, lambda: self.of_batch(self.images, batches[0], trial))
+
+    def of_batch(self, images: Split, positions: Tensor, function: Callable[[Tensor], Value]) -> Value:
+        """Return a function of the images at `positions` (B,), with their masks given to the model, if it takes any."""
+        x = images[positions].to(self.device)
+        if not isinstance(self.model, MaskedModel):
+            return function(x)
+        context = images.context(positions, self.model.model.context_names)
+        with self.model.given_batch({name: value.to(self.device) for name, value in context.items()}):
+            return function(x)
 
     @contextmanager
     def random_state(self, task: str, number: int) -> Iterator[None]:
@@ -187,7 +202,7 @@ class Subject:
         parts: list[dict[str, Tensor]] = []
         for number in range(self.processes.rank, len(batches), self.processes.count):
             with self.random_state(task, number):
-                values = function(images[batches[number]].to(self.device))
+                values = self.of_batch(images, batches[number], function)
             parts.append({key: value.detach().cpu() for key, value in values.items()})
             self.watch(task, min(number + self.processes.count, len(batches)), len(batches))
         return {

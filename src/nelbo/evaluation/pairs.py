@@ -33,7 +33,7 @@ def log_sum_over_images(
     for number in range(subject.processes.rank, len(starts), subject.processes.count):
         parts = []
         for batch in torch.arange(images)[starts[number] : starts[number] + size].split(subject.batch_size):
-            q = subject.model.encode(subject.images[positions[batch]].to(subject.device))
+            q = subject.of_batch(subject.images, positions[batch], subject.model.encode)
             parts.append(log_sums(q, int(batch[0])))
         mine.append(torch.stack(parts).logsumexp(dim=0).cpu())
         subject.watch(task, min(number + subject.processes.count, len(starts)), len(starts))

@@ -25,6 +25,7 @@ from nelbo.data.module import Batch, ImageData
 from nelbo.directories.logs import UNIT_HISTORY
 from nelbo.directories.names import METRICS
 from nelbo.errors import CheckpointError, ConfigError, DataError, choice, first_line
+from nelbo.evaluation.masked import for_measures
 from nelbo.evaluation.measure import Subject
 from nelbo.files import read_json
 from nelbo.finished.data_location import DATA_PREFIXES, relocated, with_hint
@@ -250,7 +251,7 @@ class FinishedRun:
         place = torch_device(device)
         return Subject(
             name=name or self.folder.name,
-            model=self.model.to(place),
+            model=for_measures(self.model.to(place)),
             splits={name: ImageSplit(self.data, name) for name in SPLITS},
             split=split,
             device=place,

@@ -81,7 +81,8 @@ def impute(
     choice("fill", fill, FILLS)
     positive_integer("num_samples", num_samples), positive_integer("batch_size", batch_size)
     frame = read_frame(table, "data.path")
-    columns = columns_of(frame, table)
+    described = [*record["columns"], *([record["label"]] if record["label"] else [])]
+    columns = columns_of(frame, table, {column["name"] for column in described if column["values"] == "text"})
     x, observed = encode(columns, record["columns"], table)
     place = torch_device(device)
     model = run.model.to(place)
@@ -165,9 +166,7 @@ def known_conditions(model: Model, columns: Columns, record: Mapping[str, Any], 
     return {name: given[name] for name in names}
 
 
-def label_setting(
-    model: Model, description: Mapping[str, Any] | None, label: str | None
-) -> tuple[dict[str, Any], Any]:
+def label_setting(model: Model, description: Mapping[str, Any] | None, label: str | None) -> tuple[dict[str, Any], Any]:
     """Return the context that a label stands for, and its value as the table has it.
 
     Raises:

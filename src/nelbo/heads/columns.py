@@ -13,13 +13,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from nelbo.distributions import ColumnLayout, TableRows
-from nelbo.distributions.columns import BINARY, CATEGORICAL, COUNT, KINDS, NUMERIC
+from nelbo.distributions.columns import BINARY, CATEGORICAL, COUNT, KINDS, NUMERIC, OBSERVED
 from nelbo.errors import ConfigError, choice
 from nelbo.heads.likelihood import Likelihood
 from nelbo.nets import Projection
-
-OBSERVED = "observed"
-"""The name under which a model is given which entries of each row were observed, bool, (B, D)."""
 
 COUNT_FAMILIES = ("negative_binomial", "poisson")
 

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from nelbo.distributions.columns import COUNT, NUMERIC
+from nelbo.distributions.columns import COUNT, NUMERIC, OBSERVED
 from nelbo.errors import boolean
-from nelbo.heads.columns import OBSERVED, checked_layout
+from nelbo.heads.columns import checked_layout
 
 
 class TableInputs(nn.Module):

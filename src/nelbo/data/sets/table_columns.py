@@ -42,7 +42,8 @@ Description = dict[str, Any]
 def known(column: np.ndarray) -> np.ndarray:
     """Return which values of a column are not missing, (N,)."""
     if column.dtype.kind == "f":
-        return np.isfinite(column)
+        finite: np.ndarray = np.isfinite(column)
+        return finite
     return np.array([value is not None for value in column], dtype=bool)
 
 
@@ -74,9 +75,7 @@ def describe(columns: Columns, training: np.ndarray, given: Mapping[str, str], p
     return described
 
 
-def describe_column(
-    name: str, column: np.ndarray, training: np.ndarray, given: str | None, place: str
-) -> Description:
+def describe_column(name: str, column: np.ndarray, training: np.ndarray, given: str | None, place: str) -> Description:
     """Return the description of one column; see `describe`."""
     present = column[known(column)]
     if not len(present):
@@ -194,7 +193,8 @@ def encoded(present: np.ndarray, column: Description, place: str) -> np.ndarray:
         number = numbers(present, column["categories"], f"{place}: column {column['name']}")
         if kind == BINARY:
             return number[:, None].astype(np.float64)
-        return np.eye(width(column))[number]
+        one_hot: np.ndarray = np.eye(width(column))[number]
+        return one_hot
     if present.dtype.kind != "f":
         raise DataError(f"{place}: column {column['name']} has {present[0]!r}, where the model was trained on numbers")
     if kind == COUNT:
@@ -211,7 +211,8 @@ def numbers(present: np.ndarray, categories: Sequence[Any], place: str) -> np.nd
     Raises:
         DataError: for a value that is not among them.
     """
-    number_of = {value: number for number, value in enumerate(categories)}
+    number_of = {str(value): number for number, value in enumerate(categories)}  # True in a CSV is a text
+    number_of |= {value: number for number, value in enumerate(categories)}
     values = present.tolist()
     for value in values:
         if value not in number_of:

@@ -6,7 +6,7 @@ Shapes: N rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,18 +92,23 @@ def sklearn_frame(path: str, key: str) -> Frame:
     return frame
 
 
-def columns_of(frame: Frame, place: str) -> dict[str, np.ndarray]:
+def columns_of(frame: Frame, place: str, texts: Collection[str] = ()) -> dict[str, np.ndarray]:
     """Return the columns of a table by name: float64 with NaN, or objects with None, where a value is missing.
 
     Texts that are all numbers are numbers, unless some begin with zeros, as postal codes do.
 
+    Args:
+        frame: as `read_frame` returns it.
+        place: what the table is called in messages.
+        texts: names of columns whose texts stay texts, because those of training were.
+
     Raises:
         DataError: if a column has values that are neither numbers nor texts nor truth values.
     """
-    return {name: column_of(frame[name], f"{place}: column {name}") for name in frame.columns}
+    return {name: column_of(frame[name], f"{place}: column {name}", name in texts) for name in frame.columns}
 
 
-def column_of(series: Any, place: str) -> np.ndarray:
+def column_of(series: Any, place: str, is_text: bool) -> np.ndarray:
     """Return one column; see `columns_of`."""
     import pandas
 
@@ -127,7 +132,7 @@ def column_of(series: Any, place: str) -> np.ndarray:
         kind = next(type(value).__name__ for value in present if not isinstance(value, str))
         name = place.rpartition(" ")[2]
         raise DataError(f"{place} has values of type {kind}; make them numbers, or leave it out: {{{name}: ignore}}")
-    parsed = None if any(PADDED.match(value) for value in present) else as_numbers(series, missing)
+    parsed = None if is_text or any(PADDED.match(value) for value in present) else as_numbers(series, missing)
     return objects(series, missing) if parsed is None else refuse_infinite(parsed, place)
 
 
