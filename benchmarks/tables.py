@@ -2,8 +2,8 @@
 
     python benchmarks/tables.py nonlinear numbers wine breast_cancer diabetes
 
-A fifth of all values is removed at random from training and test rows. A model is trained on the rest, its test rows are
-scored by importance sampling, and the removed values of test rows are imputed and compared with the true ones.
+A fifth of all values is removed at random from training and test rows. A model is trained on the rest, its test rows
+are scored by importance sampling, and the removed values of test rows are imputed and compared with the true ones.
 
 - `independent`: each column with the distribution of the likelihood, fitted to its training values.
 - `mixture`: Gaussians with full covariance, of numbers alone; the number of components is chosen on validation rows. It
@@ -32,11 +32,12 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.helpers.tables import best_mixture, mixture_log_likelihood, nonlinear_table, numbers_table  # noqa: E402
+
 from nelbo.data import table  # noqa: E402
 from nelbo.data.sets.table_columns import Description, encode  # noqa: E402
 from nelbo.data.sets.table_files import columns_of, read_frame  # noqa: E402
 from nelbo.heads import Columns  # noqa: E402
-from tests.helpers.tables import best_mixture, mixture_log_likelihood, nonlinear_table, numbers_table  # noqa: E402
 
 MISSING, TRAIN, TEST = 0.2, 4000, 1000
 SPLIT: dict[str, Any] = {"columns": None, "label": None, "test_size": 0.1, "validation_size": 0.1, "seed": 0}

@@ -58,7 +58,7 @@ def read(path: str, **options: Any) -> Arrays:
 
 
 def numbers_table(rows: int, seed: int, missing: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a table of five numbers on a curve, and the same table with values missing at random.
+    """Return a table of ten functions of two hidden numbers, and the same table with values missing at random.
 
     Args:
         rows: number of rows.
@@ -66,10 +66,10 @@ def numbers_table(rows: int, seed: int, missing: float) -> tuple[pd.DataFrame, p
         missing: probability that a value is missing.
     """
     random = np.random.default_rng(seed)
-    hidden = random.uniform(-2, 2, rows)
-    curve = [np.sin(2 * hidden), hidden**2, np.cos(3 * hidden), np.exp(-(hidden**2)), np.abs(hidden)]
-    content = np.stack(curve, axis=1) + 0.1 * random.normal(size=(rows, 5))
-    full = pd.DataFrame(content, columns=["a", "b", "c", "d", "e"])
+    a, b = random.uniform(-2, 2, (2, rows))
+    waves = [np.sin(2 * a), np.cos(2 * b), np.sin(a + b), np.tanh(2 * a - b)]
+    surface = np.stack([*waves, a * b, a**2 - b, np.exp(-(a**2)), np.abs(b), a, b**2], axis=1)
+    full = pd.DataFrame(surface + 0.2 * random.normal(size=surface.shape), columns=list("abcdefghij"))
     return full, full.mask(random.uniform(size=full.shape) < missing)
 
 
@@ -87,7 +87,9 @@ def mixture_log_likelihood(mixture: Any, x: np.ndarray, observed: np.ndarray) ->
         if not pattern.any():
             continue
         parts = [
-            multivariate_normal(mean[pattern], covariance[np.ix_(pattern, pattern)]).logpdf(x[rows][:, pattern])
+            np.atleast_1d(
+                multivariate_normal(mean[pattern], covariance[np.ix_(pattern, pattern)]).logpdf(x[rows][:, pattern])
+            )
             for mean, covariance in zip(mixture.means_, mixture.covariances_, strict=True)
         ]
         result[rows] = logsumexp(np.stack(parts) + np.log(mixture.weights_)[:, None], axis=0)
