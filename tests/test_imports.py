@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import runpy
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from tests.helpers.forks import ROOT
 
 rooms = runpy.run_path(str(ROOT / "scripts" / "rooms.py"))
+imports = functools.cache(rooms["imports"])
 FILES: list[Path] = rooms["files"]()
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
@@ -90,7 +92,7 @@ def test_every_room_has_a_rule_and_every_rule_a_room() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=name)
 def test_rooms_import_only_what_their_rule_allows(file: Path) -> None:
-    others = {other for module in rooms["imports"](file) if (other := rooms["room_of_module"](module))}
+    others = {other for module in imports(file) if (other := rooms["room_of_module"](module))}
     room = rooms["room"](file)
     assert others - OPEN - {room} <= ROOMS[room], f"{file} imports {others - OPEN - ROOMS[room]}"
 
@@ -112,7 +114,7 @@ def test_the_table_of_rooms_in_the_docs_is_made_from_the_code() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=name)
 def test_hydra_and_lightning_are_imported_only_where_they_belong(file: Path) -> None:
-    packages = {module.split(".")[0] for module in rooms["imports"](file)}
+    packages = {module.split(".")[0] for module in imports(file)}
     if packages & {"hydra", "omegaconf"}:
         assert rooms["room"](file) in HYDRA
     if packages & {"pytorch_lightning", "lightning_fabric"}:
@@ -147,5 +149,5 @@ def test_files_and_functions_are_short() -> None:
 
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: str(file.relative_to(ROOT / "tests")))
 def test_no_test_module_imports_another(file: Path) -> None:
-    ours = {module for module in rooms["imports"](file) if module.startswith("tests.")}
+    ours = {module for module in imports(file) if module.startswith("tests.")}
     assert {module.split(".")[1] for module in ours} <= {"helpers"}

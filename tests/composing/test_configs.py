@@ -165,8 +165,27 @@ def test_defaults_are_set_once(group: str, option: str) -> None:
             assert default is inspect.Parameter.empty, f"{path}.{key} has a default in {name} too"
 
 
+SAME_IMAGES = {
+    "cifar100": "cifar10",
+    "svhn": "cifar10",
+    "fashion_mnist": "mnist",
+    "omniglot": "binarized_mnist",
+    "huggingface": "image_folder",
+}
+"""Data sets whose models are those of another data set."""
+DATA = [option for group, option in OPTIONS if group == "data"]
+
+
+@pytest.mark.parametrize(("data", "other"), SAME_IMAGES.items())
+def test_data_of_the_same_images_have_the_same_models(data: str, other: str) -> None:
+    one, same = (plain(*override("data", name)) for name in (data, other))
+    for key in ("shape", "levels"):
+        assert one["data"][key] == same["data"][key]
+    assert (one["model"], one["objective"]) == (same["model"], same["objective"])
+
+
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("data", [option for group, option in OPTIONS if group == "data"])
+@pytest.mark.parametrize("data", [option for option in DATA if option not in SAME_IMAGES])
 def test_every_model_fits_every_data_set(model: str, data: str) -> None:
     latents = "model.levels=[4,3]" if model == "ladder_vae" else "model.latent_dim=4"
     config = plain(f"model={model}", *override("data", data), latents)

@@ -16,7 +16,8 @@ from nelbo.trace import LOG_BETA
 from tests.helpers.evaluations import SCRIPT, train_smoke
 from tests.helpers.forks import Done, train_all
 
-TRAINING = ["model=mlp_vae", "data=digits", "data.protocol=threshold", "likelihood=bernoulli"]
+SMALL = ["model=mlp_vae", "model.encoder.hidden=[16,16]", "model.decoder.hidden=[16,16]", "threads=1"]
+TRAINING = [*SMALL, "data=digits", "data.protocol=threshold", "likelihood=bernoulli"]
 ELBO = ["metrics=[elbo]", "limit=50"]
 
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,7 @@ def become(script: str, arguments: list[str], environment: dict[str, str], to: s
 def main() -> None:
     """Fork a run for each line of stdin."""
     import sklearn.datasets  # noqa: F401 # used by data=digits
+    from hydra import compose, initialize_config_dir
 
     import nelbo.commands.draw
     import nelbo.commands.evaluate
@@ -123,7 +125,14 @@ def main() -> None:
     import nelbo.sweeps.callback
     import nelbo.sweeps.own_targets
     import nelbo.training.callbacks  # noqa: F401
+    from nelbo.commands.resolvers import register_resolvers
+    from nelbo.composing.compat import hydra_options
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a warning that is shown once is not to be used up here
+        register_resolvers()
+        with initialize_config_dir(str(ROOT / "conf"), **hydra_options()):  # plugins are found and grammars warmed up
+            compose("config", overrides=["model=mlp_vae", "data=digits"], return_hydra_config=True)
     gc.freeze()
     for line in sys.stdin:
         process = os.fork()

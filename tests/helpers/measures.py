@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +40,7 @@ SMALL = {
     "metrics.prdc.k": 2,
 }
 """Settings with which every measure is fast."""
+PREFIXES = ("nelbo.evaluation.",)
 
 
 class Pixels(Extractor):
@@ -51,15 +54,21 @@ class Pixels(Extractor):
 
 def make_measures(*overrides: str) -> dict[str, Measure | JointMeasure]:
     """Return every measure as `scripts/evaluate.py` builds it, with small settings."""
-    register_resolvers()
-    arguments = ["run=somewhere", f"metrics=[{','.join(NAMES)}]", *(f"{key}={value}" for key, value in SMALL.items())]
-    with initialize_config_dir(str(ROOT / "conf"), **hydra_options()):
-        plain: Any = OmegaConf.to_container(compose("evaluate", overrides=[*arguments, *overrides]), resolve=True)
-    measures: dict[str, Measure | JointMeasure] = build(plain["metrics"], "metrics", ("nelbo.evaluation.",))
+    measures: dict[str, Measure | JointMeasure] = build(copy.deepcopy(_composed(*overrides)), "metrics", PREFIXES)
     for measure in measures.values():
         if hasattr(measure, "extractor"):
             measure.extractor = Pixels()
     return measures
+
+
+@functools.cache
+def _composed(*overrides: str) -> dict[str, Any]:
+    """Return the resolved configs of all measures, as plain containers."""
+    register_resolvers()
+    arguments = ["run=somewhere", f"metrics=[{','.join(NAMES)}]", *(f"{key}={value}" for key, value in SMALL.items())]
+    with initialize_config_dir(str(ROOT / "conf"), **hydra_options()):
+        plain: Any = OmegaConf.to_container(compose("evaluate", overrides=[*arguments, *overrides]), resolve=True)
+    return plain["metrics"]  # type: ignore[no-any-return]
 
 
 def make_digits(model: Model | None = None, *, test: int = 80, train: int = 120, **rest: Any) -> Subject:

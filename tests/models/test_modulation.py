@@ -9,42 +9,23 @@ import torch
 from torch.distributions import kl_divergence
 
 from nelbo.errors import ConfigError
-from nelbo.heads import Bernoulli, DiagonalNormalPosterior
-from nelbo.models import VAE, ManyRates, Nesting
+from nelbo.models import VAE, ManyRates
 from nelbo.models.modulation import Modulated
 from nelbo.models.nesting import LATENT_DIM
 from nelbo.objectives import NegativeELBO
-from nelbo.priors import StandardNormal
 from nelbo.trace import LOG_BETA
 from tests.helpers.factors import NETS, SHAPE
-
-RATES = partial(ManyRates, lowest=0.05, highest=10.0, layers="modulation")
-NESTING = partial(Nesting, decay=1.0)
+from tests.helpers.many_settings import NESTING, RATES, make_many, shaken
 
 
-def make(nets: str = "mlp", shaken: bool = True, **parts: object) -> VAE:
-    encoder, decoder = NETS[nets]
-    torch.manual_seed(0)
-    model = VAE(
-        shape=SHAPE if nets == "mlp" else (3, 8, 8),
-        latent_dim=4,
-        encoder=encoder,
-        posterior=DiagonalNormalPosterior,
-        prior=StandardNormal,
-        decoder=decoder,
-        likelihood=Bernoulli,
-        **{"rates": RATES, "nesting": NESTING, **parts},  # type: ignore[arg-type]
-    )
-    if shaken:
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.3 * torch.randn_like(parameter))
-    return model.eval()
+def make(nets: str = "mlp", **parts: object) -> VAE:
+    """A model at the start of training."""
+    return make_many(nets, **{"rates": partial(RATES, layers="modulation"), "nesting": NESTING, **parts}).eval()
 
 
 @pytest.mark.parametrize("nets", ["mlp", "conv", "residual_conv"])
 def test_every_image_has_its_own_setting(nets: str) -> None:
-    model = make(nets)
+    model = shaken(make(nets))
     x = torch.rand(5, *model.shape).round()
     betas, counts = [0.05, 0.3, 1.0, 4.0, 10.0], [1, 4, 2, 3, 4]
     context = {LOG_BETA: torch.tensor(betas).log(), LATENT_DIM: torch.tensor(counts)}
@@ -61,11 +42,11 @@ def test_networks_start_as_those_without_settings_and_then_depend_on_both() -> N
     encoder, _ = NETS["mlp"]
     torch.manual_seed(0)
     plain, x = encoder(SHAPE), torch.rand(3, *SHAPE)
-    start = make(shaken=False)
+    start = make()
     for beta, count in ((0.05, 1), (10.0, 4)):
         context = start.at(beta=beta, latent_dim=count).bound(3, {})  # type: ignore[attr-defined]
         torch.testing.assert_close(start.encoder_features(x, context), plain(x))
-    model = make()
+    model = shaken(make())
     means = [model.at(beta=b, latent_dim=k).encode(x).mean[:, 0] for b, k in ((0.05, 4), (5.0, 4), (0.05, 1))]
     assert not torch.allclose(means[0], means[1], rtol=0.01)
     assert not torch.allclose(means[0], means[2], rtol=0.01)  # gates depend on beta alone
@@ -84,7 +65,7 @@ def test_without_nesting_the_number_of_latents_is_all_of_them() -> None:
 
 
 def test_every_hidden_layer_is_modulated_and_has_a_gradient() -> None:
-    model = make(shaken=False).train()
+    model = make().train()
     layers = [part for part in model.modules() if isinstance(part, Modulated)]
     encoder, decoder = (sum(isinstance(p, torch.nn.Linear) for p in net(SHAPE).modules()) for net in NETS["mlp"])
     assert len(layers) == encoder + decoder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -12,20 +13,27 @@ from torch import Tensor
 from nelbo.distributions import DiagonalNormal, NormalMixture, StandardNormal
 from nelbo.errors import ConfigError
 from nelbo.evaluation.refinement import fit
-from nelbo.models import VAE, ManyRates, Nesting
+from nelbo.models import VAE, ManyRates
 from nelbo.models.nesting import LATENT_DIM
 from nelbo.objectives import IWAE, STL, DReG, NegativeELBO, Objective
 from nelbo.trace import Latent, Trace
 from tests.helpers.factors import CODE_POSTERIORS, CODE_PRIORS, LIKELIHOODS, NETS, POSTERIORS, PRIORS, SHAPE
 from tests.helpers.largest import LargestTensor
+from tests.helpers.many_settings import NESTING
 
 D = 5
-ALLOWED = [
-    (posterior, prior)
-    for posterior in ("diagonal_normal", "residual_normal", "full_normal", "laplace")
-    for prior in ("standard_normal", "diagonal_normal", "mixture", "vamp")
+ALLOWED_POSTERIORS = ["diagonal_normal", "residual_normal", "full_normal", "laplace"]
+ALLOWED_PRIORS = ["standard_normal", "diagonal_normal", "mixture", "vamp"]
+ALLOWED = list(product(ALLOWED_POSTERIORS, ALLOWED_PRIORS))
+COVERING = [
+    (posterior, ALLOWED_PRIORS[(index + shift) % 4])
+    for index, posterior in enumerate(ALLOWED_POSTERIORS)
+    for shift in (0, 1)
 ]
-NESTING = partial(Nesting, decay=1.0)
+"""Two pairs with each posterior and with each prior."""
+
+AT_COUNTS = [*((*pair, 3) for pair in ALLOWED), *((*pair, count) for pair in COVERING for count in (1, D))]
+"""Pairs with K."""
 COUNTS = [1, 4, 2, 5, 3, 4]
 """K of each image of a batch."""
 
@@ -103,8 +111,7 @@ def unit_kl_of(latent: Latent) -> Tensor | None:
         return None
 
 
-@pytest.mark.parametrize("count", [1, 3, D])
-@pytest.mark.parametrize(("posterior", "prior"), ALLOWED)
+@pytest.mark.parametrize(("posterior", "prior", "count"), AT_COUNTS)
 def test_a_nested_model_at_k_is_the_model_of_its_first_k_latents(posterior: str, prior: str, count: int) -> None:
     nested, x = make(posterior, prior), some_images()
     trace = nested.at(latent_dim=count).trace(x, 4)
@@ -120,8 +127,7 @@ def test_a_nested_model_at_k_is_the_model_of_its_first_k_latents(posterior: str,
     assert_close(trace.log_p, expected.log_p + standard)
 
 
-@pytest.mark.parametrize("count", [1, 3, D])
-@pytest.mark.parametrize(("posterior", "prior"), ALLOWED)
+@pytest.mark.parametrize(("posterior", "prior", "count"), AT_COUNTS)
 def test_the_kl_of_latents_beyond_k_is_exactly_zero(posterior: str, prior: str, count: int) -> None:
     nested, x = make(posterior, prior), some_images()
     (latent,) = nested.at(latent_dim=count).trace(x, 2).latents
@@ -135,7 +141,7 @@ def test_the_kl_of_latents_beyond_k_is_exactly_zero(posterior: str, prior: str, 
         assert torch.equal(found, latent.element_kl)
 
 
-@pytest.mark.parametrize(("posterior", "prior"), ALLOWED)
+@pytest.mark.parametrize(("posterior", "prior"), COVERING)
 def test_gradients_are_those_of_the_model_of_the_first_latents(posterior: str, prior: str) -> None:
     count, nested, x = 3, make(posterior, prior), some_images()
     small, bound = model_of_first(nested, posterior, prior, count), nested.at(latent_dim=count)
@@ -169,7 +175,7 @@ def test_images_of_a_batch_have_their_own_numbers_of_latents(posterior: str, pri
         assert_close(trace.kl[:, [index]], alone.kl)
 
 
-@pytest.mark.parametrize(("posterior", "prior"), ALLOWED)
+@pytest.mark.parametrize(("posterior", "prior"), COVERING)
 def test_the_loss_of_a_batch_is_the_mean_of_those_of_its_images(posterior: str, prior: str) -> None:
     nested, x = make(posterior, prior), some_images()
     trace = nested.trace(x, 4, {LATENT_DIM: torch.tensor(COUNTS)})
@@ -195,7 +201,9 @@ def within(values: Tensor, expected: Tensor) -> bool:
     return bool(((values.mean(0) - expected).abs() < 5 * error).all())
 
 
-@pytest.mark.parametrize(("posterior", "prior"), ALLOWED)
+@pytest.mark.parametrize(
+    ("posterior", "prior"), [pair for pair in ALLOWED if pair[0] == "diagonal_normal" or pair[1] == "vamp"]
+)
 def test_samples_of_the_prior_have_its_marginal_on_the_first_latents(posterior: str, prior: str) -> None:
     nested, number = make(posterior, prior), 20_000
     counts = torch.tensor([2, 4]).repeat(number // 2)
@@ -217,7 +225,7 @@ def test_samples_of_the_prior_have_its_marginal_on_the_first_latents(posterior: 
                 assert_close(bound.variance[:count], p.variance)
 
 
-@pytest.mark.parametrize(("posterior", "prior"), ALLOWED)
+@pytest.mark.parametrize(("posterior", "prior"), COVERING)
 def test_log_prior_and_log_joint_are_those_of_the_trace(posterior: str, prior: str) -> None:
     nested, x = make(posterior, prior), some_images()
     bound, context = nested.at(latent_dim=3), {LATENT_DIM: torch.tensor(COUNTS)}
@@ -243,7 +251,7 @@ def test_without_a_number_the_prior_is_the_one_of_all_latents() -> None:
     assert isinstance(p, DiagonalNormal) and p.loc[2:].tolist() == [0, 0, 0] and p.scale[2:].tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("posterior", "prior"), ALLOWED)
+@pytest.mark.parametrize(("posterior", "prior"), COVERING)
 def test_a_tiny_training_reaches_all_parameters_and_improves_the_loss(posterior: str, prior: str) -> None:
     model, x = make(posterior, prior).float().train(), some_images(32).float()
     objective, context = NegativeELBO(beta=1.0, num_samples=4), {LATENT_DIM: torch.arange(32) % D + 1}
@@ -267,7 +275,7 @@ def test_a_tiny_training_reaches_all_parameters_and_improves_the_loss(posterior:
     assert loss() < start - 2
 
 
-@pytest.mark.parametrize(("posterior", "prior"), ALLOWED)
+@pytest.mark.parametrize(("posterior", "prior"), COVERING)
 def test_a_refined_posterior_is_one_of_the_first_latents(posterior: str, prior: str) -> None:
     nested, x = make(posterior, prior), some_images()
     bound = nested.at(latent_dim=2)

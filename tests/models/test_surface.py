@@ -26,37 +26,16 @@ from nelbo.theory.water_filling import optimum
 from nelbo.trace import LOG_BETA
 from nelbo.training.probe import probe
 from tests.helpers.factors import LIKELIHOODS, NETS, OBJECTIVES, POSTERIORS, PRIORS, SHAPE
+from tests.helpers.many_settings import NESTING, RATES, make_many, shaken
 
 if TYPE_CHECKING:
     from nelbo.data.module import ImageData
 
-RATES = partial(ManyRates, lowest=0.05, highest=10.0)
-NESTING = partial(Nesting, decay=1.0)
 SIGMA = 0.5
 
 
-def make(nets: str = "mlp", likelihood: str = "bernoulli", latent_dim: int = 4, **parts: object) -> VAE:
-    encoder, decoder = NETS[nets]
-    torch.manual_seed(0)
-    arguments = {"rates": RATES, "nesting": NESTING, **parts}
-    return VAE(
-        shape=SHAPE if nets in ("mlp", "linear") else (3, 8, 8),
-        latent_dim=latent_dim,
-        encoder=encoder,
-        posterior=DiagonalNormalPosterior,
-        prior=StandardNormal,
-        decoder=decoder,
-        likelihood=LIKELIHOODS[likelihood],
-        **arguments,  # type: ignore[arg-type]
-    )
-
-
-def shaken(model: VAE) -> VAE:
-    """The model with gates that differ from unit to unit and from beta to beta."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+def make(nets: str = "mlp", **parts: object) -> VAE:
+    return make_many(nets, **{"rates": RATES, "nesting": NESTING, **parts})
 
 
 @pytest.mark.parametrize("nets", ["linear", "mlp", "conv", "residual_conv"])
@@ -325,7 +304,7 @@ def test_objectives_that_mix_images_are_refused(name: str) -> None:
     means = {"elbo", "stl", "iwae", "miwae", "ciwae", "piwae", "dreg", "reconstruction"}
     weighs = {"elbo", "stl"}
     for parts, fine in (({"rates": None}, means), ({"nesting": None}, weighs)):
-        model = make("linear", "gaussian_fixed", latent_dim=3, **parts)
+        model = make("linear", likelihood=LIKELIHOODS["gaussian_fixed"], latent_dim=3, **parts)
         if objective.name in fine:
             probe(model, objective, images, data, "gaussian_fixed")
         else:

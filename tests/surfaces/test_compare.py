@@ -16,7 +16,11 @@ from tests.helpers.evaluations import train_smoke
 from tests.helpers.forks import Done, train_all
 from tests.helpers.sweeps import sweep
 
-MODEL = ["model=mlp_vae", "data=digits", "data.protocol=threshold", "likelihood=bernoulli", "threads=1"]
+NETS = ["model=mlp_vae", "model.encoder.hidden=[16,16]", "model.decoder.hidden=[16,16]", "data=digits", "threads=1"]
+MODEL = [*NETS, "data.protocol=threshold", "likelihood=bernoulli", "callbacks=none", "logger=none"]
+RATES = ["rates=many", "model.rates.lowest=0.5", "model.rates.highest=5"]
+BETAS = [0.5, 1, 2, 5]
+"""At which a run with these rates is shown."""
 REPORT = "scripts/report.py"
 
 
@@ -28,14 +32,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train_smoke(
         folder,
         {
-            "run": [*many, "rates=many", "nesting=uniform"],
+            "run": [*many, *RATES, "nesting=uniform"],
             "nested": [*many, "nesting=uniform", "objective.beta=2"],
             "plain": MODEL,
-            "doubled": [*many, "rates=many", "objective.beta=2"],
-            "grey": ["model=mlp_vae", "data=digits", "likelihood=gaussian_fixed", "nesting=uniform"],
+            "doubled": [*many, *RATES, "objective.beta=2"],
+            "grey": [*NETS, "likelihood=gaussian_fixed", "nesting=uniform", "callbacks=none", "logger=none"],
         },
     )
-    grid = ["model.latent_dim=2,4", "objective.beta=0.5,2,20", "trainer=smoke", "callbacks=none", "logger=none"]
+    grid = ["model.latent_dim=2,4", "objective.beta=0.5,2,20", "trainer=smoke"]
     assert sweep(folder / "sweep", *MODEL, *grid).returncode == 0
     assert sweep(folder / "other", *MODEL, *grid[2:], "objective=beta_tc", "objective.beta=1,4").returncode == 0
     return folder
@@ -100,7 +104,7 @@ def test_a_run_of_one_beta_is_compared_with_cells_of_that_beta(home: Path) -> No
 def test_training_for_many_settings_ends_with_a_report_of_each(home: Path, done: dict[str, Done]) -> None:
     with (home / "run" / "surface" / "results.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == 3 * 10 and {row["state"] for row in rows} == {"done"}
+    assert len(rows) == 3 * len(BETAS) and {row["state"] for row in rows} == {"done"}
     assert {row["model.latent_dim"] for row in rows} == {"1", "2", "4"}
     assert {float(row["test/images"]) for row in rows} == {50}  # of the later command, with limit=50
     assert done["again"].returncode == 0
@@ -118,8 +122,8 @@ def test_training_for_many_settings_ends_with_a_report_of_each(home: Path, done:
 def test_the_weight_of_an_objective_multiplies_the_beta_of_a_setting(home: Path) -> None:
     with (home / "doubled" / "surface" / "results.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert [float(row["objective.beta"]) for row in rows] == pytest.approx([0.02, 0.04, 0.1, 0.2, 0.4, 1, 2, 4, 10, 20])
-    run = FinishedRun.open(home / "doubled", setting={"beta": 0.05})
+    assert [float(row["objective.beta"]) for row in rows] == pytest.approx([2 * beta for beta in BETAS])
+    run = FinishedRun.open(home / "doubled", setting={"beta": BETAS[2]})
     subject = run.subject(split="test", device="cpu")
     with torch.no_grad():
         kl = run.model.trace(subject.images[torch.arange(297)], 1).kl

@@ -14,7 +14,7 @@ from tests.helpers.forks import python
 from tests.helpers.slurm import install
 from tests.helpers.sweeps import SMALL, processes_in, records, results, sweep, sweep_apart
 
-GRID = ("model.latent_dim=2,4,8", "objective.beta=0.5,1,4", "seed=1,2", "threads=1")
+GRID = ("model.latent_dim=2,8", "objective.beta=0.5,4", "seed=1,2", "threads=1")
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "callbacks=none", "logger=none", "data=digits")
 
 
@@ -36,7 +36,7 @@ def test_results_do_not_depend_on_the_launcher(
 ) -> None:
     done = sweep(tmp_path, *SMALL, *GRID, f"hydra/launcher={launcher}")
     assert done.returncode == 0, done.stderr
-    assert len(local_results) == 18 and results(tmp_path) == local_results  # to the last digit
+    assert len(local_results) == 8 and results(tmp_path) == local_results  # to the last digit
 
 
 @pytest.mark.parametrize("launcher", ["local", pytest.param("joblib", marks=pytest.mark.slow)])

@@ -7,33 +7,16 @@ from functools import partial
 import pytest
 import torch
 
-from nelbo.heads import Bernoulli, DiagonalNormalPosterior
-from nelbo.models import VAE, ManyRates, Nesting, axes_of, settings_of
-from nelbo.nets import MLP
-from nelbo.priors import StandardNormal
+from nelbo.models import VAE, ManyRates, axes_of, settings_of
 from nelbo.views import settings
 from nelbo.views.figures import as_picture
+from tests.helpers.many_settings import NESTING, make_many, shaken
 
-RATES, NESTING = partial(ManyRates, lowest=0.03, highest=4.0), partial(Nesting, decay=1.0)
-NET = partial(MLP, hidden=[8], activation="Tanh")
+RATES = partial(ManyRates, lowest=0.03, highest=4.0)
 
 
 def model(**parts: object) -> VAE:
-    torch.manual_seed(0)
-    made = VAE(
-        shape=(1, 8, 8),
-        latent_dim=6,
-        encoder=NET,
-        posterior=DiagonalNormalPosterior,
-        prior=StandardNormal,
-        decoder=NET,
-        likelihood=Bernoulli,
-        **parts,  # type: ignore[arg-type]
-    )
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.add_(0.5 * torch.randn_like(parameter))
-    return made.eval()
+    return shaken(make_many(shape=(1, 8, 8), latent_dim=6, **parts), 0.5).eval()
 
 
 def test_the_axes_of_a_model_are_what_it_was_trained_for_and_is_not_bound_to() -> None:

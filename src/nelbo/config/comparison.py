@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-COMPARED = ("data_sha256", "protocol", "test_images")
+COMPARED = ("data_sha256", "protocol", "test_images", "given")
 """Values that must be equal for a comparison; `metrics.json` and the provenance of every checkpoint have them.
 
-The name of the data set is not one of them: only the images themselves matter.
+The name of the data set is not one of them: only the images themselves matter. `given` is what a conditional model is
+given of each image; log p(x|y) is another quantity than log p(x).
 """
+
+NOTHING = "nothing"
+"""The value of `given` of a model of x alone."""
 
 VALIDATED = {"split_seed": "data.seed", "val_images": "data.validation_size"}
 """Values that determine the validation images, and the config keys that set them."""
@@ -22,7 +26,8 @@ def incomparable(results: Mapping[str, Mapping[str, Any]]) -> str:
         results: by name, the content of `metrics.json` or the provenance of a checkpoint.
     """
     for key in COMPARED:
-        values = {name: str(result.get(key, "unknown")) for name, result in results.items()}
+        absent = NOTHING if key == "given" else "unknown"
+        values = {name: str(result.get(key, absent)) for name, result in results.items()}
         if len(set(values.values())) > 1:
             listed = ", ".join(f"{name} {results[name].get('data', '')} {value[:12]}" for name, value in values.items())
             return f"results of different {key} are not comparable: {listed}"

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from nelbo.evaluation.conditional import ConditionalModel, NeedsCondition
 from nelbo.evaluation.findings import SIZES, Findings, NotApplicable, Scalar, mean_and_error
 from nelbo.evaluation.masked import MaskedModel
 from nelbo.evaluation.processes import Processes
@@ -161,9 +162,9 @@ class Subject:
             self.estimate_duration(task, times * share, lambda: self.of_batch(self.images, batches[0], trial))
 
     def of_batch(self, images: Split, positions: Tensor, function: Callable[[Tensor], Value]) -> Value:
-        """Return a function of the images at `positions` (B,), with their masks given to the model, if it takes any."""
+        """Return a function of the images at `positions` (B,), with their conditions and masks given to the model."""
         x = images[positions].to(self.device)
-        if not isinstance(self.model, MaskedModel):
+        if not isinstance(self.model, ConditionalModel | MaskedModel):
             return function(x)
         context = images.context(positions, self.model.model.context_names)
         with self.model.given_batch({name: value.to(self.device) for name, value in context.items()}):
@@ -245,7 +246,10 @@ def _prepared(call: Callable[..., Any]) -> Callable[..., Any]:
         for each in subjects:
             require_no_context(each)
         given = [at_top_level(each) for each in subjects] if self.top_level_only else subjects
-        results = [call(self, given[0])] if alone else call(self, given)
+        try:
+            results = [call(self, given[0])] if alone else call(self, given)
+        except NeedsCondition as error:
+            raise NotApplicable(f"{type(self).__name__.lower()}: {error}") from error
         named = [
             findings.named_top_level() if each.top_level and not original.top_level else findings
             for findings, each, original in zip(results, given, subjects, strict=True)
@@ -261,6 +265,8 @@ def require_no_context(subject: Subject) -> None:
     Raises:
         NotApplicable: if it does; `model.at(label=3)` is a model that does not.
     """
+    if isinstance(subject.model, ConditionalModel):
+        return
     if names := required_names(subject.model):
         given = ", ".join(f"{name}=..." for name in names)
         raise NotApplicable(

@@ -41,6 +41,9 @@ def draw(kind: str, plain: Mapping[str, Any]) -> Path:
     allow = user_prefixes("allow_targets", plain["allow_targets"])
     picture: Picture = build(plain["picture"], "", (*PICTURES, *allow))
     run = FinishedRun.open(plain["run"], allow, plain["data"], key="run", setting=plain["at"])
+    if run.given_of_data and not picture.takes_conditions:
+        (name, *_) = run.model.context_names
+        raise ConfigError(f"at.{name}", None, f"is missing: this picture is of one condition, such as at.{name}=3")
     file = f"{kind}-{run.setting_name}.png" if run.setting else f"{kind}.png"
     out = run.folder / "pictures" / file if plain["out"] is None else path("out", plain["out"])
     check(out, picture)

@@ -14,65 +14,29 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from torch import Tensor
 from yaml import YAMLError
 
 from nelbo.checkpoints.load import build_model
 from nelbo.checkpoints.record import FOLDED, RECORD, checkpoint_file, folded_at, read_checkpoint
 from nelbo.config.build import build, user_prefixes
 from nelbo.data.fetch import cache_directory
-from nelbo.data.module import Batch, ImageData
+from nelbo.data.module import ImageData
 from nelbo.directories.logs import UNIT_HISTORY
 from nelbo.directories.names import METRICS
 from nelbo.errors import CheckpointError, ConfigError, DataError, choice, first_line
+from nelbo.evaluation.conditional import ConditionalModel
 from nelbo.evaluation.masked import for_measures
 from nelbo.evaluation.measure import Subject
 from nelbo.files import read_json
 from nelbo.finished.data_location import DATA_PREFIXES, relocated, with_hint
-from nelbo.models import Model
+from nelbo.finished.split import ImageSplit
+from nelbo.models import Context, Model
+from nelbo.models.conditioning import given_of
 from nelbo.trace import unit_names
 
 SPLITS = ("test", "val", "train")
 SAME_DATA = ("data", "protocol", "data_sha256", "split_seed", "train_images", "val_images", "test_images")
 """The entries of a checkpoint's provenance that must be the same for its data."""
-
-
-class ImageSplit:
-    """A split of a data module, as the model sees it (`nelbo.evaluation.measure.Split`).
-
-    Args:
-        data: the data module, set up.
-        split: the name of the split.
-    """
-
-    def __init__(self, data: ImageData, split: str) -> None:
-        self._data, self._split, self._examples = data, split, data.splits[split]
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, positions: Tensor) -> Tensor:
-        return self._present(positions).x
-
-    def context(self, positions: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return what a model that is conditioned on `names` is given of the examples at `positions`, (B, ...) each."""
-        return self._present(positions).context(names)
-
-    def _present(self, positions: Tensor) -> Batch:
-        return self._data.present(self._split, self._examples.__getitems__(positions))
-
-    @property
-    def labels(self) -> Tensor:
-        """The labels of all images, (N,); -1 where there are none."""
-        return self._of_split(self._examples.labels)
-
-    @property
-    def factors(self) -> Tensor | None:
-        """The factors of variation of all images, (N, F); None if they are unknown."""
-        return None if self._examples.factors is None else self._of_split(self._examples.factors)
-
-    def _of_split(self, values: Tensor) -> Tensor:
-        return values if self._examples.indices is None else values[self._examples.indices]
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +107,7 @@ class FinishedRun:
     @property
     def setting_name(self) -> str:
         """The setting that the model is bound to or folded at, such as "beta=0.5,latent_dim=8"; empty without one."""
-        return ",".join(f"{key}={value:g}" for key, value in sorted(self.setting.items()))
+        return ",".join(f"{key}={shown_value(value)}" for key, value in sorted(self.setting.items()))
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -251,11 +215,11 @@ class FinishedRun:
         place = torch_device(device)
         return Subject(
             name=name or self.folder.name,
-            model=for_measures(self.model.to(place)),
+            model=self._for_measures(place),
             splits={name: ImageSplit(self.data, name) for name in SPLITS},
             split=split,
             device=place,
-            data=self.data.provenance(),
+            data={**self.data.provenance(), **self.given_of_data},
             checkpoint=self.sha256,
             classes=self.data.classes,
             dequantized_levels=self.data.dequantized_levels,
@@ -265,6 +229,36 @@ class FinishedRun:
             cache=cache_directory() / "extractors",
             **rest,
         )
+
+    @property
+    def given_of_data(self) -> dict[str, str]:
+        """What of the data the model is conditioned on and is not bound, as an entry of the provenance of results."""
+        return given_of(self.model)
+
+    def _for_measures(self, place: torch.device) -> Model:
+        """Return the model on a device; one that is conditioned on the data takes the condition of each image."""
+        model = self.model.to(place)
+        return ConditionalModel(model, self._draw_context) if self.given_of_data else for_measures(model)
+
+    def _draw_context(self, count: int) -> Context:
+        """Return the conditions of training images drawn at random, (count, ...) each, on the model's device."""
+        split = ImageSplit(self.data, "train")
+        chosen = torch.randint(len(split), (count,))
+        place = next(self.model.parameters()).device
+        context = split.context(chosen, self.model.context_names)
+        return {name: value.to(place) for name, value in context.items()}
+
+
+def shown_value(value: object) -> str:
+    """Return a value of a setting for names: numbers without zeros at the end, those of a list joined.
+
+    Example:
+        >>> shown_value(0.50), shown_value([1, 2.5])
+        ('0.5', '1_2.5')
+    """
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "_".join(map(shown_value, value))
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def torch_device(device: str) -> torch.device:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,18 @@ from torch.nn import functional
 
 from nelbo.distributions import DiagonalNormal
 from nelbo.errors import ConfigError, boolean, choice, integer, positive_integer
-from nelbo.models.context import Context
+from nelbo.models.context import Context, required_names
 from nelbo.models.gates import places_of_layers
 from nelbo.models.modulation import Modulated
 from nelbo.models.rates import refuse_layers
 from nelbo.priors import DiagonalNormal as NormalPrior
 from nelbo.priors import Prior, StandardNormal, VampPrior
+
+if TYPE_CHECKING:
+    from nelbo.models.model import Model
+
+GIVEN = "given"
+"""The entry of the provenance of results that says what is given in p(x|...)."""
 
 LAYERS = ("modulation", "concatenation")
 """How networks are given the condition."""
@@ -259,3 +265,9 @@ def check_conditioning(conditioning: Conditioning, prior: Prior, surface: nn.Mod
     if conditioning.conditions_prior and not isinstance(prior, StandardNormal | NormalPrior):
         hint = "is not conditioned; with model.conditioning.prior=true use prior=standard_normal or diagonal_normal"
         raise ConfigError("prior", type(prior).__name__, hint)
+
+
+def given_of(model: Model) -> dict[str, str]:
+    """Return what of the data a model is conditioned on and is not bound, as an entry of the provenance of results."""
+    names = required_names(model) if model.conditioning is not None else ()
+    return {GIVEN: ", ".join(names)} if names else {}

@@ -1,5 +1,6 @@
 """Pictures of a model and of images, without Lightning or data modules."""
 
+from nelbo.pictures.by_class import ByClass, EveryClass
 from nelbo.pictures.interpolation import Interpolation
 from nelbo.pictures.kl import KL, KLMaps
 from nelbo.pictures.level_reconstructions import LevelReconstructions
@@ -14,7 +15,9 @@ from nelbo.views.images import Images
 
 __all__ = [
     "KL",
+    "ByClass",
     "Drawing",
+    "EveryClass",
     "Images",
     "Interpolation",
     "KLMaps",

@@ -29,6 +29,8 @@ class KL(Picture):
         limit: largest number of images, evenly spread over the split. Each has one sample of z.
     """
 
+    takes_conditions = True
+
     def __init__(self, *, limit: int) -> None:
         self.limit = positive_integer("limit", limit)
 
@@ -63,6 +65,8 @@ class KLMaps(Picture):
         columns: number of single images, evenly spread over the split.
         limit: largest number of images of the average.
     """
+
+    takes_conditions = True
 
     def __init__(self, *, columns: int, limit: int) -> None:
         self.columns = positive_integer("columns", columns)
@@ -107,8 +111,8 @@ def _traces(scene: Scene, positions: Tensor) -> Iterator[Trace]:
     Raises:
         ConfigError: if the KL is not defined for the model.
     """
-    for x in scene.batches(positions):
-        trace = scene.model.trace(x)
+    for model, x in scene.given_batches(positions):
+        trace = model.trace(x)
         if not trace.has_kl:
             hint = "has a deterministic code, whose KL is not defined; draw reconstructions instead"
             raise ConfigError("run", scene.name, hint)

@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from nelbo.errors import ConfigError, integer
-from nelbo.models import Model
+from nelbo.models import NO_CONTEXT, Context, Model
 from nelbo.views.codes import has_classes, modes
+from nelbo.views.conditions import given
 from nelbo.views.images import Images, evenly_spaced
 
 
@@ -62,6 +63,25 @@ class Scene:
     def take(self, positions: Tensor) -> Tensor:
         """Return the images at `positions` (B,), (B, C, H, W), on the model's device."""
         return self.images[positions].to(self.device)
+
+    def context(self, positions: Tensor) -> Context:
+        """Return what the model is conditioned on of the examples at `positions` (B,), on its device, (B, ...) each.
+
+        It is empty for a model of x alone, which needs no data.
+        """
+        if not (self.model.conditioning and self.model.context_names):
+            return NO_CONTEXT
+        context = self.images.context(positions, self.model.context_names)
+        return {name: value.to(self.device) for name, value in context.items()}
+
+    def any_context(self, count: int) -> Context:
+        """Return contexts of examples evenly spread over the split, as `context`."""
+        return self.context(self.evenly_spaced(count)) if self.model.context_names else NO_CONTEXT
+
+    def given_batches(self, positions: Tensor) -> Iterator[tuple[Model, Tensor]]:
+        """Yield the images at `positions`, up to `batch_size` at a time, each with the model of their conditions."""
+        for part in positions.split(self.batch_size):
+            yield given(self.model, self.context(part)), self.take(part)
 
     def batches(self, positions: Tensor) -> Iterator[Tensor]:
         """Yield the images at `positions`, up to `batch_size` at a time."""
@@ -115,6 +135,9 @@ class Picture(ABC):
 
     moves = False
     """Whether the picture can move."""
+
+    takes_conditions = False
+    """Whether it gives a conditional model the condition of each image or sample; others need `at`."""
 
     @abstractmethod
     def __call__(self, scene: Scene) -> Drawing:

@@ -18,6 +18,7 @@ from nelbo.pictures.levels import PRIOR_SAMPLES
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.projections import METHODS, Projection
 from nelbo.pictures.sheet import rendered
+from nelbo.views.conditions import given
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +51,8 @@ class Posterior(Picture):
         ConfigError: if the method's package is not installed.
     """
 
+    takes_conditions = True
+
     def __init__(self, *, method: str, codes: str, limit: int) -> None:
         self.method = choice("method", method, (AUTO, *METHODS))
         self.codes = choice("codes", codes, CODES)
@@ -71,10 +74,11 @@ class Posterior(Picture):
         if len(positions) < FEWEST:
             raise ConfigError("limit", self.limit, f"must be at least {FEWEST} for a picture of the posterior")
         labels = scene.images.labels[positions]
-        posteriors = (model.encode(x) for x in scene.batches(positions))
+        posteriors = (bound.encode(x) for bound, x in scene.given_batches(positions))
         codes = (mean_of(q) if self.codes == "mean" else q.sample() for q in posteriors)
         z = torch.cat([model.features(part) for part in codes]).cpu()
-        prior = model.features(model.top_prior().sample(torch.Size((PRIOR_SAMPLES,)))).cpu()
+        p = given(model, scene.context(positions[:PRIOR_SAMPLES])).top_prior()
+        prior = model.features(p.sample(torch.Size(() if p.batch_shape else (PRIOR_SAMPLES,)))).cpu()
         method = ("none" if z.shape[-1] == 2 else "pca") if self.method == AUTO else self.method
         projection = METHODS[method](z, prior, torch.initial_seed() % 2**32)
         shown = "means" if self.codes == "mean" else "samples"

@@ -25,6 +25,8 @@ class Reconstructions(Picture):
         columns: columns of the grid.
     """
 
+    takes_conditions = True
+
     def __init__(self, *, rows: int, columns: int) -> None:
         self.rows = positive_integer("rows", rows)
         self.columns = positive_integer("columns", columns)
@@ -34,9 +36,9 @@ class Reconstructions(Picture):
         columns = min(self.columns, len(scene.images))
         rows = min(self.rows, len(scene.images) // columns)
         positions = scene.evenly_spaced(rows * columns)
-        x = torch.cat(list(scene.batches(positions)))
-        zs = by_level(modes(scene.model, part) for part in x.split(scene.batch_size))
-        means = decode(scene.model, *zs, batch_size=scene.batch_size)
+        parts = [(x, zs := modes(model, x), decode(model, *zs)) for model, x in scene.given_batches(positions)]
+        x, means = (torch.cat(images) for images in ([part[0] for part in parts], [part[2] for part in parts]))
+        zs = by_level(part[1] for part in parts)
         pairs = zip(x.split(columns), means.split(columns), strict=True)
         picture = joined([grid(torch.stack(pair)) for pair in pairs], dim=1)
         title = f"{scene.name}: {scene.split} images above their reconstructions"

@@ -13,6 +13,7 @@ from nelbo.errors import choice, positive_integer
 from nelbo.pictures.levels import arrays_of, describe_temperature, temperatures
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.sheet import Sheet
+from nelbo.views.conditions import at, class_name, sample_context
 from nelbo.views.grids import square
 
 PIXELS = ("mean", "sample")
@@ -29,6 +30,8 @@ class Samples(Picture):
         pixels: `mean` of p(x|z), or `sample` of it, with its noise.
     """
 
+    takes_conditions = True
+
     def __init__(self, *, rows: int, columns: int, temperature: float | Sequence[float], pixels: str) -> None:
         self.rows = positive_integer("rows", rows)
         self.columns = positive_integer("columns", columns)
@@ -38,12 +41,16 @@ class Samples(Picture):
     def __call__(self, scene: Scene) -> Drawing:
         """Draw the picture."""
         model = scene.model
-        zs = model.sample(self.rows * self.columns, self.temperature)
-        parts = zip(*(z.split(scene.batch_size) for z in zs), strict=True)
-        decoded = [model.decode(*part) for part in parts]
+        count = self.rows * self.columns
+        context = sample_context(model, scene.any_context(count), count, self.columns)
+        zs = model.sample(count, self.temperature, context=context)
+        parts = torch.arange(count).split(scene.batch_size)
+        decoded = [model.decode(*(z[part] for z in zs), context=at(context, part)) for part in parts]
         x = torch.cat([px.mean if self.pixels == "mean" else px.sample() for px in decoded])
         description = "means of p(x|z) at z ~ p(z)" if self.pixels == "mean" else "samples x ~ p(x|z) at z ~ p(z)"
         description += describe_temperature(self.temperature)
+        if context:
+            description += ", a class in each row" if class_name(model) else f", at conditions of {scene.split} images"
         picture = square(x, self.columns)
         sheet = Sheet((picture.shape[1], picture.shape[2]), f"{scene.name}: {description}")
         return Drawing(sheet(picture), {"x": x, **arrays_of(model, zs)})

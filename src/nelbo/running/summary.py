@@ -11,6 +11,7 @@ import torch
 from nelbo.config.identity import identity
 from nelbo.errors import Diverged
 from nelbo.metrics.collapse import collapse_warning
+from nelbo.models.conditioning import given_of
 from nelbo.running.assemble import Parts
 from nelbo.running.fit import Fitted
 from nelbo.training.devices import chosen_precision
@@ -34,6 +35,7 @@ def summarise(parts: Parts, fitted: Fitted) -> dict[str, Any]:
         **fitted.best,
         **fitted.tested,
         **parts.data.provenance(),
+        **given_of(parts.module.model),
         "identity": identity(parts.identifying),
         "seed": parts.plain["seed"],
         "threads": torch.get_num_threads(),

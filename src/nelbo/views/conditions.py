@@ -37,9 +37,16 @@ def at_first(model: Model, context: Context) -> Model:
     return model.at(**{name: value[0] for name, value in context.items()}) if context else model
 
 
+def at(context: Context, positions: Tensor) -> Context:
+    """Return the context of some of its examples, those at `positions`."""
+    return {name: value[positions.to(value.device)] for name, value in context.items()}
+
+
 def class_name(model: Model) -> str | None:
     """Return the first name of the condition that stands for classes, such as `label`; None if there is none."""
-    return None if model.conditioning is None else next(iter(model.conditioning.classes), None)
+    if model.conditioning is None:
+        return None
+    return next((name for name in model.conditioning.classes if name in model.context_names), None)
 
 
 def shown_classes(model: Model) -> list[int]:

@@ -5,6 +5,7 @@ Shapes: N images of a split, B batch, C H W image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -18,6 +19,9 @@ class Images(Protocol):
 
     def __getitem__(self, positions: Tensor) -> Tensor:
         """Return the images at `positions` (B,): (B, C, H, W) in [0, 1]."""
+
+    def context(self, positions: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return what is known under `names` of the examples at `positions` (B,), (B, ...) each, by name."""
 
     @property
     def labels(self) -> Tensor:
