@@ -130,6 +130,21 @@ def positive_integer(key: str, value: object) -> int:
     return integer(key, value, minimum=1)
 
 
+def height_and_width(key: str, value: object) -> tuple[int, int]:
+    """Return height and width of images: `value` is one integer of at least 1 for both, or a list of the two.
+
+    Raises:
+        ConfigError: if `value` is anything else.
+    """
+    if not isinstance(value, list | tuple):
+        size = positive_integer(key, value)
+        return size, size
+    if len(value) != 2:
+        raise ConfigError(key, list(value), "must be one number, or [height, width]")
+    height, width = (positive_integer(f"{key}[{index}]", size) for index, size in enumerate(value))
+    return height, width
+
+
 def at_most(key: str, value: object) -> int | None:
     """Return `value`, an integer of at least 1, or None for no limit.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from nelbo.data import Arrays, image_folder
 from nelbo.data.memory_map import MemoryMap
@@ -232,6 +232,8 @@ def test_a_truncated_picture_is_named_and_no_store_is_created(tmp_path: Path, ca
         ({"root": 2024}, "root=2024: must be a path"),
         ({"test_size": 0}, "test_size=0: must leave at least one of the 12 images to test on"),
         ({"image_size": 0}, "image_size=0"),
+        ({"image_size": [8, 0]}, r"image_size\[1\]=0"),
+        ({"image_size": [8]}, r"image_size=\[8\]: must be one number, or \[height, width\]"),
         ({"channels": 2}, r"channels=2: must be 1 \(grey\) or 3"),
         ({"max_megapixels": 0}, "max_megapixels=0: must be a finite number above 0"),
         ({"test_size": 12}, "test_size=12: must leave some of the 12"),
@@ -377,6 +379,22 @@ def test_too_little_disk_space_is_reported_before_anything_is_written(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 100))  # type: ignore[attr-defined]
     with pytest.raises(DataError, match="needs 9,216 bytes of disk space, but only 100 are free"):
         read(root)
+
+
+def test_pictures_become_rectangles_of_the_size_asked_for(tmp_path: Path, train: Train) -> None:
+    root = folder(tmp_path / "pets", 60)
+    wide = read(root, image_size=[8, 16])
+    assert wide.shape == (3, 8, 16) and read(root, image_size=[16, 16]).sha256() == read(root, image_size=16).sha256()
+    images, _, positions, _ = wide.train.__getitems__(torch.arange(3))
+    files = sorted(root.rglob("*.png"))
+    for image, position in zip(images, positions.tolist(), strict=True):
+        with Image.open(files[position]) as source:
+            fitted = ImageOps.fit(source.convert("RGB"), (16, 8), Image.Resampling.LANCZOS)
+        assert np.array_equal(image, np.asarray(fitted).transpose(2, 0, 1))
+    command = ["model=mlp_vae", "data=image_folder", f"data.root={root}", "data.levels=256", "trainer=smoke"]
+    done = train(*command, "data.image_size=[8,16]", NELBO_DATA=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert "shape:\n  - 3\n  - 8\n  - 16" in (tmp_path / "run" / "config.yaml").read_text()
 
 
 def test_a_run_trains_on_a_folder_and_refuses_a_truncated_picture(tmp_path: Path, train: Train) -> None:

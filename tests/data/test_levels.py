@@ -110,7 +110,7 @@ def test_values_up_to_sixteen_need_levels_and_the_hint_gives_both_choices(kind: 
 def test_levels_of_a_memory_map_are_spread_in_worker_processes_too(tmp_path: Path) -> None:
     data = ready(stored("npy uint8", BITS, tmp_path), levels=2, num_workers=1)
     assert isinstance(data.splits["train"].images, MemoryMap)
-    values = torch.cat([images for images, _, _ in data.train_dataloader()])
+    values = torch.cat([images for images, *_ in data.train_dataloader()])
     assert values.unique().tolist() == [0, 255]
 
 
@@ -130,9 +130,9 @@ def test_a_data_set_of_a_single_value_is_refused(tmp_path: Path) -> None:
                 ready(lambda: array_file(str(tmp_path / "x.npy"), 10, 0), levels=levels)
 
 
-def test_images_of_a_data_function_must_be_uint8() -> None:
-    images = torch.rand(40, 1, 4, 4)
-    message = "its images are float32; a data function must return uint8, with 255 for white"
+def test_images_of_a_data_function_must_be_uint8_or_floats() -> None:
+    images = torch.randint(0, 256, (40, 1, 4, 4))
+    message = "its images are int64; a data function must return uint8, with 255 for white, or floats"
     with pytest.raises(DataError, match=message):
         make(Arrays(Examples(images, torch.zeros(40)), Examples(images, torch.zeros(40)))).setup()
 

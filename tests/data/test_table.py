@@ -181,7 +181,7 @@ def test_a_data_module_serves_rows_and_their_masks(tmp_path: Path) -> None:
     batch = data.present("train", next(iter(data.train_dataloader())), epoch=0)
     assert batch.x.shape == (16, 9) and batch.columns["observed"].dtype == torch.bool
     assert batch.context(["observed"])["observed"].shape == (16, 9)
-    with pytest.raises(ConfigError, match="protocol=dynamic: is for pixels"):
+    with pytest.raises(ConfigError, match="^protocol=dynamic: "):
         ImageData(
             name="table", source=source, batch_size=16, validation_size=0.1, protocol="dynamic", **options
         ).setup()

@@ -59,8 +59,7 @@ def test_a_run_is_evaluated_with_its_masks(home: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     reported = json.loads((home / "run" / "metrics.json").read_text())["test/nelbo"]
-    found = json.loads((home / "run" / "evaluation.json").read_text())
-    values = found.get("values", found)
+    values = json.loads((home / "run" / "evaluation.json").read_text())
     assert values["nelbo"] == pytest.approx(reported, abs=0.3) and values["nll"] < values["nelbo"]
 
 
@@ -76,7 +75,8 @@ def test_missing_values_are_filled_in_and_others_stay(home: Path, suffix: str, t
     before, after = (pd.read_csv(f) if suffix == ".csv" else pd.read_parquet(f) for f in (file, out))
     assert not after.isna().any().any() and list(after) == list(before)
     known = before.notna()
-    assert (after.where(known).fillna(0) == before.fillna(0)).all().all()
+    for name in before:
+        assert after[name][known[name]].tolist() == before[name][known[name]].tolist()
     assert set(after["smoker"]) <= {"yes", "no"} and (after["visits"] == after["visits"].round()).all()
     if suffix == ".parquet":
         assert after.dtypes.tolist() == before.dtypes.tolist()

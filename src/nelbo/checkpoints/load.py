@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from nelbo.checkpoints.container import short
-from nelbo.checkpoints.record import AVERAGED, RECORD, WEIGHTS, checkpoint_file, read_checkpoint, weights_of
+from nelbo.checkpoints.record import (
+    AVERAGED,
+    RECORD,
+    WEIGHTS,
+    checkpoint_file,
+    read_checkpoint,
+    value_range,
+    weights_of,
+)
 from nelbo.config.build import (
     IN_CONFIGS,
     IN_PYTHON,
@@ -82,6 +90,6 @@ def build_model(
         model.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{file}: its tensors do not fit its model: {first_line(error)}") from error
-    model.checks_pixels = True
+    model.checks_pixels, model.value_range = True, value_range(checkpoint[RECORD], file)
     model.advance(math.inf)  # results are for the schedules' final values, even where training ended before them
     return model.eval()

@@ -30,6 +30,12 @@ It has the setting, `at`, and the name and SHA-256 of the checkpoint with all se
 `checkpoint_sha256`. Other records lack the key.
 """
 
+VALUE_RANGE = "value_range"
+"""Key of the record of a model of real-valued data: [low, high], which pictures show as black and white.
+
+Other records lack the key; their data lie in [0, 1].
+"""
+
 LARGEST = 1e300
 """The largest value of a setting that is read from a record."""
 
@@ -103,6 +109,26 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if AVERAGING in checkpoint and not _is_averaging(checkpoint[AVERAGING], state):
         raise DamagedCheckpoint(f"{path}: its raw weights do not fit its averaged ones")
     return checkpoint
+
+
+def value_range(record: Mapping[str, Any], file: Path) -> tuple[float, float] | None:
+    """Return the values that pictures show as black and white of a model of real-valued data; None for x in [0, 1].
+
+    Args:
+        record: the record of a checkpoint.
+        file: its path, for the error.
+
+    Raises:
+        DamagedCheckpoint: if the record has an invalid entry `VALUE_RANGE`.
+    """
+    stored = record.get(VALUE_RANGE)
+    if stored is None:
+        return None
+    if isinstance(stored, list) and len(stored) == 2 and all(type(value) is float for value in stored):
+        low, high = stored
+        if -LARGEST < low < high < LARGEST:
+            return low, high
+    raise DamagedCheckpoint(f"{file}: its entry {VALUE_RANGE} is not two ascending numbers")
 
 
 def folded_at(record: Mapping[str, Any], file: Path) -> dict[str, float]:

@@ -26,7 +26,8 @@ def contact_sheet(data: ImageData) -> Figure:
     columns = min(COLUMNS, len(chosen))
     chosen = chosen[: len(chosen) // columns * columns]
     images = data.present("train", train.__getitems__(chosen), epoch=0).x
-    picture = square(images, columns).movedim(0, 2)
+    values = data.value_range(data.starting_batch())
+    picture = square(images, columns, values=values).movedim(0, 2)
     height, width = picture.shape[:2]
     figure = Figure(figsize=(width / 80 + 2, height / 80 + 0.5), dpi=80, layout="constrained")
     FigureCanvasAgg(figure)

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from nelbo.composing.compat import register_resolver
 from nelbo.running.directory import run_directory
@@ -20,12 +20,19 @@ def register_resolvers() -> None:
     register_resolver("token", lambda: secrets.token_hex(3), use_cache=True)
     register_resolver("directory_name", directory_name)
     register_resolver("at_most", _at_most)
+    register_resolver("image_shape", _image_shape)
     register_resolver("run_directory", _run_directory)
 
 
 def _run_directory(outputs: str, resume: Any, fresh: str, *, _root_: DictConfig) -> str:
     """What the config needs to go on in the directory of a run."""
     return str(run_directory(Path(outputs), resume, fresh, lambda: plain_config(_root_)))
+
+
+def _image_shape(channels: object, image_size: object) -> list[object]:
+    """What the shape of pictures is, whose size is one number, or height and width; others are refused elsewhere."""
+    both = list(image_size) if isinstance(image_size, ListConfig | list) and len(image_size) == 2 else [image_size] * 2
+    return [channels, *both]
 
 
 def _at_most(most: int, limit: object) -> object:

@@ -21,6 +21,7 @@ from nelbo.errors import (
     ConfigError,
     boolean,
     choice,
+    height_and_width,
     integer,
     number,
     positive_integer,
@@ -160,6 +161,7 @@ def _not_negative(key: str, value: object) -> None:
 CHECKS: dict[str, Callable[[str, object], object]] = {
     "seed": lambda key, value: integer(key, value, minimum=0, maximum=2**32 - 1),
     "data.name": _name,
+    "data.image_size": height_and_width,
     "data.shape": _or_none(_shape),
     "data.levels": _or_none(lambda key, value: integer(key, value, minimum=2, maximum=256)),
     "data.num_workers": lambda key, value: integer(key, value, minimum=0, maximum=MOST_PROCESSES),

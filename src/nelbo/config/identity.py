@@ -35,6 +35,8 @@ ADDED_LATER: dict[str, Any] = {
     "lr_warm_up": 0,
     "model.posterior.scale": "exp",
     "model.rates.layers": "gates",
+    "data.layout": None,
+    "data.columns": None,
     **dict.fromkeys(("model.encoder.residual", "model.decoder.residual"), False),
     **dict.fromkeys(("trainer.min_epochs", "trainer.max_steps", "trainer.min_steps", "trainer.max_time")),
     **dict.fromkeys(("trainer.val_check_interval", "trainer.gradient_clip_algorithm")),

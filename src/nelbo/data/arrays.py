@@ -1,6 +1,6 @@
 """Data sets as arrays of images and labels, in memory or on disk, and how images are held out of them.
 
-Shapes: N examples in an array, B examples in a batch, C H W image, F factors.
+Shapes: N examples in an array, B examples in a batch, C H W image, or D in place of C H W for vectors, F factors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class RawBatch(NamedTuple):
     """Examples as they are stored.
 
     Args:
-        images: (B, C, H, W), uint8.
+        images: (B, C, H, W), uint8, or float32 for data of real numbers.
         labels: (B,), int64.
         positions: positions of the examples in their array, (B,), int64.
         columns: what else is known of each example, by name, (B, ...) each.
@@ -52,7 +52,7 @@ class Batch(NamedTuple):
     """Input of a model.
 
     Args:
-        x: images, (B, C, H, W), float in [0, 1].
+        x: images, (B, C, H, W), float in [0, 1]; those of real numbers in their own units.
         labels: (B,), int64.
         columns: what else is known of each example, by name, (B, ...) each.
     """
@@ -80,7 +80,7 @@ class Examples(Dataset[RawBatch]):
     """Images and labels, indexed by batch: those of a whole array, or of the positions `indices` in it.
 
     Args:
-        images: (N, C, H, W), uint8 in [0, 255].
+        images: (N, C, H, W), uint8 in [0, 255], or floats in units of their own.
         labels: (N,), int64; `UNLABELLED` for images without a label.
         factors: (N, F), int64: values of the known factors of variation; None if unknown.
         indices: positions of the examples in the array; None for all N.
@@ -164,7 +164,7 @@ class Arrays:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape (C, H, W) of a training image."""
+        """Shape (C, H, W) of a training image, or (D,) of a vector."""
         return tuple(self.train.images.shape[1:])
 
     def empty_parts(self) -> list[str]:

@@ -51,11 +51,16 @@ class Augmentation:
         return images
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Check that images of `shape` (C, H, W) can be augmented.
+        """Check that examples of `shape`, (C, H, W) or (D,), can be augmented.
 
         Raises:
-            ConfigError: if the padding is not smaller than the image.
+            ConfigError: if the padding is not smaller than the image, or they are vectors.
         """
+        if len(shape) != 3:
+            key, value = ("augment.flip", True) if self.flip else ("augment.pad_crop", self.pad_crop)
+            if value:
+                raise ConfigError(key, value, f"is for images, and the data are vectors of {shape[0]} numbers")
+            return
         if self.pad_crop >= min(shape[1:]):
             raise ConfigError(
                 "augment.pad_crop", self.pad_crop, f"must be less than the image's {min(shape[1:])} pixels"

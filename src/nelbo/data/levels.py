@@ -31,7 +31,7 @@ TRAINING = "training images"
 
 
 def settle(arrays: Arrays, levels: int | None, name: str) -> Arrays:
-    """Return a data set in which 255 is white.
+    """Return a data set of 8-bit images in which 255 is white.
 
     Values 0 .. levels - 1 are spread evenly over 0 .. 255. A data set with larger values is returned unchanged. The
     training, validation and test images must have the same scale if they were stored separately.
@@ -86,7 +86,8 @@ def extremes(images: Tensor | MemoryMap, rows: Tensor, enough: int, name: str) -
         raise DataError(f"{name}: its images are {type(images).__name__}; a data function must return a uint8 tensor")
     if isinstance(images, Tensor) and images.dtype != torch.uint8:
         kind = str(images.dtype).removeprefix("torch.")
-        raise DataError(f"{name}: its images are {kind}; a data function must return uint8, with 255 for white")
+        needs = "a data function must return uint8, with 255 for white, or floats"
+        raise DataError(f"{name}: its images are {kind}; {needs}")
     low, high = EIGHT_BITS, -1
     size = max(1, CHUNK_BYTES // max(1, int(np.prod(images.shape[1:]))))
     for chunk_rows in rows.split(size):

@@ -23,24 +23,28 @@ WINDOW = 256 << 20
 FAULT = 2 << 20
 """Bytes that Linux maps at most when one page is touched, measured with ext4 on 6.18, whose cache has large pages."""
 
+STORED: dict[torch.dtype, np.dtype] = {torch.uint8: np.dtype(np.uint8), torch.float32: np.dtype("<f4")}
+"""Types of stored values that can be mapped, with those of their bytes."""
+
 
 class MemoryMap:
-    """uint8 images in a file, selected with `index_select` as those of a tensor (N, C, H, W) are.
+    """Images or vectors in a file, selected with `index_select` as those of a tensor (N, C, H, W) or (N, D) are.
 
     The resident memory of the process does not grow with the number of images read: mapped pages are released after
     every `WINDOW` bytes. The system's cache keeps them while there is room, so reading them again is cheap.
 
     Args:
         path: the file: raw bytes in C order, starting at `offset`.
-        shape: shape of the array in the file: (N, C, H, W), (N, H, W, C) or (N, H, W).
+        shape: shape of the array in the file: (N, C, H, W), (N, H, W, C), (N, H, W), or (N, D) for vectors.
         sha256: SHA-256 of the images, which results store.
         offset: position of the first image in the file, in bytes.
-        channels: position of the channels in `shape`: "first", "last" or "none".
+        channels: position of the channels in `shape`: "first" (also of vectors), "last" or "none".
         hint: what the user can do if the file is damaged, for the error.
         levels: number of values of the stored pixels, 0 .. levels - 1, which are spread over 0 .. 255 when they are
             read; None reads them unchanged.
         sixteen_bits: largest value of the 16-bit pictures that the file was made from; the file holds the upper eight
             bits of each value. None if there were no such pictures.
+        dtype: type of the stored values: uint8, or float32 for data of real numbers.
 
     Raises:
         DataError: if the file cannot be read, or its length does not fit the shape.
@@ -57,11 +61,13 @@ class MemoryMap:
         hint: str,
         levels: int | None = None,
         sixteen_bits: int | None = None,
+        dtype: torch.dtype = torch.uint8,
     ) -> None:
-        self._arguments = (path, tuple(shape), sha256, offset, channels, hint, levels)
+        self._arguments = (path, tuple(shape), sha256, offset, channels, hint, levels, dtype)
+        self.dtype, stored_as = dtype, STORED[dtype]
         self.path, self.levels, self.sixteen_bits = path, levels, sixteen_bits
         self.sha256 = sha256 if levels is None else hashlib.sha256(f"{sha256} {levels}".encode()).hexdigest()
-        expected = offset + math.prod(shape)
+        expected = offset + math.prod(shape) * stored_as.itemsize
         if expected == offset:
             raise DataError(f"{path}: the data set is empty")
         try:
@@ -72,10 +78,10 @@ class MemoryMap:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error}); {hint}") from error
-        stored = np.ndarray(tuple(shape), np.uint8, buffer=self._map, offset=offset)
+        stored = np.ndarray(tuple(shape), stored_as, buffer=self._map, offset=offset)
         self._images = channels_first(stored, channels)
         self.shape = self._images.shape
-        self._chunk = max(1, WINDOW // (FAULT + math.prod(self.shape[1:])))
+        self._chunk = max(1, WINDOW // (FAULT + math.prod(self.shape[1:]) * stored_as.itemsize))
         self._release = expected > WINDOW and hasattr(mmap, "MADV_DONTNEED")
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -93,7 +99,7 @@ class MemoryMap:
         if dim != 0:
             raise ValueError(f"images are selected along dimension 0, not {dim}")
         positions = index.numpy()
-        images = np.empty((len(positions), *self.shape[1:]), np.uint8)
+        images = np.empty((len(positions), *self.shape[1:]), STORED[self.dtype])
         for start in range(0, len(positions), self._chunk):
             part = slice(start, start + self._chunk)
             images[part] = self._images[positions[part]]
@@ -103,14 +109,21 @@ class MemoryMap:
 
     def with_levels(self, levels: int) -> MemoryMap:
         """Return a map of the same file whose pixels 0 .. levels - 1 are spread over 0 .. 255."""
-        path, shape, sha256, offset, channels, hint, _ = self._arguments
-        return _open(path, shape, sha256, offset, channels, hint, levels)
+        path, shape, sha256, offset, channels, hint, _, dtype = self._arguments
+        return _open(path, shape, sha256, offset, channels, hint, levels, dtype)
 
 
 def _open(
-    path: Path, shape: tuple[int, ...], sha256: str, offset: int, channels: str, hint: str, levels: int | None
+    path: Path,
+    shape: tuple[int, ...],
+    sha256: str,
+    offset: int,
+    channels: str,
+    hint: str,
+    levels: int | None,
+    dtype: torch.dtype,
 ) -> MemoryMap:
-    return MemoryMap(path, shape, sha256, offset=offset, channels=channels, hint=hint, levels=levels)
+    return MemoryMap(path, shape, sha256, offset=offset, channels=channels, hint=hint, levels=levels, dtype=dtype)
 
 
 def at_levels(stored: np.ndarray, levels: int) -> np.ndarray:
@@ -125,5 +138,8 @@ def at_levels(stored: np.ndarray, levels: int) -> np.ndarray:
 
 
 def channels_first(array: np.ndarray, channels: str) -> np.ndarray:
-    """Return a view (N, C, H, W) of images whose channels are "first", "last" or missing ("none")."""
+    """Return a view (N, C, H, W) of images whose channels are "first", "last" or missing ("none").
+
+    Vectors (N, D), whose channels are "first", are returned as they are.
+    """
     return array[:, None] if channels == "none" else array if channels == "first" else array.transpose(0, 3, 1, 2)

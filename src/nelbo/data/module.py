@@ -21,7 +21,8 @@ from nelbo.data.labels import with_classes
 from nelbo.data.levels import EIGHT_BITS, settle
 from nelbo.data.loader import Batches, loader
 from nelbo.data.noise import Draws
-from nelbo.data.protocols import PROTOCOLS
+from nelbo.data.protocols import PROTOCOLS, check_floats
+from nelbo.data.reals import is_real, range_in_pictures, settle_real
 from nelbo.errors import ConfigError, DataError, boolean, choice, integer, positive_integer
 
 __all__ = ["Batch", "ImageData"]
@@ -34,14 +35,14 @@ ONCE_FOR_TRAINING_ARRAY, ONCE_FOR_TEST_ARRAY, FIRST_EPOCH = range(3)
 
 
 class ImageData(pl.LightningDataModule):
-    """Batches (`Batch`) of a data set, with x (B, C, H, W) in [0, 1].
+    """Batches (`Batch`) of a data set: images x (B, C, H, W) in [0, 1], or real-valued images or vectors (B, D).
 
     Args:
         name: name of the data set, stored in results.
         source: data function; it is called once with `options` and returns the images.
-        shape: required shape (C, H, W) of the images; None accepts any.
+        shape: required shape of the images, (C, H, W), or of vectors, (D,); None accepts any.
         levels: number of values that a pixel can take, for likelihoods of discrete pixels; None for 256, if the pixels
-            leave no doubt that 255 is white.
+            leave no doubt that 255 is white. Data that are stored as floats have none.
         protocol: how stored pixels become model input: a key of `PROTOCOLS`.
         augment: random augmentation of training images; None for none.
         batch_size: B, in each process.
@@ -90,6 +91,8 @@ class ImageData(pl.LightningDataModule):
         self.sha256 = ""
         self.table: Mapping[str, Any] = {}
         """Of a table, what turns its rows into x and back; see `Arrays`."""
+        self.extremes: tuple[float, float] | None = None
+        """Smallest and largest value of data that are stored as floats; None for 8-bit pixels."""
         self.position = (0, 0)
         """First epoch of training, and number of its batches to skip; a resumed run sets them.
 
@@ -120,33 +123,38 @@ class ImageData(pl.LightningDataModule):
         if arrays.shape != self.shape:
             raise ConfigError("shape", list(self.shape), f"{self.name} has images of shape {list(arrays.shape)}")
         arrays = with_classes(arrays, str(self.name))
-        if is_of_numbers(arrays):
-            self._check_numbers()
-        else:
-            arrays = settle(arrays, self.levels, str(self.name))
-            self.levels = self.levels or EIGHT_BITS
+        arrays = self._settled(arrays)
         if self.dequantized_levels not in (None, EIGHT_BITS):
             raise ConfigError("protocol", self.protocol, f"is for 256 levels; {self.name} has {self.levels}")
         if self.protocol == "static" and (not arrays.validation or self.levels != 2):
             raise ConfigError("protocol", self.protocol, f"{self.name} is not published in binary form")
-        if len(arrays.shape) == 3:
-            self.augment.check(arrays.shape)
+        self.augment.check(arrays.shape)
         train, validation = self._split(arrays)
         self.splits = {"train": arrays.train.take(train), "val": arrays.train.take(validation), "test": arrays.test}
         self.classes, self.sha256, self.table = arrays.classes, arrays.sha256(), arrays.table
 
-    def _check_numbers(self) -> None:
-        """Check that options which are for pixels were not chosen for numbers.
+    def _settled(self, arrays: Arrays) -> Arrays:
+        """Return a data set whose white is 255, or one of floats unchanged; set `levels`, or `extremes` of floats."""
+        if len(arrays.shape) not in (1, 3):
+            problem = f"its data have shape {arrays.shape}; needs images (C, H, W) or vectors (D,)"
+            raise DataError(f"{self.name}: {problem}")
+        if not (is_real(arrays.train.images) or is_real(arrays.test.images)):
+            arrays = settle(arrays, self.levels, str(self.name))
+            self.levels = self.levels or EIGHT_BITS
+            return arrays
+        arrays, self.extremes = settle_real(arrays, self.levels, str(self.name))
+        check_floats(self.protocol, str(self.name), *self.extremes)
+        return arrays
 
-        Raises:
-            ConfigError: for a protocol, levels or an augmentation.
+    def value_range(self, start: Batch) -> tuple[float, float] | None:
+        """Return the values that pictures show as black and white, or None if x lies in [0, 1].
+
+        Args:
+            start: training examples, `starting_batch()`.
         """
-        if self.protocol != "raw":
-            raise ConfigError("protocol", self.protocol, f"is for pixels, and {self.name} has numbers; use raw")
-        if self.levels is not None:
-            raise ConfigError("levels", self.levels, f"is for pixels, and {self.name} has numbers; use null")
-        if self.augment.flip or self.augment.pad_crop:
-            raise ConfigError("augment.flip", self.augment.flip, f"is for pictures, and {self.name} has numbers")
+        if self.extremes is None or (self.extremes[0] >= 0 and self.extremes[1] <= 1):
+            return None
+        return range_in_pictures(start.x)
 
     def _split(self, arrays: Arrays) -> tuple[Tensor, Tensor]:
         """Return the positions of the training images and of the validation images."""
@@ -184,7 +192,7 @@ class ImageData(pl.LightningDataModule):
 
         Args:
             split: "train", "val" or "test".
-            batch: uint8 images, labels, and positions of the images in their array.
+            batch: images, labels, and positions of the images in their array.
             epoch: epoch of training, whose random numbers are used for augmentation and protocol; None for images that
                 are not trained on, which are not augmented and whose random numbers are the same in every epoch.
         """
@@ -274,9 +282,3 @@ class ImageData(pl.LightningDataModule):
             raise ConfigError("data.batch_size", self.batch_size, hint)
         pin_memory = trainer is not None and trainer.strategy.root_device.type == "cuda"
         return loader(examples, batches, num_workers=self.num_workers, pin_memory=pin_memory)
-
-
-def is_of_numbers(arrays: Arrays) -> bool:
-    """Return whether a data set has floats, such as the rows of a table, and not pixels."""
-    images = arrays.train.images
-    return isinstance(images, Tensor) and images.is_floating_point()

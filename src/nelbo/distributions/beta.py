@@ -1,6 +1,6 @@
 """Pixels with a Beta density.
 
-Shapes: any batch shape, event (C, H, W).
+Shapes: any batch shape, event (C, H, W), or with `dimensions=1` (D,).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class BetaPixels(Distribution):
         logits: logit of m, (..., C, H, W).
         concentration: n, broadcastable to logits. The variance of y is m (1 - m) / (n + 1).
         levels: the number of levels L of a pixel, at least 2.
+        dimensions: number of dimensions of the event.
 
     Example:
         >>> px = BetaPixels(torch.zeros(5, 1, 4, 4), torch.tensor(10.0), levels=256)
@@ -35,15 +36,15 @@ class BetaPixels(Distribution):
 
     arg_constraints = {"logits": constraints.real, "concentration": constraints.positive}
 
-    def __init__(self, logits: Tensor, concentration: Tensor, levels: int) -> None:
+    def __init__(self, logits: Tensor, concentration: Tensor, levels: int, dimensions: int = EVENT_DIMENSIONS) -> None:
         self.logits, self.concentration, self.levels = logits, concentration, levels
-        super().__init__(logits.shape[:-EVENT_DIMENSIONS], logits.shape[-EVENT_DIMENSIONS:], validate_args=False)
+        super().__init__(logits.shape[:-dimensions], logits.shape[-dimensions:], validate_args=False)
 
     @property
     def support(self) -> constraints.Constraint:
         """The interval with a positive density, [-h, 1 + h]: slightly wider than [0, 1]."""
         half = 0.5 / (self.levels - 1)
-        return constraints.independent(constraints.interval(-half, 1 + half), EVENT_DIMENSIONS)
+        return constraints.independent(constraints.interval(-half, 1 + half), len(self.event_shape))
 
     @property
     def alpha_and_beta(self) -> tuple[Tensor, Tensor]:
@@ -60,7 +61,7 @@ class BetaPixels(Distribution):
         alpha, beta, concentration = (finest(part) for part in (alpha, beta, self.concentration))
         pixels = torch.lgamma(concentration) - torch.lgamma(alpha) - torch.lgamma(beta)
         pixels = pixels + (alpha - 1) * log_y + (beta - 1) * log_1_minus_y + math.log(top / levels)
-        log_p: Tensor = pixels.flatten(-EVENT_DIMENSIONS).sum(-1)
+        log_p: Tensor = pixels.flatten(-len(self.event_shape)).sum(-1)
         return log_p.to(self.logits.dtype)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
@@ -78,4 +79,5 @@ class BetaPixels(Distribution):
 
     def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> BetaPixels:
         """Return the same distribution with a larger batch shape."""
-        return BetaPixels(self.logits.expand((*batch_shape, *self.event_shape)), self.concentration, self.levels)
+        logits = self.logits.expand((*batch_shape, *self.event_shape))
+        return BetaPixels(logits, self.concentration, self.levels, len(self.event_shape))

@@ -1,6 +1,6 @@
 """Pixels with L levels whose probabilities are integrals of a density over intervals around the levels.
 
-Shapes: any batch shape, event (C, H, W).
+Shapes: any batch shape, event (C, H, W), or with `dimensions=1` (D,).
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ class Discretized(LevelPixels):
         loc: (..., C, H, W), in pixel units.
         scale: (C, 1, 1) or broadcastable to loc, in pixel units.
         levels: the number of levels L, at least 2.
+        dimensions: number of dimensions of the event.
     """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
 
-    def __init__(self, loc: Tensor, scale: Tensor, levels: int) -> None:
+    def __init__(self, loc: Tensor, scale: Tensor, levels: int, dimensions: int = EVENT_DIMENSIONS) -> None:
         self.loc, self.scale = loc, scale
-        super().__init__(levels, loc.shape[:-EVENT_DIMENSIONS], loc.shape[-EVENT_DIMENSIONS:])
+        super().__init__(levels, loc.shape[:-dimensions], loc.shape[-dimensions:])
 
     @staticmethod
     def log_mass(level: Tensor, top: int, loc: Tensor, scale: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ class Discretized(LevelPixels):
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-probability of images, (...), in nats."""
         log_p = self.log_mass(self.nearest(value), self.top, self.loc * self.top, self.scale * self.top)
-        return log_p.flatten(-EVENT_DIMENSIONS).sum(-1)
+        return log_p.flatten(-len(self.event_shape)).sum(-1)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Return images, (*sample_shape, ..., C, H, W)."""
@@ -94,7 +95,8 @@ class Discretized(LevelPixels):
 
     def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> Self:
         """Return the same distribution with a larger batch shape."""
-        return type(self)(self.loc.expand((*batch_shape, *self.event_shape)), self.scale, self.levels)
+        loc = self.loc.expand((*batch_shape, *self.event_shape))
+        return type(self)(loc, self.scale, self.levels, len(self.event_shape))
 
 
 class DiscretizedLogistic(Discretized):

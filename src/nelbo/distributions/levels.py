@@ -1,6 +1,6 @@
 """Pixels that take one of L evenly spaced levels k / (L - 1) in [0, 1].
 
-Shapes: any batch shape, event (C, H, W).
+Shapes: any batch shape, event (C, H, W), or (D,) for vectors.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class Levels(constraints.Constraint):
 
     Args:
         levels: the number of levels L, at least 2.
+        dimensions: number of dimensions of the event.
     """
 
     is_discrete = True
-    event_dim = EVENT_DIMENSIONS
 
-    def __init__(self, levels: int) -> None:
-        self.levels = levels
+    def __init__(self, levels: int, dimensions: int = EVENT_DIMENSIONS) -> None:
+        self.levels, self.event_dim = levels, dimensions
         # If 8 bits cannot represent the levels exactly (L = 17, for example), stored pixels are off by up to 1/510.
         self.tolerance = TOLERANCE + (0 if 255 % (levels - 1) == 0 else 0.5 * (levels - 1) / 255)
 
@@ -34,7 +34,7 @@ class Levels(constraints.Constraint):
         """Return whether each image satisfies the constraint, (...)."""
         steps = value * (self.levels - 1)
         inside = (value >= 0) & (value <= 1) & ((steps - steps.round()).abs() < self.tolerance)
-        return inside.flatten(-EVENT_DIMENSIONS).all(-1)
+        return inside.flatten(-self.event_dim).all(-1)
 
 
 class LevelPixels(Distribution):
@@ -43,7 +43,7 @@ class LevelPixels(Distribution):
     Args:
         levels: the number of levels L, at least 2.
         batch_shape: any.
-        event_shape: (C, H, W).
+        event_shape: (C, H, W), or (D,).
     """
 
     arg_constraints = {}
@@ -60,7 +60,7 @@ class LevelPixels(Distribution):
     @property
     def support(self) -> constraints.Constraint:
         """The images whose pixels are levels."""
-        return Levels(self.levels)
+        return Levels(self.levels, len(self.event_shape))
 
     def nearest(self, value: Tensor) -> Tensor:
         """Return the index of the level nearest to each pixel, 0 to L - 1, as floats."""

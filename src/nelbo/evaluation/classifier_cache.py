@@ -40,7 +40,7 @@ def load_or_train(subject: Subject) -> TrainedClassifier:
     labels = subject.splits["train"].labels
     if len(labels[labels >= 0].unique()) < 2:
         raise NotApplicable("extractor=classifier needs labels of at least two classes; use extractor=inception")
-    if min(subject.model.shape[1:]) < SMALLEST:
+    if len(subject.model.shape) != 3 or min(subject.model.shape[1:]) < SMALLEST:
         raise NotApplicable(f"extractor=classifier needs images of at least {SMALLEST}x{SMALLEST} pixels")
     if subject.cache is None or "data_sha256" not in subject.data:
         return train(subject)

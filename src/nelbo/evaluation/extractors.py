@@ -114,10 +114,12 @@ class Inception(Extractor):
         """Load the network.
 
         Raises:
-            NotApplicable: if images have neither one nor three channels.
+            NotApplicable: if x are vectors, real-valued, or images with neither one nor three channels.
             ConfigError: if the file does not hold the weights of this network.
         """
         channels = subject.model.shape[0]
+        if len(subject.model.shape) != 3 or subject.model.value_range is not None:
+            raise NotApplicable("extractor=inception needs images of pixels in [0, 1], and these data are others")
         if channels not in (1, 3):
             raise NotApplicable(f"extractor=inception needs grey or RGB images, and these have {channels} channels")
         try:

@@ -55,7 +55,8 @@ def generate(
     """Apply a function to `count` images that the model generates, and return its values, (N, ...), on the CPU.
 
     The images are samples of p(x|z) with z ~ p(z), that is of the model's own p(x), or the means of p(x|z), which lack
-    the noise of the likelihood. Pixels are clamped to [0, 1]. Processes share the work as in `Subject.map`.
+    the noise of the likelihood. Pixels are clamped to [0, 1], unless the
+    data are real-valued. Processes share the work as in `Subject.map`.
 
     Args:
         subject: provides the model.
@@ -71,6 +72,6 @@ def generate(
         with subject.random_state("generated", batch):
             px = subject.model.generate(sizes[batch], temperature)
             x = px.mean if pixels == "mean" else px.sample()
-        parts.append(function(x.clamp(0, 1)).cpu())
+        parts.append(function(x.clamp(0, 1) if subject.model.value_range is None else x).cpu())
         subject.watch(task, min(batch + subject.processes.count, len(sizes)), len(sizes))
     return torch.cat(subject.processes.join(parts, len(sizes)))

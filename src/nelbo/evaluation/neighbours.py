@@ -81,7 +81,9 @@ class Neighbours(Measure):
         }
         shown = generated[:ROWS]
         near = subject.splits["train"][positions[: len(shown)].flatten()].unflatten(0, (len(shown), count))
-        findings.pictures["neighbours"] = grid(torch.cat([shown[:, None], near], dim=1))
+        findings.pictures["neighbours"] = grid(
+            torch.cat([shown[:, None], near], dim=1), values=subject.model.value_range
+        )
         return findings
 
 

@@ -35,6 +35,7 @@ class PixelLogits(Likelihood):
     def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
         super().__init__()
         self.project = Projection(feature_shape, shape)
+        self.dimensions = len(shape)
 
     def initialize(self, images: Tensor) -> None:
         """Set the bias to the logit of the mean image (Burda et al. 2016, appendix C)."""
@@ -59,7 +60,7 @@ class Bernoulli(PixelLogits):
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """Return p(x|z)."""
-        return BernoulliPixels(self.project(features))
+        return BernoulliPixels(self.project(features), self.dimensions)
 
 
 class ContinuousBernoulli(PixelLogits):
@@ -77,7 +78,7 @@ class ContinuousBernoulli(PixelLogits):
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """Return p(x|z)."""
         logits = soft_bound(self.project(features), CONTINUOUS_LOGIT_BOUND)
-        return Independent(ContinuousBernoulliPixels(logits), 3, validate_args=False)
+        return Independent(ContinuousBernoulliPixels(logits), self.dimensions, validate_args=False)
 
     def initialize(self, images: Tensor) -> None:
         """Set the bias such that E[x] is the mean image: the maximum-likelihood constant logits."""

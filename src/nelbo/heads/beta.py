@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 from nelbo.distributions import BetaPixels
 from nelbo.errors import integer
 from nelbo.heads.bounds import inverse_soft_bound, soft_bound
-from nelbo.heads.likelihood import Likelihood, variance_about
+from nelbo.heads.likelihood import Likelihood, mean_of_places, of_channels, variance_about
 from nelbo.nets import Projection
 
 LOGIT_BOUND = 10.0
@@ -51,13 +51,14 @@ class Beta(Likelihood):
         low, high = math.log(CONCENTRATION_FLOOR), math.log(concentration_ceiling(levels))
         self.middle, self.reach = (high + low) / 2, (high - low) / 2
         self.project = Projection(feature_shape, shape)
-        self.raw_concentration = nn.Parameter(torch.zeros(shape[0], 1, 1))
+        self.dimensions = len(shape)
+        self.raw_concentration = nn.Parameter(of_channels(shape))
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """Return p(x|z)."""
         logits = soft_bound(self.project(features), LOGIT_BOUND)
         concentration = torch.exp(self.middle + soft_bound(self.raw_concentration, self.reach))
-        return BetaPixels(logits, concentration, self.levels)
+        return BetaPixels(logits, concentration, self.levels, self.dimensions)
 
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:
@@ -65,8 +66,8 @@ class Beta(Likelihood):
         start = self.project.set_bias(images.mean(dim=0), self._projected_value)
         y = self._to_y(start)
         variance = variance_about(start, images) * ((self.levels - 1) / self.levels) ** 2
-        largest = (y * (1 - y)).mean(dim=(-2, -1), keepdim=True)
-        ratio = largest / variance.mean(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(y.dtype).tiny)
+        largest = mean_of_places(y * (1 - y))
+        ratio = largest / mean_of_places(variance).clamp(min=torch.finfo(y.dtype).tiny)
         log_concentration = (ratio - 1).clamp(min=CONCENTRATION_FLOOR).log()
         self.raw_concentration.copy_(inverse_soft_bound(log_concentration - self.middle, self.reach))
 

@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 
 from nelbo.distributions import CategoricalPixels
 from nelbo.heads.discretized import Discrete
+from nelbo.heads.likelihood import refuse_vectors
 from nelbo.nets import Projection
 
 CHUNK = 1000
@@ -31,11 +32,12 @@ class Categorical(Discrete):
         levels: number of levels of a pixel; 256 for 8 bits.
 
     Raises:
-        ConfigError: if `levels` is not a whole number of at least 2.
+        ConfigError: if `levels` is not a whole number of at least 2, or x is a vector.
     """
 
     def __init__(self, feature_shape: Sequence[int], shape: Sequence[int], *, levels: int) -> None:
         super().__init__(levels)
+        refuse_vectors("categorical", shape)
         self.channels = shape[0]
         self.project = Projection(feature_shape, (shape[0] * levels, *shape[1:]))
 

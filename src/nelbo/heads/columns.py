@@ -54,7 +54,6 @@ class Columns(Likelihood):
     hint = "needs rows of a table, data=table"
     context_names: ClassVar[tuple[str, ...]] = (OBSERVED,)
     has_default: ClassVar[bool] = True
-    bounded: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 from nelbo.distributions import DiscretizedGaussian as DiscretizedGaussianPixels
 from nelbo.distributions import DiscretizedLogistic as DiscretizedLogisticPixels
 from nelbo.errors import integer
-from nelbo.heads.likelihood import Likelihood, variance_about
+from nelbo.heads.likelihood import Likelihood, mean_of_places, of_channels, variance_about
 from nelbo.nets import Projection
 
 SCALE_FLOOR = 0.01
@@ -65,11 +65,12 @@ class Discretized(Discrete):
         super().__init__(levels)
         self.floor = SCALE_FLOOR / (levels - 1)
         self.project = Projection(feature_shape, shape)
-        self.log_scale = nn.Parameter(torch.zeros(shape[0], 1, 1))
+        self.dimensions = len(shape)
+        self.log_scale = nn.Parameter(of_channels(shape))
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """Return p(x|z)."""
-        return self.pixels(self.project(features), self.floor + self.log_scale.exp(), self.levels)
+        return self.pixels(self.project(features), self.floor + self.log_scale.exp(), self.levels, self.dimensions)
 
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:
@@ -116,5 +117,5 @@ class DiscretizedGaussian(Discretized):
 
 
 def channel_deviation(start: Tensor, images: Tensor) -> Tensor:
-    """Return the root mean square of `images - start` over images and pixels, (C, 1, 1); see `variance_about`."""
-    return variance_about(start, images).mean(dim=(-2, -1), keepdim=True).sqrt()
+    """Return the root mean square of `images - start` over images and pixels, (C, 1, 1), or (D,) of vectors."""
+    return mean_of_places(variance_about(start, images)).sqrt()

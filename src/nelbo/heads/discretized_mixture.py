@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 from nelbo.distributions import DiscretizedLogisticMixture as DiscretizedLogisticMixturePixels
 from nelbo.errors import positive_integer
 from nelbo.heads.discretized import LOGISTIC_DEVIATION, SCALE_FLOOR, Discrete, channel_deviation
+from nelbo.heads.likelihood import refuse_vectors
 from nelbo.nets import Projection
 
 SCALE_CEILING = 10.0
@@ -35,11 +36,12 @@ class DiscretizedLogisticMixture(Discrete):
         components: number of components K.
 
     Raises:
-        ConfigError: if `levels` is not a whole number of at least 2, or `components` is not positive.
+        ConfigError: if `levels` is not a whole number of at least 2, `components` is not positive, or x is a vector.
     """
 
     def __init__(self, feature_shape: Sequence[int], shape: Sequence[int], *, levels: int, components: int) -> None:
         super().__init__(levels)
+        refuse_vectors("discretized_logistic_mixture", shape)
         self.floor = SCALE_FLOOR / (levels - 1)
         channels, *size = shape
         self.components = positive_integer("components", components)

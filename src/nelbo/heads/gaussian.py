@@ -1,6 +1,7 @@
 """Gaussian likelihoods with a learned mean and a fixed, learned or optimal sigma.
 
-Shapes: S Monte Carlo samples, B batch, C H W image. loc and scale are in pixel units, x in [0, 1].
+Shapes: S Monte Carlo samples, B batch, C H W image, or D in place of C H W for vectors. loc and scale are in the units
+of x: for pixels x lies in [0, 1].
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from nelbo.distributions import NormalPixels
-from nelbo.heads.likelihood import Likelihood, variance_about
+from nelbo.heads.likelihood import Likelihood, mean_of_places, of_channels, variance_about
 from nelbo.nets import Projection
 from nelbo.numerics.collectives import Shares
 from nelbo.schedules import Schedule
@@ -38,6 +39,7 @@ class Gaussian(Likelihood):
     def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
         super().__init__()
         self.project = Projection(feature_shape, shape)
+        self.dimensions = len(shape)
 
     def deviation(self, loc: Tensor, x: Tensor | None) -> Tensor:
         """Return sigma.
@@ -54,7 +56,7 @@ class Gaussian(Likelihood):
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """Return p(x|z)."""
         loc = self.project(features)
-        return NormalPixels(loc, self.deviation(loc, x))
+        return NormalPixels(loc, self.deviation(loc, x), self.dimensions)
 
     def initialize(self, images: Tensor) -> None:
         """Set the bias to the mean image, and sigma to the standard deviation of the pixels from it."""
@@ -131,7 +133,7 @@ class LearnedGaussian(Gaussian):
 
 
 class PerChannelGaussian(LearnedGaussian):
-    """A Gaussian with one learned sigma per channel, the same for all z and pixels.
+    """A Gaussian with one learned sigma per channel, or dimension of a vector, the same for all z and pixels.
 
     Args:
         feature_shape: shape of the decoder's features.
@@ -141,11 +143,11 @@ class PerChannelGaussian(LearnedGaussian):
     @staticmethod
     def initial_log_sigma(shape: Sequence[int]) -> Tensor:
         """Return log sigma before `initialize`."""
-        return torch.zeros(shape[0], 1, 1)
+        return of_channels(shape)
 
     def initialize_sigma(self, variance: Tensor) -> None:
         """Set sigma to the standard deviation of the pixels of each channel from the mean image."""
-        super().initialize_sigma(variance.mean(dim=(-2, -1), keepdim=True))
+        super().initialize_sigma(mean_of_places(variance))
 
 
 class PerPixelGaussian(LearnedGaussian):

@@ -1,6 +1,7 @@
 """A Laplace likelihood, with absolute instead of squared errors.
 
-Shapes: S Monte Carlo samples, B batch, C H W image. loc and scale are in pixel units, x in [0, 1].
+Shapes: S Monte Carlo samples, B batch, C H W image, or D in place of C H W for vectors. loc and scale are in the units
+of x: for pixels x lies in [0, 1].
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ class Laplace(Likelihood):
     def __init__(self, feature_shape: Sequence[int], shape: Sequence[int]) -> None:
         super().__init__()
         self.project = Projection(feature_shape, shape)
+        self.dimensions = len(shape)
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: Tensor, x: Tensor | None = None) -> Distribution:
         """Return p(x|z)."""
-        return LaplacePixels(self.project(features), LAPLACE_FLOOR + self.log_scale.exp())
+        return LaplacePixels(self.project(features), LAPLACE_FLOOR + self.log_scale.exp(), self.dimensions)
 
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:

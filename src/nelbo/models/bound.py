@@ -41,7 +41,7 @@ class BoundModel(Model):
                 raise ConfigError("context", name, hint)
         self.model, self.setting, self.each = model, dict(setting), each
         self.shape, self.events, self.likelihood = model.shape, model.events, model.likelihood
-        self.conditioning = model.conditioning
+        self.conditioning, self.value_range = model.conditioning, model.value_range
         self.train(model.training)
 
     @property

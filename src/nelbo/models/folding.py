@@ -80,6 +80,7 @@ def fold(bound: BoundModel) -> VAE:
         likelihood=lambda *_: model.likelihood,
     )
     folded.training, folded.checks_pixels = model.training, model.checks_pixels
+    folded.value_range = model.value_range
     return folded
 
 

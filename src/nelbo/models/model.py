@@ -36,7 +36,7 @@ class Model(nn.Module):
     """
 
     shape: tuple[int, ...]
-    """(C, H, W) of the images x."""
+    """(C, H, W) of the images x, or (D,) of vectors."""
 
     events: tuple[tuple[int, ...], ...]
     """The event shapes of z by level, top first: (D,), (C, h, w), or (N, K) for N one-hot codes of K classes."""
@@ -45,11 +45,14 @@ class Model(nn.Module):
     """The head that makes p(x|z) of features."""
 
     checks_pixels = False
-    """Whether `infer` and `encode` check in eval mode that all pixels lie in [0, 1].
+    """Whether `infer` and `encode` check in eval mode that pixels lie in [0, 1], or are finite if they are real.
 
     `nelbo.load` sets it, because the images that a loaded model is given are not checked elsewhere. Training checks its
     data once, before it starts. Samples of a density, which may lie outside [0, 1], can only be encoded without it.
     """
+
+    value_range: tuple[float, float] | None = None
+    """Of a model of real-valued data, the values that pictures show as black and white; None for x in [0, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,13 +73,7 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def draw(
-        self,
-        x: Tensor,
-        inference: Inference,
-        num_samples: int,
-        *,
-        mode: bool = False,
-        prior_from: int | None = None,
+        self, x: Tensor, inference: Inference, num_samples: int, *, mode: bool = False, prior_from: int | None = None
     ) -> Trace:
         """Draw S samples of q(z|x) for each image and evaluate p(x|z) at them.
 
@@ -198,7 +195,7 @@ class Model(nn.Module):
 
     def check_images(self, x: Tensor) -> None:
         """Check the images that inference is given; errors as of `infer`."""
-        bounded = getattr(self.likelihood, "bounded", True)
+        bounded = self.value_range is None
         check_form(x, self.shape, bounded=bounded)
         if self.checks_pixels and not self.training:
             check_pixels(x, next(self.parameters()).dtype, bounded=bounded)

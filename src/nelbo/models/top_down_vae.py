@@ -16,7 +16,7 @@ from nelbo.heads import Likelihood, Posterior
 from nelbo.models.conditioning import Conditioning
 from nelbo.models.conv_levels import Convolutions, vector_to_map
 from nelbo.models.hierarchy import Hierarchy
-from nelbo.models.images import image_shape
+from nelbo.models.images import check_is_image, image_shape
 from nelbo.models.layout import Floor, halved, parse_layout
 from nelbo.nets import Net, Projection, ResidualConvDecoder
 from nelbo.nets.base import activation_class
@@ -81,6 +81,7 @@ class TopDownVAE(Hierarchy):
         conditioning: Callable[[], Conditioning] | None = None,
     ) -> None:
         image = image_shape(shape)
+        check_is_image(image)
         entries = parse_layout(layout, image)
         floors, widths = with_vector_on_top(entries), width_of(width, len(entries))
         maps = [(channels, *floor.size) for channels, floor in zip(widths[-len(floors) :], floors, strict=True)]

@@ -56,7 +56,7 @@ class VAE(Model):
         torch.Size([5, 1, 8, 8])
 
     Args:
-        shape: (C, H, W) of the images.
+        shape: (C, H, W) of the images, or (D,) of vectors.
         latent_dim: D.
         encoder: factory of the encoder network, called with `shape`.
         posterior: factory of q(z|x), called with the encoder's `out_shape` and D.
@@ -70,7 +70,7 @@ class VAE(Model):
         inputs: factory of what the encoder is given of x, called with `shape` (`TableInputs`); None for x itself.
 
     Raises:
-        ConfigError: if `shape` is not three positive integers or `latent_dim` is not one, or if a factory raises it;
+        ConfigError: if `shape` is not one or three positive integers, `latent_dim` is not one, or a factory raises it;
             with `rates`, `nesting` or `conditioning`, if posterior, prior or likelihood do not go with them.
     """
 

@@ -16,6 +16,11 @@ from torch import nn
 from nelbo.errors import ConfigError
 from nelbo.nets.base import Net, activation_class, widths
 
+NEEDS_IMAGES = (
+    "a convolution needs an image of shape [channels, height, width]; of vectors use model=mlp_vae, residual_mlp_vae, "
+    "linear_vae or ladder_vae"
+)
+
 
 def halved_sizes(shape: Sequence[int], layers: int, channels: Sequence[int]) -> list[tuple[int, int]]:
     """Return the height and width of an image before the first and after each of `layers` halvings.
@@ -33,7 +38,7 @@ def halved_sizes(shape: Sequence[int], layers: int, channels: Sequence[int]) -> 
         [(28, 28), (14, 14), (7, 7), (4, 4)]
     """
     if len(shape) != 3:
-        raise ConfigError("shape", list(shape), "a convolution needs an image of shape [channels, height, width]")
+        raise ConfigError("shape", list(shape), NEEDS_IMAGES)
     sizes = [(shape[1], shape[2])]
     for _ in range(layers):
         height, width = sizes[-1]

@@ -58,7 +58,8 @@ class Interpolation(Picture):
         ends = [z.unflatten(0, (rows, 2)) for z in codes]
         zs = self._paths(ends, self.columns)
         x = decode(scene.model, *zs, batch_size=scene.batch_size)
-        picture = joined([grid(inputs[:, :1]), grid(x), grid(inputs[:, 1:])], dim=2)
+        values = scene.model.value_range
+        picture = joined([grid(part, values=values) for part in (inputs[:, :1], x, inputs[:, 1:])], dim=2)
         title = f"{scene.name}: {self.path} interpolation between the codes of {scene.split} images"
         if len(scene.model.events) > 1:
             below = below_at_modes(scene.model)
@@ -79,7 +80,8 @@ class Interpolation(Picture):
         x = decode(scene.model, *self._paths(ends, STEPS), batch_size=scene.batch_size)
 
         def picture(step: int) -> Tensor:
-            return joined([grid(part) for part in (inputs[:, :1], x[:, step : step + 1], inputs[:, 1:])], dim=2)
+            parts = (inputs[:, :1], x[:, step : step + 1], inputs[:, 1:])
+            return joined([grid(part, values=scene.model.value_range) for part in parts], dim=2)
 
         _, height, width = picture(0).shape
         sheet = Sheet((height, width), title, columns=["input", "", "input"])

@@ -15,7 +15,7 @@ from nelbo.pictures.levels import describe_event
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.sheet import Sheet, to_image
 from nelbo.trace import Trace
-from nelbo.views.grids import grid, joined
+from nelbo.views.grids import as_pictures, grid, joined
 from nelbo.views.level_kls import LevelKL, brightest, draw_level_kls, map_rows
 
 
@@ -97,7 +97,9 @@ class KLMaps(Picture):
             shape = "x".join(map(str, average.event))
             bright = f"bright: {brightest(means[-1]):.2g} | {brightest(places):.2g}"
             names.append(f"level {number}: {shape}\n{average.total:.2f} nats\n{bright}")
-        picture = joined([grid(map_rows(mean_image.unsqueeze(0), means)), grid(map_rows(x, maps))], dim=2)
+        values = scene.model.value_range
+        mean_image, shown = as_pictures(mean_image, values), as_pictures(x, values)
+        picture = joined([grid(map_rows(mean_image.unsqueeze(0), means)), grid(map_rows(shown, maps))], dim=2)
         title = (
             f"{scene.name}: KL of each place of the maps of latents, in nats, on average and of {scene.split} images"
         )

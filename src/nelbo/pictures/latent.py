@@ -34,7 +34,7 @@ def reconstructions(model: Model, images: Tensor, columns: int) -> Tensor:
     columns = min(columns, len(images))
     rows = len(images) // columns
     pairs = torch.stack([part[: rows * columns].unflatten(0, (rows, columns)) for part in (images, means)], dim=1)
-    return grid(pairs.flatten(0, 1))
+    return grid(pairs.flatten(0, 1), values=model.value_range)
 
 
 def traversals(model: Model, images: Tensor, units: int, steps: int, ranked_by: Model | None = None) -> Tensor:
@@ -51,13 +51,15 @@ def traversals(model: Model, images: Tensor, units: int, steps: int, ranked_by: 
     """
     chosen = by_activity(mean_of((ranked_by or model).encode(images)))[:units]
     top = modes(model, images[:1])[0][0]
-    return grid(decode(model, moved(top, chosen, settings(model, steps, (top,)).values)))
+    means = decode(model, moved(top, chosen, settings(model, steps, (top,)).values))
+    return grid(means, values=model.value_range)
 
 
 def manifold(model: Model, side: int) -> Tensor:
     """Draw means of p(x|z) over a square of quantiles of a prior of two latents (Kingma & Welling 2014, figure 4)."""
     quantiles = prior_quantiles(model, side)
-    return grid(decode(model, plane(quantiles[0], (0, 1), quantiles, quantiles)))
+    means = decode(model, plane(quantiles[0], (0, 1), quantiles, quantiles))
+    return grid(means, values=model.value_range)
 
 
 def aggregate_posterior(model: Model, images: Tensor, labels: Tensor, classes: Sequence[str]) -> Tensor:

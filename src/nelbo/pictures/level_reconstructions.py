@@ -54,7 +54,7 @@ class LevelReconstructions(Picture):
         names = ["image", *(upper_levels(scene.model, count) for count in upper)]
         parts: list[Image.Image] = []
         for images, of_them in zip(x.split(columns), means.split(columns, dim=1), strict=True):
-            picture = grid(torch.cat([images.unsqueeze(0), of_them]))
+            picture = grid(torch.cat([images.unsqueeze(0), of_them]), values=scene.model.value_range)
             sheet = Sheet((picture.shape[1], picture.shape[2]), "" if parts else title, rows=names)
             parts.append(sheet(picture))
         return Drawing(stacked(parts), {"x": x, "means": means, "labels": labels, "upper": torch.tensor(upper)})

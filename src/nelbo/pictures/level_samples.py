@@ -60,7 +60,7 @@ class LevelSamples(Picture):
         title += describe_temperature(self.temperature)
         parts = []
         for number, (count, block) in enumerate(zip(upper, x, strict=True)):
-            picture = grid(block)
+            picture = grid(block, values=model.value_range)
             kept, redrawn = describe_levels(1, count), describe_levels(count + 1, levels)
             label = f"a row shares {kept}; {redrawn} {'is' if count + 1 == levels else 'are'} drawn for each sample"
             sheet = Sheet((picture.shape[1], picture.shape[2]), "" if number else title, columns=[label])

@@ -62,7 +62,7 @@ class Manifold(Picture):
         first, second = units.tolist()
         z = plane(origin, (first, second), prior_quantiles(model, self.columns), prior_quantiles(model, self.rows))
         x = decode(model, z, batch_size=scene.batch_size)
-        picture = grid(x)
+        picture = grid(x, values=model.value_range)
         prior = "the prior of the top level" if several else "the prior"
         title = f"{scene.name}: p(x|z) over quantiles of {prior}, unit {first} to the right, unit {second} upwards"
         if latent_dim > 2:

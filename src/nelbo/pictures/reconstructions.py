@@ -40,7 +40,8 @@ class Reconstructions(Picture):
         x, means = (torch.cat(images) for images in ([part[0] for part in parts], [part[2] for part in parts]))
         zs = by_level(part[1] for part in parts)
         pairs = zip(x.split(columns), means.split(columns), strict=True)
-        picture = joined([grid(torch.stack(pair)) for pair in pairs], dim=1)
+        values = scene.model.value_range
+        picture = joined([grid(torch.stack(pair), values=values) for pair in pairs], dim=1)
         title = f"{scene.name}: {scene.split} images above their reconstructions"
         labels = scene.images.labels[positions]
         sheet = Sheet((picture.shape[1], picture.shape[2]), title)

@@ -51,6 +51,6 @@ class Samples(Picture):
         description += describe_temperature(self.temperature)
         if context:
             description += ", a class in each row" if class_name(model) else f", at conditions of {scene.split} images"
-        picture = square(x, self.columns)
+        picture = square(x, self.columns, values=model.value_range)
         sheet = Sheet((picture.shape[1], picture.shape[2]), f"{scene.name}: {description}")
         return Drawing(sheet(picture), {"x": x, **arrays_of(model, zs)})

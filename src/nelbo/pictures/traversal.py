@@ -20,7 +20,7 @@ from nelbo.pictures.levels import arrays_of, below_at_modes, decode, level_numbe
 from nelbo.pictures.picture import Drawing, Picture, Scene, image_index
 from nelbo.pictures.sheet import Sheet, stacked
 from nelbo.views.codes import has_classes
-from nelbo.views.grids import grid
+from nelbo.views.grids import as_pictures, grid
 
 STEPS = 24
 """Frames from the smallest to the largest value of a unit."""
@@ -74,7 +74,7 @@ class Traversal(Picture):
         varied = settings(model, self.columns, origin)
         zs = moved_codes(origin, units, varied.values)
         x = decode(model, *zs, batch_size=scene.batch_size)
-        picture = grid(x)
+        picture = grid(x, values=model.value_range)
         title = f"{scene.name}: {varied.description}, from {place}{below_at_modes(model, self.level)}"
         if len(model.events) > 1:
             title = title.replace(": ", f": level {self.level} of {len(model.events)}, ", 1)
@@ -123,6 +123,7 @@ def _frames(scene: Scene, origin: Sequence[Tensor], units: Tensor, title: str) -
     model = scene.model
     zs = moved_codes(origin, units, settings(model, STEPS, origin).values)
     x = decode(model, *zs, batch_size=scene.batch_size).cpu()
+    x = as_pictures(x, model.value_range, is_vector=len(model.shape) == 1)
     columns = math.ceil(math.sqrt(2 * len(units)))
     size = LARGE if len(units) <= FEW else LARGE // 2
     missing = -len(units) % columns

@@ -79,7 +79,15 @@ class VampPrior(Prior):
 
         Args:
             images: (N, C, H, W), in [0, 1].
+
+        Raises:
+            ConfigError: if they lie outside [0, 1].
         """
+        if images.min() < 0 or images.max() > 1:
+            hint = (
+                "has pseudo-inputs of pixels in [0, 1], and the data are real numbers; use prior=mixture or prior=flow"
+            )
+            raise ConfigError("prior", "vamp", hint, located=True)
         count = len(self.logits)
         if self.from_data:
             rounds = -(-count // len(images))  # use every image once before using any of them again

@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig
 
 from nelbo.checkpoints.environment import environment
+from nelbo.checkpoints.record import VALUE_RANGE
 from nelbo.config.build import build
 from nelbo.config.checks import allowed_targets
 from nelbo.data.module import ImageData
@@ -22,6 +23,7 @@ from nelbo.models import Model
 from nelbo.numerics.threads import busy_message, cores, load_beside_this_process
 from nelbo.objectives import Objective
 from nelbo.running.conditions import kinds_of
+from nelbo.running.floats import refuse_levels
 from nelbo.running.resume import epochs_added, refuse_shorter
 from nelbo.running.resume_point import ResumePoint
 from nelbo.running.settings import Chosen, resolve, resolve_with
@@ -198,8 +200,10 @@ def make_module(
     Raises:
         ConfigError: if the model cannot be built, or does not fit the data or the objective.
     """
+    refuse_levels(plain, data, chosen.options.get("likelihood", "discretized_logistic"))
     model: Model = build(plain["model"], "model", allowed)
     start = data.starting_batch()
+    model.value_range = data.value_range(start)
     likelihood = chosen.options.get("likelihood", type(model.likelihood).__name__)
     example = probe(model, objective, start, data, likelihood)
     model.initialize(start.x, given_context(model, start))
@@ -213,6 +217,8 @@ def make_module(
     }
     if data.table:
         record["table"] = dict(data.table)
+    if model.value_range is not None:
+        record[VALUE_RANGE] = list(model.value_range)
     optimizer = build_optimizer(plain, list(chosen.overrides), allowed)
     scheduler = build(plain["scheduler"], "scheduler", allowed)
     return VAEModule(

@@ -228,7 +228,7 @@ def write_strips(model: Model, x: torch.Tensor, folder: Path) -> None:
         drawn = model.generate(len(x)).mean.unsqueeze(0)
         pairs = torch.stack([x, model.decode(*modes(model, x)).mean])
     for name, images in (("samples", drawn), ("reconstructions", pairs)):
-        save_png(grid(images), folder / "pictures" / f"{name}.png")
+        save_png(grid(images, values=model.value_range), folder / "pictures" / f"{name}.png")
 
 
 def write_origin(run: FinishedRun, folder: Path, axes: Mapping[str, Sequence[float]], limit: int | None) -> None:
@@ -248,7 +248,7 @@ def write_origin(run: FinishedRun, folder: Path, axes: Mapping[str, Sequence[flo
     for name, drawn in images.items():
         file = folder / ACROSS / f"{name}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        labelled(drawn, axes).savefig(file)
+        labelled(drawn, axes, run.model.value_range).savefig(file)
         pictures.append(OriginPicture(str(file.relative_to(folder)), *texts[name]))
     seconds = trained.get("train_cpu_seconds")
     time = f", {seconds:,.0f} CPU seconds" if seconds else ""

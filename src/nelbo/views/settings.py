@@ -17,7 +17,7 @@ from torch import Tensor
 from nelbo.models import Model, Setting, settings_of
 from nelbo.numerics.randomness import isolated
 from nelbo.views.codes import modes
-from nelbo.views.grids import grid
+from nelbo.views.grids import ValueRange, grid
 
 INK = "#222222"
 COLOUR_RANGE = 0.92
@@ -147,14 +147,15 @@ def arranged(images: Tensor, axes: Mapping[str, Sequence[float]]) -> Tensor:
     return first.reshape(*(len(values) for values in axes.values()), *first.shape[1:])
 
 
-def labelled(images: Tensor, axes: Mapping[str, Sequence[float]]) -> Figure:
+def labelled(images: Tensor, axes: Mapping[str, Sequence[float]], values: ValueRange = None) -> Figure:
     """Draw images of settings, with the settings beside them.
 
     Args:
         images: (R, K, C, H, W), as `arranged` returns them.
         axes: the values of each setting by name.
+        values: the values that are black and white; None for 0 and 1.
     """
-    picture = grid(images).permute(1, 2, 0).numpy()
+    picture = grid(images, values=values).permute(1, 2, 0).numpy()
     rows, columns = images.shape[:2]
     across = list(axes)[-1]
     height, width = picture.shape[:2]

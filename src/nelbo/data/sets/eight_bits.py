@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-FINITE = "x[np.isfinite(x).reshape(len(x), -1).all(axis=1)]"
-"""NumPy expression for the finite images of x."""
-
 EXACT = 0.01
 """Maximum distance of a number from k / 255, in units of 1 / 255; 16-bit floats may be off by their rounding error."""
 
@@ -49,26 +46,13 @@ def eight_bits(array: np.ndarray) -> np.ndarray | None:
 
 
 def advice(array: np.ndarray, name: str) -> str:
-    """Return why `eight_bits` cannot convert an array, and a NumPy expression that converts it."""
-    if array.dtype.kind not in "iuf":
-        return f"{name} holds {array.dtype}; save uint8 pixels from 0 to 255"
-    if array.size == 0:
-        return f"{name} holds no images"
-    finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
-    if not finite.any():
-        return f"{name} holds NaN or infinity in every image; save uint8 pixels from 0 to 255"
-    if not finite.all():
-        rest = array[finite]
-        code = "{x}" if eight_bits(rest) is not None else conversion(rest)[0]
-        problem = f"NaN or infinity in {int((~finite).sum())} of {len(array)} images"
-        return (
-            f"{name} holds {problem}; save {code.format(x=FINITE)}, where x is {name}, and leave out their labels too"
-        )
+    """Return why an array that holds no floats has no pixels of 8 bits, and a NumPy expression that converts it."""
+    if array.dtype.kind not in "iu":
+        return f"{name} holds {array.dtype}; save uint8 pixels from 0 to 255, or floats"
     code, meaning = conversion(array)
-    low, high = array.min(), array.max()
-    inside = array.dtype.kind == "f" and low >= 0 and high <= 1
-    problem = "values between the 256 levels" if inside else f"{array.dtype} between {low:g} and {high:g}"
-    return f"{name} holds {problem}; save {code.format(x='x')}, where x is {name}{meaning}"
+    problem = f"{array.dtype} between {array.min():g} and {array.max():g}"
+    floats = "or x.astype(np.float32) for numbers that are no pixels"
+    return f"{name} holds {problem}; save {code.format(x='x')}, where x is {name}{meaning}, {floats}"
 
 
 def conversion(array: np.ndarray) -> tuple[str, str]:
@@ -82,7 +66,7 @@ def conversion(array: np.ndarray) -> tuple[str, str]:
     bits = max(9, int(high).bit_length())
     if array.dtype.kind in "iu" and low >= 0:
         return f"({{x}} >> {bits - 8}).astype(np.uint8)", f" and white is {2**bits - 1}"
-    if 0 <= low and 0 < high <= 1 / 255:
+    if 0 <= low and 0 < high <= 1.0001 / 255:  # float32 may round up
         return "np.round(65025 * {x}).astype(np.uint8)", " and was divided by 255 twice"
     if -0.1 <= low and high <= 1.1:
         return f"np.round(255 * {_clipped(low, high, 0, 1)}).astype(np.uint8)", ""

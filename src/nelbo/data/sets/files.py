@@ -1,6 +1,6 @@
-"""The data set `data=arrays`: images and labels in a .npy, .npz or .safetensors file.
+"""The data set `data=arrays`: images or vectors, and their labels, in a .npy, .npz or .safetensors file.
 
-Shapes: N examples, C H W image.
+Shapes: N examples, C H W image, or D in place of C H W for vectors.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,17 +21,18 @@ from torch import Tensor
 from nelbo.data.arrays import Arrays, Examples, split_off_test
 from nelbo.data.fetch import cache_directory, workspace
 from nelbo.data.labels import plain_labels, read_labels
-from nelbo.data.memory_map import MemoryMap, channels_first
+from nelbo.data.memory_map import MemoryMap
 from nelbo.data.readable import readable
-from nelbo.data.sets.eight_bits import advice, eight_bits
-from nelbo.data.sets.names import IMAGES, LABELS, TEST, TRAIN, VALIDATION, WHOLE, roles_of
+from nelbo.data.reals import refuse_not_finite
+from nelbo.data.sets.known import column_names, read_column, read_factors
+from nelbo.data.sets.named_arrays import Options, Parts, parts_of, to_tensor
+from nelbo.data.sets.names import WHOLE
+from nelbo.data.sets.stored_values import as_stored, holds_pixels, layout_of, warn_of_pixels
 from nelbo.data.store import fingerprint, version
 from nelbo.errors import ConfigError, DataError
 from nelbo.errors import path as as_path
 
 log = logging.getLogger(__name__)
-LAYOUT = "images of shape (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels"
-NAMES = "train_images and test_images (val_images is optional), or images, with labels named in the same way"
 HINT = "save it again"
 
 LARGEST_SHARE = 0.5
@@ -40,27 +41,30 @@ LARGEST_SHARE = 0.5
 SLOW_TO_HASH = 1 << 30
 """Size in bytes above which the digest of a file is stored in the cache; hashing takes about 3 s on one core."""
 
-Parts = tuple[Examples, int, Examples | None, tuple[str, ...]]
-"""Training examples, number of them at the end that are for validation, test examples if any, names of classes."""
 
-
-def array_file(path: str, test_size: float, seed: int) -> Arrays:
+def array_file(
+    path: str, test_size: float, seed: int, layout: str | None = None, columns: Sequence[str] | None = None
+) -> Arrays:
     """Read a data set from a file of arrays.
 
-    Pixels are whole numbers from 0 to 255, booleans, or multiples of 1/255 in [0, 1].
+    Whole numbers from 0 to 255, booleans, and multiples of 1/255 in [0, 1] are pixels of 8 bits. Any other floats are
+    real numbers, which are served as they are, as float32.
 
-    A .npy file of uint8 is memory-mapped, so it may be larger than memory. Its labels are read from the file
-    `<name>_labels.npy` beside it, if there is one. Other files are read into memory. Their arrays are named by split
-    and content, such as `train_images`, `x_val` or `testLabels`, or by content alone. Arrays with other names are
-    ignored with a warning.
+    A .npy file of uint8 or float32 is memory-mapped, so it may be larger than memory. Its labels are read from the file
+    `<name>_labels.npy` beside it, if there is one, its factors from `<name>_factors.npy`, and a column from
+    `<name>_<column>.npy`. Other files are read into memory. Their arrays are named by split and content, such as
+    `train_images`, `x_val` or `testLabels`, or by content alone. Arrays with other names are ignored with a warning.
 
     Args:
         path: path of the file.
         test_size: number of training images that become the test set if the file has none, or their share below 1.
         seed: seed of that choice.
+        layout: where the channels of images are, "first" or "last"; None to judge from the shape. Configs of earlier
+            versions lack it and `columns`.
+        columns: names of what else is read of each example, for models that are conditioned on it; None for nothing.
 
     Raises:
-        ConfigError: if there is no such file, or it is of another kind.
+        ConfigError: if there is no such file, it is of another kind, or it lacks a column.
         DataError: if its content cannot be used.
     """
     file = as_path("path", path)
@@ -69,32 +73,74 @@ def array_file(path: str, test_size: float, seed: int) -> Arrays:
         raise ConfigError("path", path, f"must end in {', '.join(readers)}")
     if not file.is_file():
         raise ConfigError("path", path, "is not a file" if file.is_absolute() else f"is not a file in {Path.cwd()}")
-    train, validation, test, classes = readers[file.suffix](file)
+    options = Options(layout, tuple(column_names(columns)))
+    train, validation, test, classes = readers[file.suffix](file, options)
     if test is None:
         return split_off_test(train, test_size, seed, classes, validation)
     return Arrays(train, test, validation, classes)
 
 
-def _read_npy(path: Path) -> Parts:
+def _read_npy(path: Path, options: Options) -> Parts:
     with readable(path, ".npy file", HINT):
         with open(path, "rb") as stream:
             version = npy.read_magic(stream)
             read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, fortran, dtype = read_header(stream)
             offset = stream.tell()
-        channels = _layout(shape, path, "the array")
+        channels = layout_of(shape, options.layout, path, "the array")
         images: Tensor | MemoryMap
-        if dtype == np.uint8 and not fortran:
-            images = MemoryMap(path, shape, _digest(path), offset=offset, channels=channels, hint=HINT)
+        if not fortran and _can_be_mapped(path, dtype):
+            stored_as = torch.uint8 if dtype == np.uint8 else torch.float32
+            digest = _digest(path)
+            images = MemoryMap(path, shape, digest, offset=offset, channels=channels, hint=HINT, dtype=stored_as)
         else:
-            _check_memory(path, path.stat().st_size, "save its images as uint8, which are read from disk as needed")
-            images = _pixels(np.load(path, allow_pickle=False), path, "the array")
+            hint = "save its values as uint8 or float32, which are read from disk as needed"
+            _check_memory(path, path.stat().st_size, hint)
+            array = as_stored({"the array": np.load(path, allow_pickle=False)}, path)["the array"]
+            images = to_tensor(array, channels)
+    counts = {WHOLE: len(images)}
     labels_path, stored = path.with_name(f"{path.stem}_labels.npy"), None
     if labels_path.exists():
         with readable(labels_path, "array of labels", HINT):
             stored = plain_labels(lambda: np.load(labels_path), labels_path)
-    labels, classes = read_labels({WHOLE: stored}, {WHOLE: len(images)}, labels_path)
-    return Examples(images, labels[WHOLE]), 0, None, classes
+    labels, classes = read_labels({WHOLE: stored}, counts, labels_path)
+    factors, columns = _beside(path, counts, options.columns)
+    return Examples(images, labels[WHOLE], factors, columns=columns), 0, None, classes
+
+
+def _can_be_mapped(path: Path, dtype: np.dtype) -> bool:
+    """Return whether the values of a .npy file can be read from disk as they are: pixels of 8 bits, or real numbers.
+
+    Raises:
+        DataError: if real numbers are not finite.
+    """
+    if dtype != np.dtype("<f4"):
+        return bool(dtype == np.uint8)
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not values.size or holds_pixels(values):
+        return False
+    refuse_not_finite(values, str(path), "the array")
+    warn_of_pixels(values, path, "the array")
+    return True
+
+
+def _beside(path: Path, counts: dict[str, int], columns: Sequence[str]) -> tuple[Tensor | None, dict[str, Tensor]]:
+    """Read factors and columns from files beside a .npy file, `<name>_factors.npy` and `<name>_<column>.npy`.
+
+    Raises:
+        ConfigError: if a column has no file.
+        DataError: if a file cannot be used.
+    """
+    file, found = path.with_name(f"{path.stem}_factors.npy"), {}
+    with readable(file, "array of factors", HINT):
+        factors = read_factors({WHOLE: partial(np.load, file)} if file.exists() else {}, counts, file)[WHOLE]
+    for column in columns:
+        file = path.with_name(f"{path.stem}_{column}.npy")
+        if not file.exists():
+            raise ConfigError("columns", column, f"needs the file {file}")
+        with readable(file, "array", HINT):
+            found[column] = read_column({WHOLE: partial(np.load, file)}, counts, column, file)[WHOLE]
+    return factors, found
 
 
 def _check_memory(path: Path, size: int, hint: str) -> None:
@@ -104,104 +150,23 @@ def _check_memory(path: Path, size: int, hint: str) -> None:
         raise DataError(f"{path}: {problem}; {hint}")
 
 
-def _read_npz(path: Path) -> Parts:
+def _read_npz(path: Path, options: Options) -> Parts:
     with readable(path, ".npz file", HINT):
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
         _check_memory(path, size, "save its images as a .npy file, which is read from disk as needed")
         with np.load(path, allow_pickle=False) as content:
-            return _parts(content, path, content.files)
+            return parts_of(content, path, content.files, options)
 
 
-def _read_safetensors(path: Path) -> Parts:
+def _read_safetensors(path: Path, options: Options) -> Parts:
     try:
         from safetensors.numpy import load_file
     except ImportError as error:
         raise ConfigError("path", str(path), "needs a package: pip install safetensors") from error
     with readable(path, ".safetensors file", HINT):
         content = load_file(path)
-    return _parts(content, path, list(content))
-
-
-def _parts(content: Mapping[str, np.ndarray], path: Path, names: list[str]) -> Parts:
-    """Assemble the splits from named arrays.
-
-    Args:
-        content: the arrays.
-        path: their file, for messages.
-        names: names of the arrays.
-
-    Raises:
-        DataError: if there are no training images, or several arrays have the same role.
-    """
-    roles = roles_of(names, str(path))
-    splits = [split for split in (TRAIN, VALIDATION, TEST, WHOLE) if (split, IMAGES) in roles]
-    if splits not in ([WHOLE], [TRAIN], [TRAIN, VALIDATION], [TRAIN, TEST], [TRAIN, VALIDATION, TEST]):
-        listed = ", ".join(map(printable, names))
-        raise DataError(f"{path}: holds {listed or 'nothing'}; needs {NAMES}")
-    used = {roles[split, kind] for split in splits for kind in (IMAGES, LABELS) if (split, kind) in roles}
-    if unused := [printable(name) for name in names if name not in used]:
-        log.warning("%s: arrays that are not used: %s", path, ", ".join(unused))
-    images = {split: _pixels(content[roles[split, IMAGES]], path, roles[split, IMAGES]) for split in splits}
-    for split in [split for split in splits if not len(images[split])]:
-        _check_may_be_empty(split, roles[split, IMAGES], path)
-        splits.remove(split)
-    stored = {
-        split: plain_labels(partial(content.__getitem__, roles[split, LABELS]), path)
-        if (split, LABELS) in roles
-        else None
-        for split in splits
-    }
-    labels, classes = read_labels(stored, {split: len(images[split]) for split in splits}, path)
-    train, validation = splits[0], 0
-    if VALIDATION in splits:
-        validation = len(images[VALIDATION])
-        if images[TRAIN].shape[1:] != images[VALIDATION].shape[1:]:
-            shapes = [tuple(images[split].shape[1:]) for split in (TRAIN, VALIDATION)]
-            raise DataError(f"{path}: training images have shape {shapes[0]}, validation images {shapes[1]}")
-        images[TRAIN] = torch.cat([images[TRAIN], images[VALIDATION]])
-        labels[TRAIN] = torch.cat([labels[TRAIN], labels[VALIDATION]])
-    test = Examples(images[TEST], labels[TEST]) if TEST in splits else None
-    return Examples(images[train], labels[train]), validation, test, classes
-
-
-def _check_may_be_empty(split: str, name: str, path: Path) -> None:
-    """Check that an empty array of images is for validation, which is optional, and log a warning about it.
-
-    Raises:
-        DataError: if the array is for another split.
-    """
-    if split in (TRAIN, WHOLE):
-        raise DataError(f"{path}: the data set is empty: {printable(name)} holds no images")
-    if split == TEST:
-        raise DataError(f"{path}: {printable(name)} holds no images to test on; add some, or remove the array")
-    log.warning("%s: %s holds no images, so it is not used", path, printable(name))
-
-
-def printable(name: str) -> str:
-    """Return the name of an array for a message, escaped if it has unprintable characters."""
-    return name if name.isprintable() else ascii(name)
-
-
-def _layout(shape: tuple[int, ...], path: Path, name: str) -> str:
-    """Return where the channels of images are, judged from their shape: "first", "last" or "none"."""
-    if 0 not in shape[1:]:
-        if len(shape) == 3:
-            return "none"
-        if len(shape) == 4 and shape[1] in (1, 3):
-            return "first"
-        if len(shape) == 4 and shape[3] in (1, 3):
-            return "last"
-    raise DataError(f"{path}: {name} has shape {shape}; needs {LAYOUT}")
-
-
-def _pixels(array: np.ndarray, path: Path, name: str) -> Tensor:
-    """Convert an array of images to uint8, (N, C, H, W)."""
-    channels = _layout(array.shape, path, name)
-    pixels = eight_bits(array) if len(array) else array.astype(np.uint8)
-    if pixels is None:
-        raise DataError(f"{path}: {advice(array, name)}")
-    return torch.from_numpy(np.ascontiguousarray(channels_first(pixels, channels)))
+    return parts_of(content, path, list(content), options)
 
 
 def _digest(path: Path) -> str:

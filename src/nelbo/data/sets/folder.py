@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,16 @@ from nelbo.data.arrays import UNLABELLED, Arrays, Examples, split_off_test
 from nelbo.data.fetch import cache_directory
 from nelbo.data.progress import ProgressBar
 from nelbo.data.sets.names import RENAME, TEST, TRAIN, VALIDATION, split_folders
-from nelbo.data.sets.pictures import RULES, check_pixels, chunk_size, pictures_up_to, read_picture, suffixes
+from nelbo.data.sets.pictures import (
+    RULES,
+    ImageSize,
+    check_pixels,
+    chunk_size,
+    picture_bytes,
+    pictures_up_to,
+    read_picture,
+    suffixes,
+)
 from nelbo.data.sets.sixteen_bits import SixteenBits
 from nelbo.data.store import Chunk, Store, fingerprint, version
 from nelbo.errors import ConfigError, DataError, path
@@ -34,7 +43,12 @@ DEEPEST = 3
 
 
 def image_folder(
-    root: str, image_size: int, channels: int, max_megapixels: float, test_size: float, seed: int
+    root: str,
+    image_size: int | Sequence[int],
+    channels: int,
+    max_megapixels: float,
+    test_size: float,
+    seed: int,
 ) -> Arrays:
     """Read the pictures in a folder and the folders below it.
 
@@ -44,7 +58,7 @@ def image_folder(
 
     Args:
         root: the folder.
-        image_size: height and width in pixels to which pictures are cropped and resized.
+        image_size: height and width in pixels to which pictures are cropped and resized, or a list of both.
         channels: 1 or 3.
         max_megapixels: maximum size of a picture; larger ones are refused.
         test_size: number of pictures that become the test set if there is none, or their share below 1.
@@ -54,7 +68,7 @@ def image_folder(
         ConfigError: if there is no such folder, its splits are in a folder below it, or a number is out of range.
         DataError: if it has no pictures, its folders do not show which are for training, or pictures cannot be read.
     """
-    image_size, channels = check_pixels(image_size, channels)
+    size, channels = check_pixels(image_size, channels)
     home = path("root", root).resolve()
     if not home.is_dir():
         raise ConfigError("root", root, "is not a folder of pictures")
@@ -70,7 +84,7 @@ def image_folder(
         log.warning("%s: no training pictures of %s", home, ", ".join(untrained))
 
     def examples(*names: str) -> Examples:
-        return _open({splits[name]: files[name] for name in names if name in files}, classes, image_size, channels)
+        return _open({splits[name]: files[name] for name in names if name in files}, classes, size, channels)
 
     with pictures_up_to(max_megapixels):
         train, validation = examples(TRAIN, VALIDATION), len(files.get(VALIDATION, []))
@@ -165,13 +179,13 @@ def _classes(*splits: list[Path]) -> list[str]:
     return sorted({file.parts[0] for files in splits for file in files if len(file.parts) > 1})
 
 
-def _open(files: dict[Path, list[Path]], classes: list[str], image_size: int, channels: int) -> Examples:
+def _open(files: dict[Path, list[Path]], classes: list[str], image_size: ImageSize, channels: int) -> Examples:
     """Return the pictures of several folders, in this order, from a store in the cache.
 
     Args:
         files: for each folder, the paths of its pictures relative to it.
         classes: names of the classes, in the order of their labels.
-        image_size: height and width of the images.
+        image_size: height and width of the images, or (H, W).
         channels: number of channels of the images.
     """
     number = {name: index for index, name in enumerate(classes)}
@@ -185,7 +199,7 @@ def _open(files: dict[Path, list[Path]], classes: list[str], image_size: int, ch
     identity = [RULES, classes, *(_version(file) for file, _ in labelled)]
     store = Store(cache_directory() / "image_folder" / f"{short_name(homes[0].name)}-{settings}", identity)
     make = partial(_chunks, homes[0], labelled, image_size, channels)
-    return store.open(make, len(labelled) * channels * image_size**2)
+    return store.open(make, len(labelled) * picture_bytes(image_size, channels))
 
 
 def _version(file: Path) -> list[object]:
@@ -220,7 +234,7 @@ def _pictures(home: Path) -> list[Path]:
     return sorted(pictures)
 
 
-def _chunks(home: Path, labelled: list[tuple[Path, int]], image_size: int, channels: int) -> Iterator[Chunk]:
+def _chunks(home: Path, labelled: list[tuple[Path, int]], image_size: ImageSize, channels: int) -> Iterator[Chunk]:
     """Read pictures and their labels, several pictures at the same time.
 
     Raises:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,15 @@ from nelbo.data.fetch import cache_directory
 from nelbo.data.labels import LEFT_OUT
 from nelbo.data.progress import ProgressBar
 from nelbo.data.sets.names import TEST, TRAIN, VALIDATION, by_split
-from nelbo.data.sets.pictures import RULES, check_pixels, chunk_size, pictures_up_to, read_picture
+from nelbo.data.sets.pictures import (
+    RULES,
+    ImageSize,
+    check_pixels,
+    chunk_size,
+    picture_bytes,
+    pictures_up_to,
+    read_picture,
+)
 from nelbo.data.sets.sixteen_bits import SixteenBits
 from nelbo.data.store import Chunk, Store, fingerprint, version
 from nelbo.errors import ConfigError, DataError, boolean, first_line
@@ -31,7 +39,7 @@ def huggingface(
     name: str | None,
     split: str | None,
     streaming: bool,
-    image_size: int,
+    image_size: int | Sequence[int],
     channels: int,
     max_megapixels: float,
     test_size: float,
@@ -44,7 +52,7 @@ def huggingface(
         split: the split to read, from which a test set is drawn; None for the training, validation and test splits, of
             which the last two are optional.
         streaming: whether to read the data set from start to end without storing its original files.
-        image_size: height and width in pixels to which pictures are cropped and resized.
+        image_size: height and width in pixels to which pictures are cropped and resized, or a list of both.
         channels: 1 or 3.
         max_megapixels: maximum size of a picture; larger ones are refused.
         test_size: number of pictures that become the test set if there is none, or their share below 1.
@@ -54,12 +62,12 @@ def huggingface(
         ConfigError: if the package `datasets` is missing, the data set cannot be loaded, or a number is out of range.
         DataError: if it holds no pictures, or one cannot be read.
     """
-    image_size, channels = check_pixels(image_size, channels)
+    size, channels = check_pixels(image_size, channels)
     streaming = boolean("streaming", streaming)
     if not name:
         raise ConfigError("name", name, "must name a data set of the hub, or a folder: data.name=ORGANISATION/SET")
     loaded = _load(name, split, streaming)
-    settings = [name, streaming, image_size, channels]
+    settings = [name, streaming, size, channels]
     with pictures_up_to(max_megapixels):
         if split:
             examples, classes, _ = _part([loaded], [*settings, split])
@@ -141,7 +149,7 @@ def _part(parts: list[Any], settings: list[Any]) -> tuple[Examples, list[str], i
         sixteen_bits.check(name)
 
     count = sum(rows.num_rows if hasattr(rows, "num_rows") else 0 for rows in parts)
-    return store.open(make, count * channels * image_size**2), classes, store.validation()
+    return store.open(make, count * picture_bytes(image_size, channels)), classes, store.validation()
 
 
 def _listing(folder: Path) -> str:
@@ -151,7 +159,13 @@ def _listing(folder: Path) -> str:
 
 
 def _chunks(
-    name: str, rows: Any, images: str, label: str | None, image_size: int, channels: int, sixteen_bits: SixteenBits
+    name: str,
+    rows: Any,
+    images: str,
+    label: str | None,
+    image_size: ImageSize,
+    channels: int,
+    sixteen_bits: SixteenBits,
 ) -> Iterator[Chunk]:
     """Read the pictures and labels of a split.
 
@@ -160,7 +174,7 @@ def _chunks(
         rows: the split, with pictures that are not decoded.
         images: name of the column of pictures.
         label: name of the column of classes; None if there is none.
-        image_size: height and width of the images.
+        image_size: height and width of the images, or (H, W).
         channels: number of channels of the images.
         sixteen_bits: collects the pictures with 16 bits.
 

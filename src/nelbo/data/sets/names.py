@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from nelbo.errors import DataError
 
 TRAIN, VALIDATION, TEST, WHOLE = "train", "validation", "test", "whole"
-IMAGES, LABELS = "images", "labels"
+IMAGES, LABELS, FACTORS = "images", "labels", "factors"
 SPLITS = {
     **dict.fromkeys(("train", "training"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
@@ -17,6 +17,7 @@ SPLITS = {
 CONTENTS = {
     **dict.fromkeys(("x", "image", "images", "img", "imgs", "data"), IMAGES),
     **dict.fromkeys(("y", "label", "labels", "target", "targets"), LABELS),
+    **dict.fromkeys(("factor", "factors"), FACTORS),
 }
 CONTAINERS = {
     *("set", "sets", "data", "dataset", "datasets", "split", "folder", "dir", "x"),
@@ -48,7 +49,7 @@ def role_of(name: str) -> tuple[str, str] | None:
     """Return which split and which content an array holds, judged from its name.
 
     Returns:
-        (`TRAIN`, `VALIDATION`, `TEST` or `WHOLE`, `IMAGES` or `LABELS`), or None for any other name.
+        (`TRAIN`, `VALIDATION`, `TEST` or `WHOLE`, `IMAGES`, `LABELS` or `FACTORS`), or None for any other name.
 
     Example:
         >>> role_of("x_train"), role_of("testLabels"), role_of("images"), role_of("weights")
@@ -158,7 +159,9 @@ def _split_words(name: str) -> tuple[list[str], frozenset[str]]:
 
 
 def roles_of(names: Iterable[str], where: str) -> dict[tuple[str, str], str]:
-    """Return the arrays among `names` by split and content; of several arrays of labels for a split the first.
+    """Return the arrays among `names` by split and content.
+
+    Of several arrays of labels, or of factors, for a split it is the first.
 
     Args:
         names: names of arrays.
@@ -169,7 +172,7 @@ def roles_of(names: Iterable[str], where: str) -> dict[tuple[str, str], str]:
     """
     roles: dict[tuple[str, str], str] = {}
     for name in names:
-        if (role := role_of(name)) and not (role in roles and role[1] == LABELS):
+        if (role := role_of(name)) and not (role in roles and role[1] != IMAGES):
             _refuse_two(roles.get(role), name, " ".join(role), where)
             roles[role] = name
     return roles

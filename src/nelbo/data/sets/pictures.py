@@ -1,10 +1,11 @@
-"""Conversion of picture files to uint8 pixels of one shape: rotated upright, cropped to a centred square, resized.
+"""Conversion of picture files to uint8 pixels of one shape: rotated upright, cropped about the centre, resized.
 
-Shapes: C channels; height and width are `image_size`.
+Shapes: C channels, H W height and width: both are `image_size`, or it is (H, W).
 """
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,10 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
-from nelbo.errors import ConfigError, first_line, number, positive_integer
+from nelbo.errors import ConfigError, first_line, height_and_width, number, positive_integer
+
+ImageSize = int | tuple[int, int]
+"""Height and width: one number for squares, or both."""
 
 MODES = {1: "L", 3: "RGB"}
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
@@ -33,7 +37,7 @@ class Picture:
     """A picture after conversion.
 
     Args:
-        pixels: uint8, (C, image_size, image_size).
+        pixels: uint8, (C, H, W).
         sixteen_bits: largest value of a 16-bit picture, or an upper bound of it if only the upper eight bits are known;
             None for a picture with 8 bits, or a black one.
         lost: whether a 16-bit picture became one colour, because its values differ in the lower eight bits only.
@@ -44,9 +48,24 @@ class Picture:
     lost: bool = False
 
 
-def chunk_size(image_size: int, channels: int) -> int:
+def sides(image_size: ImageSize) -> tuple[int, int]:
+    """Return height and width.
+
+    Example:
+        >>> sides(64), sides((70, 50))
+        ((64, 64), (70, 50))
+    """
+    return (image_size, image_size) if isinstance(image_size, int) else image_size
+
+
+def picture_bytes(image_size: ImageSize, channels: int) -> int:
+    """Return the size of the pixels of a picture in bytes."""
+    return channels * math.prod(sides(image_size))
+
+
+def chunk_size(image_size: ImageSize, channels: int) -> int:
     """Return the number of pictures in a chunk that is written to a store."""
-    return max(1, CHUNK_BYTES // (channels * image_size**2))
+    return max(1, CHUNK_BYTES // picture_bytes(image_size, channels))
 
 
 def suffixes() -> set[str]:
@@ -55,17 +74,17 @@ def suffixes() -> set[str]:
     return {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
 
 
-def check_pixels(image_size: object, channels: object) -> tuple[int, int]:
-    """Return image size and number of channels, if pictures can be converted to them.
+def check_pixels(image_size: object, channels: object) -> tuple[ImageSize, int]:
+    """Return image size, one number for squares, and number of channels, if pictures can be converted to them.
 
     Raises:
         ConfigError: if they cannot.
     """
-    size = positive_integer("image_size", image_size)
+    size = height_and_width("image_size", image_size)
     count = positive_integer("channels", channels)
     if count not in MODES:
         raise ConfigError("channels", channels, "must be 1 (grey) or 3 (red, green, blue)")
-    return size, count
+    return size if size[0] != size[1] else size[0], count
 
 
 @contextmanager
@@ -85,14 +104,14 @@ def pictures_up_to(max_megapixels: object) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def to_picture(picture: Image.Image, image_size: int, channels: int) -> Picture:
+def to_picture(picture: Image.Image, image_size: ImageSize, channels: int) -> Picture:
     """Convert a picture to uint8 pixels.
 
     Transparent pixels become white. Of 16-bit values the upper eight bits are kept, so 65535 is white.
 
     Args:
         picture: the opened picture, whose pixels have not been decoded yet.
-        image_size: height and width of the result.
+        image_size: height and width of the result, or (H, W).
         channels: 1 or 3.
 
     Raises:
@@ -119,8 +138,9 @@ def to_picture(picture: Image.Image, image_size: int, channels: int) -> Picture:
     lost = sixteen_bits and differs and all(low == high for low, high in _extrema(upright))
     if upright.mode != MODES[channels]:
         upright = upright.convert(MODES[channels])
-    fitted = ImageOps.fit(upright, (image_size, image_size), Image.Resampling.LANCZOS)
-    pixels = np.asarray(fitted).reshape(image_size, image_size, channels).transpose(2, 0, 1)
+    height, width = sides(image_size)
+    fitted = ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
+    pixels = np.asarray(fitted).reshape(height, width, channels).transpose(2, 0, 1)
     return Picture(pixels, largest or None, lost)
 
 
@@ -137,7 +157,7 @@ def _extrema(picture: Image.Image) -> list[tuple[int, int]]:
     return list(extrema) if isinstance(extrema[0], tuple) else [extrema]  # type: ignore[list-item]
 
 
-def read_picture(file: str | IO[bytes], image_size: int, channels: int) -> Picture | str:
+def read_picture(file: str | IO[bytes], image_size: ImageSize, channels: int) -> Picture | str:
     """Read and convert a picture file; return the reason as text if it cannot be read."""
     try:
         with Image.open(file, formats=FORMATS) as picture:

@@ -15,6 +15,7 @@ from nelbo.errors import positive_integer
 from nelbo.training.batches import given_context
 from nelbo.training.callbacks.writer import data_of, model_of, writers
 from nelbo.training.module import VAEModule
+from nelbo.views.grids import as_pictures
 
 THUMBNAIL = 64
 """Largest width and height of pictures in the projector, in pixels."""
@@ -61,9 +62,9 @@ class Projector(pl.Callback):
             codes = model.features(mean_of(model.encode(there.x, given_context(model, there)))).cpu()
         model.train()
         tag = "codes" if len(model.events) == 1 else "codes_of_the_top_level"
-        small = thumbnails(x) if x.ndim == 4 else None  # vectors are no pictures
         for writer in writers(trainer):
-            writer.add_embedding(codes, metadata=names, label_img=small, global_step=trainer.global_step, tag=tag)
+            shown = thumbnails(as_pictures(x, model.value_range, is_vector=x.ndim == 2).clamp(0, 1))
+            writer.add_embedding(codes, metadata=names, label_img=shown, global_step=trainer.global_step, tag=tag)
 
 
 def thumbnails(x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from nelbo.training.callbacks.writer import averaged_weights, data_of, model_of,
 from nelbo.views import settings
 from nelbo.views.conditions import at_first, class_name, given, sample_context, samples_by_class, with_every_class
 from nelbo.views.figures import as_picture
-from nelbo.views.grids import grid, joined, square
+from nelbo.views.grids import ValueRange, as_pictures, grid, joined, square
 from nelbo.views.level_kls import map_rows
 
 COLUMNS = 8
@@ -62,7 +62,7 @@ class Pictures(pl.Callback):
         if not writers(trainer) or (epoch % self.every_n_epochs and epoch != 1 and not ends):
             return
         model, data = model_of(pl_module), data_of(trainer)
-        if len(model.shape) == 1:  # vectors are no pictures
+        if data.table:  # its rows are no pictures
             return
         model.eval()
         with torch.no_grad(), isolated(SEED), averaged_weights(pl_module):
@@ -110,14 +110,14 @@ def pictures_of_samples(model: Model, x: Tensor, context: Context) -> Iterator[t
     if class_name(model) is not None:
         yield (
             "samples by class (a row has one, a column the same noise)",
-            grid(samples_by_class(model, context, COLUMNS, SEED)),
+            grid(samples_by_class(model, context, COLUMNS, SEED), values=model.value_range),
         )
         decoded = with_every_class(model, x[:COLUMNS], {name: value[:COLUMNS] for name, value in context.items()})
-        yield "reconstructions with every class (the input is on the left)", grid(decoded)
+        yield "reconstructions with every class (the input is on the left)", grid(decoded, values=model.value_range)
         return
     drawn = given(model, sample_context(model, context, COLUMNS * COLUMNS, COLUMNS)).generate(COLUMNS * COLUMNS)
     where = " at the conditions of held-out images" if context else ""
-    yield f"samples from the prior{where}", square(drawn.mean, COLUMNS)
+    yield f"samples from the prior{where}", square(drawn.mean, COLUMNS, values=model.value_range)
 
 
 def pictures_of_settings(model: Model, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
@@ -129,7 +129,7 @@ def pictures_of_settings(model: Model, data: ImageData, device: torch.device) ->
     measured = settings.points(model, x.to(device), axes, SEED)
     yield f"rate and distortion at each setting ({len(x)} held-out images)", as_picture(settings.plane(measured))
     images = settings.reconstructions(model, x[:SETTINGS_ROWS].to(device), axes)
-    yield "reconstructions at each setting", as_picture(settings.labelled(images, axes))
+    yield "reconstructions at each setting", as_picture(settings.labelled(images, axes, model.value_range))
 
 
 def pictures_of_levels(model: Model, data: ImageData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
@@ -137,25 +137,28 @@ def pictures_of_levels(model: Model, data: ImageData, device: torch.device) -> I
     levels = len(model.events)
     x, context = examples(model, data, COLUMNS, device)
     upper = chosen_numbers(None, levels)
-    rows = grid(torch.cat([x.unsqueeze(0), level_reconstructions(given(model, context), x, upper)]))
+    means = level_reconstructions(given(model, context), x, upper)
+    rows = grid(torch.cat([x.unsqueeze(0), means]), values=model.value_range)
     yield f"reconstructions from the upper levels (input, then from {_listed(upper)} levels)", rows
     upper = chosen_numbers(None, levels - 1)
     one = at_first(model, context)
-    blocks = [grid(decode(one, *zs)) for zs in level_samples(one, SHARED_ROWS, COLUMNS, upper)]
+    shared = level_samples(one, SHARED_ROWS, COLUMNS, upper)
+    blocks = [grid(decode(one, *zs), values=model.value_range) for zs in shared]
     yield f"samples that share upper levels (a row shares {_listed(upper)} levels)", joined(blocks, dim=1)
     if any(len(event) == 3 for event in model.events):
         x, context = examples(model, data, MAPPED_EXAMPLES, device)
-        maps = kl_maps(model.trace(x, context=context), COLUMNS)
+        maps = kl_maps(model.trace(x, context=context), COLUMNS, model.value_range)
         if maps is not None:
             yield "KL of each place of maps of latents (average, then images; a level a row)", maps
 
 
-def kl_maps(trace: Trace, columns: int) -> Tensor | None:
+def kl_maps(trace: Trace, columns: int, values: ValueRange = None) -> Tensor | None:
     """Draw maps of the KL of each level of maps, of the average of all images and of single ones.
 
     Args:
         trace: of images (B, C, H, W).
         columns: columns of the picture, the first of which is the average.
+        values: the values of x that are black and white.
 
     Returns:
         The picture, or None if the KL of single places is not defined.
@@ -164,8 +167,9 @@ def kl_maps(trace: Trace, columns: int) -> Tensor | None:
         maps = [latent.kl_map for latent in trace.latents if latent.z.ndim == 5]
     except NotImplementedError:  # q or p does not factorise
         return None
-    average = map_rows(trace.x.mean(dim=0, keepdim=True), [places.mean(dim=0, keepdim=True) for places in maps])
-    singles = map_rows(trace.x[: columns - 1], [places[: columns - 1] for places in maps])
+    x = as_pictures(trace.x, values)
+    average = map_rows(x.mean(dim=0, keepdim=True), [places.mean(dim=0, keepdim=True) for places in maps])
+    singles = map_rows(x[: columns - 1], [places[: columns - 1] for places in maps])
     return joined([grid(average), grid(singles)], dim=2)
 
 

@@ -36,7 +36,7 @@ class Strips(pl.Callback):
         if not trainer.is_global_zero:
             return
         model = model_of(pl_module)
-        if len(model.shape) == 1:  # vectors are no pictures
+        if data_of(trainer).table:  # its rows are no pictures
             return
         with torch.no_grad(), isolated(SEED):
             batch = data_of(trainer).examples(self.num_images).to(pl_module.device)
@@ -46,4 +46,4 @@ class Strips(pl.Callback):
             pairs = torch.stack([batch.x, each.decode(*modes(each, batch.x)).mean])
         folder = Path(trainer.default_root_dir) / "pictures"
         for name, images in zip(STRIPS, (samples.unsqueeze(0), pairs), strict=True):
-            save_png(grid(images), folder / f"{name}.png")
+            save_png(grid(images, values=model.value_range), folder / f"{name}.png")
