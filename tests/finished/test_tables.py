@@ -60,7 +60,7 @@ def test_a_run_is_evaluated_with_its_masks(home: Path) -> None:
     assert done.returncode == 0, done.stderr
     reported = json.loads((home / "run" / "metrics.json").read_text())["test/nelbo"]
     values = json.loads((home / "run" / "evaluation.json").read_text())
-    assert values["nelbo"] == pytest.approx(reported, abs=0.3) and values["nll"] < values["nelbo"]
+    assert values["test/nelbo"] == pytest.approx(reported, abs=0.3) and values["test/nll"] < values["test/nelbo"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
