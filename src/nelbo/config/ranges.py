@@ -75,6 +75,7 @@ RANGES: dict[str, Mapping[str, Check]] = {
     "nelbo.models.VAE": {"latent_dim": positive_integer},
     "nelbo.models.ManyRates": {"lowest": _above_zero, "highest": _above_zero},
     "nelbo.models.Nesting": {"decay": _at_most_one},
+    "nelbo.models.TableInputs": {"mask": boolean},
     "nelbo.models.LadderVAE": _HIERARCHY | {"width": positive_integer},
     "nelbo.models.TopDownVAE": _HIERARCHY
     | dict.fromkeys(("latent_dim", "latent_channels", "top_width", "output_width"), positive_integer)
@@ -108,6 +109,7 @@ RANGES: dict[str, Mapping[str, Check]] = {
     "nelbo.objectives.VectorQuantized": _SAMPLES | {"commitment": _scheduled()},
     "nelbo.heads.FixedGaussian": {"sigma": _scheduled(SMALLEST_SIGMA)},
     "nelbo.heads.Beta": _LEVELS,
+    "nelbo.heads.Columns": {"counts": _options("negative_binomial", "poisson")},
     "nelbo.heads.Categorical": _LEVELS,
     "nelbo.heads.DiscretizedGaussian": _LEVELS,
     "nelbo.heads.DiscretizedLogistic": _LEVELS,

@@ -64,10 +64,11 @@ class Columns(Likelihood):
         counts: str,
     ) -> None:
         super().__init__()
+        family = choice("counts", counts, COUNT_FAMILIES)
         self.layout = checked_layout(columns, shape)
         self.project = Projection(feature_shape, shape)
         self.log_sigma = nn.Parameter(torch.zeros(self.layout.counts[NUMERIC]))
-        dispersed = choice("counts", counts, COUNT_FAMILIES) == "negative_binomial" and self.layout.counts[COUNT]
+        dispersed = family == "negative_binomial" and self.layout.counts[COUNT]
         self.log_total = nn.Parameter(torch.zeros(self.layout.counts[COUNT])) if dispersed else None
 
     def forward(

@@ -42,7 +42,7 @@ class TableInputs(nn.Module):
 
     def __init__(self, shape: Sequence[int], *, columns: Sequence[Mapping[str, Any]] | None, mask: bool) -> None:
         super().__init__()
-        self.layout, self.mask = checked_layout(columns, shape), boolean("mask", mask)
+        self.mask, self.layout = boolean("mask", mask), checked_layout(columns, shape)
         self.out_shape = (self.layout.size + (self.layout.columns if mask else 0),)
         column_of = self.layout.column_of.tolist()
         first = [column_of.index(column) for column in range(self.layout.columns)]
