@@ -79,7 +79,7 @@ def impute(
     record, file = table_of(run), path("out", out)
     check_suffix(file)
     choice("fill", fill, FILLS)
-    positive_integer("num_samples", num_samples), positive_integer("batch_size", batch_size)
+    positive_integer("batch_size", batch_size)
     frame = read_frame(table, "data.path")
     described = [*record["columns"], *([record["label"]] if record["label"] else [])]
     columns = columns_of(frame, table, {column["name"] for column in described if column["values"] == "text"})
@@ -88,6 +88,7 @@ def impute(
     model = run.model.to(place)
     context = {OBSERVED: observed, **known_conditions(model, columns, record, table)}
     rows = torch.nonzero(~observed.all(1)).flatten()
+    positive_integer("num_samples", num_samples)
     whole, effective = x.clone(), []
     with isolated(integer("seed", seed, minimum=0, maximum=LARGEST_SEED)):
         for part in rows.split(batch_size):
