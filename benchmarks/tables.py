@@ -7,7 +7,8 @@ are scored by importance sampling, and the removed values of test rows are imput
 
 - `independent`: each column with the distribution of the likelihood, fitted to its training values.
 - `mixture`: Gaussians with full covariance, of numbers alone; the number of components is chosen on validation rows. It
-  cannot be fitted to missing values, so it is given the complete training table, which the model never sees.
+  cannot be fitted to missing values, so it is given the complete training table, which the model never sees;
+  `mixture_of_complete_rows` is given the training rows in which no value is missing.
 
 The errors of imputation are the root mean squared error of numbers and counts, in standard deviations of their columns,
 and the share of wrong categories; those of `column` are of the mean of a column, or its most frequent category.
@@ -119,11 +120,14 @@ def baselines(folder: Path, full: pd.DataFrame, train_rows: int) -> dict[str, fl
         px = head(torch.zeros(len(test), 1), context={"observed": observed[test]})
         result = {"independent": -px.log_prob(x[test]).mean().item()}
     if all(column["kind"] == "numeric" for column in descriptions):
-        (folder / "full").mkdir()
         complete, _ = encode(columns_of(full[:train_rows], "full"), descriptions, "full")
-        mixture = best_mixture(complete[training].numpy(), x[validation].numpy(), observed[validation].numpy(), 0)
-        result["mixture"] = -mixture_log_likelihood(mixture, x[test].numpy(), observed[test].numpy()).mean()
-        result["components"] = mixture.n_components
+        whole = x[training][observed[training].all(1)]
+        for key, rows in (("mixture", complete[training]), ("mixture_of_complete_rows", whole)):
+            if len(rows) < 4:
+                continue
+            mixture = best_mixture(rows.numpy(), x[validation].numpy(), observed[validation].numpy(), 0)
+            result[key] = -mixture_log_likelihood(mixture, x[test].numpy(), observed[test].numpy()).mean()
+            result[f"{key}_components"] = mixture.n_components
     return result
 
 
@@ -140,9 +144,7 @@ def measure(name: str, seed: int, options: list[str]) -> dict[str, float]:
         command("train.py", "data=table", *data, f"hydra.run.dir={folder}/run", "threads=1", f"seed={seed}", *options)
         trained = cpu_seconds() - before
         command("scripts/evaluate.py", run, "metrics=[nll]", "metrics.nll.num_samples=500", "device=cpu", "threads=1")
-        command(
-            "scripts/impute.py", run, f"data.path={folder}/test.csv", f"out={folder}/filled.csv", "num_samples=500"
-        )
+        command("scripts/impute.py", run, f"data.path={folder}/test.csv", f"out={folder}/filled.csv", "num_samples=500")
         metrics = json.loads((folder / "run" / "evaluation.json").read_text())
         arrays = table(str(folder / "train.csv"), str(folder / "test.csv"), **SPLIT)
         columns = arrays.table["columns"]
