@@ -231,7 +231,7 @@ def test_samples_of_a_trained_model_have_the_columns_of_its_table(tmp_path: Path
 
     full, holes = nonlinear_table(1500, seed=0, missing=0.2)
     arrays = read(write_table(holes, tmp_path / "table.csv"))
-    model, *_ = trained(arrays, 400)
+    model, *_ = trained(arrays, 600)
     drawn = decode(model.generate(2000).sample(), arrays.table["columns"])
     assert list(drawn) == list(full)
     assert set(drawn["smoker"]) == {"yes", "no"} and set(drawn["region"]) == set(full["region"])

@@ -168,7 +168,7 @@ class TableRows(Distribution):
         super().__init__(parameters.shape[:-1], parameters.shape[-1:], validate_args=False)
 
     @property
-    def support(self) -> constraints.Constraint:  # type: ignore[override]
+    def support(self) -> constraints.Constraint:
         """Rows, as they are encoded."""
         return Rows(self.layout)
 
