@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nelbo.commands import fold, replay, report
+from nelbo.commands import fold, impute, replay, report, sample
 from nelbo.commands.completion import KEYS_OF_FILES, PLAIN_KEYS, matching
 from nelbo.commands.parser import Parser
 from tests.helpers.forks import ROOT
@@ -97,6 +97,8 @@ def test_zsh() -> None:
         ("data", "cifar", ("fetch",), ["cifar10", "cifar100"]),
         ("fold", "at.", (), ["at.beta=", "at.latent_dim="]),
         ("fold", "run=src/nelbo/th", (), ["run=src/nelbo/theory/"]),
+        ("impute", "da", (), ["data.path="]),
+        ("sample", "ro", (), ["rows="]),
         ("report", "sw", (), ["sweep="]),
         ("replay", "b", (), ["bundle="]),
         ("reproduce", "ro", (), ["row="]),
@@ -110,7 +112,14 @@ def test_what_a_prefix_is_completed_to(command: str, prefix: str, before: tuple[
 
 
 @pytest.mark.parametrize(
-    ("command", "parser"), [("fold", fold.parser()), ("replay", replay.parser()), ("report", report.parser())]
+    ("command", "parser"),
+    [
+        ("fold", fold.parser()),
+        ("impute", impute.parser()),
+        ("sample", sample.parser()),
+        ("replay", replay.parser()),
+        ("report", report.parser()),
+    ],
 )
 def test_all_keys_of_a_command_are_completed(command: str, parser: Parser) -> None:
     assert set(PLAIN_KEYS[command]) == set(parser.keys)

@@ -43,7 +43,7 @@ def run_data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 def test_every_set_is_in_the_catalogue() -> None:
     options = {path.stem for path in (ROOT / "conf" / "data").glob("*.yaml")}
-    assert {name.split()[0] for name in CATALOGUE} == options - {"image_folder", "arrays", "huggingface"}
+    assert {name.split()[0] for name in CATALOGUE} == options - {"image_folder", "arrays", "huggingface", "table"}
 
 
 def test_list_shows_which_sets_are_cached(tmp_path: Path, run_data: RunData) -> None:

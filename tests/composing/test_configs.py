@@ -22,6 +22,7 @@ from nelbo.config.build import Factory, build
 from nelbo.config.checks import CHECKS
 from nelbo.config.identity import ADDED_LATER
 from nelbo.config.keys import TYPED_KEYS, select
+from nelbo.config.slots import OF_ONE_LEVEL
 from nelbo.config.trainer_keys import REFUSED
 from nelbo.evaluation.extractors import Extractor
 from nelbo.evaluation.measure import JointMeasure, Measure
@@ -71,8 +72,14 @@ def other_config(group: str, option: str) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
-MODELS = ("VAE", "LadderVAE", "TopDownVAE")
+TWO_COLUMNS = "columns=[{kind: numeric},{kind: binary}]"
+TABLE = ["data.path=x.csv", "data.shape=[2]", f"model.likelihood.{TWO_COLUMNS}", f"model.inputs.{TWO_COLUMNS}"]
+OF_TABLES = {("likelihood", "columns"), ("inputs", "table")}
+"""Options that fit rows of tables alone."""
+
 REQUIRED = {
+    ("data", "table"): TABLE,
+    **{part: ["data=table", *TABLE] for part in OF_TABLES},
     ("data", "image_folder"): ["data.root=folder", "data.levels=256"],
     ("data", "function"): ["data.source._target_=nelbo.data.digits", "data.shape=[1,8,8]", "data.levels=17"],
     ("data", "dataset"): ["data.source._target_=nelbo.data.digits", "data.shape=[1,8,8]", "data.levels=17"],
@@ -98,7 +105,8 @@ def override(group: str, option: str) -> list[str]:
 
 def with_option(group: str, option: str) -> dict[str, Any]:
     """The config of training with an option, on small images where the option allows it."""
-    small = [] if group in ("data", "experiment") else ["data=digits"]  # an experiment may be for images of one size
+    chosen = group in ("data", "experiment") or (group, option) in OF_TABLES  # experiments may be for images of a size
+    small = [] if chosen else ["data=digits"]
     return plain(*small, *override(group, option))
 
 
@@ -168,11 +176,8 @@ def test_defaults_are_set_once(group: str, option: str) -> None:
                 continue
             if name == "MLP" and key in ("residual", "center") and default is False:  # earlier configs lack them
                 continue
-            if (
-                name in ("VAE", "LadderVAE", "TopDownVAE")
-                and key in ("rates", "nesting", "conditioning")
-                and default is None
-            ):  # most models have none
+            models = ("VAE", "LadderVAE", "TopDownVAE")
+            if name in models and key in (*OF_ONE_LEVEL, "conditioning") and default is None:  # most have none
                 continue
             assert default is inspect.Parameter.empty, f"{path}.{key} has a default in {name} too"
 
@@ -197,7 +202,7 @@ def test_data_of_the_same_images_have_the_same_models(data: str, other: str) -> 
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("data", [option for option in DATA if option not in SAME_IMAGES])
+@pytest.mark.parametrize("data", [option for option in DATA if option not in (*SAME_IMAGES, "table")])
 def test_every_model_fits_every_data_set(model: str, data: str) -> None:
     latents = "model.levels=[4,3]" if model == "ladder_vae" else "model.latent_dim=4"
     config = plain(f"model={model}", *override("data", data), latents)
@@ -206,6 +211,15 @@ def test_every_model_fits_every_data_set(model: str, data: str) -> None:
     trace = vae.trace(x, objective.num_samples)
     objective.check(trace)
     assert objective(trace, 0).total.isfinite()
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if "mlp" in model or model == "linear_vae"])
+def test_models_of_vectors_fit_tables(model: str) -> None:
+    config = plain(f"model={model}", *override("data", "table"), "model.latent_dim=4")
+    vae, objective = build(config["model"], "model"), build(config["objective"], "objective")
+    observed = torch.tensor([[True, False], [True, True], [False, False]])
+    trace = vae.trace(torch.zeros(3, 2), objective.num_samples, {"observed": observed})
+    assert objective(trace, 0).total.isfinite() and type(vae.likelihood).__name__ == "Columns"
 
 
 def test_data_choose_their_likelihood_and_the_command_line_wins() -> None:

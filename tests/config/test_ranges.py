@@ -78,6 +78,8 @@ def test_a_range_is_that_of_the_class(target: str) -> None:
     arguments |= {key: value for key, value in extra.items() if key in required and key not in arguments}
     if target == "nelbo.models.VAE":
         arguments = {"shape": [1, 4, 4], **dict.fromkeys(("encoder", "posterior", "prior", "decoder", "likelihood"))}
+    if target == "nelbo.models.TableInputs":
+        arguments |= {"shape": [2]}
     if target in ("nelbo.models.LadderVAE", "nelbo.models.TopDownVAE"):
         arguments |= {
             "shape": [1, 28, 28],

@@ -22,7 +22,8 @@ def labels_of(data: ImageData, split: str) -> Tensor:
 def whole_split(data: ImageData, split: str, epoch: int | None = None) -> tuple[Tensor, Tensor]:
     """Return all images of a split as model input, and their labels."""
     examples = data.splits[split]
-    return data.present(split, examples.__getitems__(torch.arange(len(examples))), epoch)
+    batch = data.present(split, examples.__getitems__(torch.arange(len(examples))), epoch)
+    return batch.x, batch.labels
 
 
 def test_training_and_test_images_are_binarised_with_different_noise() -> None:
@@ -218,7 +219,7 @@ def test_pixels_depend_on_the_example_and_not_on_the_batch() -> None:
     whole, labels = whole_split(data, "train", 5)
     batches = Batches(len(labels), 7, shuffle=True, seed=1, rank=1, world_size=2)
     for positions in batches:
-        x, _ = data.present("train", data.splits["train"].__getitems__(positions), 5)
+        x = data.present("train", data.splits["train"].__getitems__(positions), 5).x
         assert torch.equal(x, whole[positions])
 
 
@@ -283,7 +284,7 @@ def test_data_loaders_return_whole_batches(workers: int) -> None:
     data = make(num_workers=workers)
     data.setup()
     for _ in range(2):
-        labels = torch.cat([labels for _, labels, _ in data.train_dataloader()])
+        labels = torch.cat([labels for _, labels, *_ in data.train_dataloader()])
         assert sorted(labels.tolist()) == sorted(labels_of(data, "train").tolist())
     images, _, _ = next(iter(data.test_dataloader()))
     assert images.dtype == torch.uint8 and images.shape == (16, 1, 4, 4)

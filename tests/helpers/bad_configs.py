@@ -7,7 +7,7 @@ CASES = {
     "conv_vae, ",
     "data=imagenet": "data=imagenet: there is no such option; choose from arrays, binarized_mnist, cifar10, "
     "cifar100, datamodule, dataset, digits, dsprites, fashion_mnist, function, huggingface, image_folder, mnist, "
-    "omniglot, svhn",
+    "omniglot, svhn, table",
     "model.latent_dim=0": "model.latent_dim=0: must be a whole number of at least 1",
     "model.latent_dim=2.5": "model.latent_dim=2.5: must be a whole number",
     "+callbacks.find={_target_:pytorch_lightning.callbacks.LearningRateFinder}": "callbacks.find._target_="

@@ -18,9 +18,12 @@ CHECKPOINT_GROUPS = (
     "logger",
 )
 CHECKPOINT_OPTIONS = [
-    f"{group}={file.stem}" for group in CHECKPOINT_GROUPS for file in sorted((ROOT / "conf" / group).glob("*.yaml"))
+    f"{group}={file.stem}"
+    for group in CHECKPOINT_GROUPS
+    for file in sorted((ROOT / "conf" / group).glob("*.yaml"))
+    if file.stem != "columns"
 ]
-"""Options whose checkpoints are read back."""
+"""Options whose checkpoints are read back on the digits; tests/finished/test_tables.py reads those of tables."""
 
 RESUME_OPTIONS = (
     "model=conv_vae",

@@ -23,6 +23,11 @@ KEYS_OF_FILES = (
 
 PLAIN_KEYS = {
     "fold": ["run", "at.beta", "at.latent_dim", "out", "allow_targets"],
+    "impute": [
+        *("run", "data.path", "out", "fill", "num_samples"),
+        *("seed", "batch_size", "device", "allow_targets"),
+    ],
+    "sample": ["run", "rows", "out", "label", "seed", "device", "allow_targets"],
     "report": ["sweep", "run", "with", "limit", "watch", "allow_targets"],
     "replay": ["bundle", "allow_targets"],
     "reproduce": ["row", "seed", "threads", "limit", "num_samples", "run", "out"],

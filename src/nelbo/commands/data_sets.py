@@ -68,7 +68,8 @@ def list_sets() -> None:
         table.add_row(name, shape, images, f"{plain['validation_size']:,}", plain["protocol"], entry.labels, cached)
     print_table(table, console)
     console.print(
-        "your own: data=image_folder data.root=..., data=arrays data.path=..., data=huggingface data.name=..."
+        "your own: data=image_folder data.root=..., data=arrays data.path=..., data=table data.path=..., "
+        "data=huggingface data.name=..."
     )
 
 

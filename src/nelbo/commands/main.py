@@ -17,6 +17,8 @@ COMMANDS = {
     "evaluate": "measure trained models: run=outputs/...",
     "draw": "draw pictures of a trained model: samples run=outputs/...",
     "fold": "write one setting of a model that was trained for many: run=... at.beta=0.5 out=FILE",
+    "impute": "fill in the missing values of a table: run=... data.path=FILE out=FILE",
+    "sample": "draw rows from a model of tables: run=... rows=1000 out=FILE",
     "data": "list, fetch, show and verify data sets",
     "report": "write the report of a sweep: sweep=outputs/multirun/...",
     "replay": "compute the last step of a run that diverged again: bundle=outputs/.../crash/step-000123.pt",

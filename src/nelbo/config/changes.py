@@ -46,11 +46,16 @@ def value_at(plain: Any, key: str) -> Any:
     return plain
 
 
+OF_DATA = ("model.conditioning.kinds", "model.likelihood.columns", "model.inputs.columns")
+"""Keys that a run fills in from its data, whose provenance is compared itself."""
+
+
 def was_filled_in(before: Mapping[str, Any], plain: Mapping[str, Any], key: str, pair: tuple[Any, Any]) -> bool:
     """Return whether the values of a key differ only because the run has replaced null.
 
     A run replaces null in `data.shape` and `data.levels`, and in keys that interpolate them, by the values of its
-    images, and in `trainer.max_epochs` by the number of epochs of its budget (see `resume.longer`).
+    images, in keys of `OF_DATA` by what describes its data, and in `trainer.max_epochs` by the number of epochs of its
+    budget (see `resume.longer`).
 
     Args:
         before: config that the run has stored.
@@ -58,7 +63,7 @@ def was_filled_in(before: Mapping[str, Any], plain: Mapping[str, Any], key: str,
         key: dotted key.
         pair: its previous and current value.
     """
-    if key == "trainer.max_epochs":
+    if key == "trainer.max_epochs" or key in OF_DATA:
         return pair[1] is None
     null_keys = [part for part in ("shape", "levels") if plain["data"].get(part, "") is None]
     return any(pair == (before["data"].get(part), None) for part in null_keys)

@@ -80,6 +80,7 @@ RANGES: dict[str, Mapping[str, Check]] = {
         "layers": _options("modulation", "concatenation"),
         "prior": boolean,
     },
+    "nelbo.models.TableInputs": {"mask": boolean},
     "nelbo.models.LadderVAE": _HIERARCHY | {"width": positive_integer},
     "nelbo.models.TopDownVAE": _HIERARCHY
     | dict.fromkeys(("latent_dim", "latent_channels", "top_width", "output_width"), positive_integer)
@@ -113,6 +114,7 @@ RANGES: dict[str, Mapping[str, Check]] = {
     "nelbo.objectives.VectorQuantized": _SAMPLES | {"commitment": _scheduled()},
     "nelbo.heads.FixedGaussian": {"sigma": _scheduled(SMALLEST_SIGMA)},
     "nelbo.heads.Beta": _LEVELS,
+    "nelbo.heads.Columns": {"counts": _options("negative_binomial", "poisson")},
     "nelbo.heads.Categorical": _LEVELS,
     "nelbo.heads.DiscretizedGaussian": _LEVELS,
     "nelbo.heads.DiscretizedLogistic": _LEVELS,

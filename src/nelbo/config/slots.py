@@ -20,7 +20,7 @@ SLOTS_OF = {
 }
 """By the path of a model, its slots."""
 
-OF_ONE_LEVEL = ("rates", "nesting")
+OF_ONE_LEVEL = ("rates", "nesting", "inputs")
 """Groups that add a part of their own name to models with one level of latents."""
 
 NO_GROUPS = {"guard": "a run needs it to end training that is not finite; guard.skip_above=null skips no updates"}

@@ -13,6 +13,7 @@ from nelbo.data.sets.folder import image_folder
 from nelbo.data.sets.hub import huggingface
 from nelbo.data.sets.mnist import binarized_mnist, fashion_mnist, mnist
 from nelbo.data.sets.published import dsprites, omniglot, svhn
+from nelbo.data.sets.table import table
 
 __all__ = [
     "Arrays",
@@ -30,4 +31,5 @@ __all__ = [
     "mnist",
     "omniglot",
     "svhn",
+    "table",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ UNLABELLED = -1
 
 LABEL, FACTORS = "label", "factors"
 """The names under which a model is given labels, (B,) int64, and factors of variation, (B, F), as its context."""
+
+OBSERVED = "observed"
+"""The name under which a model is given which entries of x are known, (B, D), bool, where some may be missing."""
 
 
 class RawBatch(NamedTuple):
@@ -148,6 +151,8 @@ class Arrays:
         validation: number of examples at the end of `train` that are a published validation set; 0 for none.
         classes: names of the labels 0, 1, ...
         factor_names: names of the columns of `factors`.
+        table: of a table, what turns its rows into x and back: `columns`, a description of each column, and `label`,
+            that of the column that is the label, or None; plain containers.
     """
 
     train: Examples
@@ -155,6 +160,7 @@ class Arrays:
     validation: int = 0
     classes: tuple[str, ...] = ()
     factor_names: tuple[str, ...] = ()
+    table: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ Shapes: N examples, B batch, C H W image.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -90,6 +90,8 @@ class ImageData(RunData):
         self.splits: dict[str, Examples] = {}
         self.classes: tuple[str, ...] = ()
         self.sha256 = ""
+        self.table: Mapping[str, Any] = {}
+        """Of a table, what turns its rows into x and back; see `Arrays`."""
         self.extremes: tuple[float, float] | None = None
         """Smallest and largest value of data that are stored as floats; None for 8-bit pixels."""
         self.position = (0, 0)
@@ -132,7 +134,7 @@ class ImageData(RunData):
         self.augment.check(arrays.shape)
         train, validation = self._split(arrays)
         self.splits = {"train": arrays.train.take(train), "val": arrays.train.take(validation), "test": arrays.test}
-        self.classes, self.sha256 = arrays.classes, arrays.sha256()
+        self.classes, self.sha256, self.table = arrays.classes, arrays.sha256(), arrays.table
 
     def _settled(self, arrays: Arrays) -> Arrays:
         """Return a data set whose white is 255, or one of floats unchanged; set `levels`, or `extremes` of floats."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
@@ -66,6 +67,9 @@ class RunData(pl.LightningDataModule, ABC):
 
     extremes: tuple[float, float] | None = None
     """The smallest and the largest value of arrays of floats that are served as they are; None for other data."""
+
+    table: Mapping[str, Any] = MappingProxyType({})
+    """Of a table, what turns its rows into x and back; see `Arrays`."""
 
     position: tuple[int, int]
     """First epoch of training, and number of its batches to skip; a resumed run sets them."""

@@ -3,6 +3,7 @@
 from nelbo.distributions.autoregressive import AutoregressiveOneHots
 from nelbo.distributions.beta import BetaPixels
 from nelbo.distributions.categorical import CategoricalPixels
+from nelbo.distributions.columns import ColumnLayout, TableRows
 from nelbo.distributions.continuous_bernoulli import ContinuousBernoulli
 from nelbo.distributions.delta import Delta
 from nelbo.distributions.discretized import DiscretizedGaussian, DiscretizedLogistic
@@ -30,6 +31,7 @@ __all__ = [
     "BernoulliPixels",
     "BetaPixels",
     "CategoricalPixels",
+    "ColumnLayout",
     "ContinuousBernoulli",
     "Delta",
     "DiagonalNormal",
@@ -49,6 +51,7 @@ __all__ = [
     "Quantized",
     "RelaxedOneHot",
     "StandardNormal",
+    "TableRows",
     "code_of",
     "even_mixture",
     "first_units",

@@ -6,6 +6,7 @@ Shapes: S chains, N images, B batch, C H W image.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -76,8 +77,8 @@ class AIS(Measure):
             NotApplicable: if p(z) has no density, or p(x|z) no gradient with respect to z.
         """
         check(subject)
-        image = subject.images[torch.arange(1)].to(subject.device)
-        size = max(1, samples_at_once(subject.model, image, gradients=True) // self.num_chains)
+        decoded = partial(samples_at_once, subject.model, gradients=True)
+        size = max(1, subject.of_batch(subject.images, torch.arange(1), decoded) // self.num_chains)
 
         def measure(x: Tensor) -> dict[str, Tensor]:
             chains = self.anneal(subject.model, x, self.step_sizes(subject.model, x))

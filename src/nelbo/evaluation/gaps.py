@@ -94,8 +94,9 @@ class Gaps(Measure):
             return values | ({} if likelihood.shape is None else {"shape": likelihood.shape})
 
         few = [max(1, number // SHARE) for number in (self.num_steps, self.num_samples)]
-        image = subject.images[torch.arange(1)].to(subject.device)
-        size = images_at_once(model, image, self.gradient_samples, subject.batch_size)
+        samples, most = self.gradient_samples, subject.batch_size
+        one = torch.arange(1)
+        size = subject.of_batch(subject.images, one, lambda image: images_at_once(model, image, samples, most))
         subject.estimate_map_duration("gaps", lambda x: measure(x, *few), self.num_steps / few[0], self.limit, size)
         per_image = subject.map("gaps", measure, limit=self.limit, batch_size=size)
         second_half, second_half_error = mean_and_error(per_image.pop("second_half"))

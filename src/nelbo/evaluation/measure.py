@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nelbo.evaluation.conditional import ConditionalModel, NeedsCondition
 from nelbo.evaluation.findings import SIZES, Findings, NotApplicable, Scalar, mean_and_error
+from nelbo.evaluation.masked import MaskedModel
 from nelbo.evaluation.processes import Processes
 from nelbo.models import Model
 from nelbo.models.context import required_names
@@ -54,6 +55,9 @@ class Split(Images, Protocol):
     @property
     def factors(self) -> Tensor | None:
         """All known factors of variation, (N, F); None if the data have none."""
+
+    def context(self, positions: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return what is known under `names` of the examples at `positions` (B,), (B, ...) each, by name."""
 
 
 @dataclass(frozen=True)
@@ -158,9 +162,9 @@ class Subject:
             self.estimate_duration(task, times * share, lambda: self.of_batch(self.images, batches[0], trial))
 
     def of_batch(self, images: Split, positions: Tensor, function: Callable[[Tensor], Value]) -> Value:
-        """Return a function of the images at `positions` (B,), with their conditions given to the model."""
+        """Return a function of the images at `positions` (B,), with their conditions and masks given to the model."""
         x = images[positions].to(self.device)
-        if not isinstance(self.model, ConditionalModel):
+        if not isinstance(self.model, ConditionalModel | MaskedModel):
             return function(x)
         context = images.context(positions, self.model.model.context_names)
         with self.model.given_batch({name: value.to(self.device) for name, value in context.items()}):

@@ -25,6 +25,7 @@ from nelbo.directories.logs import UNIT_HISTORY
 from nelbo.directories.names import METRICS
 from nelbo.errors import CheckpointError, ConfigError, DataError, choice, first_line
 from nelbo.evaluation.conditional import ConditionalModel
+from nelbo.evaluation.masked import for_measures
 from nelbo.evaluation.measure import Subject
 from nelbo.files import read_json
 from nelbo.finished.data_location import DATA_PREFIXES, relocated, with_hint
@@ -237,7 +238,7 @@ class FinishedRun:
     def _for_measures(self, place: torch.device) -> Model:
         """Return the model on a device; one that is conditioned on the data takes the condition of each image."""
         model = self.model.to(place)
-        return ConditionalModel(model, self._draw_context) if self.given_of_data else model
+        return ConditionalModel(model, self._draw_context) if self.given_of_data else for_measures(model)
 
     def _draw_context(self, count: int) -> Context:
         """Return the conditions of training images drawn at random, (count, ...) each, on the model's device."""

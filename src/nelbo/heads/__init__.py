@@ -3,6 +3,7 @@
 from nelbo.heads.bernoulli import Bernoulli, ContinuousBernoulli
 from nelbo.heads.beta import Beta
 from nelbo.heads.categorical import Categorical
+from nelbo.heads.columns import Columns
 from nelbo.heads.discretized import DiscretizedGaussian, DiscretizedLogistic
 from nelbo.heads.discretized_mixture import DiscretizedLogisticMixture
 from nelbo.heads.gaussian import (
@@ -32,6 +33,7 @@ __all__ = [
     "Beta",
     "Categorical",
     "CategoricalPosterior",
+    "Columns",
     "ContinuousBernoulli",
     "DeterministicPosterior",
     "DiagonalNormalPosterior",

@@ -10,6 +10,7 @@ from nelbo.models.model import Model
 from nelbo.models.nesting import Nesting
 from nelbo.models.rates import ManyRates
 from nelbo.models.settings import Setting, axes_of, settings_of
+from nelbo.models.table_inputs import TableInputs
 from nelbo.models.top_down_vae import TopDownVAE
 from nelbo.models.vae import VAE
 
@@ -26,6 +27,7 @@ __all__ = [
     "Model",
     "Nesting",
     "Setting",
+    "TableInputs",
     "TopDownVAE",
     "axes_of",
     "settings_of",

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from nelbo.distributions import DiagonalNormal
 from nelbo.errors import ConfigError, boolean, choice, integer, positive_integer
-from nelbo.models.context import Context
+from nelbo.models.context import Context, required_names
 from nelbo.models.gates import places_of_layers
 from nelbo.models.modulation import Modulated
 from nelbo.models.rates import refuse_layers
@@ -276,5 +276,5 @@ def check_conditioning(conditioning: Conditioning, prior: Prior, surface: nn.Mod
 
 def given_of(model: Model) -> dict[str, str]:
     """Return what of the data a model is conditioned on and is not bound, as an entry of the provenance of results."""
-    names = model.context_names if model.conditioning is not None else ()
+    names = required_names(model) if model.conditioning is not None else ()
     return {GIVEN: ", ".join(names)} if names else {}

@@ -38,21 +38,36 @@ def call_with(part: nn.Module, *arguments: object, context: Context) -> Any:
     Args:
         part: a network, posterior, prior or likelihood.
         arguments: its positional arguments.
-        context: all entries that are known.
+        context: all entries that are known; a part that `has_default` may be given fewer than it names.
 
     Raises:
-        ValueError: if the part takes an entry that the context lacks.
+        ValueError: if the part takes an entry that the context lacks, and has no default.
     """
     names = names_of(part)
     if not names:
         return part(*arguments)
     missing = [name for name in names if name not in context]
-    if missing:
+    if missing and not getattr(part, "has_default", False):
         raise ValueError(
             f"{type(part).__name__} is conditioned on {', '.join(missing)}, which the context lacks; give "
             f"context={{{missing[0]!r}: a tensor with one value for each example}}"
         )
-    return part(*arguments, context={name: context[name] for name in names})
+    return part(*arguments, context={name: context[name] for name in names if name in context})
+
+
+def initialize_with(part: Any, images: Tensor, context: Context) -> None:
+    """Set the starting values of a part of a model, with the entries of the context that it names, if it has a default.
+
+    Args:
+        part: a network or likelihood, with a method `initialize`.
+        images: training images.
+        context: all entries that are known of them.
+    """
+    names = names_of(part) if getattr(part, "has_default", False) else ()
+    if not names:
+        part.initialize(images)
+        return
+    part.initialize(images, {name: context[name] for name in names if name in context})
 
 
 def over_samples(value: Tensor, leading: Sequence[int]) -> Tensor:

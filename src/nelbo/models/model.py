@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 
 from nelbo.errors import number, positive_integer
 from nelbo.heads import Likelihood
-from nelbo.models.context import NO_CONTEXT, Context, names_of
+from nelbo.models.context import NO_CONTEXT, Context, initialize_with, names_of
 from nelbo.models.images import check_form, check_pixels
 from nelbo.models.inference import Inference
 from nelbo.trace import Trace
@@ -257,7 +257,7 @@ class Model(nn.Module):
             images: (N, C, H, W), in [0, 1].
             context: what the model is conditioned on, of the same examples, (N, ...) each.
         """
-        self.likelihood.initialize(images)
+        initialize_with(self.likelihood, images, context)
         if self.conditioning is not None:
             self.conditioning.initialize(context)
 

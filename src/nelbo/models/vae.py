@@ -26,6 +26,7 @@ from nelbo.models.model import Model
 from nelbo.models.nesting import Nesting
 from nelbo.models.rates import ManyRates
 from nelbo.models.surface import Surface
+from nelbo.models.table_inputs import TableInputs
 from nelbo.models.temperature import levels_of
 from nelbo.nets import Net
 from nelbo.priors import Prior
@@ -66,6 +67,7 @@ class VAE(Model):
             for none, as in the other two without a key of this name.
         nesting: factory of latents of which the first K are a model for every K (`Nesting`), called with D; or None.
         conditioning: factory of what the model is conditioned on, such as labels (`Conditioning`); or None.
+        inputs: factory of what the encoder is given of x, called with `shape` (`TableInputs`); None for x itself.
 
     Raises:
         ConfigError: if `shape` is not one or three positive integers, `latent_dim` is not one, or a factory raises it;
@@ -85,12 +87,14 @@ class VAE(Model):
         rates: Callable[..., ManyRates] | None = None,
         nesting: Callable[..., Nesting] | None = None,
         conditioning: Callable[[], Conditioning] | None = None,
+        inputs: Callable[..., TableInputs] | None = None,
     ) -> None:
         super().__init__()
         self.shape = image_shape(shape)
         self.latent_dim = positive_integer("latent_dim", latent_dim)
         condition = self.conditioning = None if conditioning is None else conditioning()
-        self.encoder = encoder(self.shape)
+        self.inputs = None if inputs is None else inputs(self.shape)
+        self.encoder = encoder(self.shape if self.inputs is None else self.inputs.out_shape)
         features = feature_shape(self.encoder, "encoder")
         self.posterior = posterior(features if condition is None else condition.join(features), self.latent_dim)
         self.events = (self.posterior.event_shape(self.latent_dim),)
@@ -142,7 +146,8 @@ class VAE(Model):
         """Return the encoder's features of images that were checked, (B, ...)."""
         self.check_images(x)
         with self._at(context):
-            features: Tensor = call_with(self.encoder, x, context=context)
+            inputs = x if self.inputs is None else call_with(self.inputs, x, context=context)
+            features: Tensor = call_with(self.encoder, inputs, context=context)
         if self.conditioning is None:
             return features
         return self.conditioning.joined(features, context, features.ndim - 1)
@@ -252,8 +257,10 @@ class VAE(Model):
     @torch.no_grad()
     def initialize(self, images: Tensor, context: Context = NO_CONTEXT) -> None:
         """Initialise encoder, likelihood and prior from training images; see `Model.initialize`."""
+        if self.inputs is not None:
+            self.inputs.initialize(images, context)
         if isinstance(self.encoder, Net):  # of another module only `out_shape` is asked for
-            self.encoder.initialize(images)
+            self.encoder.initialize(images if self.inputs is None else call_with(self.inputs, images, context=context))
         super().initialize(images, context)
         self.prior.initialize(images)
 

@@ -179,7 +179,8 @@ def set_up(data: RunData, resume_point: ResumePoint | None) -> None:
 def values_of_images(plain: Mapping[str, Any], data: RunData) -> dict[str, Any]:
     """Return the values of keys that the config leaves to the data.
 
-    These are `data.shape` and `data.levels` of one's own images, and `kinds` of what a model is conditioned on.
+    These are `data.shape` and `data.levels` of one's own images, `kinds` of what a model is conditioned on, and the
+    columns of a table.
     """
     values: dict[str, Any] = {"shape": list(data.shape or ()), "levels": data.levels}
     filled: dict[str, Any] = {
@@ -188,6 +189,9 @@ def values_of_images(plain: Mapping[str, Any], data: RunData) -> dict[str, Any]:
     conditioning = plain["model"].get("conditioning")
     if conditioning and conditioning.get("kinds", "") is None:
         filled["model.conditioning.kinds"] = kinds_of(conditioning["names"], data)
+    for part in ("likelihood", "inputs") if data.table else ():
+        if (plain["model"].get(part) or {}).get("columns", "") is None:
+            filled[f"model.{part}.columns"] = data.table["columns"]
     return filled
 
 
@@ -214,6 +218,8 @@ def make_module(
         "provenance": data.provenance(),
         "resumed": [],
     }
+    if data.table:
+        record["table"] = dict(data.table)
     if model.value_range is not None:
         record[VALUE_RANGE] = list(model.value_range)
     optimizer = build_optimizer(plain, list(chosen.overrides), allowed)

@@ -62,6 +62,8 @@ class Pictures(pl.Callback):
         if not writers(trainer) or (epoch % self.every_n_epochs and epoch != 1 and not ends):
             return
         model, data = model_of(pl_module), data_of(trainer)
+        if data.table:  # its rows are no pictures
+            return
         model.eval()
         with torch.no_grad(), isolated(SEED), averaged_weights(pl_module):
             for name, picture in pictures(model, data, pl_module.device):

@@ -36,6 +36,8 @@ class Strips(pl.Callback):
         if not trainer.is_global_zero:
             return
         model = model_of(pl_module)
+        if data_of(trainer).table:  # its rows are no pictures
+            return
         with torch.no_grad(), isolated(SEED):
             batch = data_of(trainer).examples(self.num_images).to(pl_module.device)
             context = given_context(model, batch)
