@@ -78,6 +78,8 @@ OF_TABLES = {("likelihood", "columns"), ("inputs", "table")}
 """Options that fit rows of tables alone."""
 
 REQUIRED = {
+    ("conditioning", "label"): ["model.conditioning.kinds={label:10}"],
+    ("conditioning", "factors"): ["model.conditioning.kinds={factors:[2]}"],
     ("data", "table"): TABLE,
     **{part: ["data=table", *TABLE] for part in OF_TABLES},
     ("data", "image_folder"): ["data.root=folder", "data.levels=256"],

@@ -78,6 +78,8 @@ def test_a_range_is_that_of_the_class(target: str) -> None:
     arguments |= {key: value for key, value in extra.items() if key in required and key not in arguments}
     if target == "nelbo.models.VAE":
         arguments = {"shape": [1, 4, 4], **dict.fromkeys(("encoder", "posterior", "prior", "decoder", "likelihood"))}
+    if target == "nelbo.models.Conditioning":
+        arguments |= {"kinds": {"label": 4}}
     if target == "nelbo.models.TableInputs":
         arguments |= {"shape": [2]}
     if target in ("nelbo.models.LadderVAE", "nelbo.models.TopDownVAE"):
@@ -90,6 +92,9 @@ def test_a_range_is_that_of_the_class(target: str) -> None:
         arguments |= {"likelihood": Bernoulli}
     if module == "nelbo.data.module":
         arguments |= {"name": "x", "source": list, "augment": None, "levels": 2, "order_seed": 0, "batch_size": 2}
+    if module == "nelbo.data.own_dataset":
+        arguments |= {"name": "x", "source": [1.0], "test_source": None, "val_source": None, "order_seed": 0}
+        arguments |= {"batch_size": 2, "levels": None, "shape": None}
     compared = 0
     for key in RANGES[target]:
         for bad in BAD:

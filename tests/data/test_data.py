@@ -286,7 +286,7 @@ def test_data_loaders_return_whole_batches(workers: int) -> None:
     for _ in range(2):
         labels = torch.cat([labels for _, labels, *_ in data.train_dataloader()])
         assert sorted(labels.tolist()) == sorted(labels_of(data, "train").tolist())
-    images, _, _ = next(iter(data.test_dataloader()))
+    images, *_ = next(iter(data.test_dataloader()))
     assert images.dtype == torch.uint8 and images.shape == (16, 1, 4, 4)
 
 
