@@ -53,6 +53,7 @@ def test_bad_config_every_check_is_for_an_existing_key() -> None:
     options = {
         "budget": {key for budget in budgets for key in budget},
         "trainer": inspect.signature(pl.Trainer).parameters,
+        "data": {key for file in (ROOT / "conf" / "data").glob("*.yaml") for key in OmegaConf.load(file)},
         "optimizer": {
             **inspect.signature(torch.optim.SGD).parameters,
             **inspect.signature(torch.optim.Adam).parameters,
