@@ -50,10 +50,11 @@ def test_bad_config_every_check_is_for_an_existing_key() -> None:
     assert isinstance(plain, dict)
     check(plain)
     budgets = [OmegaConf.load(file) for file in (ROOT / "conf" / "budget").glob("*.yaml")]
+    data = [OmegaConf.load(file) for file in (ROOT / "conf" / "data").glob("*.yaml")]
     options = {
         "budget": {key for budget in budgets for key in budget},
         "trainer": inspect.signature(pl.Trainer).parameters,
-        "data": {key for file in (ROOT / "conf" / "data").glob("*.yaml") for key in OmegaConf.load(file)},
+        "data": {key for content in data for key in content.get("data", content)},
         "optimizer": {
             **inspect.signature(torch.optim.SGD).parameters,
             **inspect.signature(torch.optim.Adam).parameters,
