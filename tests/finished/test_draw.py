@@ -21,6 +21,7 @@ from tests.helpers.forks import ROOT, forked, python
 
 KINDS = ["interpolation", "kl", "manifold", "posterior", "reconstructions", "samples", "traversal"]
 OF_LEVELS = ["kl_maps", "level_reconstructions", "level_samples"]
+OF_CLASSES = ("by_class", "every_class")
 """Kinds that a model with one level of latents refuses."""
 
 Draw = Callable[..., str]
@@ -89,7 +90,7 @@ def deep_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_kind_draws_a_model_with_several_levels(draw: Draw, deep_run: Path, tmp_path: Path) -> None:
     """The kinds are those of conf/picture."""
     kinds = sorted(file.stem for file in (ROOT / "conf" / "picture").glob("*.yaml"))
-    assert kinds == sorted(KINDS + OF_LEVELS)
+    assert kinds == sorted((*KINDS, *OF_LEVELS, *OF_CLASSES))
     variants = [
         ("traversal", "level=2"),
         ("traversal", "level=3", "image=null", "units=[0]"),
@@ -173,7 +174,7 @@ def test_the_prior_needs_no_data(draw: Draw, copied: Path, monkeypatch: pytest.M
 
 def test_errors_are_one_line(draw: Draw, copied: Path) -> None:
     run = f"run={copied}"
-    kinds = f"usage: python scripts/draw.py {'|'.join(sorted(KINDS + OF_LEVELS))} run=..."
+    kinds = f"usage: python scripts/draw.py {'|'.join(sorted((*KINDS, *OF_LEVELS, *OF_CLASSES)))} run=..."
     for arguments, message in (
         ([], kinds),
         ([run], kinds),

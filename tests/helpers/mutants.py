@@ -65,7 +65,7 @@ def assert_usable(examples: Examples) -> None:
     images = examples.images if isinstance(examples.images, MemoryMap) else examples.images.numpy()
     assert len(examples.labels) == len(images) and len(images.shape) == 4
     served, _, _, _ = examples.__getitems__(torch.arange(min(3, len(examples))))
-    assert served.dtype == torch.uint8
+    assert served.dtype == torch.uint8 or (served.dtype == torch.float32 and bool(served.isfinite().all()))
 
 
 def write_pngs(path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
+from nelbo.data.arrays import Batch
 from nelbo.errors import ConfigError
 from nelbo.heads import DiagonalNormalPosterior, FixedGaussian
 from nelbo.models import VAE, Context, ManyRates, Nesting
@@ -306,10 +307,10 @@ def test_objectives_that_mix_images_are_refused(name: str) -> None:
     for parts, fine in (({"rates": None}, means), ({"nesting": None}, weighs)):
         model = make("linear", likelihood=LIKELIHOODS["gaussian_fixed"], latent_dim=3, **parts)
         if objective.name in fine:
-            probe(model, objective, images, data, "gaussian_fixed")
+            probe(model, objective, Batch(images, torch.zeros(len(images))), data, "gaussian_fixed")
         else:
             with pytest.raises(ConfigError, match=f"objective={objective.name}: "):
-                probe(model, objective, images, data, "gaussian_fixed")
+                probe(model, objective, Batch(images, torch.zeros(len(images))), data, "gaussian_fixed")
 
 
 def test_parts_of_a_setting_can_be_left_to_the_context() -> None:

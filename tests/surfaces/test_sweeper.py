@@ -76,7 +76,7 @@ def test_the_results_of_a_grid_are_those_of_one_model_at_each_setting(done: Done
     assert training.parent.name.startswith("nesting=uniform,rates=modulated,model.latent_dim=4-")
     assert settings(folder) == [(2, 0.5), (2, 2), (4, 0.5), (4, 2)]
     run = FinishedRun.open(training.parent)
-    x, _ = run.data.present("test", run.data.splits["test"].__getitems__(torch.arange(297)))
+    x = run.data.present("test", run.data.splits["test"].__getitems__(torch.arange(297))).x
     model = nelbo.load(training.parent)
     for row, (latent_dim, beta) in zip(rows(folder), settings(folder), strict=True):
         assert row["trained_in"] == str(training.parent) and row["test/images"] == "297" == row["test_images"]

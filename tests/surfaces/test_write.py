@@ -83,7 +83,7 @@ def test_the_report_has_a_row_for_each_setting_and_says_that_they_are_of_one_tra
 
 
 def test_the_metrics_of_a_cell_are_those_of_the_model_at_its_setting(both: FinishedRun, report: Path) -> None:
-    x, _ = both.data.present("test", both.data.splits["test"].__getitems__(torch.arange(297)))
+    x = both.data.present("test", both.data.splits["test"].__getitems__(torch.arange(297))).x
     model = both.model.cpu()
     for cell in read_cells(report):
         latent_dim, beta = int(cell.config["model"]["latent_dim"]), float(cell.config["objective"]["beta"])
