@@ -39,7 +39,7 @@ def test_a_folder_in_a_format_of_the_hub_is_read(tmp_path: Path, streaming: bool
     folder(tmp_path / "pets" / "test", 4)
     arrays = huggingface(**{**HUB, "name": str(tmp_path / "pets"), "streaming": streaming})  # type: ignore[arg-type]
     assert (len(arrays.train), len(arrays.test)) == (10, 4) and arrays.classes == ("cat", "dog")
-    images, labels, _ = arrays.test.__getitems__(torch.arange(4))
+    images, labels, *_ = arrays.test.__getitems__(torch.arange(4))
     with Image.open(tmp_path / "pets" / "test" / "dog" / "001.png") as opened:
         assert any(np.array_equal(image, to_picture(opened, 16, 3).pixels) for image in images[labels == 1])
     picture(tmp_path / "pets" / "test" / "dog" / "new.png")
@@ -58,7 +58,7 @@ def test_the_validation_split_of_a_data_set_is_used_without_warnings(
     for _ in range(2):  # the store is created, then read
         arrays = huggingface(**options)  # type: ignore[arg-type]
         assert (len(arrays.train), arrays.validation, len(arrays.test)) == (16, 6, 4)
-    images, labels, _ = arrays.train.__getitems__(torch.arange(10, 16))
+    images, labels, *_ = arrays.train.__getitems__(torch.arange(10, 16))
     with Image.open(tmp_path / "pets" / "validation" / "dog" / "001.png") as opened:
         assert any(np.array_equal(image, to_picture(opened, 16, 3).pixels) for image in images[labels == 1])
     shutil.rmtree(tmp_path / "pets" / "test")

@@ -178,6 +178,10 @@ def test_any_array_is_read_or_raises(
     except DataError as error:
         assert str(error).startswith((str(path), str(labels_path), "the data set is empty")) and "\n" not in str(error)
     else:
-        images, read_labels, _ = examples.__getitems__(torch.arange(len(examples)))
-        assert images.dtype == torch.uint8 and images.numel() > 0 and images.shape[1] in (1, 3)
+        images, read_labels, *_ = examples.__getitems__(torch.arange(len(examples)))
+        assert images.numel() > 0 and images.ndim in (2, 4)
+        if images.dtype == torch.uint8:
+            assert images.ndim == 2 or images.shape[1] in (1, 3)
+        else:
+            assert images.dtype == torch.float32 and images.isfinite().all()
         assert labels is not None or (read_labels == -1).all()

@@ -136,6 +136,7 @@ class Examples(Dataset[RawBatch]):
             digest.update(str(tuple(self.images.shape)).encode())
             digest.update(self.images.contiguous().numpy().data)
         columns = [self.columns[name] for name in sorted(self.columns)]
+        digest.update("".join(sorted(self.columns)).encode())
         for tensor in (self.labels, self.indices, *columns):
             if tensor is not None:
                 digest.update(tensor.contiguous().numpy().data)

@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 
 from nelbo.evaluation.findings import NotApplicable
 from nelbo.models import NO_CONTEXT, BoundModel, Context, Inference, Model
+from nelbo.models.context import required_names
 
 
 class NeedsCondition(NotApplicable):
@@ -81,6 +82,24 @@ class ConditionalModel(BoundModel):
         self._require({**self.setting, **context})
         return super().decode(*zs, context=context)
 
+    def log_prior(self, *zs: Tensor, context: Context = NO_CONTEXT) -> Tensor:
+        """Return log p(z|y) of the batch; see `Model.log_prior`.
+
+        Raises:
+            NeedsCondition: outside of `given_batch`.
+        """
+        self._require({**self.setting, **context})
+        return super().log_prior(*zs, context=context)
+
+    def unfold(self, top: Tensor, noise: Tensor, context: Context = NO_CONTEXT) -> tuple[Tensor, ...]:
+        """Return z of every level of the batch; see `Model.unfold`.
+
+        Raises:
+            NeedsCondition: outside of `given_batch`.
+        """
+        self._require({**self.setting, **context})
+        return super().unfold(top, noise, context)
+
     @torch.no_grad()
     def generate(
         self, n: int, temperature: float | Sequence[float] = 1.0, context: Context = NO_CONTEXT
@@ -89,7 +108,7 @@ class ConditionalModel(BoundModel):
         return self.model.generate(n, temperature, {**self._draw(n), **context})
 
     def _require(self, known: Context) -> None:
-        if missing := [name for name in self.model.context_names if name not in known]:
+        if missing := [name for name in required_names(self.model) if name not in known]:
             given = ", ".join(f"at.{name}=..." for name in missing)
             names = ", ".join(missing)
             raise NeedsCondition(f"needs {names} of each image, which this measure does not give; use {given}")

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from nelbo.distributions import DiagonalNormal
+from nelbo.distributions.columns import OBSERVED
 from nelbo.errors import ConfigError
 from nelbo.models.context import NO_CONTEXT, Context
 from nelbo.models.inference import Inference
@@ -34,6 +35,8 @@ class BoundModel(Model):
 
     def __init__(self, model: Model, setting: Mapping[str, Any], *, each: bool = False) -> None:
         super().__init__()
+        if OBSERVED in setting and not each:
+            raise ConfigError("context", OBSERVED, "is not bound: the data say which entries were observed")
         for name in setting:
             if name not in model.context_names:
                 known = ", ".join(model.context_names)

@@ -21,6 +21,7 @@ from nelbo.distributions import DiagonalNormal
 from nelbo.errors import ConfigError, boolean, choice, integer, positive_integer
 from nelbo.models.context import Context, required_names
 from nelbo.models.gates import places_of_layers
+from nelbo.models.kinds import check_numbers, checked_names, is_count, size_of
 from nelbo.models.modulation import Modulated
 from nelbo.models.rates import refuse_layers
 from nelbo.numerics.devices import reads_freely
@@ -94,23 +95,25 @@ class Conditioning(nn.Module):
         prior: bool,
     ) -> None:
         super().__init__()
-        if isinstance(names, str) or not names or len(set(names)) < len(names):
-            raise ConfigError("names", names, "must be a list of different names, such as [label]")
-        if kinds is None or set(kinds) != set(names):
+        self.context_names = checked_names("names", names)
+        if not isinstance(kinds, Mapping) or set(kinds) != set(names):
             hint = f"needs the number of classes or the shape of each of {', '.join(names)}; a run takes it of its data"
             raise ConfigError("kinds", kinds, hint)
-        self.context_names = tuple(names)
         self.layers = choice("layers", layers, LAYERS)
         self.classes = {name: positive_integer(f"kinds.{name}", kinds[name]) for name in names if is_count(kinds[name])}
-        shapes = {name: tuple(shape) for name, shape in kinds.items() if isinstance(shape, Sequence)}
-        self.sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+        self.sizes = {name: size_of(name, kinds[name]) for name in names if name not in self.classes}
         if embedding is not None:
             positive_integer("embedding", embedding)
-        vectors = {name: nn.Linear(count, embedding, bias=False) for name, count in self.classes.items() if embedding}
-        self.vectors = nn.ModuleDict(vectors)
+        # By position, since the name of a column may be none that a module can have.
+        self.places = {name: str(place) for place, name in enumerate(names)}
+        self.vectors = nn.ModuleDict(
+            {self.places[name]: nn.Linear(count, embedding, bias=False) for name, count in self.classes.items()}
+            if embedding
+            else {}
+        )
         for name, size in self.sizes.items():
-            self.register_buffer(f"mean_{name}", torch.zeros(size))
-            self.register_buffer(f"deviation_{name}", torch.ones(size))
+            self.register_buffer(f"mean_{self.places[name]}", torch.zeros(size))
+            self.register_buffer(f"deviation_{self.places[name]}", torch.ones(size))
         self.size = sum(embedding or count for count in self.classes.values()) + sum(self.sizes.values())
         """E."""
         self.conditions_prior = boolean("prior", prior)
@@ -178,7 +181,7 @@ class Conditioning(nn.Module):
                 raise ValueError(
                     f"{name} must have {self.sizes[name]} numbers for each example, not {value[0].numel()}"
                 )
-            mean, deviation = getattr(self, f"mean_{name}"), getattr(self, f"deviation_{name}")
+            mean, deviation = self._statistics(name)
             standardized: Tensor = (value.reshape(len(value), -1).to(mean) - mean) / deviation
             return standardized
         label = value.reshape(len(value)).long()
@@ -188,7 +191,7 @@ class Conditioning(nn.Module):
         # One class more than there are, for unknown labels, which is then left out. Only the CPU reads values.
         place = torch.where((label >= 0) & (label < count), label, count)
         one_hot = functional.one_hot(place, count + 1)[:, :count].to(dtype)
-        vector: Tensor = self.vectors[name](one_hot) if name in self.vectors else one_hot
+        vector: Tensor = self.vectors[self.places[name]](one_hot) if self.vectors else one_hot
         return vector
 
     def joined(self, features: Tensor, context: Context, event_dimensions: int) -> Tensor:
@@ -229,9 +232,12 @@ class Conditioning(nn.Module):
         """
         for name, value in setting.items():
             if (count := self.classes.get(name)) is not None:
+                if isinstance(value, Tensor) and value.numel() != 1:
+                    hint = "is one label for all examples; model.given(context) takes one for each"
+                    raise ConfigError(name, value.tolist(), hint)
                 integer(name, value.item() if isinstance(value, Tensor) else value, minimum=-1, maximum=count - 1)
-            elif name in self.sizes and torch.as_tensor(value).numel() != self.sizes[name]:
-                raise ConfigError(name, value, f"must have {self.sizes[name]} numbers")
+            elif name in self.sizes:
+                check_numbers(name, value, self.sizes[name])
 
     def example(self, count: int) -> Context:
         """Return a context of zeros for `count` examples, from which shapes can be read."""
@@ -249,13 +255,14 @@ class Conditioning(nn.Module):
         for name in self.sizes:
             values = context[name].reshape(len(context[name]), -1).double()
             deviation = values.std(dim=0, correction=0)
-            getattr(self, f"mean_{name}").copy_(values.mean(dim=0))
-            getattr(self, f"deviation_{name}").copy_(torch.where(deviation > 0, deviation, 1.0))
+            mean, own = self._statistics(name)
+            mean.copy_(values.mean(dim=0))
+            own.copy_(torch.where(deviation > 0, deviation, 1.0))
 
-
-def is_count(kind: object) -> bool:
-    """Return whether a kind is a number of classes, not a shape."""
-    return isinstance(kind, int)
+    def _statistics(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of numbers, (n,) each."""
+        place = self.places[name]
+        return getattr(self, f"mean_{place}"), getattr(self, f"deviation_{place}")
 
 
 def check_conditioning(conditioning: Conditioning, prior: Prior, surface: nn.Module | None) -> None:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nelbo.distributions.columns import OBSERVED
 from nelbo.errors import ConfigError, integer
 from nelbo.models import NO_CONTEXT, Context, Model
 from nelbo.views.codes import has_classes, modes
@@ -69,14 +70,20 @@ class Scene:
 
         It is empty for a model of x alone, which needs no data.
         """
-        if not (self.model.conditioning and self.model.context_names):
+        if not self._takes_data:
             return NO_CONTEXT
         context = self.images.context(positions, self.model.context_names)
         return {name: value.to(self.device) for name, value in context.items()}
 
+    @property
+    def _takes_data(self) -> bool:
+        """Whether the model is given more of the data than x: a condition, or which entries of a row are observed."""
+        names = self.model.context_names
+        return bool(names) and (self.model.conditioning is not None or OBSERVED in names)
+
     def any_context(self, count: int) -> Context:
         """Return contexts of examples evenly spread over the split, as `context`."""
-        return self.context(self.evenly_spaced(count)) if self.model.context_names else NO_CONTEXT
+        return self.context(self.evenly_spaced(count)) if self._takes_data else NO_CONTEXT
 
     def given_batches(self, positions: Tensor) -> Iterator[tuple[Model, Tensor]]:
         """Yield the images at `positions`, up to `batch_size` at a time, each with the model of their conditions."""
@@ -90,7 +97,7 @@ class Scene:
 
     def codes(self, positions: Tensor) -> tuple[Tensor, ...]:
         """Return the modes of q(z|x) of the images at `positions` by level, top first, (B, *event) each."""
-        return by_level(modes(self.model, x) for x in self.batches(positions))
+        return by_level(modes(model, x) for model, x in self.given_batches(positions))
 
     def require_vectors(self, reason: str) -> None:
         """Raise an error if codes are one-hot.

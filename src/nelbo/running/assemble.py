@@ -23,7 +23,7 @@ from nelbo.models import Model
 from nelbo.numerics.threads import busy_message, cores, load_beside_this_process
 from nelbo.objectives import Objective
 from nelbo.running.build_data import build_data
-from nelbo.running.conditions import kinds_of
+from nelbo.running.conditions import check_kinds, kinds_of
 from nelbo.running.floats import refuse_levels
 from nelbo.running.resume import epochs_added, refuse_shorter
 from nelbo.running.resume_point import ResumePoint
@@ -189,6 +189,8 @@ def values_of_images(plain: Mapping[str, Any], data: RunData) -> dict[str, Any]:
     conditioning = plain["model"].get("conditioning")
     if conditioning and conditioning.get("kinds", "") is None:
         filled["model.conditioning.kinds"] = kinds_of(conditioning["names"], data)
+    elif conditioning:
+        check_kinds(conditioning["kinds"], conditioning["names"], data)
     for part in ("likelihood", "inputs") if data.table else ():
         if (plain["model"].get(part) or {}).get("columns", "") is None:
             filled[f"model.{part}.columns"] = data.table["columns"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nelbo.data.arrays import FACTORS, LABEL
 from nelbo.data.run_data import Known, RunData
 from nelbo.errors import ConfigError
+from nelbo.models.kinds import checked_names
 
 SPLITS = ("train", "val", "test")
 KEY = "model.conditioning.names"
@@ -25,9 +26,24 @@ def kinds_of(names: Sequence[str], data: RunData) -> dict[str, int | list[int]]:
     Raises:
         ConfigError: if the data do not have a name, some of its labels are unknown, or all are the same.
     """
-    if isinstance(names, str) or not isinstance(names, Sequence):
-        raise ConfigError(KEY, names, "must be a list, such as [label]")
-    return {name: kind_of(name, data) for name in names}
+    return {name: kind_of(name, data) for name in checked_names(KEY, names)}
+
+
+def check_kinds(kinds: object, names: Sequence[str], data: RunData) -> None:
+    """Check kinds that are typed against the data, which may have fewer classes.
+
+    Raises:
+        ConfigError: if they are other ones.
+    """
+    known = kinds_of(names, data)
+    fits = isinstance(kinds, Mapping) and kinds.keys() == known.keys()
+    for name, kind in known.items() if fits else ():
+        typed = kinds[name]  # type: ignore[index]
+        more = isinstance(kind, int) and isinstance(typed, int) and typed >= kind
+        fits = fits and (more or typed == kind)
+    if not fits:
+        hint = f"does not fit {data.name}, which has {known}; leave it out"
+        raise ConfigError("model.conditioning.kinds", kinds, hint)
 
 
 def kind_of(name: str, data: RunData) -> int | list[int]:
@@ -46,6 +62,9 @@ def kind_of(name: str, data: RunData) -> int | list[int]:
         raise ConfigError(KEY, name, f"is unknown of {unknown} of the {total} images of {data.name}")
     if least == largest:
         raise ConfigError(KEY, name, f"is {least} for all images of {data.name}, so it says nothing about them")
+    if largest >= (total := sum(map(len, columns))):
+        hint = f"has whole numbers up to {largest} for {total} examples; make them floats if they are no classes"
+        raise ConfigError(KEY, name, hint)
     return max(largest + 1, len(data.classes) if name == LABEL else 0)
 
 
