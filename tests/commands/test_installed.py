@@ -70,7 +70,7 @@ def test_bad_input_is_one_line_that_names_the_command(installed: Installed) -> N
     for words, message in (
         (("train", "foo=1"), "foo=1: there is no such key; nelbo train --cfg job lists them"),
         (("train", "model.latent_dim=1,2"), "model.latent_dim=1,2: several values are a sweep, which needs -m (nelbo"),
-        (("draw", "run=x"), "usage: nelbo draw interpolation|"),
+        (("draw", "run=x"), "usage: nelbo draw by_class|every_class|"),
         (("report",), "usage: nelbo report sweep=DIRECTORY"),
     ):
         done = installed.run("nelbo", *words)

@@ -44,7 +44,7 @@ data = ImageData(
 data.setup()
 before, peak, seen, total = resident(), 0, torch.zeros(count, dtype=torch.bool), 0
 for number, batch in enumerate(data.train_dataloader()):
-    images, _, positions = batch
+    images, _, positions, _ = batch
     assert not seen[positions].any() and (images[:, 0, 0, 0].long() == positions % 251).all()
     seen[positions] = True
     if number % 20 == 0:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nelbo.data.arrays import Batch
 from nelbo.models import Model
 from nelbo.training.callbacks.model_table import describe_latents, parts
 from nelbo.training.callbacks.pictures import pictures
@@ -33,9 +34,9 @@ class Data:
     images: Tensor
     classes: tuple[str, ...] = ()
 
-    def examples(self, count: int) -> tuple[Tensor, Tensor]:
+    def examples(self, count: int) -> Batch:
         x = self.images[:count]
-        return x, torch.arange(len(x)) % 3
+        return Batch(x, torch.arange(len(x)) % 3)
 
 
 def drawn(model: Model) -> dict[str, Tensor]:
