@@ -5,15 +5,15 @@ Shapes: B batch, N examples of a split, C H W image.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from nelbo.evaluation.batch_model import BatchModel
 from nelbo.evaluation.findings import NotApplicable
-from nelbo.models import NO_CONTEXT, BoundModel, Context, Inference, Model
+from nelbo.models import NO_CONTEXT, Context, Inference, Model
 from nelbo.models.context import required_names
 
 
@@ -25,7 +25,7 @@ DrawContext = Callable[[int], Context]
 """Returns the context of a number of examples, drawn at random from data, (n, ...) each."""
 
 
-class ConditionalModel(BoundModel):
+class ConditionalModel(BatchModel):
     """p(x|y) and q(z|x, y) with the condition y of each image that a measure is given.
 
     Within `given(context)` the model is that of a batch with its context. Outside of it, `generate` draws a condition
@@ -38,21 +38,8 @@ class ConditionalModel(BoundModel):
     """
 
     def __init__(self, model: Model, draw: DrawContext) -> None:
-        super().__init__(model, {}, each=True)
+        super().__init__(model)
         self._draw = draw
-
-    @contextlib.contextmanager
-    def given_batch(self, context: Context) -> Iterator[None]:
-        """Within it, the model is that of a batch.
-
-        Args:
-            context: that of the images of the batch, (B, ...) each.
-        """
-        outer, self.setting = self.setting, dict(context)
-        try:
-            yield
-        finally:
-            self.setting = outer
 
     def infer(self, x: Tensor, context: Context = NO_CONTEXT) -> Inference:
         """Return what inference takes from the images of the batch; see `Model.infer`.

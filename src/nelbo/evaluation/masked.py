@@ -5,18 +5,18 @@ Shapes: B batch.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 from torch.distributions import Distribution
 
 from nelbo.distributions.columns import OBSERVED
+from nelbo.evaluation.batch_model import BatchModel
 from nelbo.evaluation.findings import NotApplicable
-from nelbo.models import NO_CONTEXT, BoundModel, Context, Inference, Model
+from nelbo.models import NO_CONTEXT, Context, Inference, Model
 
 
-class MaskedModel(BoundModel):
+class MaskedModel(BatchModel):
     """A model that is told which entries of x were observed, bound to the masks of the batch that a measure is given.
 
     Outside of a batch it generates as the model itself does, and encodes nothing, because it would take missing entries
@@ -25,22 +25,6 @@ class MaskedModel(BoundModel):
     Args:
         model: a model that takes masks from the data.
     """
-
-    def __init__(self, model: Model) -> None:
-        super().__init__(model, {}, each=True)
-
-    @contextlib.contextmanager
-    def given_batch(self, context: Context) -> Iterator[None]:
-        """Within it, the model is that of a batch.
-
-        Args:
-            context: that of the rows of the batch, (B, ...) each.
-        """
-        outer, self.setting = self.setting, dict(context)
-        try:
-            yield
-        finally:
-            self.setting = outer
 
     def bound(self, count: int, context: Context) -> Context:
         """Return the whole context of a batch, or that of its first row alone; see `BoundModel.bound`."""

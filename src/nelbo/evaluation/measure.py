@@ -18,9 +18,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from nelbo.evaluation.batch_model import BatchModel
 from nelbo.evaluation.conditional import ConditionalModel, NeedsCondition
 from nelbo.evaluation.findings import SIZES, Findings, NotApplicable, Scalar, mean_and_error
-from nelbo.evaluation.masked import MaskedModel
 from nelbo.evaluation.processes import Processes
 from nelbo.models import Model
 from nelbo.models.context import required_names
@@ -164,7 +164,7 @@ class Subject:
     def of_batch(self, images: Split, positions: Tensor, function: Callable[[Tensor], Value]) -> Value:
         """Return a function of the images at `positions` (B,), with their conditions and masks given to the model."""
         x = images[positions].to(self.device)
-        if not isinstance(self.model, ConditionalModel | MaskedModel):
+        if not isinstance(self.model, BatchModel):
             return function(x)
         context = images.context(positions, self.model.model.context_names)
         with self.model.given_batch({name: value.to(self.device) for name, value in context.items()}):
