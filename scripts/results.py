@@ -59,6 +59,13 @@ TABLES = (
         ),
     ),
     Table(
+        "surface_conv",
+        columns(
+            *("latents | {latents}", "beta | {beta:g}", "alone: reconstruction | {cell_reconstruction}"),
+            *("alone: KL | {cell_kl}", "regret: modulated | {modulated} ± {modulated_se}", COMMIT),
+        ),
+    ),
+    Table(
         "search",
         columns(
             *("optimizer | `{label}`", "rate | {lr:g}", "validation, negative ELBO | {val_nelbo} | val_nelbo"),
