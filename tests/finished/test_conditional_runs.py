@@ -55,7 +55,8 @@ def test_measures_give_each_image_its_label(run: Path, evaluated: dict[str, Done
     assert "ais: needs label of each image, which this measure does not give; use at.label=..." in (
         evaluated["each"].stdout + evaluated["each"].stderr
     )
-    assert "information" in evaluated["each"].stdout  # the prior is that of each label: there is no one p(z)
+    output = evaluated["each"].stdout + evaluated["each"].stderr
+    assert "information: needs label of each image" in output  # the prior is that of each label: there is no one p(z)
     model = nelbo.load(run)
     assert isinstance(model, VAE)
     x, labels = some_images()
@@ -145,6 +146,8 @@ def test_data_without_what_is_given_is_refused(tmp_path: Path) -> None:
         "one_class": [*arrays[:1], f"data.path={tmp_path / 'one.npz'}", *arrays[2:], "conditioning=label"],
         "factors": [*TRAINING, "conditioning=factors"],
         "names": [*TRAINING, "conditioning=label", "model.conditioning.names=[colour]"],
+        "names_in_names": [*TRAINING, "conditioning=label", "model.conditioning.names=[[label]]"],
+        "kinds": [*TRAINING, "conditioning=label", "model.conditioning.kinds={label:5}"],
         "nested": [*TRAINING, "conditioning=label", "nesting=uniform"],
         "layers": [*TRAINING, "conditioning=label", "model.conditioning.layers=gates"],
         "linear": ["model=linear_vae", "data=digits", "conditioning=label"],
@@ -155,6 +158,8 @@ def test_data_without_what_is_given_is_refused(tmp_path: Path) -> None:
         "one_class": "model.conditioning.names=label: is 0 for all images",
         "factors": "model.conditioning.names=factors: is not known of the images of digits, which have label",
         "names": "model.conditioning.names=colour: is not known of the images of digits, which have label",
+        "names_in_names": "model.conditioning.names=[[label]]: must be a list of different names",
+        "kinds": "model.conditioning.kinds={label:5}: does not fit digits, which has {'label': 10}; leave it out",
         "nested": "does not go with rates=... or nesting=...",
         "layers": "model.conditioning.layers=gates: must be one of modulation, concatenation",
         "linear": "has no hidden layer to modulate; use model.conditioning.layers=concatenation",

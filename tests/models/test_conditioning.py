@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,9 +17,10 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from nelbo.errors import ConfigError
+from nelbo.evaluation.conditional import ConditionalModel, NeedsCondition
 from nelbo.evaluation.importance import importance
 from nelbo.heads import DiagonalNormalPosterior, LearnedGaussian
-from nelbo.models import VAE, Conditioning, Context, LadderVAE, ManyRates, Model, TopDownVAE
+from nelbo.models import VAE, Conditioning, Context, ManyRates
 from nelbo.nets import MLP
 from nelbo.objectives import NegativeELBO
 from nelbo.priors import StandardNormal
@@ -357,7 +359,34 @@ def test_importance_sampling_estimates_the_exact_marginal_of_each_condition(trai
 
 
 def test_models_without_a_condition_have_none() -> None:
-    for kind in (VAE, LadderVAE, TopDownVAE):
-        assert issubclass(kind, Model)
     plain = make_hierarchy("ladder")
     assert plain.conditioning is None and plain.context_names == ()
+
+
+def test_columns_may_have_any_name() -> None:
+    """Also names that a module cannot have for a part of its own."""
+    kinds = {"petal.length": [1], "type": 2}
+    made = Conditioning(names=list(kinds), kinds=kinds, embedding=3, layers="modulation", prior=False)
+    values = {"petal.length": torch.tensor([[1.0], [3.0]]), "type": torch.tensor([0, 1])}
+    made.initialize(values)
+    condition = made.condition(values)
+    assert condition.shape == (2, 4) and condition[:, 0].tolist() == [-1, 1]
+
+
+def test_a_measure_without_conditions_is_left_out_at_any_depth() -> None:
+    for model in (make(), make_hierarchy("ladder", conditioning=conditioning())):
+        given = ConditionalModel(model.eval(), lambda count: context(count))
+        zs = model.sample(COUNT, context=context())
+        noise = torch.zeros(1, COUNT, model.noise_size)
+        calls: list[Callable[[], object]] = [
+            lambda given=given, zs=zs: given.decode(*zs),  # type: ignore[misc]
+            lambda given=given, zs=zs, noise=noise: given.unfold(zs[0][None], noise),  # type: ignore[misc]
+            lambda given=given, zs=zs: given.log_prior(*(z[None] for z in zs)),  # type: ignore[misc]
+            lambda given=given, model=model: given.infer(torch.zeros(COUNT, *model.shape)),  # type: ignore[misc]
+        ]
+        for call in calls:
+            with pytest.raises(NeedsCondition, match="needs label, size of each image"):
+                call()
+        with given.given_batch(context()):
+            assert given.decode(*zs).mean.isfinite().all()
+        assert given.generate(4).mean.shape == (4, *model.shape)

@@ -17,7 +17,7 @@ from nelbo.models import NO_CONTEXT, Context, Inference, Model
 
 
 class MaskedModel(BatchModel):
-    """A model that is told which entries of x were observed, bound to the masks of the batch that a measure is given.
+    """A model that is given which entries of x were observed, bound to the masks of the batch that a measure is given.
 
     Outside of a batch it generates as the model itself does, and encodes nothing, because it would take missing entries
     for observed ones.
