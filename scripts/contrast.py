@@ -32,8 +32,9 @@ EXAMPLES, SIDE = 5000, 10
 
 def draw(models: dict[str, VAE], trained: dict[str, Any], out: Path) -> None:
     """A column a model: above, means of q(z|x) on the test set; below, p(x|z).mean at z ~ N(0, I)."""
-    images, labels, where = mnist().test.__getitems__(torch.arange(EXAMPLES))
-    x = PROTOCOLS[trained["protocol"]].present(images, Draws(trained["split_seed"], ONCE_FOR_TEST_ARRAY, where))
+    raw = mnist().test.__getitems__(torch.arange(EXAMPLES))
+    draws = Draws(trained["split_seed"], ONCE_FOR_TEST_ARRAY, raw.positions)
+    x = PROTOCOLS[trained["protocol"]].present(raw.images, draws)
     figure = Figure(figsize=(11, 11), dpi=80, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(models))
@@ -41,7 +42,7 @@ def draw(models: dict[str, VAE], trained: dict[str, Any], out: Path) -> None:
         torch.manual_seed(0)  # both decode the same z
         with torch.no_grad():
             px = model.generate(SIDE * SIDE)
-            draw_codes(axes[0, column], model.encode(x).mean, labels)
+            draw_codes(axes[0, column], model.encode(x).mean, raw.labels)
         axes[0, column].set_title(f"{name}: codes of test images")
         axes[1, column].imshow(square(px.mean, SIDE).squeeze(0), cmap="gray", vmin=0, vmax=1)
         axes[1, column].set_title(f"{name}: decoded z ~ N(0, I)")

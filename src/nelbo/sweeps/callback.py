@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,20 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from nelbo.errors import USAGE_ERROR, ConfigError
+from nelbo.sweeps.job import external_world_size
 from nelbo.terminal.programs import program
 
 log = logging.getLogger(__name__)
+
+OTHERS_WRITE_SECONDS = 5.0
+"""How long a process that torchrun or srun started waits for a record that the others of its run may be writing."""
 
 
 class DirectoryCallback(Callback):
     """Refuses a run whose directory holds Hydra's record (`.hydra`) of another program.
 
-    Hydra would overwrite that record before the run itself can check its directory.
+    Hydra would overwrite that record before the run itself can check its directory. Every process of a run under
+    torchrun or srun writes it, so each may find one that another of them has begun.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -30,14 +36,24 @@ class DirectoryCallback(Callback):
             folder, record = Path(str(config.hydra.run.dir)), config.hydra.output_subdir
         except OmegaConfBaseException:  # Hydra raises it again, and the command reports it
             return
-        if not record or not any((folder / record).glob("*.yaml")):
+        if not record:
             return
-        previous = folder / record / "hydra.yaml"
         ours = f"app_name: {config.hydra.help.app_name}"
-        if not (previous.is_file() and ours in previous.read_text(errors="replace")):
-            hint = f"holds {record} of another program; give another directory"
-            print(f"error: {ConfigError('hydra.run.dir', folder, hint)}", file=sys.stderr)
-            sys.exit(USAGE_ERROR)
+        until = time.monotonic() + (OTHERS_WRITE_SECONDS if external_world_size() > 1 else 0.0)
+        while _is_of_another_program(folder / record, ours):
+            if time.monotonic() >= until:
+                hint = f"holds {record} of another program; give another directory"
+                print(f"error: {ConfigError('hydra.run.dir', folder, hint)}", file=sys.stderr)
+                sys.exit(USAGE_ERROR)
+            time.sleep(0.05)
+
+
+def _is_of_another_program(record: Path, ours: str) -> bool:
+    """Return whether a record of Hydra has files, but none that says that it is ours."""
+    if not any(record.glob("*.yaml")):
+        return False
+    previous = record / "hydra.yaml"
+    return not (previous.is_file() and ours in previous.read_text(errors="replace"))
 
 
 class ReportCallback(Callback):
