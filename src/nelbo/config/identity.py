@@ -37,6 +37,8 @@ ADDED_LATER: dict[str, Any] = {
     "model.rates.layers": "gates",
     "data.layout": None,
     "data.columns": None,
+    "data.labelled": None,
+    "data.labelled_copies": 1,
     **dict.fromkeys(("model.encoder.residual", "model.decoder.residual"), False),
     **dict.fromkeys(("trainer.min_epochs", "trainer.max_steps", "trainer.min_steps", "trainer.max_time")),
     **dict.fromkeys(("trainer.val_check_interval", "trainer.gradient_clip_algorithm")),

@@ -95,6 +95,7 @@ RANGES: dict[str, Mapping[str, Check]] = {
     | {"upsampling": _options("shuffle", "nearest", "transposed")},
     "nelbo.objectives.NegativeELBO": _ELBO,
     "nelbo.objectives.STL": _ELBO,
+    "nelbo.objectives.SemiSupervisedELBO": _ELBO | {"classification": _not_negative},
     "nelbo.objectives.Reconstruction": _SAMPLES,
     "nelbo.objectives.IWAE": _SAMPLES,
     "nelbo.objectives.DReG": _SAMPLES,
@@ -132,6 +133,7 @@ RANGES: dict[str, Mapping[str, Check]] = {
     "nelbo.data.module.ImageData": {
         "protocol": _options("raw", "dequantized", "dynamic", "fixed", "threshold", "static"),
         "batch_size": positive_integer,
+        "labelled_copies": positive_integer,
         "seed": partial(integer, minimum=0, maximum=2**32 - 1),
         "shuffle": boolean,
         "num_workers": _at_least(0),

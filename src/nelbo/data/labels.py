@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nelbo.data.arrays import Arrays, unlabelled
-from nelbo.errors import DataError, first_line
+from nelbo.data.arrays import LABEL, UNLABELLED, Arrays, Examples, unlabelled
+from nelbo.errors import ConfigError, DataError, first_line
 
 log = logging.getLogger(__name__)
 NEED_LABELS = "probe, knn, silhouette, the classifier of fid, kid and prdc, and colours by class"
@@ -45,6 +45,40 @@ def with_classes(arrays: Arrays, name: str) -> Arrays:
     labels, _ = read_labels(stored, {key: len(part.images) for key, part in parts.items()}, name)
     train, test = (replace(part, labels=labels[key]) for key, part in parts.items())
     return replace(arrays, train=train, test=test)
+
+
+def keep_labels(examples: Examples, count: int, seed: int) -> Examples:
+    """Return the same examples with the labels of `count` of them; the others are `UNLABELLED`.
+
+    Which are kept is random, with as many of each class as possible: 100 of ten classes are ten of each, if every class
+    has ten.
+
+    Args:
+        examples: of which at least `count` have a label.
+        count: number of labels that are kept.
+        seed: seed of the choice.
+
+    Raises:
+        ConfigError: if fewer have a label, or `count` is less than the number of classes.
+    """
+    labels = examples.known(LABEL)
+    assert labels is not None
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = order[labels[order] >= 0]
+    classes, own = labels[order].unique(return_inverse=True)
+    if not len(classes) <= count <= len(order):
+        hint = f"must be from {len(classes)}, the number of classes, to {len(order)}, the number of images with a label"
+        raise ConfigError("labelled", count, hint if len(order) else "no training image has a label")
+    # The first of every class, then the second of every class, ...
+    rank = torch.empty_like(own)
+    for number in range(len(classes)):
+        (places,) = torch.where(own == number)
+        rank[places] = torch.arange(len(places))
+    chosen = order[torch.argsort(rank, stable=True)[:count]]
+    rows = chosen if examples.indices is None else examples.indices[chosen]
+    whole = torch.full_like(examples.labels, UNLABELLED)
+    whole[rows] = examples.labels[rows]
+    return replace(examples, labels=whole)
 
 
 def read_labels(

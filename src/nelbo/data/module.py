@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nelbo.data.arrays import Arrays, Batch, Examples, RawBatch, held_out, random_split
+from nelbo.data.arrays import LABEL, Arrays, Batch, Examples, RawBatch, held_out, random_split
 from nelbo.data.augmentation import Augmentation
-from nelbo.data.labels import with_classes
+from nelbo.data.labels import keep_labels, with_classes
 from nelbo.data.levels import EIGHT_BITS, settle
 from nelbo.data.loader import loader
 from nelbo.data.noise import Draws
@@ -46,6 +46,9 @@ class ImageData(RunData):
             leave no doubt that 255 is white. Data that are stored as floats have none.
         protocol: how stored pixels become model input: a key of `PROTOCOLS`.
         augment: random augmentation of training images; None for none.
+        labelled: number of training images whose labels are known, as many of each class as possible, chosen at random;
+            None for all.
+        labelled_copies: how often each of these occurs in an epoch; every other training image occurs once.
         batch_size: B, in each process.
         validation_size: number of training images to hold out, or their share below 1; 0 for none.
         seed: seed of the split, and of pixels that are drawn once for all epochs.
@@ -69,6 +72,8 @@ class ImageData(RunData):
         levels: int | None = None,
         protocol: str = "raw",
         augment: Augmentation | None = None,
+        labelled: int | None = None,
+        labelled_copies: int = 1,
         seed: int = 0,
         shuffle: bool = True,
         num_workers: int = 0,
@@ -81,6 +86,8 @@ class ImageData(RunData):
         self.shape = None if shape is None else tuple(shape)
         self.levels = None if levels is None else integer("levels", levels, minimum=2, maximum=EIGHT_BITS)
         self.protocol = choice("protocol", protocol, list(PROTOCOLS))
+        self.labelled = None if labelled is None else positive_integer("labelled", labelled)
+        self.labelled_copies = positive_integer("labelled_copies", labelled_copies)
         self.batch_size = positive_integer("batch_size", batch_size)
         self.validation_size = validation_size
         self.seed = integer("seed", seed, minimum=0, maximum=2**32 - 1)
@@ -133,7 +140,10 @@ class ImageData(RunData):
             raise ConfigError("protocol", self.protocol, f"{self.name} is not published in binary form")
         self.augment.check(arrays.shape)
         train, validation = self._split(arrays)
-        self.splits = {"train": arrays.train.take(train), "val": arrays.train.take(validation), "test": arrays.test}
+        trained = arrays.train.take(train)
+        if self.labelled is not None:
+            trained = keep_labels(trained, self.labelled, self.seed)
+        self.splits = {"train": trained, "val": arrays.train.take(validation), "test": arrays.test}
         self.classes, self.sha256, self.table = arrays.classes, arrays.sha256(), arrays.table
 
     def _settled(self, arrays: Arrays) -> Arrays:
@@ -182,12 +192,14 @@ class ImageData(RunData):
 
     def provenance(self) -> dict[str, Any]:
         """Return the description of the data that results store, so that only comparable results are compared."""
+        labelled = {} if self.labelled is None else {"labelled": self.labelled}
         return {
             "data": self.name,
             "protocol": self.protocol,
             **{f"{split}_images": len(examples) for split, examples in self.splits.items()},
             "split_seed": self.seed,
             "data_sha256": self.sha256,
+            **labelled,
         }
 
     def present(self, split: str, batch: RawBatch, epoch: int | None = None) -> Batch:
@@ -242,6 +254,16 @@ class ImageData(RunData):
         """Return the test batches."""
         return self._loader("test", shuffle=False)
 
+    def visited(self, split: str) -> Examples:
+        """Return the examples whose positions the batches of a split are: of training, labelled ones several times."""
+        examples = self.splits[split]
+        if split != "train" or self.labelled_copies == 1:
+            return examples
+        labels = examples.known(LABEL)
+        assert labels is not None
+        known = torch.nonzero(labels >= 0).flatten()
+        return examples.take(torch.cat([torch.arange(len(examples)), known.repeat(self.labelled_copies - 1)]))
+
     def _loader(self, split: str, *, shuffle: bool) -> DataLoader[RawBatch]:
         batches = self._order(split, shuffle=shuffle, seed=self.order_seed)
-        return loader(self.splits[split], batches, num_workers=self.num_workers, pin_memory=self._pins_memory())
+        return loader(self.visited(split), batches, num_workers=self.num_workers, pin_memory=self._pins_memory())

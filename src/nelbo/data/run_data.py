@@ -125,16 +125,21 @@ class RunData(pl.LightningDataModule, ABC):
 
         Args:
             split: "train", "val" or "test".
-            positions: positions of the examples in the split, (B,).
+            positions: positions of the examples in the split, (B,); of training in `visited`.
             epoch: epoch of training; None for examples that are not trained on.
             device: where they are presented; None for the CPU.
         """
-        batch = self.splits[split].__getitems__(positions)
+        examples = self.splits[split] if epoch is None else self.visited(split)
+        batch = examples.__getitems__(positions)
         return self.present(split, batch if device is None else batch.to(device), epoch)
+
+    def visited(self, split: str) -> Known:
+        """Return the examples whose positions the batches of a split are; training may visit some more than once."""
+        return self.splits[split]
 
     def num_batches(self, world_size: int) -> int:
         """Return the number of training batches of an epoch in each of `world_size` processes."""
-        return len(Batches(len(self.splits["train"]), self.batch_size, shuffle=False, world_size=world_size))
+        return len(Batches(len(self.visited("train")), self.batch_size, shuffle=False, world_size=world_size))
 
     def notes(self) -> list[str]:
         """Return what a run with these data does not have and others do, a line each, for the start of the run."""
@@ -152,7 +157,7 @@ class RunData(pl.LightningDataModule, ABC):
             ConfigError: if the smallest batch of training or validation images has fewer.
         """
         for split in ("train", "val") if validated else ("train",):
-            total = len(self.splits[split])
+            total = len(self.visited(split))
             batches = Batches(total, self.batch_size, shuffle=False, world_size=world_size).global_batches()
             if total and (smallest := min(map(len, batches))) < least:
                 problem = (
@@ -174,7 +179,7 @@ class RunData(pl.LightningDataModule, ABC):
         """
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        total = len(self.splits[split])
+        total = len(self.visited(split))
         if world_size > 1 and (self.batch_size == 1 or total < world_size):
             hint = f"{world_size} processes need batches of at least 2, and {total} {split} images to share"
             raise ConfigError("data.batch_size", self.batch_size, hint)

@@ -11,12 +11,13 @@ from nelbo.evaluation.levels import Levels
 from nelbo.evaluation.likelihood import NLL
 from nelbo.evaluation.neighbours import Neighbours
 from nelbo.evaluation.passes import ELBO, ActiveUnits
-from nelbo.evaluation.representation import KNN, Probe, Silhouette
+from nelbo.evaluation.representation import KNN, Accuracy, Probe, Silhouette
 from nelbo.evaluation.sample_quality import FID, KID, PRDC
 from nelbo.evaluation.total_correlation import TotalCorrelation
 from nelbo.evaluation.udr import UDR
 
 __all__ = [
+    "Accuracy",
     "AIS",
     "ELBO",
     "FID",

@@ -71,8 +71,9 @@ def mean_kls(subject: Subject, limit: int | None) -> tuple[list[float], list[Ten
     @torch.no_grad()
     def measure(x: Tensor) -> dict[str, Tensor]:
         values = {}
-        for level, latent in enumerate(subject.model.trace(x).latents):
-            values[f"level {level}"] = latent.kl.mean(dim=0)
+        trace = subject.model.trace(x)
+        for level, latent in enumerate(trace.latents):
+            values[f"level {level}"] = trace.over_samples(latent.kl)
             if (units := unit_kl(latent)) is not None:
                 values[f"units {level}"] = units
         return values

@@ -79,7 +79,7 @@ def importance(
     for stop in sorted({*(count for count in counts if count < num_samples), num_samples}):
         while done < stop:
             trace = model.draw(x, inference, min(chunk, stop - done))
-            pending.append(trace.log_joint - trace.log_q)
+            pending.append(trace.over_alternatives(trace.log_joint - trace.log_q))
             done += len(pending[-1])
             if done < stop and sum(map(len, pending)) < FLUSH:
                 continue

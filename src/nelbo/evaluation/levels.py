@@ -48,8 +48,8 @@ class Levels(Measure):
             def draw(upper: int) -> tuple[Tensor, list[Tensor]]:
                 """Return the negative ELBO of the upper levels, (B,), and the KL of each, (B,)."""
                 trace = subject.model.draw(x, inference, self.num_samples, prior_from=upper)
-                kls = [finest(latent.kl).mean(dim=0) for latent in trace.latents[:upper]]
-                return torch.stack(kls).sum(dim=0) - finest(trace.log_px).mean(dim=0), kls
+                kls = [trace.over_samples(finest(latent.kl)) for latent in trace.latents[:upper]]
+                return torch.stack(kls).sum(dim=0) - trace.over_samples(finest(trace.log_px)), kls
 
             bounds = {f"nelbo_upper_{upper}": draw(upper)[0] for upper in range(1, len(sizes))}
             bounds[f"nelbo_upper_{len(sizes)}"], kls = draw(len(sizes))

@@ -38,9 +38,9 @@ class ELBO(Measure):
         @torch.no_grad()
         def measure(x: Tensor) -> dict[str, Tensor]:
             trace = subject.model.trace(x, self.num_samples)
-            values = {"distortion": -finest(trace.log_px).mean(dim=0)}
+            values = {"distortion": -trace.over_samples(finest(trace.log_px))}
             if has_kl:
-                values["rate"] = finest(trace.kl).mean(dim=0)
+                values["rate"] = trace.over_samples(finest(trace.kl))
                 values["nelbo"] = values["distortion"] + values["rate"]
             return values
 

@@ -43,8 +43,8 @@ def fit(model: Model, x: Tensor, *, num_steps: int, lr: float, gradient_samples:
         adam.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / num_steps))
         with torch.enable_grad():
             trace = model.draw(x, inference.replace(parameters), gradient_samples)
-            elbo = trace.log_px - trace.kl
-            gradients = torch.autograd.grad(-elbo.mean(dim=0).sum(), parameters)
+            elbo = trace.over_samples(trace.log_px - trace.kl)
+            gradients = torch.autograd.grad(-elbo.sum(), parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         adam.step()

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from nelbo.distributions import code_of
 from nelbo.errors import at_most, number, positive_integer
 from nelbo.evaluation.codes import Floats, Integers, codes_of, fit, linear_classifier
 from nelbo.evaluation.measure import TRIAL, Findings, Measure, NotApplicable, Subject
@@ -46,6 +48,42 @@ class Probe(Measure):
         classifier = linear_classifier(l2=self.l2, max_iter=self.max_iter)
         findings = classified(subject, "probe", classifier, self.limit, self.train_limit)
         findings.recipe["probe_l2"] = self.l2
+        return findings
+
+
+class Accuracy(Measure):
+    """Accuracy of the labels that a model with conditioning=semi_supervised infers: the most probable class of q(y|x).
+
+    Images without a label are left out.
+
+    Args:
+        limit: largest number of images; None for all.
+    """
+
+    def __init__(self, *, limit: int | None) -> None:
+        self.limit = at_most("limit", limit)
+
+    def __call__(self, subject: Subject) -> Findings:
+        """Measure the subject.
+
+        Raises:
+            NotApplicable: if the model infers no label, or no image has one.
+        """
+        if subject.example.label is None:
+            raise NotApplicable("accuracy: the model infers no label; metrics=[probe] classifies its codes")
+
+        @torch.no_grad()
+        def infer(x: Tensor) -> dict[str, Tensor]:
+            return {"inferred": code_of(subject.model.encode(x)).squeeze(-2).argmax(-1)}
+
+        inferred = subject.map("accuracy", infer, limit=self.limit)["inferred"]
+        name, positions = subject.example.label.name, evenly_spaced(len(subject.images), self.limit)
+        truth = subject.images.context(positions, [name]).get(name, torch.full_like(inferred, -1))
+        if not (truth >= 0).any():
+            raise NotApplicable(f"accuracy: no image of split {subject.split} has a {name}")
+        findings = Findings()
+        findings.add_mean("accuracy", (inferred == truth)[truth >= 0].double())
+        findings.values["accuracy_images"] = int((truth >= 0).sum())
         return findings
 
 

@@ -21,12 +21,12 @@ from nelbo.trace import Trace
 
 def reconstruction(trace: Trace) -> Tensor:
     """Return the reconstruction term -log p(x|z) in nats, (B,), averaged over S."""
-    return -trace.log_px.mean(dim=0)
+    return -trace.over_samples(trace.log_px)
 
 
 def kl(trace: Trace) -> Tensor:
     """Return KL(q(z|x) || p(z)) in nats, (B,), averaged over S."""
-    return trace.kl.mean(dim=0)
+    return trace.over_samples(trace.kl)
 
 
 def kl_of_level(trace: Trace, *, level: int) -> Tensor:
@@ -36,7 +36,7 @@ def kl_of_level(trace: Trace, *, level: int) -> Tensor:
         trace: the trace.
         level: 0 for the top.
     """
-    return trace.latents[level].kl.mean(dim=0)
+    return trace.over_samples(trace.latents[level].kl)
 
 
 def nelbo(trace: Trace) -> Tensor:
@@ -87,6 +87,39 @@ class BitsPerDim(ExampleMean):
         super().__init__(lambda trace: bits_per_dim(nelbo(trace), trace.x.shape[1:], dequantized_levels))
 
 
+class LabelAccuracy(TraceMetric):
+    """The share of examples whose label a model infers correctly, of those whose label is known and was withheld.
+
+    The inferred label is the most probable class of q(y|x).
+    """
+
+    correct: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_sum("correct")
+        self.add_sum("count")
+
+    @staticmethod
+    def applies(trace: Trace) -> bool:
+        """Return whether the model infers a label."""
+        return trace.label is not None
+
+    def update(self, trace: Trace) -> None:
+        """Accumulate the examples of a trace."""
+        assert trace.label is not None
+        if (truth := trace.withheld.get(trace.label.name)) is None:
+            return
+        inferred = trace.label.classifier.logits.squeeze(-2).argmax(-1)
+        self.correct += (inferred == truth).sum()
+        self.count += (truth >= 0).sum()
+
+    def compute(self) -> Tensor:
+        """Return the share; NaN if no label was withheld."""
+        return self.correct / self.count
+
+
 def bits_per_dim(nats: Tensor, shape: Sequence[int], dequantized_levels: int | None) -> Tensor:
     """Convert nats per image to bits per dimension; see `BitsPerDim`.
 
@@ -120,6 +153,8 @@ def standard_metrics(trace: Trace, prefix: str, *, dequantized_levels: int | Non
         dequantized_levels: the number of levels of uniformly dequantised pixels, otherwise None.
     """
     metrics: dict[str, TraceMetric] = {"reconstruction": ExampleMean(reconstruction)}
+    if LabelAccuracy.applies(trace):
+        metrics["accuracy"] = LabelAccuracy()
     if ActiveUnits.applies(trace):
         metrics[trace.at_top("active_units")] = ActiveUnits(trace)
     if CodePerplexity.applies(trace):

@@ -9,6 +9,7 @@ from nelbo.models.ladder_vae import LadderVAE
 from nelbo.models.model import Model
 from nelbo.models.nesting import Nesting
 from nelbo.models.rates import ManyRates
+from nelbo.models.semi_supervised import SemiSupervisedVAE
 from nelbo.models.settings import Setting, axes_of, settings_of
 from nelbo.models.table_inputs import TableInputs
 from nelbo.models.top_down_vae import TopDownVAE
@@ -26,6 +27,7 @@ __all__ = [
     "ManyRates",
     "Model",
     "Nesting",
+    "SemiSupervisedVAE",
     "Setting",
     "TableInputs",
     "TopDownVAE",

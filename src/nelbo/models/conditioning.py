@@ -119,6 +119,8 @@ class Conditioning(nn.Module):
         self.conditions_prior = boolean("prior", prior)
         self.prior: nn.Linear | None = None
         self.current = Condition()
+        self.has_default = False
+        """Whether the context may lack the condition, because the model infers it."""
 
     def join(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the shape of features, or of the decoder's input, with the condition joined to them."""
@@ -199,7 +201,7 @@ class Conditioning(nn.Module):
 
         Args:
             features: (..., B, *event), or one event.
-            context: each value (B, ...), or (1, ...) for one event.
+            context: each value (B, ...), or (1, ...) for all; a multiple of B if the dimension before it is of groups.
             event_dimensions: the number of dimensions of the event.
         """
         if self.layers == "modulation":
@@ -207,7 +209,10 @@ class Conditioning(nn.Module):
         condition = self.condition(context)
         leading = features.shape[: features.ndim - event_dimensions]
         flat = features.reshape(*leading, -1)
-        condition = condition.expand(*leading, -1) if leading else condition[0]
+        if len(condition) == 1:
+            condition = condition.expand(*leading, -1) if leading else condition[0]
+        else:
+            condition = condition.repeat(math.prod(leading) // len(condition), 1).reshape(*leading, -1)
         return torch.cat([flat, condition.to(flat.dtype)], dim=-1)
 
     def prior_of(self, p: Distribution, context: Context) -> Distribution:

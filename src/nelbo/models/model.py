@@ -174,6 +174,11 @@ class Model(nn.Module):
         """The names of the context that the parts of the model take, sorted."""
         return tuple(sorted({name for part in self.modules() if part is not self for name in names_of(part)}))
 
+    @property
+    def inferred_names(self) -> tuple[str, ...]:
+        """The names of the context that the model infers where they are unknown; evaluation withholds them."""
+        return ()
+
     def example_context(self, count: int) -> Context:
         """Return a context of `count` examples, from which shapes can be read; empty for a model of x alone."""
         return NO_CONTEXT if self.conditioning is None else self.conditioning.example(count)

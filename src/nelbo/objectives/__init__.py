@@ -8,6 +8,7 @@ from nelbo.objectives.free_bits import Capacity, FreeBits
 from nelbo.objectives.gradients import PIWAE, STL, DReG
 from nelbo.objectives.mmd import WAE, InfoVAE
 from nelbo.objectives.objective import Loss, Objective
+from nelbo.objectives.semi_supervised import SemiSupervisedELBO
 from nelbo.objectives.total_correlation import BetaTC
 from nelbo.objectives.vector_quantized import VectorQuantized
 
@@ -29,5 +30,6 @@ __all__ = [
     "NegativeELBO",
     "Objective",
     "Reconstruction",
+    "SemiSupervisedELBO",
     "VectorQuantized",
 ]

@@ -45,6 +45,7 @@ class NegativeELBO(Objective):
 
     name: ClassVar[str] = "elbo"
     weighs_each_image = True
+    takes_weights = True
 
     def __init__(self, *, beta: float | Schedule, num_samples: int) -> None:
         super().__init__(num_samples)
@@ -53,7 +54,8 @@ class NegativeELBO(Objective):
     def forward(self, trace: Trace, step: float) -> Loss:
         """Return the loss at `step`."""
         terms, beta = elbo_terms(trace), self.kl_weight(trace, step)
-        total = terms.reconstruction.mean() + weighted_mean(beta, self.penalty(trace, terms.kl, step))
+        penalty = self.penalty(trace, terms.kl, step)
+        total = trace.mean(terms.reconstruction) + weighted_mean(beta, penalty, trace)
         return Loss(total, {**terms.logged, "beta": mean_weight(beta)})
 
     def kl_weight(self, trace: Trace, step: float) -> Weight:

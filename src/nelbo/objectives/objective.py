@@ -58,6 +58,9 @@ class Objective(nn.Module):
     is_mean_over_images: ClassVar[bool] = True
     """Whether the loss is a mean of one for each image, so that images may have different numbers of latents."""
 
+    takes_weights: ClassVar[bool] = False
+    """Whether its averages use the weights of samples, so that a model may sum over a label that it infers."""
+
     least_batch: ClassVar[int] = 1
     """Minimum number of images in a batch, summed over all processes."""
 
@@ -167,11 +170,11 @@ def elbo_terms(trace: Trace) -> Terms:
     as `kl_level_1`, ..., where level 1 is the top.
     """
     reconstruction = -trace.log_px
-    mean, levels = reconstruction.mean().detach(), trace.by_level("kl")
-    by_level = {name: latent.kl.mean().detach() for name, latent in levels.items() if latent.has_kl}
+    mean, levels = trace.mean(reconstruction).detach(), trace.by_level("kl")
+    by_level = {name: trace.mean(latent.kl).detach() for name, latent in levels.items() if latent.has_kl}
     if not trace.has_kl:
         return Terms(reconstruction, torch.zeros_like(reconstruction), {"reconstruction": mean, **by_level})
-    kl = trace.kl.mean().detach()
+    kl = trace.mean(trace.kl).detach()
     logged: dict[str, Tensor | float] = {"nelbo": mean + kl, "reconstruction": mean, "kl": kl, **by_level}
     return Terms(reconstruction, trace.kl, logged)
 
@@ -190,16 +193,18 @@ def mean_weight(weight: Weight) -> float | Tensor:
     return weight.mean().detach() if isinstance(weight, Tensor) else weight
 
 
-def weighted_mean(weight: Weight, term: Tensor) -> Tensor:
+def weighted_mean(weight: Weight, term: Tensor, trace: Trace | None = None) -> Tensor:
     """Return the mean over samples and examples of weight times term, a scalar.
 
     Args:
         weight: a number, or one for each example, (B,).
         term: (S, B), or a scalar that is not a mean over examples.
+        trace: whose samples may have weights of their own; None if they have none.
 
     Example:
         >>> term = torch.tensor([[1.0, 2.0], [3.0, 4.0]])  # two samples of two examples
         >>> weighted_mean(2.0, term), weighted_mean(torch.tensor([1.0, 0.0]), term)
         (tensor(5.), tensor(1.))
     """
-    return (weight * term).mean() if isinstance(weight, Tensor) else weight * term.mean()
+    mean = torch.mean if trace is None or not term.ndim else trace.mean
+    return mean(weight * term) if isinstance(weight, Tensor) else weight * mean(term)

@@ -72,7 +72,8 @@ class Scene:
         """
         if not self._takes_data:
             return NO_CONTEXT
-        context = self.images.context(positions, self.model.context_names)
+        names = [name for name in self.model.context_names if name not in self.model.inferred_names]
+        context = self.images.context(positions, names)
         return {name: value.to(self.device) for name, value in context.items()}
 
     @property

@@ -23,7 +23,7 @@ from nelbo.models import Model
 from nelbo.numerics.threads import busy_message, cores, load_beside_this_process
 from nelbo.objectives import Objective
 from nelbo.running.build_data import build_data
-from nelbo.running.conditions import check_kinds, kinds_of
+from nelbo.running.conditions import check_kinds, infers, kinds_of
 from nelbo.running.floats import refuse_levels
 from nelbo.running.resume import epochs_added, refuse_shorter
 from nelbo.running.resume_point import ResumePoint
@@ -186,11 +186,11 @@ def values_of_images(plain: Mapping[str, Any], data: RunData) -> dict[str, Any]:
     filled: dict[str, Any] = {
         f"data.{key}": value for key, value in values.items() if plain["data"].get(key, "") is None
     }
-    conditioning = plain["model"].get("conditioning")
+    conditioning, inferred = plain["model"].get("conditioning"), infers(plain["model"])
     if conditioning and conditioning.get("kinds", "") is None:
-        filled["model.conditioning.kinds"] = kinds_of(conditioning["names"], data)
+        filled["model.conditioning.kinds"] = kinds_of(conditioning["names"], data, inferred=inferred)
     elif conditioning:
-        check_kinds(conditioning["kinds"], conditioning["names"], data)
+        check_kinds(conditioning["kinds"], conditioning["names"], data, inferred=inferred)
     for part in ("likelihood", "inputs") if data.table else ():
         if (plain["model"].get(part) or {}).get("columns", "") is None:
             filled[f"model.{part}.columns"] = data.table["columns"]

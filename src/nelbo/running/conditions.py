@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nelbo.data.arrays import FACTORS, LABEL
 from nelbo.data.run_data import Known, RunData
@@ -11,9 +12,24 @@ from nelbo.models.kinds import checked_names
 
 SPLITS = ("train", "val", "test")
 KEY = "model.conditioning.names"
+INFER = "conditioning=semi_supervised infers it"
 
 
-def kinds_of(names: Sequence[str], data: RunData) -> dict[str, int | list[int]]:
+def infers(model: Mapping[str, Any]) -> bool:
+    """Return whether the model of a config infers labels.
+
+    Raises:
+        ConfigError: if it is to, and has several levels.
+    """
+    if "classifier" not in model:
+        return False
+    if "latent_dim" not in model:
+        hint = "is for models of one level of latents, such as model=mlp_vae or conv_vae"
+        raise ConfigError("conditioning", "semi_supervised", hint, located=True)
+    return True
+
+
+def kinds_of(names: Sequence[str], data: RunData, *, inferred: bool = False) -> dict[str, int | list[int]]:
     """Return for each name the number of classes, or the shape of the numbers that one example has.
 
     A name is `label`, `factors`, or one of the columns of the data. Whole numbers are classes, from 0 up; factors and
@@ -22,20 +38,22 @@ def kinds_of(names: Sequence[str], data: RunData) -> dict[str, int | list[int]]:
     Args:
         names: the names of the context.
         data: set up.
+        inferred: whether the model infers unknown labels.
 
     Raises:
-        ConfigError: if the data do not have a name, some of its labels are unknown, or all are the same.
+        ConfigError: if the data do not have a name, all of its labels are the same, or some are unknown that the model
+            does not infer.
     """
-    return {name: kind_of(name, data) for name in checked_names(KEY, names)}
+    return {name: kind_of(name, data, inferred=inferred) for name in checked_names(KEY, names)}
 
 
-def check_kinds(kinds: object, names: Sequence[str], data: RunData) -> None:
+def check_kinds(kinds: object, names: Sequence[str], data: RunData, *, inferred: bool = False) -> None:
     """Check kinds that are typed against the data, which may have fewer classes.
 
     Raises:
         ConfigError: if they are other ones.
     """
-    known = kinds_of(names, data)
+    known = kinds_of(names, data, inferred=inferred)
     fits = isinstance(kinds, Mapping) and kinds.keys() == known.keys()
     for name, kind in known.items() if fits else ():
         typed = kinds[name]  # type: ignore[index]
@@ -46,7 +64,7 @@ def check_kinds(kinds: object, names: Sequence[str], data: RunData) -> None:
         raise ConfigError("model.conditioning.kinds", kinds, hint)
 
 
-def kind_of(name: str, data: RunData) -> int | list[int]:
+def kind_of(name: str, data: RunData, *, inferred: bool = False) -> int | list[int]:
     """Return what one name stands for; see `kinds_of`."""
     splits = [data.splits[split] for split in SPLITS if len(data.splits[split])]
     columns = [column for split in splits if (column := split.known(name)) is not None]
@@ -56,11 +74,11 @@ def kind_of(name: str, data: RunData) -> int | list[int]:
     if name == FACTORS or columns[0].is_floating_point():
         return list(columns[0].shape[1:])
     least, largest = min(int(column.min()) for column in columns), max(int(column.max()) for column in columns)
-    if least < 0:
+    if least < 0 and not inferred:
         unknown = sum(int((column < 0).sum()) for column in columns)
         total = sum(map(len, columns))
-        raise ConfigError(KEY, name, f"is unknown of {unknown} of the {total} images of {data.name}")
-    if least == largest:
+        raise ConfigError(KEY, name, f"is unknown of {unknown} of the {total} images of {data.name}; {INFER}")
+    if max(least, 0) >= largest:
         raise ConfigError(KEY, name, f"is {least} for all images of {data.name}, so it says nothing about them")
     if largest >= (total := sum(map(len, columns))):
         hint = f"has whole numbers up to {largest} for {total} examples; make them floats if they are no classes"

@@ -17,6 +17,7 @@ ROWS = (
     ("reconstruction", "reconstruction", "nats/image", ".2f"),
     ("kl", "KL", "nats/image", ".2f"),
     ("bits_per_dim", "bits/dim", "", ".4f"),
+    ("accuracy", "accuracy of labels", "", ".4f"),
     ("active_units", "active units", "", ".0f"),
     ("top_level_active_units", "active units of the top level", "", ".0f"),
     ("code_perplexity", "code perplexity", "classes", ".1f"),

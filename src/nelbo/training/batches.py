@@ -5,6 +5,8 @@ Shapes: B batch.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -22,21 +24,39 @@ EXAMPLE_SEED = 0
 def given_context(model: Model, batch: Batch) -> Context:
     """Return the context of a batch: what the data have of the names that the model is conditioned on, (B, ...) each.
 
+    What the model infers itself, such as a label, is not among them.
+
     Args:
         model: the model.
         batch: a batch on the device of the model.
     """
-    return batch.context(model.context_names)
+    return batch.context([name for name in model.context_names if name not in model.inferred_names])
 
 
 def training_context(model: Model, batch: Batch) -> Context:
     """Return the context of a training batch: that of the data, and what the model draws of its own.
 
+    Known values of what the model infers otherwise are among them.
+
     Args:
         model: the model.
         batch: a batch on the device of the model.
     """
-    return {**given_context(model, batch), **model.draw_context(len(batch.x))}
+    return {**batch.context(model.context_names), **model.draw_context(len(batch.x))}
+
+
+def evaluation_trace(model: Model, batch: Batch, num_samples: int) -> Trace:
+    """Return the trace of a batch of validation or test, with what the model infers withheld from it.
+
+    Args:
+        model: the model.
+        batch: a batch on the device of the model.
+        num_samples: S.
+    """
+    trace = model.trace(batch.x, num_samples, given_context(model, batch))
+    if not model.inferred_names:
+        return trace
+    return replace(trace, withheld=batch.context(model.inferred_names))
 
 
 def example_trace(model: Model) -> Trace:

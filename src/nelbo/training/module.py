@@ -29,7 +29,7 @@ from nelbo.objectives import Objective
 from nelbo.trace import Trace
 from nelbo.training import compat, schedulers
 from nelbo.training.averaging import EMA, resume
-from nelbo.training.batches import example_trace, given_context, training_context, weight_by_examples
+from nelbo.training.batches import evaluation_trace, example_trace, training_context, weight_by_examples
 from nelbo.training.foreign import resume_accumulation
 from nelbo.training.hooks import QuickAttributes, disable_empty_hooks
 from nelbo.training.muon import Muon
@@ -202,8 +202,7 @@ class VAEModule(QuickAttributes):
 
     def _trace(self, batch: Any) -> Trace:
         """Return the trace of a batch of validation or test."""
-        examples = as_batch(batch)
-        return self.model.trace(examples.x, self.objective.num_samples, given_context(self.model, examples))
+        return evaluation_trace(self.model, as_batch(batch), self.objective.num_samples)
 
     def on_validation_epoch_start(self) -> None:
         """Begin to draw the noise of evaluation."""

@@ -34,6 +34,9 @@ def probe(model: Model, objective: Objective, start: Batch, data: RunData, likel
         context = {name: value[:EXAMPLES] for name, value in given_context(model, start).items()}
         trace = model.eval().trace(start.x[:EXAMPLES], objective.num_samples, context)
     model.train()
+    if trace.label is not None and not objective.takes_weights:
+        hint = "with conditioning=semi_supervised use objective=semi_supervised or elbo"
+        raise objective.refuse(f"does not sum over the classes of a label; {hint}")
     objective.check(trace)
     if LOG_BETA in trace.context and not objective.weighs_each_image:
         raise objective.refuse("has no weight for the KL of each image, which rates=many needs; use objective=elbo")

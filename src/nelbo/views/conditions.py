@@ -72,7 +72,7 @@ def sample_context(model: Model, context: Context, count: int, columns: int) -> 
     classes, name = shown_classes(model), class_name(model)
     if name is not None:
         place = torch.arange(count) // (columns if columns < count else 1)
-        repeated[name] = torch.tensor(classes)[place % len(classes)].to(context[name])
+        repeated[name] = torch.tensor(classes)[place % len(classes)].to(next(model.parameters()).device)
     return repeated
 
 
@@ -109,9 +109,9 @@ def with_every_class(model: Model, x: Tensor, context: Context) -> Tensor:
     """
     name = class_name(model)
     assert name is not None
-    zs = modes(model.given(context), x)
+    zs = modes(given(model, context), x)
     columns = [x]
     for number in shown_classes(model):
-        changed = {**context, name: torch.full_like(context[name], number)}
+        changed = {**context, name: torch.full((len(x),), number, device=x.device)}
         columns.append(model.decode(*zs, context=changed).mean)
     return torch.stack(columns, dim=1)

@@ -1,12 +1,11 @@
-"""The result of one pass of a model, with log-probabilities and KLs computed on demand.
+"""Levels of latent variables in one pass of a model: q, p and samples, with KLs computed on demand.
 
-Shapes: S Monte Carlo samples, B batch, D latent dimensions, C H W image. Samples of z have shape (S, B, *event); x has
-shape (B, C, H, W), and `log_prob` broadcasts it over S. Log-probabilities and KLs are sums over the event, in nats.
+Shapes: S Monte Carlo samples, B batch, D latent dimensions. Log-probabilities and KLs are sums over the event, in nats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,14 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
-from nelbo.distributions import Delta, RelaxedOneHot, is_discrete, log_prob_at_sample
-from nelbo.numerics.collectives import Shares
-
-LOG_BETA = "log_beta"
-"""The entry of a context with the logarithm of each image's beta, (B,), where a model is trained for many of them."""
-
-TOP_LEVEL = "top_level_"
-"""Prefix of the names of what was measured on the top level alone of a model with several."""
+from nelbo.distributions import Delta, OneHots, RelaxedOneHot, is_discrete, log_prob_at_sample
 
 
 def element_kl(q: Distribution, p: Distribution) -> Tensor:
@@ -83,12 +75,14 @@ class Latent:
         p: the prior. Its batch shape is (), (B,) or (S, B).
         z: samples of q, (S, B, *event).
         sampled_log_q: log q(z|x) of the samples, (S, B), in nats, if it was computed with them (by a flow).
+        weights: factors of the samples in averages over S, (S, B), with mean 1 over S; None if all are 1.
     """
 
     q: Distribution
     p: Distribution
     z: Tensor
     sampled_log_q: Tensor | None = None
+    weights: Tensor | None = None
 
     @property
     def has_kl(self) -> bool:
@@ -109,12 +103,13 @@ class Latent:
         """Return a statistic of q or p with one value per example, (B, *event).
 
         Args:
-            value: the statistic, (*batch, *event) with batch (), (B,) or (S, B). It is averaged over S, or repeated
-                over B, as needed.
+            value: the statistic, (*batch, *event) with batch (), (B,) or (S, B). It is averaged over S, with the
+                weights of the samples, or repeated over B, as needed.
             event_dimensions: number of dimensions of the event.
         """
         if value.ndim - event_dimensions == 2:
-            value = value.mean(dim=0)
+            weights = self.weights
+            value = (value if weights is None else value * trailing(weights, event_dimensions)).mean(dim=0)
         return value.expand(self.z.shape[1], *value.shape[value.ndim - event_dimensions :])
 
     @cached_property
@@ -202,98 +197,39 @@ class Latent:
             factor: one number per sample and example, (S, B).
         """
         if self.z.requires_grad:  # not in evaluation
-            self.z.register_hook(lambda gradient: gradient * factor.reshape(*factor.shape, *[1] * (gradient.ndim - 2)))
+            self.z.register_hook(lambda gradient: gradient * trailing(factor, gradient.ndim - 2))
+
+
+def trailing(factor: Tensor, dimensions: int) -> Tensor:
+    """Return a tensor with a number of dimensions of size 1 added at its end."""
+    return factor.reshape(*factor.shape, *[1] * dimensions)
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
-    """A batch x, p(x|z) at the samples of z, and the latent variables, top level first.
+class LabelLatent(Latent):
+    """A label y as the top level: q(y|x) of a classifier where it is unknown, and its class where it is known.
+
+    z holds every class, one-hot, S times in turn: (S K, B, 1, K). The weights are K q(y|x), so that an average over the
+    samples is an exact sum over the classes.
 
     Args:
-        x: the batch, (B, C, H, W), in [0, 1].
-        px: p(x|z), batch shape (S, B), event shape (C, H, W).
-        latents: one `Latent` per level.
-        context: what the model was conditioned on, each value (B, ...).
-
-    Example:
-        The negative ELBO of 16 pixels with probability 1/2 each, where q equals p:
-
-        >>> from nelbo.distributions import BernoulliPixels, DiagonalNormal, StandardNormal
-        >>> q = DiagonalNormal(torch.zeros(5, 2), torch.ones(5, 2))
-        >>> latent = Latent(q, StandardNormal(torch.zeros(2)), q.rsample((3,)))
-        >>> trace = Trace(torch.zeros(5, 1, 4, 4), BernoulliPixels(torch.zeros(3, 5, 1, 4, 4)), (latent,))
-        >>> trace.log_px.shape, trace.kl.shape
-        (torch.Size([3, 5]), torch.Size([3, 5]))
-        >>> round((trace.kl - trace.log_px).mean().item(), 2)  # 16 log 2 nats
-        11.09
+        name: the name of the label in a context.
+        classifier: q(y|x), of known labels too, batch shape (B,), event shape (1, K).
+        label: the classes, (B,), int64, and -1 where they are unknown.
     """
 
-    x: Tensor
-    px: Distribution
-    latents: tuple[Latent, ...]
-    context: Mapping[str, Tensor] = field(default_factory=dict)
-
-    @cached_property
-    def shares(self) -> Shares:
-        """The number of examples of the batch in each training process; all processes must access it together."""
-        return Shares.of(self.x)
-
-    @cached_property
-    def log_px(self) -> Tensor:
-        """Log p(x|z), (S, B), in nats."""
-        return self.px.log_prob(self.x)
-
-    @cached_property
-    def kl(self) -> Tensor:
-        """The KL summed over the levels, (S, B), in nats."""
-        return sum((latent.kl for latent in self.latents[1:]), start=self.latents[0].kl)
-
-    @cached_property
-    def log_joint(self) -> Tensor:
-        """Log p(x, z), (S, B), in nats."""
-        return sum((latent.log_p for latent in self.latents), start=self.log_px)
-
-    @cached_property
-    def log_p(self) -> Tensor:
-        """Log p(z) of all levels, (S, B), in nats."""
-        return sum((latent.log_p for latent in self.latents[1:]), start=self.latents[0].log_p)
-
-    @cached_property
-    def log_q(self) -> Tensor:
-        """Log q(z|x) of all levels, (S, B), in nats."""
-        return sum((latent.log_q for latent in self.latents[1:]), start=self.latents[0].log_q)
-
-    @cached_property
-    def log_weight(self) -> Tensor:
-        """Log p(x, z) - log q(z|x), (S, B), in nats: the log importance weights of Burda et al. 2016, eq. 8."""
-        return self.log_px + sum((latent.log_p - latent.log_q for latent in self.latents), start=torch.zeros(()))
-
-    def by_level(self, name: str) -> dict[str, Latent]:
-        """Return the levels from the top, under the names of a quantity of each; empty if there is a single level.
-
-        Args:
-            name: what the quantity is called where there is a single level, such as `kl`; with several it is followed
-                by _level_1 for the top level, and so on.
-        """
-        if len(self.latents) == 1:
-            return {}
-        return {f"{name}_level_{level}": latent for level, latent in enumerate(self.latents, start=1)}
-
-    def at_top(self, name: str) -> str:
-        """Return the name of a quantity of the top level: as it is if there is no other level, else with `TOP_LEVEL`.
-
-        Args:
-            name: such as "active_units" or "train/active_units".
-        """
-        stage, slash, quantity = name.rpartition("/")
-        return name if len(self.latents) == 1 else f"{stage}{slash}{TOP_LEVEL}{quantity}"
+    name: str = ""
+    classifier: OneHots = field(default_factory=lambda: OneHots(torch.zeros(1, 1)))
+    label: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     @property
-    def has_kl(self) -> bool:
-        """Whether every level has a KL, so that the ELBO is defined."""
-        return all(latent.has_kl for latent in self.latents)
+    def known(self) -> Tensor:
+        """Which labels are known, (B,), bool."""
+        return self.label >= 0
 
-    @property
-    def has_density(self) -> bool:
-        """Whether every level has log q(z|x) of its samples, so that importance weights are defined."""
-        return all(latent.has_density for latent in self.latents)
+    @cached_property
+    def cross_entropy(self) -> Tensor:
+        """-log q(y|x) of the known labels, (B,), in nats; 0 where the label is unknown."""
+        logits = self.classifier.logits.squeeze(-2)
+        chosen = -logits.gather(-1, self.label.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+        return torch.where(self.known, chosen, 0.0)
