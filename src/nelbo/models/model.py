@@ -1,7 +1,6 @@
 """The protocol of all models: what training, evaluation, pictures and loading know of a model.
 
-Shapes: S Monte Carlo samples, B batch, C H W image. z of a level has an event shape of any rank, such as (D,). All
-log-probabilities are in nats.
+Shapes: S Monte Carlo samples, B batch, C H W image. z of a level has an event shape of any rank, such as (D,). In nats.
 """
 
 from __future__ import annotations
@@ -260,7 +259,7 @@ class Model(nn.Module):
 
         Args:
             images: (N, C, H, W), in [0, 1].
-            context: what the model is conditioned on, of the same examples, (N, ...) each.
+            context: what is known of the same examples, (N, ...) each.
         """
         initialize_with(self.likelihood, images, context)
         if self.conditioning is not None:
@@ -295,7 +294,6 @@ class Model(nn.Module):
 
         Args:
             context: each value (B, ...).
-
         """
         from nelbo.models.bound import BoundModel
 
