@@ -80,7 +80,10 @@ OF_TABLES = {("likelihood", "columns"), ("inputs", "table")}
 REQUIRED = {
     ("conditioning", "label"): ["model.conditioning.kinds={label:10}"],
     ("conditioning", "factors"): ["model.conditioning.kinds={factors:[2]}"],
-    **{("conditioning", name): ["model.conditioning.kinds={label:10}"] for name in ("semi_supervised", "semi_supervised_mlp")},
+    **{
+        ("conditioning", name): ["model.conditioning.kinds={label:10}"]
+        for name in ("semi_supervised", "semi_supervised_mlp")
+    },
     ("data", "table"): TABLE,
     **{part: ["data=table", *TABLE] for part in OF_TABLES},
     ("data", "image_folder"): ["data.root=folder", "data.levels=256"],

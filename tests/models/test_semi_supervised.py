@@ -206,7 +206,7 @@ def test_what_does_not_go_together_is_refused() -> None:
         objective.check(
             make_vae("mlp", "diagonal_normal", "standard_normal", "bernoulli").trace(images("bernoulli", 2))
         )
-    assert not IWAE(num_samples=2).takes_weights
+    assert not IWAE(num_samples=2).sums_over_classes
     for posterior, prior, options, message in (
         ("categorical", "uniform", {}, "posterior=CategoricalPosterior: makes codes of classes"),
         ("diagonal_normal", "standard_normal", {"kinds": {"label": [2]}}, "must be the name of one column of classes"),

@@ -24,6 +24,7 @@ from nelbo.data.own_sources import not_arrays
 from nelbo.data.protocols import PROTOCOLS, check_floats
 from nelbo.data.reals import is_real, range_in_pictures, settle_real
 from nelbo.data.run_data import RunData
+from nelbo.data.weights import with_mean_one
 from nelbo.errors import ConfigError, DataError, boolean, choice, integer, positive_integer
 
 __all__ = ["Batch", "ImageData"]
@@ -140,10 +141,11 @@ class ImageData(RunData):
             raise ConfigError("protocol", self.protocol, f"{self.name} is not published in binary form")
         self.augment.check(arrays.shape)
         train, validation = self._split(arrays)
-        trained = arrays.train.take(train)
+        examples = with_mean_one(arrays.train, train, str(self.name))
+        trained = examples.take(train)
         if self.labelled is not None:
             trained = keep_labels(trained, self.labelled, self.seed)
-        self.splits = {"train": trained, "val": arrays.train.take(validation), "test": arrays.test}
+        self.splits = {"train": trained, "val": examples.take(validation), "test": arrays.test}
         self.classes, self.sha256, self.table = arrays.classes, arrays.sha256(), arrays.table
 
     def _settled(self, arrays: Arrays) -> Arrays:

@@ -28,7 +28,7 @@ from nelbo.numerics.precision import float32
 from nelbo.numerics.randomness import restore
 from nelbo.objectives import Objective
 from nelbo.trace import Trace
-from nelbo.training.batches import training_context
+from nelbo.training.batches import training_trace
 from nelbo.training.callbacks.crash import Failure, failure
 from nelbo.training.callbacks.random_states import last_bits
 
@@ -114,7 +114,7 @@ def replay(file: Path, allow: Sequence[str] = (), moved: Mapping[str, Any] | Non
         scheduled = model.advance(bundle["step"])
         for examples in batches:
             with autocast:
-                trace = model.trace(examples.x, objective.num_samples, training_context(model, examples))
+                trace = training_trace(model, examples, objective.num_samples)
                 loss = objective(trace, bundle["step"])
             (loss.total / shares).backward()  # outside of autocast, as in training
     return Replay(

@@ -40,13 +40,14 @@ class IWAE(Objective):
     """
 
     name: ClassVar[str] = "iwae"
+    weighs_examples = True
 
     def __init__(self, *, num_samples: int) -> None:
         super().__init__(num_samples)
 
     def forward(self, trace: Trace, step: float) -> Loss:
         """Return the loss, which does not depend on `step`."""
-        bound = self.bound(trace).mean()
+        bound = trace.mean(self.bound(trace))
         return Loss(-bound, {**elbo_terms(trace).logged, "negative_bound": -bound.detach()})
 
     def bound(self, trace: Trace) -> Tensor:

@@ -45,7 +45,8 @@ class NegativeELBO(Objective):
 
     name: ClassVar[str] = "elbo"
     weighs_each_image = True
-    takes_weights = True
+    sums_over_classes = True
+    weighs_examples = True
 
     def __init__(self, *, beta: float | Schedule, num_samples: int) -> None:
         super().__init__(num_samples)
@@ -96,13 +97,14 @@ class Reconstruction(Objective):
     """
 
     name: ClassVar[str] = "reconstruction"
+    weighs_examples = True
 
     def __init__(self, *, num_samples: int) -> None:
         super().__init__(num_samples)
 
     def forward(self, trace: Trace, step: float) -> Loss:
         """Return the loss, which does not depend on `step`."""
-        reconstruction = -trace.log_px.mean()
+        reconstruction = -trace.mean(trace.log_px)
         return Loss(reconstruction, {"reconstruction": reconstruction.detach()})
 
     def check(self, trace: Trace) -> None:

@@ -43,7 +43,7 @@ class FreeBits(NegativeELBO):
     """
 
     name: ClassVar[str] = "free_bits"
-    takes_weights = False
+    sums_over_classes = weighs_examples = False
     weighs_each_image = False  # its minimum of a unit's KL is that of the mean over images
     is_mean_over_images = False
 

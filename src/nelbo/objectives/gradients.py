@@ -45,7 +45,7 @@ class STL(NegativeELBO):
     """
 
     name: ClassVar[str] = "stl"
-    takes_weights = False
+    sums_over_classes = False
 
     def penalty(self, trace: Trace, kl: Tensor, step: float) -> Tensor:
         """Return log q(z|x) - log p(z), (S, B), in nats, with the gradient of log q along the sampling path only."""

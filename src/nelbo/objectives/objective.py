@@ -58,8 +58,11 @@ class Objective(nn.Module):
     is_mean_over_images: ClassVar[bool] = True
     """Whether the loss is a mean of one for each image, so that images may have different numbers of latents."""
 
-    takes_weights: ClassVar[bool] = False
+    sums_over_classes: ClassVar[bool] = False
     """Whether its averages use the weights of samples, so that a model may sum over a label that it infers."""
+
+    weighs_examples: ClassVar[bool] = False
+    """Whether it is a mean over examples that uses their weights, the column `sample_weight` of the data."""
 
     least_batch: ClassVar[int] = 1
     """Minimum number of images in a batch, summed over all processes."""

@@ -66,4 +66,4 @@ def mean_over_known(label: LabelLatent, trace: Trace) -> Tensor:
     """
     # The mean over examples that DDP makes of the processes' means is turned into one over known labels.
     share = trace.shares.mean(label.known.to(label.cross_entropy).mean())
-    return label.cross_entropy.mean() / torch.where(share > 0, share, 1.0)
+    return trace.mean(label.cross_entropy) / torch.where(share > 0, share, 1.0)

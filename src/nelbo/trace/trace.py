@@ -36,6 +36,7 @@ class Trace:
         context: what the model was conditioned on, each value (B, ...).
         alternatives: K, how many samples that follow each other are all values of a discrete level, with weights whose
             mean is 1; 1 where every sample is a draw.
+        example_weights: factors of the examples in the average over the batch, (B,); None if all are 1.
         withheld: what is known of the examples and the model was not given, such as labels that it infers.
 
     Example:
@@ -56,6 +57,7 @@ class Trace:
     latents: tuple[Latent, ...]
     context: Mapping[str, Tensor] = field(default_factory=dict)
     alternatives: int = 1
+    example_weights: Tensor | None = None
     withheld: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -68,8 +70,14 @@ class Trace:
         return (values if self.weights is None else self.weights * values).mean(dim=0)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Return the average over samples and examples of values (S, B), with the weights of the samples."""
-        return (values if self.weights is None else self.weights * values).mean()
+        """Return the average of values over samples and examples, with the weights of both, a scalar.
+
+        Args:
+            values: (S, B), or (B,) if they have been averaged over samples.
+        """
+        if self.weights is not None and values.ndim == 2:
+            values = self.weights * values
+        return (values if self.example_weights is None else self.example_weights * values).mean()
 
     def over_alternatives(self, log_values: Tensor) -> Tensor:
         """Return logarithms of values (S K, B) summed over the K alternatives with q of each as weight, (S, B)."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nelbo.data.arrays import Batch
+from nelbo.data.weights import SAMPLE_WEIGHT
 from nelbo.models import Model
 from nelbo.models.context import Context
 from nelbo.numerics.collectives import Shares
@@ -45,6 +46,23 @@ def training_context(model: Model, batch: Batch) -> Context:
     return {**batch.context(model.context_names), **model.draw_context(len(batch.x))}
 
 
+def training_trace(model: Model, batch: Batch, num_samples: int) -> Trace:
+    """Return the trace of a training batch, with the weights of its examples, if the data have some.
+
+    Args:
+        model: the model.
+        batch: a batch on the device of the model.
+        num_samples: S.
+    """
+    return weighted(model.trace(batch.x, num_samples, training_context(model, batch)), batch)
+
+
+def weighted(trace: Trace, batch: Batch) -> Trace:
+    """Return the trace of a batch with the weights of its examples, if the data have some."""
+    weights = batch.columns.get(SAMPLE_WEIGHT)
+    return trace if weights is None else replace(trace, example_weights=weights.reshape(-1).to(batch.x))
+
+
 def evaluation_trace(model: Model, batch: Batch, num_samples: int) -> Trace:
     """Return the trace of a batch of validation or test, with what the model infers withheld from it.
 
@@ -53,7 +71,7 @@ def evaluation_trace(model: Model, batch: Batch, num_samples: int) -> Trace:
         batch: a batch on the device of the model.
         num_samples: S.
     """
-    trace = model.trace(batch.x, num_samples, given_context(model, batch))
+    trace = weighted(model.trace(batch.x, num_samples, given_context(model, batch)), batch)
     if not model.inferred_names:
         return trace
     return replace(trace, withheld=batch.context(model.inferred_names))

@@ -29,7 +29,7 @@ from nelbo.objectives import Objective
 from nelbo.trace import Trace
 from nelbo.training import compat, schedulers
 from nelbo.training.averaging import EMA, resume
-from nelbo.training.batches import evaluation_trace, example_trace, training_context, weight_by_examples
+from nelbo.training.batches import evaluation_trace, example_trace, training_trace, weight_by_examples
 from nelbo.training.foreign import resume_accumulation
 from nelbo.training.hooks import QuickAttributes, disable_empty_hooks
 from nelbo.training.muon import Muon
@@ -176,8 +176,7 @@ class VAEModule(QuickAttributes):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, and store `terms` and `last_trace` for callbacks until the batch ends."""
         scheduled, examples = self.model.advance(self.global_step), as_batch(batch)
-        context = training_context(self.model, examples)
-        self.last_trace = self.model.trace(examples.x, self.objective.num_samples, context)
+        self.last_trace = training_trace(self.model, examples, self.objective.num_samples)
         loss = self.objective(self.last_trace, self.global_step)
         self.terms, self.loss = loss.terms | scheduled, loss.total.detach()
         return weight_by_examples(loss.total, self.last_trace.shares)

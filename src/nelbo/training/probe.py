@@ -6,6 +6,7 @@ import torch
 
 from nelbo.data.arrays import Batch
 from nelbo.data.run_data import RunData
+from nelbo.data.weights import SAMPLE_WEIGHT
 from nelbo.errors import ConfigError
 from nelbo.models import Model
 from nelbo.models.nesting import LATENT_DIM
@@ -34,10 +35,13 @@ def probe(model: Model, objective: Objective, start: Batch, data: RunData, likel
         context = {name: value[:EXAMPLES] for name, value in given_context(model, start).items()}
         trace = model.eval().trace(start.x[:EXAMPLES], objective.num_samples, context)
     model.train()
-    if trace.label is not None and not objective.takes_weights:
+    if trace.label is not None and not objective.sums_over_classes:
         hint = "with conditioning=semi_supervised use objective=semi_supervised or elbo"
         raise objective.refuse(f"does not sum over the classes of a label; {hint}")
     objective.check(trace)
+    if SAMPLE_WEIGHT in start.columns and not objective.weighs_examples:
+        hint = f"gives examples no weights, and {data.name} has some ({SAMPLE_WEIGHT}); use objective=elbo or iwae"
+        raise objective.refuse(hint)
     if LOG_BETA in trace.context and not objective.weighs_each_image:
         raise objective.refuse("has no weight for the KL of each image, which rates=many needs; use objective=elbo")
     if LATENT_DIM in trace.context and not objective.is_mean_over_images:
