@@ -16,18 +16,30 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributions import Distribution, Independent
 
+from nelbo.data.arrays import Batch
 from nelbo.distributions import DiagonalNormal, FullNormal, StandardNormal
 from nelbo.metrics import ActiveUnits, KLPerUnit
 from nelbo.metrics.moments import covariance
-from nelbo.models import VAE
+from nelbo.models import VAE, Conditioning, SemiSupervisedVAE
 from nelbo.numerics import collectives
 from nelbo.numerics.collectives import Shares
-from nelbo.objectives import DIP, BetaTC, Capacity, FreeBits, Objective
+from nelbo.objectives import DIP, BetaTC, Capacity, FreeBits, Objective, SemiSupervisedELBO
 from nelbo.trace import Latent, Trace
-from nelbo.training.batches import weight_by_examples
+from nelbo.training.batches import training_trace, weight_by_examples
 from nelbo.training.callbacks.scalars import TrainingScalars
 from tests.helpers.children import Child
-from tests.helpers.factors import LATENT_DIM, OBJECTIVES, images, make_vae, prepared
+from tests.helpers.factors import (
+    LATENT_DIM,
+    LIKELIHOODS,
+    NETS,
+    OBJECTIVES,
+    POSTERIORS,
+    PRIORS,
+    SHAPE,
+    images,
+    make_vae,
+    prepared,
+)
 from tests.helpers.forks import forked, python
 
 N, S, PROCESSES = 7, 4, 2  # one process has 4 images and the other 3
@@ -62,6 +74,11 @@ CASES: dict[str, tuple[partial[Objective] | object, str, str]] = {
     },
     "optimal_sigma": (OBJECTIVES["elbo"], "diagonal_normal", "gaussian_optimal"),
 }
+LABELLED = "semi_supervised"
+"""A case of its own: a model that infers labels, of which the processes know different numbers."""
+
+LABELS = torch.tensor([0, 2, 1, -1, -1, -1, 0])
+WEIGHTS = torch.tensor([0.5, 2.0, 0.0, 1.0, 3.0, 1.5, 0.25])
 
 
 class FixedSamples(StandardNormal):
@@ -86,6 +103,8 @@ def transformed(q: Distribution, noise: Tensor) -> Tensor:
 def loss_of(case: str, rank: int, processes: int) -> tuple[VAE, Objective, Tensor]:
     """Return the model and the objective with their gradients, and the loss, for this process's part of a batch."""
     torch.manual_seed(0)
+    if case == LABELLED:
+        return labelled_loss(rank, processes)
     make, posterior, likelihood = CASES[case]
     model = make_vae(posterior=posterior, likelihood=likelihood).double()
     objective: Objective = make().double()  # type: ignore[operator]
@@ -104,11 +123,36 @@ def loss_of(case: str, rank: int, processes: int) -> tuple[VAE, Objective, Tenso
     return model, objective, loss.detach()
 
 
+def labelled_loss(rank: int, processes: int) -> tuple[VAE, Objective, Tensor]:
+    """As `loss_of`, with labels and weights of the examples."""
+    encoder, decoder = NETS["mlp"]
+    kinds = {"names": ["label"], "kinds": {"label": 3}, "embedding": None, "layers": "modulation", "prior": False}
+    model = SemiSupervisedVAE(
+        shape=SHAPE,
+        latent_dim=LATENT_DIM,
+        encoder=encoder,
+        posterior=POSTERIORS["diagonal_normal"],
+        prior=PRIORS["standard_normal"],
+        decoder=decoder,
+        likelihood=LIKELIHOODS["gaussian"],
+        conditioning=partial(Conditioning, **kinds),
+        classifier=encoder,
+    ).double()
+    objective = SemiSupervisedELBO(beta=2.0, classification=5.0, num_samples=1)
+    columns = {"sample_weight": WEIGHTS[rank::processes]}
+    batch = Batch(images(count=N).double()[rank::processes], LABELS[rank::processes], columns)
+    with mock.patch("nelbo.models.semi_supervised.sample_with_density", lambda q, n: (q.loc.unsqueeze(0) + 0.1, None)):
+        trace = training_trace(model, batch, 1)
+    loss = objective(trace, math.inf).total
+    weight_by_examples(loss, Shares.of(batch.x)).backward()
+    return model, objective, loss.detach()
+
+
 def run_process(folder: Path, rank: int) -> None:
     """Save the losses, the gradients averaged as by DDP, the buffers and the metrics of one of two processes."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", world_size=PROCESSES, rank=rank)
     result: dict[str, object] = {}
-    for case in CASES:
+    for case in (*CASES, LABELLED):
         model, objective, loss = loss_of(case, rank, PROCESSES)
         for parameter in nn.ModuleList([model, objective]).parameters():
             if parameter.grad is not None:
@@ -165,7 +209,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Mapping[s
     yield [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, LABELLED])
 def test_gradients_of_processes_average_to_those_of_one(
     case: str, results: list[Mapping[str, tuple[object, ...]]]
 ) -> None:
