@@ -55,7 +55,7 @@ ROOMS = {
     },
     "finished": {
         *("checkpoints", "config", "data", "directories", "evaluation", "pictures", "running", "terminal", "training"),
-        *("views", "models", "objectives", "trace"),
+        *("views", "models", "objectives", "trace", "distributions"),
     },
     "papers": {"config", "directories", "terminal"},
     "sweeps/cells": {"composing", "config", "directories"},

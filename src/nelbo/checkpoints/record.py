@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from nelbo.checkpoints.container import local, read_plain, short
+from nelbo.checkpoints.tensors_file import SUFFIX, read_tensors
 from nelbo.errors import CheckpointError, DamagedCheckpoint
 
 RECORD = "nelbo"
@@ -93,7 +94,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: as `read_plain` does, and if it was not written by nelbo or has an unknown format.
     """
-    checkpoint = read_plain(path)
+    file = local(path)
+    checkpoint = read_tensors(file) if file.suffix == SUFFIX else read_plain(path)
     if type(checkpoint) is not dict or type(checkpoint.get(RECORD)) is not dict or "state_dict" not in checkpoint:
         raise DamagedCheckpoint(f"{path}: not written by nelbo (it holds no {RECORD!r} record)")
     record, state = checkpoint[RECORD], checkpoint["state_dict"]

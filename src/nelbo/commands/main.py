@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "measure trained models: run=outputs/...",
     "draw": "draw pictures of a trained model: samples run=outputs/...",
     "fold": "write one setting of a model that was trained for many: run=... at.beta=0.5 out=FILE",
+    "export": "write a trained model as ONNX, torch.export or .safetensors: run=... format=onnx out=FOLDER",
     "impute": "fill in the missing values of a table: run=... data.path=FILE out=FILE",
     "sample": "draw rows from a model of tables: run=... rows=1000 out=FILE",
     "data": "list, fetch, show and verify data sets",

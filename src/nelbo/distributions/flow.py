@@ -5,6 +5,7 @@ Shapes: any batch shape, event (D,).
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from nelbo.distributions.normal import DiagonalNormal
+from nelbo.numerics.precision import without_autocast
 
 
 class LogDetTransform(Protocol):
@@ -77,9 +79,9 @@ class Flow(Distribution):
             e, log_det = self.transform.inv.call_and_ladj(value)
         return self._base_log_prob(e) + log_det
 
-    def _full_precision(self) -> torch.autocast:
+    def _full_precision(self) -> AbstractContextManager[None]:
         """Return a context that disables autocast: sums of log-determinants need the precision of float32."""
-        return torch.autocast(self.base.loc.device.type, enabled=False)
+        return without_autocast(self.base.loc.device)
 
     def _base_log_prob(self, e: Tensor) -> Tensor:
         log_p: Tensor = self.base.log_prob(e)  # type: ignore[no-untyped-call]

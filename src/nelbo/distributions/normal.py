@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, register_kl
 
-from nelbo.numerics.precision import finest
+from nelbo.numerics.precision import finest, without_autocast
 
 
 class DiagonalNormal(Independent[Normal]):
@@ -129,7 +129,7 @@ class FullNormal(MultivariateNormal):
         """
         e = torch.randn((*sample_shape, *self.loc.shape), dtype=self.loc.dtype, device=self.loc.device)
         # The density is that of the exact product, so it must not be rounded to bfloat16.
-        with torch.autocast(e.device.type, enabled=False):
+        with without_autocast(e.device):
             z = self.loc + (self.scale_tril @ e.unsqueeze(-1)).squeeze(-1)
         return z, self._log_density(e)
 

@@ -97,7 +97,7 @@ class BoundModel(Model):
     def infer(self, x: Tensor, context: Context = NO_CONTEXT) -> Inference:
         """Return what inference takes from x at the bound context; see `Model.infer`."""
         self.check_images(x)
-        return self.model.infer(x, self.bound(len(x), context))
+        return self.model.infer(x, self.bound(x.shape[0], context))
 
     def draw(
         self, x: Tensor, inference: Inference, num_samples: int, *, mode: bool = False, prior_from: int | None = None

@@ -135,7 +135,7 @@ class Hierarchy(Model):
         self, x: Tensor, inference: Inference, num_samples: int, *, mode: bool = False, prior_from: int | None = None
     ) -> Trace:
         """Draw S samples of every level, top first, and evaluate p(x|z) at them; see `Model.draw`."""
-        latents = [inference.draw_top(len(x), num_samples, mode=mode, from_prior=prior_from == 0)]
+        latents = [inference.draw_top(x.shape[0], num_samples, mode=mode, from_prior=prior_from == 0)]
 
         def choose(number: int, p: DiagonalNormal, stream: Tensor) -> Tensor:
             from_prior = prior_from is not None and number >= prior_from

@@ -51,8 +51,8 @@ def label_of(context: Context, name: str, x: Tensor) -> Tensor:
     """
     label = context.get(name)
     if label is None:
-        return torch.full((len(x),), -1, device=x.device)
-    return label.reshape(-1).long().expand(len(x))
+        return torch.full((x.shape[0],), -1, device=x.device)
+    return label.reshape(-1).long().expand(x.shape[0])
 
 
 def with_known(logits: Tensor, label: Tensor) -> OneHots:

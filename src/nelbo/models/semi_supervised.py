@@ -133,7 +133,7 @@ class SemiSupervisedVAE(VAE):
             return with_known(logits, label)
 
         logits = self._logits(x, context)
-        below = self._features_of_every_class(x, context).unflatten(0, (self.classes, len(x))).transpose(0, 1)
+        below = self._features_of_every_class(x, context).unflatten(0, (self.classes, x.shape[0])).transpose(0, 1)
         return Inference(head(logits), self.top_prior(context), logits, head, (below,), context)
 
     def encode(self, x: Tensor, context: Context = NO_CONTEXT) -> Distribution:
@@ -150,7 +150,7 @@ class SemiSupervisedVAE(VAE):
         """
         (features,) = inference.below
         label = label_of(inference.context, self.label_name, x)
-        q_label = inference.p.expand([len(x)]) if prior_from == 0 else inference.q
+        q_label = inference.p.expand([x.shape[0]]) if prior_from == 0 else inference.q
         assert isinstance(q_label, OneHots)
         if mode:
             code = code_of(q_label)  # (B, 1, K)
@@ -161,10 +161,10 @@ class SemiSupervisedVAE(VAE):
         else:
             context = self._of_every_class(inference.context, x)
             weights = self.classes * q_label.base_dist.probs.squeeze(-2).T.repeat(num_samples, 1)
-            codes = torch.eye(self.classes).to(weights)[:, None, None].expand(-1, len(x), -1, -1)
+            codes = torch.eye(self.classes).to(weights)[:, None, None].expand(-1, x.shape[0], -1, -1)
             codes, alternatives, repeats = codes.repeat(num_samples, 1, 1, 1), self.classes, num_samples
         features = features.transpose(0, 1).repeat(repeats, *[1] * (features.ndim - 1))
-        p = self._prior_of_samples(context, len(x), repeats)
+        p = self._prior_of_samples(context, x.shape[0], repeats)
         q = p if prior_from in (0, 1) else self._q(features, context)
         leading, log_q = codes.shape[:2], None
         if mode:

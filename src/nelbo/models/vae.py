@@ -118,7 +118,7 @@ class VAE(Model):
             ValueError: if `x` is not a floating-point tensor of the model's image shape; with `checks_pixels`, in eval
                 mode, also if pixels lie outside [0, 1].
         """
-        context = self._whole(context, len(x))
+        context = self._whole(context, x.shape[0])
         features = self.encoder_features(x, context)
 
         def head(features: Tensor) -> Distribution:
@@ -139,7 +139,7 @@ class VAE(Model):
             ValueError: if `x` is not a floating-point tensor of the model's image shape; with `checks_pixels`, in eval
                 mode, also if pixels lie outside [0, 1].
         """
-        context = self._whole(context, len(x))
+        context = self._whole(context, x.shape[0])
         return self._q(self.encoder_features(x, context), context)
 
     def encoder_features(self, x: Tensor, context: Context = NO_CONTEXT) -> Tensor:
@@ -156,7 +156,7 @@ class VAE(Model):
         self, x: Tensor, inference: Inference, num_samples: int, *, mode: bool = False, prior_from: int | None = None
     ) -> Trace:
         """Draw S samples of q(z|x) for each image and evaluate p(x|z) at them; see `Model.draw`."""
-        latent = inference.draw_top(len(x), num_samples, mode=mode, from_prior=prior_from == 0)
+        latent = inference.draw_top(x.shape[0], num_samples, mode=mode, from_prior=prior_from == 0)
         features = self._decoder_features(self.posterior.embed(latent.z, latent.q), inference.context)
         px = call_with(self.likelihood, features, x, context=inference.context)
         return Trace(x, px, (latent,), inference.context)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nelbo.nets.base import Net
+from nelbo.numerics.precision import without_autocast
 
 
 class Projection(Net):
@@ -55,8 +55,7 @@ class Projection(Net):
         """
         if x.dtype in (torch.bfloat16, torch.float16):
             x = x.float()
-        # The device meta, on which nothing is computed, has no autocast.
-        with contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             parameters = super().forward(x)
         return parameters if self.pixel_bias is None else parameters + self.pixel_bias
 
