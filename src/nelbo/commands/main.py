@@ -20,6 +20,7 @@ COMMANDS = {
     "export": "write a trained model as ONNX, torch.export or .safetensors: run=... format=onnx out=FOLDER",
     "impute": "fill in the missing values of a table: run=... data.path=FILE out=FILE",
     "sample": "draw rows from a model of tables: run=... rows=1000 out=FILE",
+    "list": "the groups of the configs and their options, a line each: list model",
     "data": "list, fetch, show and verify data sets",
     "report": "write the report of a sweep: sweep=outputs/multirun/...",
     "replay": "compute the last step of a run that diverged again: bundle=outputs/.../crash/step-000123.pt",

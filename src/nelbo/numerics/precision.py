@@ -24,7 +24,7 @@ def has_float64(device: torch.device) -> bool:
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[None]:
-    """Return a context without autocast on a device; one that does nothing where none is on, as in exported programs."""
+    """Return a context without autocast on a device; it does nothing where none is on, as in exported programs."""
     is_on = device.type != "meta" and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if is_on else nullcontext()
 
