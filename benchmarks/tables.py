@@ -1,9 +1,12 @@
 """Models of tables beside independent columns and Gaussian mixtures: log-likelihood and imputation of held-out rows.
 
     python benchmarks/tables.py nonlinear numbers wine breast_cancer diabetes
+    python benchmarks/tables.py breast_cancer --missing 0 0.2 --seeds 0 1 2
 
-A fifth of all values is removed at random from training and test rows. A model is trained on the rest, its test rows
-are scored by importance sampling, and the removed values of test rows are imputed and compared with the true ones.
+A share of all values, a fifth unless `--missing` says otherwise, is removed at random from training and test rows. A
+model is trained on the rest, its test rows are scored by importance sampling, and the removed values of test rows are
+imputed and compared with the true ones. With several seeds, which are those of the split, of the removed values and of
+the training, the last line is the mean over them.
 
 - `independent`: each column with the distribution of the likelihood, fitted to its training values.
 - `mixture`: Gaussians with full covariance, of numbers alone; the number of components is chosen on validation rows. It
@@ -17,11 +20,13 @@ and the share of wrong categories; those of `column` are of the mean of a column
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +46,8 @@ from nelbo.data.sets.table_files import columns_of, read_frame  # noqa: E402
 from nelbo.heads import Columns  # noqa: E402
 
 MISSING, TRAIN, TEST = 0.2, 4000, 1000
+"""Share of values that are removed, and numbers of rows of tables that are made here."""
+
 SPLIT: dict[str, Any] = {"columns": None, "label": None, "test_size": 0.1, "validation_size": 0.1, "seed": 0}
 
 
@@ -123,17 +130,19 @@ def baselines(folder: Path, full: pd.DataFrame, train_rows: int) -> dict[str, fl
         complete, _ = encode(columns_of(full[:train_rows], "full"), descriptions, "full")
         whole = x[training][observed[training].all(1)]
         for key, rows in (("mixture", complete[training]), ("mixture_of_complete_rows", whole)):
-            if len(rows) < 4:
+            if len(rows) < 4 or (key != "mixture" and len(rows) == len(complete[training])):
                 continue
+            before = time.process_time()
             mixture = best_mixture(rows.numpy(), x[validation].numpy(), observed[validation].numpy(), 0)
             result[key] = -mixture_log_likelihood(mixture, x[test].numpy(), observed[test].numpy()).mean()
             result[f"{key}_components"] = mixture.n_components
+            result[f"{key}_cpu_seconds"] = time.process_time() - before
     return result
 
 
-def measure(name: str, seed: int, options: list[str]) -> dict[str, float]:
-    """Return what was measured of one table."""
-    full, holes = TABLES[name](TRAIN + TEST, seed, MISSING)
+def measure(name: str, seed: int, share: float, options: list[str]) -> dict[str, float]:
+    """Return what was measured of one table, of whose values a share is removed."""
+    full, holes = TABLES[name](TRAIN + TEST, seed, share)
     train_rows = len(full) - (TEST if len(full) == TRAIN + TEST else len(full) // 5)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -144,37 +153,42 @@ def measure(name: str, seed: int, options: list[str]) -> dict[str, float]:
         command("train.py", "data=table", *data, f"hydra.run.dir={folder}/run", "threads=1", f"seed={seed}", *options)
         trained = cpu_seconds() - before
         command("scripts/evaluate.py", run, "metrics=[nll]", "metrics.nll.num_samples=500", "device=cpu", "threads=1")
-        command("scripts/impute.py", run, f"data.path={folder}/test.csv", f"out={folder}/filled.csv", "num_samples=500")
         metrics = json.loads((folder / "run" / "evaluation.json").read_text())
+        scores = {"nll": metrics["test/nll"], "nll_se": metrics["test/nll_se"], **baselines(folder, full, train_rows)}
+        scores["training_cpu_seconds"] = trained
+        if not holes[train_rows:].isna().to_numpy().any():
+            return scores
+        command("scripts/impute.py", run, f"data.path={folder}/test.csv", f"out={folder}/filled.csv", "num_samples=500")
         arrays = table(str(folder / "train.csv"), str(folder / "test.csv"), **SPLIT)
         columns = arrays.table["columns"]
         true, test = full[train_rows:].reset_index(drop=True), holes[train_rows:].reset_index(drop=True)
         missing = test.isna().to_numpy()
         model = errors(true, pd.read_csv(folder / "filled.csv"), missing, columns)
         naive = errors(true, by_column(test, holes[:train_rows], columns), missing, columns)
-        scores = baselines(folder, full, train_rows)
-        return {
-            "nll": metrics["test/nll"],
-            "nll_se": metrics["test/nll_se"],
-            **scores,
-            "rmse": model[0],
-            "rmse_column": naive[0],
-            "wrong": model[1],
-            "wrong_column": naive[1],
-            "training_cpu_seconds": trained,
-        }
+        imputed = {"rmse": model[0], "rmse_column": naive[0], "wrong": model[1], "wrong_column": naive[1]}
+        return scores | imputed
+
+
+def show(what: str, values: dict[str, float]) -> None:
+    """Print values in a line."""
+    print(what, *(f"{key}={value:.4g}" for key, value in values.items()), flush=True)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="+", choices=TABLES)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--missing", type=float, nargs="+", default=[MISSING], help="shares of values to remove")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--options", nargs="*", default=[], help="further arguments of train.py")
     arguments = parser.parse_args()
-    for name in arguments.tables:
-        values = measure(name, arguments.seed, arguments.options)
-        print(name, *(f"{key}={value:.4g}" for key, value in values.items()), flush=True)
+    for name, share in itertools.product(arguments.tables, arguments.missing):
+        found = []
+        for seed in arguments.seeds:
+            found.append(measure(name, seed, share, arguments.options))
+            show(f"{name} missing={share:g} seed={seed}", found[-1])
+        if len(found) > 1:
+            show(f"{name} missing={share:g} mean", pd.DataFrame(found).mean().to_dict())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from nelbo.commands.resolvers import register_resolvers
 from nelbo.composing.compat import hydra_options
 from nelbo.config.build import Factory, build
 from nelbo.config.checks import CHECKS
-from nelbo.config.identity import ADDED_LATER
+from nelbo.config.identity import ABSENT_MEANS, ADDED_LATER
 from nelbo.config.keys import TYPED_KEYS, select
 from nelbo.config.slots import OF_ONE_LEVEL
 from nelbo.config.trainer_keys import REFUSED
@@ -179,6 +179,8 @@ def test_defaults_are_set_once(group: str, option: str) -> None:
             if path.endswith("model.posterior") and (key, default) == ("scale", ADDED_LATER["model.posterior.scale"]):
                 continue
             if name == "ManyRates" and (key, default) == ("layers", ADDED_LATER["model.rates.layers"]):
+                continue
+            if name == "ImageData" and (key, default) == ("bits", ABSENT_MEANS["data.bits"]):
                 continue
             if name == "MLP" and key in ("residual", "center") and default is False:  # earlier configs lack them
                 continue

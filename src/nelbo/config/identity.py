@@ -39,6 +39,7 @@ ADDED_LATER: dict[str, Any] = {
     "data.columns": None,
     "data.labelled": None,
     "data.labelled_copies": 1,
+    "data.bits": None,
     **dict.fromkeys(("model.encoder.residual", "model.decoder.residual"), False),
     **dict.fromkeys(("trainer.min_epochs", "trainer.max_steps", "trainer.min_steps", "trainer.max_time")),
     **dict.fromkeys(("trainer.val_check_interval", "trainer.gradient_clip_algorithm")),
@@ -51,8 +52,11 @@ ADDED_LATER: dict[str, Any] = {
 }
 """Keys that configs of earlier versions lack, with the values that are equivalent to their absence."""
 
-ABSENT_MEANS: dict[str, Any] = {**ADDED_LATER, "model.encoder.center": False}
-"""What keys that a run's config lacks meant for it; `center` was no key of `nelbo.nets.MLP`, but of other networks."""
+ABSENT_MEANS: dict[str, Any] = {**ADDED_LATER, "model.encoder.center": False, "data.bits": 8}
+"""What keys that a run's config lacks meant for it; `center` was no key of `nelbo.nets.MLP`, but of other networks.
+
+Without `bits`, pictures of 16 bits were read with 8; those of 8 bits are read as before, so runs on them are
+the same."""
 
 NUMBER_OR_SHARE = (
     *("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches", "val_check_interval"),

@@ -80,7 +80,7 @@ RANGES: dict[str, Mapping[str, Check]] = {
         "layers": _options("modulation", "concatenation"),
         "prior": boolean,
     },
-    "nelbo.models.TableInputs": {"mask": boolean},
+    **dict.fromkeys(("nelbo.models.TableInputs", "nelbo.models.MaskedInputs"), {"mask": boolean}),
     "nelbo.models.LadderVAE": _HIERARCHY | {"width": positive_integer},
     "nelbo.models.TopDownVAE": _HIERARCHY
     | dict.fromkeys(("latent_dim", "latent_channels", "top_width", "output_width"), positive_integer)

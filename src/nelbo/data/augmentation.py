@@ -50,6 +50,16 @@ class Augmentation:
             images = torch.where(mirrored, images.flip(-1), images)
         return images
 
+    def refuse_masks(self) -> None:
+        """Check that nothing is augmented, because masks of observed pixels are not moved with their images.
+
+        Raises:
+            ConfigError: if something is.
+        """
+        if self.flip or self.pad_crop:
+            key, value = ("augment.flip", True) if self.flip else ("augment.pad_crop", self.pad_crop)
+            raise ConfigError(key, value, "does not move masks of observed pixels with their images; leave it out")
+
     def check(self, shape: tuple[int, ...]) -> None:
         """Check that examples of `shape`, (C, H, W) or (D,), can be augmented.
 

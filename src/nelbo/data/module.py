@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nelbo.data.arrays import LABEL, Arrays, Batch, Examples, RawBatch, held_out, random_split
+from nelbo.data.arrays import LABEL, OBSERVED, Arrays, Batch, Examples, RawBatch, held_out, random_split
 from nelbo.data.augmentation import Augmentation
 from nelbo.data.labels import keep_labels, with_classes
 from nelbo.data.levels import EIGHT_BITS, settle
@@ -140,6 +140,8 @@ class ImageData(RunData):
         if self.protocol == "static" and (not arrays.validation or self.levels != 2):
             raise ConfigError("protocol", self.protocol, f"{self.name} is not published in binary form")
         self.augment.check(arrays.shape)
+        if OBSERVED in arrays.train.columns and len(arrays.shape) == 3:
+            self.augment.refuse_masks()
         train, validation = self._split(arrays)
         examples = with_mean_one(arrays.train, train, str(self.name))
         trained = examples.take(train)

@@ -5,6 +5,7 @@ Shapes: N examples, each an image (C, H, W) or a vector (D,).
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,8 +18,12 @@ from nelbo.data.arrays import Arrays
 from nelbo.data.memory_map import MemoryMap
 from nelbo.errors import ConfigError, DataError
 
+log = logging.getLogger(__name__)
 FINITE = "x[np.isfinite(x).reshape(len(x), -1).all(axis=1)]"
 """NumPy expression for the finite examples of x."""
+
+BITS_OF_BRIGHT = 14
+"""Pictures of 16 bits without a value of more bits than these are probably those of a camera with fewer."""
 
 CHUNK = 1 << 22
 """Number of values that are searched at once."""
@@ -79,17 +84,36 @@ def settle_real(arrays: Arrays, levels: int | None, name: str) -> tuple[Arrays, 
         if not is_real(images):
             kind = str(getattr(images, "dtype", type(images).__name__)).removeprefix("torch.")
             (other,) = parts.keys() - {part}
-            raise DataError(f"{name}: its {part} data are {kind} and its {other} data floats; save both in one type")
+            hint = "save both in one type" + (", or set data.bits=16 or 8" if _are_scans(parts[other]) else "")
+            raise DataError(f"{name}: its {part} data are {kind} and its {other} data floats; {hint}")
     if levels is not None:
         hint = f"is for pixels of 8 bits, and {name} holds floats, which are served as they are; use data.levels=null"
+        hint += ", or data.bits=8" if _are_scans(arrays.train.images) else ""
         raise ConfigError("levels", levels, hint)
     stored = {id(images): _as_float32(images, name, f"its {part} data") for part, images in parts.items()}
     train, test = (replace(part, images=stored[id(part.images)]) for part in (arrays.train, arrays.test))
+    for images in stored.values():
+        _warn_if_dark(images, name)
     ranges = [(float(chunk.min()), float(chunk.max())) for images in stored.values() for chunk in _chunks(images)]
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     if low == high:
         raise DataError(f"{name}: every value of every example is {low:g}, so there is nothing to learn")
     return replace(arrays, train=train, test=test), (low, high)
+
+
+def _are_scans(images: Tensor | MemoryMap) -> bool:
+    """Return whether images were made of 16-bit pictures."""
+    return isinstance(images, MemoryMap) and images.sixteen_bits is not None
+
+
+def _warn_if_dark(images: Tensor | MemoryMap, name: str) -> None:
+    """Log a warning about 16-bit pictures whose white is probably less than 65535."""
+    largest = images.sixteen_bits if isinstance(images, MemoryMap) else None
+    if largest is None or largest.bit_length() > BITS_OF_BRIGHT:
+        return
+    shift = 16 - largest.bit_length()
+    problem = f"its 16-bit pictures have no value above {largest}, but white is read as 65535"
+    log.warning("%s: %s; save x << %d if %d is white", name, problem, shift, 2 ** largest.bit_length() - 1)
 
 
 def _as_float32(images: Tensor | MemoryMap, name: str, part: str) -> Tensor | MemoryMap:

@@ -1,8 +1,8 @@
 """Stores: data sets that were converted once into a memory-mapped file in the cache.
 
-Later runs start without conversion and do not hold images in memory. A store is a folder with `images.bin` (uint8, C
-order), `labels.npy`, `factors.npy` if there are factors, and `manifest.json`. It is created in a scratch folder that is
-renamed, so a store is complete or absent.
+Later runs start without conversion and do not hold images in memory. A store is a folder with `images.bin` (uint8, or
+float32 for data of real numbers; C order), `labels.npy`, `factors.npy` if there are factors, and `manifest.json`. It is
+created in a scratch folder that is renamed, so a store is complete or absent.
 
 Shapes: N examples in the store, B examples in a chunk, C H W image, F factors.
 """
@@ -24,7 +24,7 @@ import torch
 
 from nelbo.data.arrays import Examples
 from nelbo.data.fetch import cache_directory, workspace
-from nelbo.data.memory_map import MemoryMap
+from nelbo.data.memory_map import STORED, MemoryMap
 from nelbo.data.readable import readable
 from nelbo.errors import DataError
 
@@ -39,7 +39,7 @@ class Chunk:
     """A part of the images that are written to a store.
 
     Args:
-        images: (B, C, H, W), uint8.
+        images: (B, C, H, W), uint8 or float32, the same in all chunks.
         labels: (B,).
         factors: (B, F); None if there are none.
         validation: whether the images belong to the validation set, whose chunks are the last ones.
@@ -95,10 +95,12 @@ class Store:
         store = scratch / "store"
         store.mkdir()
         digest, shape, labels, factors, validation = hashlib.sha256(), (0, 0, 0), [], [], 0
+        stored_as = torch.uint8
         sixteen_bits: int | None = None
         with open(store / IMAGES, "wb") as file:
             for chunk in make():
-                content = np.ascontiguousarray(chunk.images)
+                stored_as = torch.from_numpy(chunk.images[:0]).dtype
+                content = np.ascontiguousarray(chunk.images, STORED[stored_as])
                 shape = content.shape[1:]
                 file.write(content.data)
                 digest.update(content.data)
@@ -120,6 +122,7 @@ class Store:
             "factors": bool(factors),
             "validation": validation,
             "sixteen_bits": sixteen_bits,
+            "dtype": str(stored_as).removeprefix("torch."),
         }
         (store / MANIFEST).write_text(json.dumps(manifest))
         for number, old in enumerate(self.folder.parent.glob(f"{glob.escape(self.place.name)}-*")):
@@ -152,7 +155,9 @@ def read_store(folder: Path) -> Examples:
             names.append("factors")
         largest = manifest.get("sixteen_bits")
         sixteen_bits = None if largest is None else int(largest)
-        images = MemoryMap(folder / IMAGES, shape, sha256, hint=hint, sixteen_bits=sixteen_bits)
+        dtypes = {str(dtype).removeprefix("torch."): dtype for dtype in STORED}
+        dtype = dtypes[manifest.get("dtype", "uint8")]  # stores of earlier versions have no other
+        images = MemoryMap(folder / IMAGES, shape, sha256, hint=hint, sixteen_bits=sixteen_bits, dtype=dtype)
     arrays = []
     for name in names:
         with readable(folder / f"{name}.npy", "array", hint):

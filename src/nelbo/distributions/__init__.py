@@ -12,6 +12,7 @@ from nelbo.distributions.first_units import FirstUnits, FirstUnitsMixture, first
 from nelbo.distributions.flow import Flow
 from nelbo.distributions.mixture import FlowMixture, GaussianMixture, NormalMixture, even_mixture
 from nelbo.distributions.normal import DiagonalNormal, FullNormal, StandardNormal
+from nelbo.distributions.observed import ObservedPixels, has_pixels
 from nelbo.distributions.one_hot import OneHots, Quantized, RelaxedOneHot, one_hot
 from nelbo.distributions.pairwise import log_densities
 from nelbo.distributions.pixels import BernoulliPixels, LaplacePixels, NormalPixels
@@ -47,6 +48,7 @@ __all__ = [
     "LaplacePixels",
     "NormalMixture",
     "NormalPixels",
+    "ObservedPixels",
     "OneHots",
     "Quantized",
     "RelaxedOneHot",
@@ -55,6 +57,7 @@ __all__ = [
     "code_of",
     "even_mixture",
     "first_units",
+    "has_pixels",
     "is_discrete",
     "log_densities",
     "log_prob_at_sample",

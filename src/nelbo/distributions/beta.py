@@ -54,15 +54,22 @@ class BetaPixels(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-density of images, (...), in nats."""
+        log_p: Tensor = self._precise(value).flatten(-len(self.event_shape)).sum(-1)
+        return log_p.to(self.logits.dtype)
+
+    def pixel_log_probs(self, value: Tensor) -> Tensor:
+        """Return the log-density of each pixel of images, (..., C, H, W), in nats."""
+        return self._precise(value).to(self.logits.dtype)
+
+    def _precise(self, value: Tensor) -> Tensor:
+        """Return the log-density of each pixel in the finest precision that the device has."""
         top, levels = self.levels - 1, self.levels
         log_y, log_1_minus_y = ((value * top + 0.5) / levels).log(), (((1 - value) * top + 0.5) / levels).log()
         alpha, beta = self.alpha_and_beta
         # Terms of about 1e4 per pixel cancel to a few nats: in float32 the error per image would be several nats.
         alpha, beta, concentration = (finest(part) for part in (alpha, beta, self.concentration))
         pixels = torch.lgamma(concentration) - torch.lgamma(alpha) - torch.lgamma(beta)
-        pixels = pixels + (alpha - 1) * log_y + (beta - 1) * log_1_minus_y + math.log(top / levels)
-        log_p: Tensor = pixels.flatten(-len(self.event_shape)).sum(-1)
-        return log_p.to(self.logits.dtype)
+        return pixels + (alpha - 1) * log_y + (beta - 1) * log_1_minus_y + math.log(top / levels)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Return pixels, (*sample_shape, ..., C, H, W)."""

@@ -40,11 +40,15 @@ class CategoricalPixels(LevelPixels):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-probability of images, (...), in nats."""
+        return self.pixel_log_probs(value).flatten(-EVENT_DIMENSIONS).sum(-1)
+
+    def pixel_log_probs(self, value: Tensor) -> Tensor:
+        """Return the log-probability of each pixel of images, (..., C, H, W), in nats."""
         level = self.nearest(value).long().unsqueeze(LEVEL)
         shape = torch.broadcast_shapes(self.logits.shape[:-4], level.shape[:-4])
         logits, level = self.logits.expand(*shape, *self.logits.shape[-4:]), level.expand(*shape, *level.shape[-4:])
         log_p: Tensor = LogProbability.apply(logits, level)  # type: ignore[no-untyped-call]
-        return log_p.flatten(-EVENT_DIMENSIONS).sum(-1)
+        return log_p
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Return images, (*sample_shape, ..., C, H, W)."""

@@ -64,10 +64,13 @@ class Discretized(LevelPixels):
         """Return samples at location 0 and scale 1, with the dtype and device of `like`."""
         raise NotImplementedError
 
+    def pixel_log_probs(self, value: Tensor) -> Tensor:
+        """Return the log-probability of each pixel of images, (..., C, H, W), in nats."""
+        return self.log_mass(self.nearest(value), self.top, self.loc * self.top, self.scale * self.top)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-probability of images, (...), in nats."""
-        log_p = self.log_mass(self.nearest(value), self.top, self.loc * self.top, self.scale * self.top)
-        return log_p.flatten(-len(self.event_shape)).sum(-1)
+        return self.pixel_log_probs(value).flatten(-len(self.event_shape)).sum(-1)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Return images, (*sample_shape, ..., C, H, W)."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nelbo.distributions import Quantized
+from nelbo.distributions import ObservedPixels, Quantized
 from nelbo.errors import at_most, boolean, positive_integer
 from nelbo.evaluation.importance import importance
 from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject, mean_and_error
 from nelbo.evaluation.pareto import FEWEST, trusted_below
-from nelbo.metrics import bits_per_dim, is_discrete
+from nelbo.metrics import bits_per_dim, counts_bits, is_discrete
 
 COUNTS = (1, 10, 100, 1000, 5000)
 """Values of K for which `nll_at_K` is reported."""
@@ -144,9 +144,18 @@ def require_vectors(subject: Subject, measure: str, reason: str) -> None:
         raise NotApplicable(f"{measure}: z are codes of classes, {reason}")
 
 
+def require_whole_images(subject: Subject, measure: str) -> None:
+    """Raise an error if some pixels of the images are unknown.
+
+    Raises:
+        NotApplicable: if they are.
+    """
+    if isinstance(subject.example.px, ObservedPixels):
+        raise NotApplicable(f"{measure}: compares whole images, and of these some pixels are unknown")
+
+
 def add_bits_per_dim(findings: Findings, key: str, subject: Subject, nats: Tensor) -> None:
     """Add the mean of nats per image (N,) in bits per dimension, if pixels are discrete or dequantised."""
-    discrete = is_discrete(subject.example)
-    if discrete or subject.dequantized_levels:
-        levels = None if discrete else subject.dequantized_levels
+    if counts_bits(subject.example, subject.dequantized_levels):
+        levels = None if is_discrete(subject.example) else subject.dequantized_levels
         findings.values[key] = bits_per_dim(nats.double().mean(), subject.model.shape, levels).item()

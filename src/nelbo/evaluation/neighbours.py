@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nelbo.errors import at_most, choice, positive_integer
 from nelbo.evaluation.generated import PIXELS, checked_temperature, generate, temperature_scalar
+from nelbo.evaluation.likelihood import require_whole_images
 from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Scalar, Subject
 from nelbo.views.grids import grid
 
@@ -54,8 +55,9 @@ class Neighbours(Measure):
         """Measure the subject.
 
         Raises:
-            NotApplicable: if the split is the training set, or consists of training images.
+            NotApplicable: if the split is the training set, consists of training images, or pixels are unknown.
         """
+        require_whole_images(subject, "neighbours")
         if subject.split == "train":
             raise NotApplicable("neighbours compares unseen images with training images; use split=test or val")
         generated = generate(

@@ -15,6 +15,7 @@ from nelbo.errors import at_most, choice, positive_integer
 from nelbo.evaluation.extractors import Extraction, Extractor
 from nelbo.evaluation.feature_distances import frechet_distance, kernel_distance
 from nelbo.evaluation.generated import PIXELS, checked_temperature, generate, temperature_scalar
+from nelbo.evaluation.likelihood import require_whole_images
 from nelbo.evaluation.measure import TRIAL, Findings, Measure, NotApplicable, Subject
 from nelbo.evaluation.prdc import prdc
 from nelbo.views.images import evenly_spaced
@@ -58,8 +59,9 @@ class SampleQuality(Measure):
         """Measure the subject.
 
         Raises:
-            NotApplicable: if the extractor cannot be used for the data, or there are too few images.
+            NotApplicable: if pixels are unknown, the extractor cannot be used for the data, or images are too few.
         """
+        require_whole_images(subject, self.name)
         extraction = self.extraction(subject)
         real, generated = self.features(subject, subject.split, self.limit), self.generated_features(subject)
         if min(len(real), len(generated)) < 2:

@@ -2,7 +2,7 @@
 
 from nelbo.metrics.base import TraceMetric
 from nelbo.metrics.codes import CodePerplexity
-from nelbo.metrics.examples import BitsPerDim, ExampleMean, bits_per_dim, is_discrete, standard_metrics
+from nelbo.metrics.examples import BitsPerDim, ExampleMean, bits_per_dim, counts_bits, is_discrete, standard_metrics
 from nelbo.metrics.information import MutualInformation
 from nelbo.metrics.units import ActiveUnits, KLPerUnit, has_unit_kl
 
@@ -15,6 +15,7 @@ __all__ = [
     "MutualInformation",
     "TraceMetric",
     "bits_per_dim",
+    "counts_bits",
     "has_unit_kl",
     "is_discrete",
     "standard_metrics",

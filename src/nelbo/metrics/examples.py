@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from nelbo import distributions
+from nelbo.distributions import ObservedPixels
 from nelbo.metrics.base import TraceMetric
 from nelbo.metrics.codes import CodePerplexity
 from nelbo.metrics.units import ActiveUnits
@@ -141,6 +142,11 @@ def is_discrete(trace: Trace) -> bool:
     return distributions.is_discrete(trace.px)
 
 
+def counts_bits(trace: Trace, dequantized_levels: int | None) -> bool:
+    """Return whether there are bits per dimension: of whole images, whose pixels are discrete or dequantised."""
+    return not isinstance(trace.px, ObservedPixels) and (is_discrete(trace) or bool(dequantized_levels))
+
+
 def standard_metrics(trace: Trace, prefix: str, *, dequantized_levels: int | None) -> MetricCollection:
     """Return the scalar metrics of a run that are defined for traces like `trace`.
 
@@ -163,6 +169,6 @@ def standard_metrics(trace: Trace, prefix: str, *, dequantized_levels: int | Non
         metrics |= {"nelbo": ExampleMean(nelbo), "kl": ExampleMean(kl)}
         for level, name in enumerate(trace.by_level("kl")):
             metrics[name] = ExampleMean(partial(kl_of_level, level=level))
-        if is_discrete(trace) or dequantized_levels:
+        if counts_bits(trace, dequantized_levels):
             metrics["bits_per_dim"] = BitsPerDim(None if is_discrete(trace) else dequantized_levels)
     return MetricCollection(dict(metrics), prefix=prefix, compute_groups=False)

@@ -6,6 +6,7 @@ from nelbo.models.context import NO_CONTEXT, Context
 from nelbo.models.hierarchy import Hierarchy
 from nelbo.models.inference import Inference
 from nelbo.models.ladder_vae import LadderVAE
+from nelbo.models.masked_inputs import MaskedInputs
 from nelbo.models.model import Model
 from nelbo.models.nesting import Nesting
 from nelbo.models.rates import ManyRates
@@ -25,6 +26,7 @@ __all__ = [
     "Inference",
     "LadderVAE",
     "ManyRates",
+    "MaskedInputs",
     "Model",
     "Nesting",
     "SemiSupervisedVAE",

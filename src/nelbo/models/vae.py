@@ -22,6 +22,7 @@ from nelbo.models.conditioning import Conditioning, check_conditioning
 from nelbo.models.context import NO_CONTEXT, Context, call_with
 from nelbo.models.images import image_shape
 from nelbo.models.inference import Inference
+from nelbo.models.masked_inputs import MaskedInputs, of_observed, with_means
 from nelbo.models.model import Model
 from nelbo.models.nesting import Nesting
 from nelbo.models.rates import ManyRates
@@ -67,7 +68,7 @@ class VAE(Model):
             for none, as in the other two without a key of this name.
         nesting: factory of latents of which the first K are a model for every K (`Nesting`), called with D; or None.
         conditioning: factory of what the model is conditioned on, such as labels (`Conditioning`); or None.
-        inputs: factory of what the encoder is given of x, called with `shape` (`TableInputs`); None for x itself.
+        inputs: factory of what the encoder is given of x (`TableInputs`, `MaskedInputs`), called with `shape`; or None.
 
     Raises:
         ConfigError: if `shape` is not one or three positive integers, `latent_dim` is not one, or a factory raises it;
@@ -87,7 +88,7 @@ class VAE(Model):
         rates: Callable[..., ManyRates] | None = None,
         nesting: Callable[..., Nesting] | None = None,
         conditioning: Callable[[], Conditioning] | None = None,
-        inputs: Callable[..., TableInputs] | None = None,
+        inputs: Callable[..., TableInputs | MaskedInputs] | None = None,
     ) -> None:
         super().__init__()
         self.shape = image_shape(shape)
@@ -102,6 +103,8 @@ class VAE(Model):
         code = self.posterior.code_shape(self.latent_dim)
         self.decoder = decoder(code if condition is None else condition.join(code), self.shape)
         self.likelihood = likelihood(feature_shape(self.decoder, "decoder"), self.shape)
+        if isinstance(self.inputs, MaskedInputs):
+            self.inputs.check(self.likelihood)
         self.surface: Surface | None = None
         if rates or nesting:
             gates = rates(self.encoder, self.decoder, self.latent_dim) if rates else None
@@ -159,6 +162,7 @@ class VAE(Model):
         latent = inference.draw_top(x.shape[0], num_samples, mode=mode, from_prior=prior_from == 0)
         features = self._decoder_features(self.posterior.embed(latent.z, latent.q), inference.context)
         px = call_with(self.likelihood, features, x, context=inference.context)
+        px = of_observed(px, self.inputs, self.likelihood, inference.context)
         return Trace(x, px, (latent,), inference.context)
 
     def top_prior(self, context: Context = NO_CONTEXT) -> Distribution:
@@ -192,7 +196,7 @@ class VAE(Model):
         context = self._whole(context, 1)
         features = self._decoder_features(self.posterior.embed(z), context)
         px: Distribution = call_with(self.likelihood, features, context=context)
-        return px
+        return of_observed(px, self.inputs, self.likelihood, context)
 
     def _whole(self, context: Context, count: int) -> Context:
         """Return the context with the settings that it lacks, where the model is trained for many."""
@@ -259,6 +263,7 @@ class VAE(Model):
         """Initialise encoder, likelihood and prior from training images; see `Model.initialize`."""
         if self.inputs is not None:
             self.inputs.initialize(images, context)
+            images = with_means(images, self.inputs, context)
         if isinstance(self.encoder, Net):  # of another module only `out_shape` is asked for
             self.encoder.initialize(images if self.inputs is None else call_with(self.inputs, images, context=context))
         super().initialize(images, context)

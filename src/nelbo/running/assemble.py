@@ -23,7 +23,7 @@ from nelbo.models import Model
 from nelbo.numerics.threads import busy_message, cores, load_beside_this_process
 from nelbo.objectives import Objective
 from nelbo.running.build_data import build_data
-from nelbo.running.conditions import check_kinds, infers, kinds_of
+from nelbo.running.conditions import check_kinds, infers, kinds_of, refuse_masks
 from nelbo.running.floats import refuse_levels
 from nelbo.running.resume import epochs_added, refuse_shorter
 from nelbo.running.resume_point import ResumePoint
@@ -208,6 +208,7 @@ def make_module(
     refuse_levels(plain, data, chosen.options.get("likelihood", "discretized_logistic"))
     model: Model = build(plain["model"], "model", allowed)
     start = data.starting_batch()
+    refuse_masks(model, data, start)
     model.value_range = data.value_range(start)
     likelihood = chosen.options.get("likelihood", type(model.likelihood).__name__)
     example = probe(model, objective, start, data, likelihood)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nelbo.data.arrays import FACTORS, LABEL
+from nelbo.data.arrays import FACTORS, LABEL, OBSERVED, Batch
 from nelbo.data.run_data import Known, RunData
 from nelbo.errors import ConfigError
+from nelbo.models import MaskedInputs, Model
 from nelbo.models.kinds import checked_names
 
 SPLITS = ("train", "val", "test")
@@ -84,6 +85,26 @@ def kind_of(name: str, data: RunData, *, inferred: bool = False) -> int | list[i
         hint = f"has whole numbers up to {largest} for {total} examples; make them floats if they are no classes"
         raise ConfigError(KEY, name, hint)
     return max(largest + 1, len(data.classes) if name == LABEL else 0)
+
+
+def refuse_masks(model: Model, data: RunData, start: Batch) -> None:
+    """Check that a model is given masks of observed pixels where the data have them, and only there.
+
+    Args:
+        model: the model.
+        data: set up.
+        start: training examples.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    masked = not data.table and OBSERVED in start.columns
+    if masked and OBSERVED not in model.context_names:
+        hint = f"takes all pixels for known, and {data.name} has a mask of them; use inputs=masked, with one level of z"
+        raise ConfigError("inputs", "none", hint, located=True)
+    if isinstance(getattr(model, "inputs", None), MaskedInputs) and not masked:
+        hint = f"needs a mask of observed pixels, which {data.name} does not have; use inputs=none"
+        raise ConfigError("inputs", "masked", hint, located=True)
 
 
 def known_names(examples: Known) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nelbo.distributions.columns import OBSERVED
 from nelbo.models import Context, Model
 from nelbo.numerics.randomness import isolated
 from nelbo.views.codes import modes
@@ -30,11 +31,14 @@ def given(model: Model, context: Context) -> Model:
 def at_first(model: Model, context: Context) -> Model:
     """Return the model at the context of the first of the examples, for all images; the model itself if it takes none.
 
+    Which of its pixels were observed is left out.
+
     Args:
         model: the model.
         context: what the data have of the names that the model is conditioned on, (B, ...) each.
     """
-    return model.at(**{name: value[0] for name, value in context.items()}) if context else model
+    first = {name: value[0] for name, value in context.items() if name != OBSERVED}
+    return model.at(**first) if first else model
 
 
 def at(context: Context, positions: Tensor) -> Context:
@@ -60,7 +64,7 @@ def shown_classes(model: Model) -> list[int]:
 def sample_context(model: Model, context: Context, count: int, columns: int) -> Context:
     """Return the context of N samples in rows of `columns`: a class a row if there are classes, else of examples.
 
-    With one row it is a class a column.
+    With one row it is a class a column. Samples have no unknown pixels.
 
     Args:
         model: the model.
@@ -68,7 +72,11 @@ def sample_context(model: Model, context: Context, count: int, columns: int) -> 
         count: N.
         columns: the number of samples in a row.
     """
-    repeated = {name: value[torch.arange(count, device=value.device) % len(value)] for name, value in context.items()}
+    repeated = {
+        name: value[torch.arange(count, device=value.device) % len(value)]
+        for name, value in context.items()
+        if name != OBSERVED
+    }
     classes, name = shown_classes(model), class_name(model)
     if name is not None:
         place = torch.arange(count) // (columns if columns < count else 1)
@@ -90,7 +98,7 @@ def samples_by_class(model: Model, context: Context, columns: int, seed: int) ->
     assert name is not None
     rows = []
     for number in shown_classes(model):
-        others = {key: value[0] for key, value in context.items() if key != name}
+        others = {key: value[0] for key, value in context.items() if key not in (name, OBSERVED)}
         with isolated(seed):
             rows.append(model.at(**{**others, name: number}).generate(columns).mean)
     return torch.stack(rows)

@@ -18,7 +18,7 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-from nelbo.data.arrays import Arrays, Examples, split_off_test
+from nelbo.data.arrays import OBSERVED, Arrays, Examples, split_off_test
 from nelbo.data.fetch import cache_directory, workspace
 from nelbo.data.labels import plain_labels, read_labels
 from nelbo.data.memory_map import MemoryMap
@@ -53,7 +53,8 @@ def array_file(
     A .npy file of uint8 or float32 is memory-mapped, so it may be larger than memory. Its labels are read from the file
     `<name>_labels.npy` beside it, if there is one, its factors from `<name>_factors.npy`, and a column from
     `<name>_<column>.npy`. Other files are read into memory. Their arrays are named by split and content, such as
-    `train_images`, `x_val` or `testLabels`, or by content alone. Arrays with other names are ignored with a warning.
+    `train_images`, `x_val` or `testLabels`, or by content alone; `observed` is a mask of pixels. Others are ignored
+    with a warning.
 
     Args:
         path: path of the file.
@@ -99,6 +100,8 @@ def _read_npy(path: Path, options: Options) -> Parts:
             array = as_stored({"the array": np.load(path, allow_pickle=False)}, path)["the array"]
             images = to_tensor(array, channels)
     counts = {WHOLE: len(images)}
+    if (mask := path.with_name(f"{path.stem}_{OBSERVED}.npy")).exists():
+        raise DataError(f"{path}: the mask {mask.name} is beside it; save both in one .npz or .safetensors")
     labels_path, stored = path.with_name(f"{path.stem}_labels.npy"), None
     if labels_path.exists():
         with readable(labels_path, "array of labels", HINT):

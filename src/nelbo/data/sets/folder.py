@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,8 @@ from nelbo.data.sets.names import RENAME, TEST, TRAIN, VALIDATION, split_folders
 from nelbo.data.sets.pictures import (
     RULES,
     ImageSize,
+    Picture,
+    check_bits,
     check_pixels,
     chunk_size,
     picture_bytes,
@@ -49,6 +51,7 @@ def image_folder(
     max_megapixels: float,
     test_size: float,
     seed: int,
+    bits: int | None = 8,
 ) -> Arrays:
     """Read the pictures in a folder and the folders below it.
 
@@ -63,12 +66,16 @@ def image_folder(
         max_megapixels: maximum size of a picture; larger ones are refused.
         test_size: number of pictures that become the test set if there is none, or their share below 1.
         seed: seed of that choice.
+        bits: those that values are read with: 8, of which the result is uint8, or 16, of which it is float32 in [0, 1];
+            None for those of the pictures, which have to be the same. Configs of earlier versions lack it.
 
     Raises:
         ConfigError: if there is no such folder, its splits are in a folder below it, or a number is out of range.
-        DataError: if it has no pictures, its folders do not show which are for training, or pictures cannot be read.
+        DataError: if it has no pictures, its folders do not show which are for training, pictures cannot be read, or
+            some have 8 bits and others 16.
     """
     size, channels = check_pixels(image_size, channels)
+    bits = check_bits(bits)
     home = path("root", root).resolve()
     if not home.is_dir():
         raise ConfigError("root", root, "is not a folder of pictures")
@@ -84,7 +91,7 @@ def image_folder(
         log.warning("%s: no training pictures of %s", home, ", ".join(untrained))
 
     def examples(*names: str) -> Examples:
-        return _open({splits[name]: files[name] for name in names if name in files}, classes, size, channels)
+        return _open({splits[name]: files[name] for name in names if name in files}, classes, size, channels, bits)
 
     with pictures_up_to(max_megapixels):
         train, validation = examples(TRAIN, VALIDATION), len(files.get(VALIDATION, []))
@@ -179,7 +186,9 @@ def _classes(*splits: list[Path]) -> list[str]:
     return sorted({file.parts[0] for files in splits for file in files if len(file.parts) > 1})
 
 
-def _open(files: dict[Path, list[Path]], classes: list[str], image_size: ImageSize, channels: int) -> Examples:
+def _open(
+    files: dict[Path, list[Path]], classes: list[str], image_size: ImageSize, channels: int, bits: int | None
+) -> Examples:
     """Return the pictures of several folders, in this order, from a store in the cache.
 
     Args:
@@ -187,6 +196,7 @@ def _open(files: dict[Path, list[Path]], classes: list[str], image_size: ImageSi
         classes: names of the classes, in the order of their labels.
         image_size: height and width of the images, or (H, W).
         channels: number of channels of the images.
+        bits: those of a value, or None.
     """
     number = {name: index for index, name in enumerate(classes)}
     homes = list(files)
@@ -195,11 +205,15 @@ def _open(files: dict[Path, list[Path]], classes: list[str], image_size: ImageSi
         for home, below in files.items()
         for file in below
     ]
-    settings = fingerprint([str(home) for home in homes], image_size, channels)
+    settings = fingerprint([str(home) for home in homes], image_size, channels, *([] if bits == 8 else [bits]))
     identity = [RULES, classes, *(_version(file) for file, _ in labelled)]
     store = Store(cache_directory() / "image_folder" / f"{short_name(homes[0].name)}-{settings}", identity)
-    make = partial(_chunks, homes[0], labelled, image_size, channels)
-    return store.open(make, len(labelled) * picture_bytes(image_size, channels))
+
+    read = partial(read_picture, image_size=image_size, channels=channels, bits=bits)
+    make = partial(_chunks, homes[0], labelled, chunk_size(image_size, channels), read)
+    first = read(str(labelled[0][0])) if bits is None else None
+    floats = bits == 16 or (isinstance(first, Picture) and first.pixels.dtype.kind == "f")
+    return store.open(make, len(labelled) * picture_bytes(image_size, channels) * (4 if floats else 1))
 
 
 def _version(file: Path) -> list[object]:
@@ -234,13 +248,21 @@ def _pictures(home: Path) -> list[Path]:
     return sorted(pictures)
 
 
-def _chunks(home: Path, labelled: list[tuple[Path, int]], image_size: ImageSize, channels: int) -> Iterator[Chunk]:
+def _chunks(
+    home: Path, labelled: list[tuple[Path, int]], size: int, read: Callable[[str], Picture | str]
+) -> Iterator[Chunk]:
     """Read pictures and their labels, several pictures at the same time.
 
+    Args:
+        home: the folder, for messages.
+        labelled: files and their labels.
+        size: number of pictures in a chunk.
+        read: reads a file, as `read_picture` does.
+
     Raises:
-        DataError: naming the pictures that cannot be read, after all have been tried.
+        DataError: naming the pictures that cannot be read, after all have been tried; or two of which one has 8 bits
+            and the other 16.
     """
-    size = chunk_size(image_size, channels)
     unreadable: list[str] = []
     sixteen_bits = SixteenBits()
     with (
@@ -250,7 +272,7 @@ def _chunks(home: Path, labelled: list[tuple[Path, int]], image_size: ImageSize,
         for start in range(0, len(labelled), size):
             part = labelled[start : start + size]
             pixels, labels = [], []
-            images = pool.map(lambda file: read_picture(str(file), image_size, channels), [file for file, _ in part])
+            images = pool.map(read, [str(file) for file, _ in part])
             for (file, label), image in zip(part, images, strict=True):
                 name = str(file.relative_to(home) if file.is_relative_to(home) else file)
                 if isinstance(image, str):
@@ -260,6 +282,7 @@ def _chunks(home: Path, labelled: list[tuple[Path, int]], image_size: ImageSize,
                     pixels.append(image.pixels)
                     labels.append(label)
             bar.update(len(part))
+            sixteen_bits.refuse_mixed(str(home))
             if pixels:
                 yield Chunk(np.stack(pixels), np.array(labels), sixteen_bits=sixteen_bits.largest)
     if unreadable:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nelbo.data.arrays import FACTORS, LABEL
+from nelbo.data.arrays import FACTORS, LABEL, OBSERVED
 from nelbo.data.reals import refuse_not_finite
 from nelbo.data.sets.names import SPLITS, WHOLE, WORD
 from nelbo.errors import ConfigError, DataError
@@ -32,8 +32,8 @@ def column_names(columns: object) -> list[str]:
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise ConfigError("columns", columns, "must be a list of names, such as [age,site], or null")
     for name in names:
-        if name in (LABEL, FACTORS) or not WORD.findall(name):
-            raise ConfigError("columns", name, "is no name of a column; labels and factors are read without it")
+        if name in (LABEL, FACTORS, OBSERVED) or not WORD.findall(name):
+            raise ConfigError("columns", name, "is no name of a column; labels, factors and masks are read without it")
     return list(names)
 
 

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nelbo.data.arrays import Examples
+from nelbo.data.arrays import OBSERVED, Examples
 from nelbo.data.labels import plain_labels, read_labels
 from nelbo.data.memory_map import channels_first
 from nelbo.data.sets.known import arrays_of_column, read_column, read_factors
+from nelbo.data.sets.masks import arrays_of_masks, hidden
 from nelbo.data.sets.names import FACTORS, IMAGES, LABELS, TEST, TRAIN, VALIDATION, WHOLE, roles_of
-from nelbo.data.sets.stored_values import as_stored, layout_of
+from nelbo.data.sets.stored_values import FIRST, as_stored, layout_of
 from nelbo.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,8 @@ def parts_of(content: Mapping[str, np.ndarray], path: Path, names: list[str], op
     if splits not in ([WHOLE], [TRAIN], [TRAIN, VALIDATION], [TRAIN, TEST], [TRAIN, VALIDATION, TEST]):
         listed = ", ".join(map(printable, names))
         raise DataError(f"{path}: holds {listed or 'nothing'}; needs {NAMES}")
-    images = _images(content, path, {split: roles[split, IMAGES] for split in splits}, options)
+    of_masks = arrays_of_masks(names, splits, path)
+    images, masks = _images(content, path, {split: roles[split, IMAGES] for split in splits}, of_masks, options)
     for split in [split for split in splits if not len(images[split])]:
         _check_may_be_empty(split, roles[split, IMAGES], path)
         splits.remove(split)
@@ -72,7 +74,7 @@ def parts_of(content: Mapping[str, np.ndarray], path: Path, names: list[str], op
 
     of_columns = {column: arrays_of_column(column, names, counts, path) for column in options.columns}
     used = {roles[key] for key in roles if (key[0], IMAGES) in roles}
-    used |= {name for arrays in of_columns.values() for name in arrays.values()}
+    used |= {name for arrays in (*of_columns.values(), of_masks) for name in arrays.values()}
     if unused := [printable(name) for name in names if name not in used]:
         log.warning("%s: arrays that are not used: %s", path, ", ".join(unused))
     plain = {split: plain_labels(read, path) for split, read in reads(LABELS).items()}
@@ -87,7 +89,7 @@ def parts_of(content: Mapping[str, np.ndarray], path: Path, names: list[str], op
             images[split],
             labels[split],
             factors[split],
-            columns={column: values[split] for column, values in columns.items()},
+            columns={column: values[split] for column, values in {**columns, **masks}.items()},
         )
         for split in splits
     }
@@ -98,14 +100,15 @@ def parts_of(content: Mapping[str, np.ndarray], path: Path, names: list[str], op
 
 
 def _images(
-    content: Mapping[str, np.ndarray], path: Path, names: Mapping[str, str], options: Options
-) -> dict[str, Tensor]:
-    """Return the images of each split, as uint8 or float32.
+    content: Mapping[str, np.ndarray], path: Path, names: Mapping[str, str], masks: Mapping[str, str], options: Options
+) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+    """Return the images of each split, as uint8 or float32, and masks of each split as a column, if there are any.
 
     Args:
         content: all arrays.
         path: their file, for messages.
         names: the name of the array of each split.
+        masks: the name of the mask of each split; empty without masks.
         options: how the file is read.
 
     Raises:
@@ -113,8 +116,14 @@ def _images(
     """
     arrays = {name: content[name] for name in names.values()}
     channels = {name: layout_of(array.shape, options.layout, path, name) for name, array in arrays.items()}
+    observed = dict[str, Tensor]()
+    for split, mask in masks.items():
+        name = names[split]
+        arrays[name], observed[split] = hidden(arrays[name], content[mask], channels[name], mask, path)
+        channels[name] = FIRST
     stored = as_stored(arrays, path)
-    return {split: to_tensor(stored[name], channels[name]) for split, name in names.items()}
+    columns = {OBSERVED: observed} if masks else {}
+    return {split: to_tensor(stored[name], channels[name]) for split, name in names.items()}, columns
 
 
 def _joined(train: Examples, validation: Examples, path: Path) -> Examples:

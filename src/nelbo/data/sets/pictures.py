@@ -1,4 +1,4 @@
-"""Conversion of picture files to uint8 pixels of one shape: rotated upright, cropped about the centre, resized.
+"""Conversion of picture files to pixels of one shape: rotated upright, cropped about the centre, resized.
 
 Shapes: C channels, H W height and width: both are `image_size`, or it is (H, W).
 """
@@ -25,6 +25,12 @@ MODES = {1: "L", 3: "RGB"}
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 """Accepted formats. Of the others that Pillow opens, some are not pictures, and one starts another program."""
 
+BITS = (8, 16)
+"""Bits of a value: uint8, or float32 in [0, 1] that hold 16 bits."""
+
+WHITE = 65535
+"""The largest value of 16 bits."""
+
 CHUNK_BYTES = 64 << 20
 """Size of a chunk of pixels in bytes."""
 
@@ -37,7 +43,7 @@ class Picture:
     """A picture after conversion.
 
     Args:
-        pixels: uint8, (C, H, W).
+        pixels: (C, H, W): uint8, or float32 in [0, 1] of a picture that is read with 16 bits.
         sixteen_bits: largest value of a 16-bit picture, or an upper bound of it if only the upper eight bits are known;
             None for a picture with 8 bits, or a black one.
         lost: whether a 16-bit picture became one colour, because its values differ in the lower eight bits only.
@@ -46,6 +52,17 @@ class Picture:
     pixels: np.ndarray
     sixteen_bits: int | None = None
     lost: bool = False
+
+
+def check_bits(bits: object) -> int | None:
+    """Return the number of bits that values are read with, one of `BITS`; None for those of the pictures.
+
+    Raises:
+        ConfigError: if it is anything else.
+    """
+    if bits is not None and (isinstance(bits, bool) or bits not in BITS):
+        raise ConfigError("bits", bits, "must be 8, 16 or null, which is those of the pictures")
+    return bits
 
 
 def sides(image_size: ImageSize) -> tuple[int, int]:
@@ -104,15 +121,18 @@ def pictures_up_to(max_megapixels: object) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def to_picture(picture: Image.Image, image_size: ImageSize, channels: int) -> Picture:
-    """Convert a picture to uint8 pixels.
+def to_picture(picture: Image.Image, image_size: ImageSize, channels: int, bits: int | None = 8) -> Picture:
+    """Convert a picture to uint8 pixels, or to floats in [0, 1].
 
-    Transparent pixels become white. Of 16-bit values the upper eight bits are kept, so 65535 is white.
+    Transparent pixels become white. A value of 16 bits is white at 65535.
 
     Args:
         picture: the opened picture, whose pixels have not been decoded yet.
         image_size: height and width of the result, or (H, W).
         channels: 1 or 3.
+        bits: 8 keeps the upper eight bits of 16-bit values; 16 makes float32 of every picture, v / 65535 or v / 255;
+            None makes floats of grey 16-bit pictures, and uint8 of all others. Of 16-bit pictures in colour Pillow
+            reads no more than the upper eight bits.
 
     Raises:
         ValueError: if its pixels have 32 bits.
@@ -121,6 +141,8 @@ def to_picture(picture: Image.Image, image_size: ImageSize, channels: int) -> Pi
     sixteen_bits, differs, largest = _has_sixteen_bits(picture), True, None
     ImageOps.exif_transpose(picture, in_place=True)  # in place, because a copy of a large picture takes much memory
     upright = picture
+    if bits != 8 and upright.mode.startswith("I;16"):
+        return _grey_floats(upright, image_size, channels)
     if upright.mode.startswith("I;16"):
         stored = np.asarray(upright)
         largest, sixteen_bits = int(stored.max()), True
@@ -141,7 +163,16 @@ def to_picture(picture: Image.Image, image_size: ImageSize, channels: int) -> Pi
     height, width = sides(image_size)
     fitted = ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
     pixels = np.asarray(fitted).reshape(height, width, channels).transpose(2, 0, 1)
-    return Picture(pixels, largest or None, lost)
+    return Picture(pixels / np.float32(255) if bits == 16 else pixels, largest or None, lost)
+
+
+def _grey_floats(picture: Image.Image, image_size: ImageSize, channels: int) -> Picture:
+    """Convert a grey 16-bit picture to floats v / 65535, the same in all channels."""
+    stored = np.asarray(picture).astype(np.float32)
+    height, width = sides(image_size)
+    fitted = ImageOps.fit(Image.fromarray(stored), (width, height), Image.Resampling.LANCZOS)
+    values = np.asarray(fitted).clip(0, WHITE) / np.float32(WHITE)  # the filter may go beyond black and white
+    return Picture(np.repeat(values[None], channels, axis=0), int(stored.max()) or None)
 
 
 def _has_sixteen_bits(picture: Image.Image) -> bool:
@@ -157,11 +188,11 @@ def _extrema(picture: Image.Image) -> list[tuple[int, int]]:
     return list(extrema) if isinstance(extrema[0], tuple) else [extrema]  # type: ignore[list-item]
 
 
-def read_picture(file: str | IO[bytes], image_size: ImageSize, channels: int) -> Picture | str:
-    """Read and convert a picture file; return the reason as text if it cannot be read."""
+def read_picture(file: str | IO[bytes], image_size: ImageSize, channels: int, bits: int | None = 8) -> Picture | str:
+    """Read and convert a picture file as `to_picture` does; return the reason as text if it cannot be read."""
     try:
         with Image.open(file, formats=FORMATS) as picture:
-            return to_picture(picture, image_size, channels)
+            return to_picture(picture, image_size, channels, bits)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         pixels = re.search(r"\((\d+) pixels\)", str(error))
         size = f"{int(pixels[1]) / 1e6:.0f}" if pixels else "its"

@@ -115,8 +115,9 @@ def pictures_of_samples(model: Model, x: Tensor, context: Context) -> Iterator[t
         decoded = with_every_class(model, x[:COLUMNS], {name: value[:COLUMNS] for name, value in context.items()})
         yield "reconstructions with every class (the input is on the left)", grid(decoded, values=model.value_range)
         return
-    drawn = given(model, sample_context(model, context, COLUMNS * COLUMNS, COLUMNS)).generate(COLUMNS * COLUMNS)
-    where = " at the conditions of held-out images" if context else ""
+    conditions = sample_context(model, context, COLUMNS * COLUMNS, COLUMNS)
+    drawn = given(model, conditions).generate(COLUMNS * COLUMNS)
+    where = " at the conditions of held-out images" if conditions else ""
     yield f"samples from the prior{where}", square(drawn.mean, COLUMNS, values=model.value_range)
 
 
