@@ -17,7 +17,7 @@ from torch.distributions import MultivariateNormal
 from nelbo.errors import ConfigError
 from nelbo.evaluation.importance import importance
 from nelbo.heads import DiagonalNormalPosterior, FixedGaussian
-from nelbo.models import Conditioning, SemiSupervisedVAE
+from nelbo.models import Conditioning, MaskedInputs, SemiSupervisedVAE
 from nelbo.nets import MLP
 from nelbo.objectives import IWAE, NegativeELBO, SemiSupervisedELBO
 from nelbo.priors import StandardNormal
@@ -48,7 +48,11 @@ def label(**options: Any) -> Any:
 
 
 def make(
-    posterior: str = "diagonal_normal", prior: str = "standard_normal", conditional_prior: bool = False, **options: Any
+    posterior: str = "diagonal_normal",
+    prior: str = "standard_normal",
+    conditional_prior: bool = False,
+    inputs: Any = None,
+    **options: Any,
 ) -> SemiSupervisedVAE:
     """A tiny model, in eval mode, with random weights everywhere, so that every class has another p(x|z, y)."""
     encoder, decoder = NETS["mlp"]
@@ -63,6 +67,7 @@ def make(
         likelihood=LIKELIHOODS["bernoulli"],
         conditioning=label(prior=conditional_prior, **options),
         classifier=encoder,
+        inputs=inputs,
     )
     with torch.no_grad():
         for parameter in model.parameters():
@@ -218,6 +223,22 @@ def test_what_does_not_go_together_is_refused() -> None:
         SemiSupervisedELBO(beta=1.0, classification=-1, num_samples=1)
     with pytest.raises(ValueError, match="expected the label and z, got 1"):
         make().decode(torch.zeros(2, 1, CLASSES))
+
+
+def test_unknown_pixels_are_left_out() -> None:
+    """Their values change neither q(y|x) nor any p(x|z, y), and those of the others count as without a mask."""
+    model = make(inputs=partial(MaskedInputs, mask=False))
+    x, observed = images("bernoulli", COUNT), torch.rand(COUNT, *SHAPE) < 0.6
+    values = {"label": LABEL, "observed": observed}
+    traces = []
+    for unknown in (0.0, 1.0):
+        torch.manual_seed(0)
+        traces.append(model.trace(torch.where(observed, x, unknown), S, values))
+    torch.testing.assert_close(traces[0].log_px, traces[1].log_px)
+    torch.testing.assert_close(traces[0].kl, traces[1].kl)
+    zs = [latent.z for latent in traces[0].latents]
+    plain = torch.distributions.Bernoulli(model.decode(*zs).mean).log_prob(torch.where(observed, x, 0.0))
+    torch.testing.assert_close(traces[0].log_px, (plain * observed).flatten(2).sum(-1))
 
 
 PIXELS, FACTORS = 4, 2

@@ -20,6 +20,7 @@ from nelbo.models.conditioning import Conditioning
 from nelbo.models.context import NO_CONTEXT, Context, call_with
 from nelbo.models.inference import Inference
 from nelbo.models.labels import both, check_label, for_classes, kept, label_of, reshaped, with_known
+from nelbo.models.masked_inputs import MaskedInputs, of_observed, with_means
 from nelbo.models.table_inputs import TableInputs
 from nelbo.models.temperature import levels_of
 from nelbo.models.vae import VAE, feature_shape
@@ -83,7 +84,7 @@ class SemiSupervisedVAE(VAE):
         likelihood: Callable[..., Likelihood],
         conditioning: Callable[[], Conditioning],
         classifier: Callable[..., Net],
-        inputs: Callable[..., TableInputs] | None = None,
+        inputs: Callable[..., TableInputs | MaskedInputs] | None = None,
     ) -> None:
         super().__init__(
             shape=shape,
@@ -174,7 +175,9 @@ class SemiSupervisedVAE(VAE):
         else:
             drawn, density = sample_with_density(q, 1)
             z, log_q = drawn.squeeze(0), None if density is None else density.squeeze(0)
-        px = call_with(self.likelihood, self._decoder_features(self.posterior.embed(z, q), context), x, context=context)
+        decoded = self._decoder_features(self.posterior.embed(z, q), context)
+        px = call_with(self.likelihood, decoded, x, context=inference.context)  # which entries of x were observed
+        px = of_observed(px, self.inputs, self.likelihood, inference.context)
         free = OneHots(inference.features.unsqueeze(-2))
         top = LabelLatent(q_label, inference.p, codes, None, weights, self.label_name, free, label)
         return Trace(x, px, (top, Latent(q, p, z, log_q, weights)), inference.context, alternatives)
@@ -261,8 +264,8 @@ class SemiSupervisedVAE(VAE):
         """Initialise encoder, classifier, likelihood and prior from training images; see `Model.initialize`."""
         super().initialize(images, context)
         if isinstance(self.classifier, Net):
-            given = images if self.inputs is None else call_with(self.inputs, images, context=context)
-            self.classifier.initialize(given)
+            known = with_means(images, self.inputs, context)
+            self.classifier.initialize(known if self.inputs is None else call_with(self.inputs, known, context=context))
 
     def _logits(self, x: Tensor, context: Context) -> Tensor:
         """Return the logits of q(y|x), (B, K)."""
