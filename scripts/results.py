@@ -66,6 +66,14 @@ TABLES = (
         ),
     ),
     Table(
+        "labels",
+        columns(
+            *("`python train.py ... threads=1` | `{label}`", "test accuracy | {accuracy:.4f}"),
+            *("validation accuracy | {val_accuracy:.4f}", NELBO, "KL: label, z | {kl_by_level:.1f}", TRAINING),
+            *("processor | {machine}", COMMIT),
+        ),
+    ),
+    Table(
         "search",
         columns(
             *("optimizer | `{label}`", "rate | {lr:g}", "validation, negative ELBO | {val_nelbo} | val_nelbo"),
