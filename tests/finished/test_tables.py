@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
 import nelbo
+from nelbo.data.sets.table_columns import encode
+from nelbo.data.sets.table_files import columns_of, read_frame
+from nelbo.distributions import StandardNormal
 from nelbo.errors import ConfigError, DataError
 from nelbo.finished.run import FinishedRun
 from nelbo.finished.tables import impute, sample_rows
+from nelbo.models import Model
+from nelbo.numerics.randomness import isolated
 from tests.helpers.evaluations import train_smoke
 from tests.helpers.forks import forked
 from tests.helpers.tables import nonlinear_table, write_table
@@ -119,6 +127,61 @@ def test_a_conditional_model_takes_the_label_of_rows(home: Path, tmp_path: Path)
         sample_rows(run, 5, str(tmp_path / "rows.csv"), label=None, seed=0, device="cpu")
     with pytest.raises(ConfigError, match="label=up: must be east, north, south, west|label=up"):
         sample_rows(run, 5, str(tmp_path / "rows.csv"), label="up", seed=0, device="cpu")
+
+
+def weighted(
+    model: Model, x: Tensor, context: dict[str, Tensor], samples: int
+) -> tuple[Tensor, Tensor, torch.distributions.Distribution]:
+    """Return log w and log p(x|z) of samples of q, (S, N) each, and p(x|z), by the definitions."""
+    with torch.no_grad(), isolated(5):
+        q = model.encode(x, context)
+        z = q.sample((samples,))
+        px = model.decode(z, context=context)
+        log_px, prior = px.log_prob(x), Normal(0, 1).log_prob(z).sum(-1)
+        return log_px + prior - q.log_prob(z), log_px, px
+
+
+def test_values_of_a_conditional_run_with_missing_values_are_those_of_its_definition(home: Path) -> None:
+    """Evaluation gives the model the mask and the label of each row, as a computation by hand does."""
+    run = FinishedRun.open(home / "conditional")
+    scores = ["metrics=[elbo,nll]", "metrics.nll.num_samples=2000", "metrics.elbo.num_samples=500", "device=cpu"]
+    done = forked("scripts/evaluate.py", f"run={home / 'conditional'}", *scores)
+    assert done.returncode == 0, done.stderr
+    values = json.loads((home / "conditional" / "evaluation.json").read_text())
+    test = run.data.splits["test"]
+    x, labels, _, columns = test.__getitems__(torch.arange(len(test)))
+    assert not columns["observed"].all() and len(labels.unique()) > 1
+    context = {"label": labels, "observed": columns["observed"]}
+    log_w, log_px, _ = weighted(run.model, x, context, 2000)
+    kl = kl_divergence(run.model.encode(x, context), StandardNormal(torch.zeros(2))).detach()
+    assert values["test/nll"] == pytest.approx((math.log(2000) - log_w.logsumexp(0)).mean().item(), abs=0.01)
+    assert values["test/nelbo"] == pytest.approx((kl - log_px.mean(0)).mean().item(), abs=0.1)
+    for wrong in ({**context, "label": (labels + 1) % 4}, {"label": labels}):
+        other = (math.log(2000) - weighted(run.model, x, wrong, 2000)[0].logsumexp(0)).mean().item()
+        assert abs(other - values["test/nll"]) > 0.015
+
+
+def test_imputation_of_a_conditional_model_is_given_the_label(home: Path, tmp_path: Path) -> None:
+    run = FinishedRun.open(home / "conditional")
+    full, holes = nonlinear_table(60, seed=1, missing=0.3)
+    file = write_table(holes.assign(region=full["region"]), tmp_path / "holes.csv")
+    arguments = [f"run={home / 'conditional'}", "num_samples=4000"]
+    done = forked("scripts/impute.py", *arguments, f"data.path={file}", f"out={tmp_path / 'out.csv'}")
+    assert done.returncode == 0, done.stderr
+    assert "values of 60 rows filled in" in done.stdout
+    columns = run.record["table"]["columns"]
+    x, observed = encode(columns_of(read_frame(file), file), columns, file)
+    labels = torch.tensor([["east", "north", "south", "west"].index(region) for region in full["region"]])
+    log_w, _, px = weighted(run.model, x, {"label": labels, "observed": observed}, 4000)
+    height = (log_w.softmax(0).unsqueeze(-1) * px.mean).sum(0)[:, 0] * columns[0]["sd"] + columns[0]["mean"]
+    missing = ~observed[:, 0]
+    found = torch.tensor(pd.read_csv(tmp_path / "out.csv")["height"].to_numpy())
+    assert missing.sum() > 10 and (found - height)[missing].abs().max() < 0.05 * columns[0]["sd"]
+    others = full["region"].map({"north": "south", "south": "north", "east": "west", "west": "east"})
+    swapped = write_table(holes.assign(region=others), tmp_path / "swapped.csv")
+    impute(run, swapped, str(tmp_path / "other.csv"), **{**OPTIONS, "num_samples": 4000})
+    moved = torch.tensor(pd.read_csv(tmp_path / "other.csv")["height"].to_numpy()) - found
+    assert (moved[missing] != 0).all() and (moved[~missing] == 0).all()
 
 
 def test_wrong_arguments_end_in_one_line(home: Path, smoke_run: Path, tmp_path: Path) -> None:

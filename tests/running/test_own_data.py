@@ -79,9 +79,21 @@ def test_cells_of_a_sweep_have_data_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_a_model_is_conditioned_on_what_a_dataset_knows(train: Train, tmp_path: Path) -> None:
-    done = train(*QUICK, *DATASET, "conditioning=label", "trainer.max_epochs=1")
+    """From training to evaluation and pictures; its labels are read of all items before."""
+    conditional = ("conditioning=label", "model=mlp_vae", "model.latent_dim=2", "trainer=smoke")
+    done = train(*DATASET, *conditional, "data.test_source={train:false,count:50}")
     assert done.returncode == 0, done.stderr
     assert "reading the" in done.stderr
+    run = tmp_path / "run"
+    assert "kinds:\n      label: 2" in (run / "config.yaml").read_text()
+    assert metrics_of(run)["given"] == "label" and (run / "pictures" / "reconstructions.png").exists()
+    scores = ("metrics=[elbo,nll]", "metrics.nll.num_samples=100", "allow_targets=[tests.]")
+    evaluated = forked("scripts/evaluate.py", f"run={run}", *scores)
+    assert evaluated.returncode == 0, evaluated.stderr
+    values = json.loads((run / "evaluation.json").read_text())
+    assert abs(values["test/nelbo"] - metrics_of(run)["test/nelbo"]) < 1 and values["test/nll"] < values["test/nelbo"]
+    drawn = forked("scripts/draw.py", "by_class", f"run={run}", "allow_targets=[tests.]")
+    assert drawn.returncode == 0 and (run / "pictures" / "by_class.png").exists(), drawn.stderr
 
 
 SOURCE, MODULES = f"data.source._target_={PACKAGE}", f"data.module._target_={PACKAGE}"
