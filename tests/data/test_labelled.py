@@ -90,6 +90,12 @@ def test_a_run_infers_labels_and_can_be_given_them(tmp_path: Path) -> None:
     assert measured.returncode == 0, measured.stderr
     values = json.loads((tmp_path / "evaluation.json").read_text())
     assert values["test/accuracy_images"] == 40 and 0 <= values["test/accuracy"] <= 1
+    for more, reason in (
+        ("at.label=3", "accuracy: the label is given"),
+        ("metrics=[fid]", "data.labelled=20 keeps few"),
+    ):
+        refused = forked("scripts/evaluate.py", f"run={tmp_path}", "metrics=[accuracy]", more, "limit=40")
+        assert reason in refused.stderr, refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -99,6 +105,7 @@ def test_a_run_infers_labels_and_can_be_given_them(tmp_path: Path) -> None:
         (("data.labelled=5",), "data.labelled=5: must be from 10, the number of classes, to 1300"),
         (("data.labelled_copies=0",), "data.labelled_copies=0: must be"),
         (("objective=iwae",), "objective=iwae: does not sum over the classes of a label"),
+        (("model.classifier=null",), "model.classifier=null: is the network that conditioning=semi_supervised needs"),
         (("model=ladder_vae",), "conditioning=semi_supervised: is for models of one level of latents"),
     ],
 )
@@ -108,8 +115,9 @@ def test_bad_input_is_one_line(arguments: tuple[str, ...], message: str, tmp_pat
 
 
 def test_without_inference_all_labels_are_needed(tmp_path: Path) -> None:
-    done = forked("train.py", *TINY, "conditioning=label", "data.labelled=20", f"hydra.run.dir={tmp_path}")
-    assert done.returncode == 2, done.stderr
-    assert "is unknown of 1280 of the 1797 images of digits; conditioning=semi_supervised infers it" in done.stderr
+    for more in ((), ("conditioning=label",)):
+        done = forked("train.py", *TINY, *more, "data.labelled=20", f"hydra.run.dir={tmp_path}")
+        assert done.returncode == 2, done.stderr
+        assert "data.labelled=20: is for a model that infers labels: conditioning=semi_supervised" in done.stderr
     done = forked("train.py", *TINY, "objective=semi_supervised", f"hydra.run.dir={tmp_path}")
     assert done.returncode == 2 and "is for a model that infers a label" in done.stderr

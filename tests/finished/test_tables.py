@@ -37,7 +37,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     full, holes = nonlinear_table(300, seed=0, missing=0.2)
     table = write_table(holes.assign(region=full["region"]), folder / "table.csv")
     data = ["data=table", f"data.path={table}", *SMALL]
+    inferred = ["data.label=region", "conditioning=semi_supervised_mlp", "data.labelled=20"]
     runs = {"run": data, "conditional": [*data, "data.label=region", "conditioning=label"]}
+    runs["inferred"] = [*data, *inferred, "model.classifier.hidden=[16]"]
     train_smoke(folder, runs)
     return folder
 
@@ -205,3 +207,19 @@ def test_options_of_pixels_are_refused(home: Path, tmp_path: Path) -> None:
     done = forked("train.py", "data=table", f"data.path={home / 'table.csv'}", "model=ladder_vae", "trainer=smoke",
                   f"hydra.run.dir={tmp_path / 'other'}")  # fmt: skip
     assert done.returncode == 2 and "inputs=" in done.stderr
+
+
+def test_a_model_that_infers_the_label_of_rows(home: Path, tmp_path: Path) -> None:
+    """Evaluation gives it masks and no labels; `impute` and `sample` take a label and do without."""
+    done = forked("scripts/evaluate.py", f"run={home / 'inferred'}", "metrics=[elbo,accuracy]", "device=cpu")
+    assert done.returncode == 0, done.stderr
+    values = json.loads((home / "inferred" / "evaluation.json").read_text())
+    reported = json.loads((home / "inferred" / "metrics.json").read_text())
+    assert values["test/accuracy"] == pytest.approx(reported["test/accuracy"], abs=1e-6) and values["test/accuracy"] < 1
+    assert values["test/nelbo"] == pytest.approx(reported["test/nelbo"], abs=0.3)
+    run, out = FinishedRun.open(home / "inferred"), tmp_path / "out.csv"
+    impute(run, str(home / "table.csv"), str(out), **OPTIONS)
+    assert not read_frame(str(out))["height"].isna().any()
+    for label in (None, "north"):
+        sample_rows(run, 5, str(tmp_path / f"{label}.csv"), label=label, seed=0, device="cpu")
+        assert len(read_frame(str(tmp_path / f"{label}.csv"))) == 5

@@ -16,6 +16,7 @@ from torch.distributions import MultivariateNormal
 
 from nelbo.errors import ConfigError
 from nelbo.evaluation.importance import importance
+from nelbo.evaluation.imputation import imputation
 from nelbo.heads import DiagonalNormalPosterior, FixedGaussian
 from nelbo.models import Conditioning, MaskedInputs, SemiSupervisedVAE
 from nelbo.nets import MLP
@@ -221,6 +222,12 @@ def test_what_does_not_go_together_is_refused() -> None:
             make(posterior, prior, **options)
     with pytest.raises(ConfigError, match="classification=-1"):
         SemiSupervisedELBO(beta=1.0, classification=-1, num_samples=1)
+    for wrong, problem in (
+        (torch.tensor([0, CLASSES, -1, 0, 0, 0]), f"label must be from 0 to {CLASSES - 1}, or -1 if unknown"),
+        (torch.zeros(2), "label has the labels of 2 examples, not of 6"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            make().trace(images("bernoulli", COUNT), 1, {"label": wrong})
     with pytest.raises(ValueError, match="expected the label and z, got 1"):
         make().decode(torch.zeros(2, 1, CLASSES))
 
@@ -244,12 +251,12 @@ def test_unknown_pixels_are_left_out() -> None:
 PIXELS, FACTORS = 4, 2
 
 
-def linear_model() -> SemiSupervisedVAE:
-    """A linear model of images (1, 1, P) in float64: p(x) is a mixture of K Gaussians with shared covariance."""
+def linear_model(shape: tuple[int, ...] = (1, 1, 4), inputs: Any = None) -> SemiSupervisedVAE:
+    """A linear model of P numbers in float64: p(x) is a mixture of K Gaussians with shared covariance."""
     torch.manual_seed(0)
     net = partial(MLP, hidden=[], activation="Identity")
     model = SemiSupervisedVAE(
-        shape=(1, 1, PIXELS),
+        shape=shape,
         latent_dim=FACTORS,
         encoder=net,
         posterior=DiagonalNormalPosterior,
@@ -258,6 +265,7 @@ def linear_model() -> SemiSupervisedVAE:
         likelihood=partial(FixedGaussian, sigma=0.7),
         conditioning=label(layers="concatenation"),
         classifier=net,
+        inputs=inputs,
     ).double()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -275,6 +283,31 @@ def components(model: SemiSupervisedVAE) -> MultivariateNormal:
     basis = torch.eye(FACTORS, dtype=torch.float64)
     columns = model.decode(codes[:1].expand(FACTORS, -1, -1), basis).mean.flatten(1) - means[0]
     return MultivariateNormal(means, columns.T @ columns + 0.49 * torch.eye(PIXELS, dtype=torch.float64))
+
+
+@torch.no_grad()
+def test_missing_values_are_imputed_by_the_classes_that_the_others_suggest() -> None:
+    """The conditional mean of a mixture of Gaussians, in closed form."""
+    model = linear_model((PIXELS,), partial(MaskedInputs, mask=False))
+    exact = components(model)
+    x = exact.sample((2,)).flatten(0, 1)
+    observed = torch.tensor([True, True, False, True]).expand_as(x)
+    part = observed[0]
+    covariance = exact.covariance_matrix[0]
+    across = torch.linalg.solve(covariance[part][:, part], covariance[part][:, ~part])
+    means = exact.mean[:, ~part] + (x[:, None, part] - exact.mean[:, part]) @ across  # (B, K, 1)
+    of_observed = MultivariateNormal(exact.mean[:, part], covariance[part][:, part])
+    share = of_observed.log_prob(x[:, None, part]).softmax(-1)
+    expected = (share.unsqueeze(-1) * means).sum(1)
+    spread = means.amax(1) - means.amin(1)
+    assert (spread > 1).any()  # the classes disagree
+    torch.manual_seed(0)
+    result = imputation(model, torch.where(observed, x, 0.0), {"observed": observed}, 40_000)
+    torch.testing.assert_close(result.mean[:, ~part], expected, atol=0.05, rtol=0.02)
+    known = {"observed": observed, "label": torch.arange(COUNT) % CLASSES}
+    result = imputation(model, torch.where(observed, x, 0.0), known, 40_000)
+    of_class = means[torch.arange(COUNT), torch.arange(COUNT) % CLASSES]
+    torch.testing.assert_close(result.mean[:, ~part], of_class, atol=0.05, rtol=0.02)
 
 
 @torch.no_grad()

@@ -73,9 +73,12 @@ class Classifier(Extractor):
         """Load the classifier of the subject's data, or train it.
 
         Raises:
-            NotApplicable: if the data have no labels.
+            NotApplicable: if the data have no labels, or most of them are withheld.
             DataError: if the cache cannot be written.
         """
+        if (known := subject.data.get("labelled")) is not None:
+            hint = f"needs all training labels, and data.labelled={known} keeps few; use extractor=inception"
+            raise NotApplicable(f"extractor=classifier: {hint}")
         classifier = load_or_train(subject)
         recipe: dict[str, Scalar] = {"extractor": self.identity, "extractor_sha256": classifier.sha256}
         if classifier.accuracy is not None:

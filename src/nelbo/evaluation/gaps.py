@@ -35,7 +35,8 @@ def elbo(model: Model, inference: Inference, x: Tensor, num_samples: int) -> Ten
     total = finest(x.new_zeros(len(x)))
     for start in range(0, num_samples, chunk):
         trace = model.draw(x, inference, min(chunk, num_samples - start))
-        total += finest(trace.log_px - trace.kl).sum(dim=0)
+        count = min(chunk, num_samples - start)
+        total += count * trace.over_samples(finest(trace.log_px - trace.kl))
     return total / num_samples
 
 

@@ -62,8 +62,8 @@ def imputation(model: Model, x: Tensor, context: Context, num_samples: int) -> I
     done = 0
     while done < num_samples:
         trace = model.draw(x, inference, min(chunk, num_samples - done))
-        log_weight = finest(trace.log_joint - trace.log_q)
-        done += len(log_weight)
+        log_weight = finest(trace.with_log_weights(trace.log_joint - trace.log_q))
+        done += len(log_weight) // trace.alternatives
         of_chunk = log_weight.logsumexp(0)
         new_total = torch.logaddexp(total, of_chunk)
         share = torch.softmax(log_weight, 0)

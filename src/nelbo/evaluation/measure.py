@@ -166,7 +166,8 @@ class Subject:
         x = images[positions].to(self.device)
         if not isinstance(self.model, BatchModel):
             return function(x)
-        context = images.context(positions, self.model.model.context_names)
+        withheld = self.model.inferred_names
+        context = images.context(positions, [name for name in self.model.model.context_names if name not in withheld])
         with self.model.given_batch({name: value.to(self.device) for name, value in context.items()}):
             return function(x)
 

@@ -71,6 +71,8 @@ class Accuracy(Measure):
         """
         if subject.example.label is None:
             raise NotApplicable("accuracy: the model infers no label; metrics=[probe] classifies its codes")
+        if subject.example.label.known.any():
+            raise NotApplicable(f"accuracy: the {subject.example.label.name} is given; leave at.NAME=... out")
 
         @torch.no_grad()
         def infer(x: Tensor) -> dict[str, Tensor]:

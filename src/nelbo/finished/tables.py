@@ -159,12 +159,12 @@ def known_conditions(model: Model, columns: Columns, record: Mapping[str, Any], 
         DataError: if the table lacks it in some rows.
     """
     names = required_names(model)
-    given = conditions(columns, record["label"], place) if names else {}
+    given = conditions(columns, record["label"], place) if names or model.inferred_names else {}
     for name in names:
         if name not in given or (name == LABEL and bool((given[name] < 0).any())):
             column = record["label"]["name"] if record["label"] else name
             raise DataError(f"{place}: the model is conditioned on {column}, which some rows lack; fill it in")
-    return {name: given[name] for name in names}
+    return {name: given[name] for name in (*names, *model.inferred_names) if name in given}
 
 
 def label_setting(model: Model, description: Mapping[str, Any] | None, label: str | None) -> tuple[dict[str, Any], Any]:
@@ -174,7 +174,7 @@ def label_setting(model: Model, description: Mapping[str, Any] | None, label: st
         ConfigError: if the model needs a label and none is given, or the reverse, or it is none of its labels.
     """
     names = required_names(model)
-    if not names or description is None:
+    if description is None or not (names or (label is not None and model.inferred_names)):
         if label is not None:
             raise ConfigError("label", label, "the model is not conditioned on a label; leave it out")
         return {}, None

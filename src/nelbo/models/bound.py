@@ -52,6 +52,11 @@ class BoundModel(Model):
         """The names of the context that is not bound."""
         return tuple(name for name in self.model.context_names if name not in self.setting)
 
+    @property
+    def inferred_names(self) -> tuple[str, ...]:
+        """The names of the context that the model infers and that are not bound."""
+        return tuple(name for name in self.model.inferred_names if name not in self.setting)
+
     def bound(self, count: int, context: Context) -> Context:
         """Return the whole context of a batch, each value (B, ...).
 

@@ -211,6 +211,9 @@ class Conditioning(nn.Module):
         flat = features.reshape(*leading, -1)
         if len(condition) == 1:
             condition = condition.expand(*leading, -1) if leading else condition[0]
+        elif not leading or len(condition) % leading[-1] or math.prod(leading) % len(condition):
+            count = leading[-1] if leading else 1
+            raise ValueError(f"the condition is that of {len(condition)} examples, not of {count}")
         else:
             condition = condition.repeat(math.prod(leading) // len(condition), 1).reshape(*leading, -1)
         return torch.cat([flat, condition.to(flat.dtype)], dim=-1)

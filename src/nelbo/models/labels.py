@@ -17,6 +17,7 @@ from nelbo.errors import ConfigError
 from nelbo.heads import Posterior
 from nelbo.models.conditioning import Conditioning
 from nelbo.models.context import Context
+from nelbo.numerics.devices import reads_freely
 
 IMPOSSIBLE = -1e4
 """The logit of the classes that a known label is not: their probability is exactly 0, and no difference is NaN."""
@@ -41,18 +42,27 @@ def check_label(condition: Conditioning, posterior: Posterior, event: Sequence[i
         raise ConfigError("posterior", type(posterior).__name__, hint)
 
 
-def label_of(context: Context, name: str, x: Tensor) -> Tensor:
+def label_of(context: Context, name: str, x: Tensor, classes: int | None = None) -> Tensor:
     """Return the label of each example, (B,), int64, -1 where it is unknown.
 
     Args:
         context: what is known of the examples, each value (B, ...).
         name: the name of the label.
         x: the examples, (B, ...).
+        classes: the number of classes, to check labels on the CPU; None to not check them.
+
+    Raises:
+        ValueError: if the labels are those of another number of examples, or one is not a class.
     """
     label = context.get(name)
     if label is None:
         return torch.full((x.shape[0],), -1, device=x.device)
-    return label.reshape(-1).long().expand(x.shape[0])
+    label = label.reshape(-1).long()
+    if len(label) not in (1, len(x)):
+        raise ValueError(f"{name} has the labels of {len(label)} examples, not of {len(x)}")
+    if classes is not None and reads_freely(label.device) and len(label) and label.max() >= classes:
+        raise ValueError(f"{name} must be from 0 to {classes - 1}, or -1 if unknown, not {int(label.max())}")
+    return label.expand(x.shape[0])
 
 
 def with_known(logits: Tensor, label: Tensor) -> OneHots:

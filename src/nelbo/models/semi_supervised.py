@@ -128,7 +128,7 @@ class SemiSupervisedVAE(VAE):
     def infer(self, x: Tensor, context: Context = NO_CONTEXT) -> Inference:
         """Return q(y|x) and p(y), and below them the encoder's features of x with each class, (B, K, ...)."""
         self.check_images(x)
-        label = label_of(context, self.label_name, x)
+        label = label_of(context, self.label_name, x, self.classes)
 
         def head(logits: Tensor) -> OneHots:
             return with_known(logits, label)

@@ -134,7 +134,7 @@ def level_kls(traces: Iterable[Trace]) -> list[LevelKL]:
                 units, places = latent.unit_kl.cpu(), latent.kl_map.cpu() if latent.z.ndim == 5 else None
             except NotImplementedError:  # q or p does not factorise
                 units, places = None, None
-            values.append((latent.kl.mean(dim=0).cpu(), units, places))
+            values.append((trace.over_samples(latent.kl).cpu(), units, places))
     return [
         LevelKL(event, float(_mean(kl) or 0.0), _mean(units), _mean(places))
         for event, (kl, units, places) in zip(events, (zip(*values, strict=True) for values in by_level), strict=True)

@@ -23,7 +23,7 @@ from nelbo.models import Model
 from nelbo.numerics.threads import busy_message, cores, load_beside_this_process
 from nelbo.objectives import Objective
 from nelbo.running.build_data import build_data
-from nelbo.running.conditions import check_kinds, infers, kinds_of, refuse_masks
+from nelbo.running.conditions import check_kinds, check_labelled, infers, kinds_of, refuse_masks
 from nelbo.running.floats import refuse_levels
 from nelbo.running.resume import epochs_added, refuse_shorter
 from nelbo.running.resume_point import ResumePoint
@@ -187,6 +187,7 @@ def values_of_images(plain: Mapping[str, Any], data: RunData) -> dict[str, Any]:
         f"data.{key}": value for key, value in values.items() if plain["data"].get(key, "") is None
     }
     conditioning, inferred = plain["model"].get("conditioning"), infers(plain["model"])
+    check_labelled(plain["data"], conditioning, inferred=inferred)
     if conditioning and conditioning.get("kinds", "") is None:
         filled["model.conditioning.kinds"] = kinds_of(conditioning["names"], data, inferred=inferred)
     elif conditioning:

@@ -24,10 +24,37 @@ def infers(model: Mapping[str, Any]) -> bool:
     """
     if "classifier" not in model:
         return False
+    if model["classifier"] is None:
+        raise ConfigError(
+            "model.classifier", None, "is the network that conditioning=semi_supervised needs", located=True
+        )
     if "latent_dim" not in model:
         hint = "is for models of one level of latents, such as model=mlp_vae or conv_vae"
         raise ConfigError("conditioning", "semi_supervised", hint, located=True)
     return True
+
+
+def check_labelled(data: Mapping[str, Any], conditioning: Mapping[str, Any] | None, *, inferred: bool) -> None:
+    """Check that labels are withheld from a model that infers them.
+
+    Args:
+        data: the config of the data.
+        conditioning: the config of what the model is conditioned on, or None.
+        inferred: whether the model infers it where it is unknown.
+
+    Raises:
+        ConfigError: if labels are withheld, or labelled examples repeated, and the model does not infer labels.
+    """
+    for key, none in (("labelled", None), ("labelled_copies", 1)):
+        value = data.get(key, none)
+        if value == none:
+            continue
+        if not inferred:
+            hint = "is for a model that infers labels: conditioning=semi_supervised"
+            raise ConfigError(f"data.{key}", value, hint, located=True)
+        if conditioning and list(conditioning["names"]) != [LABEL]:
+            hint = f"is about the column {LABEL}, which the model does not infer; mark unknown ones by -1 in the data"
+            raise ConfigError(f"data.{key}", value, hint, located=True)
 
 
 def kinds_of(names: Sequence[str], data: RunData, *, inferred: bool = False) -> dict[str, int | list[int]]:
@@ -79,8 +106,10 @@ def kind_of(name: str, data: RunData, *, inferred: bool = False) -> int | list[i
         unknown = sum(int((column < 0).sum()) for column in columns)
         total = sum(map(len, columns))
         raise ConfigError(KEY, name, f"is unknown of {unknown} of the {total} images of {data.name}; {INFER}")
+    if largest < 0:
+        raise ConfigError(KEY, name, f"is not known of any image of {data.name}")
     if max(least, 0) >= largest:
-        raise ConfigError(KEY, name, f"is {least} for all images of {data.name}, so it says nothing about them")
+        raise ConfigError(KEY, name, f"is {largest} for all images of {data.name}, so it says nothing about them")
     if largest >= (total := sum(map(len, columns))):
         hint = f"has whole numbers up to {largest} for {total} examples; make them floats if they are no classes"
         raise ConfigError(KEY, name, hint)

@@ -79,14 +79,19 @@ class Trace:
             values = self.weights * values
         return (values if self.example_weights is None else self.example_weights * values).mean()
 
-    def over_alternatives(self, log_values: Tensor) -> Tensor:
-        """Return logarithms of values (S K, B) summed over the K alternatives with q of each as weight, (S, B)."""
+    def with_log_weights(self, log_values: Tensor) -> Tensor:
+        """Return logarithms of values (S K, B), each with log q of its alternative added; -inf where q is 0."""
         if self.weights is None:
             return log_values
         possible = self.weights > 0
         log_weights = torch.where(possible, self.weights, 1.0).log() - math.log(self.alternatives)
-        weighted = torch.where(possible, log_values + log_weights, -torch.inf)
-        summed: Tensor = weighted.unflatten(0, (-1, self.alternatives)).logsumexp(dim=1)
+        return torch.where(possible, log_values + log_weights, -torch.inf)
+
+    def over_alternatives(self, log_values: Tensor) -> Tensor:
+        """Return logarithms of values (S K, B) summed over the K alternatives with q of each as weight, (S, B)."""
+        if self.weights is None:
+            return log_values
+        summed: Tensor = self.with_log_weights(log_values).unflatten(0, (-1, self.alternatives)).logsumexp(dim=1)
         return summed
 
     @property
