@@ -80,7 +80,7 @@ def test_a_range_is_that_of_the_class(target: str) -> None:
         arguments = {"shape": [1, 4, 4], **dict.fromkeys(("encoder", "posterior", "prior", "decoder", "likelihood"))}
     if target == "nelbo.models.Conditioning":
         arguments |= {"kinds": {"label": 4}}
-    if target == "nelbo.models.TableInputs":
+    if target in ("nelbo.models.TableInputs", "nelbo.models.MaskedInputs"):
         arguments |= {"shape": [2]}
     if target in ("nelbo.models.LadderVAE", "nelbo.models.TopDownVAE"):
         arguments |= {

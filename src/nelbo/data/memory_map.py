@@ -45,6 +45,7 @@ class MemoryMap:
         sixteen_bits: largest value of the 16-bit pictures that the file was made from; the file holds the upper eight
             bits of each value. None if there were no such pictures.
         dtype: type of the stored values: uint8, or float32 for data of real numbers.
+        shown: how many channels are those of the images, which come first in the file; None for all.
 
     Raises:
         DataError: if the file cannot be read, or its length does not fit the shape.
@@ -62,8 +63,9 @@ class MemoryMap:
         levels: int | None = None,
         sixteen_bits: int | None = None,
         dtype: torch.dtype = torch.uint8,
+        shown: int | None = None,
     ) -> None:
-        self._arguments = (path, tuple(shape), sha256, offset, channels, hint, levels, dtype)
+        self._arguments = (path, tuple(shape), sha256, offset, channels, hint, levels, dtype, shown)
         self.dtype, stored_as = dtype, STORED[dtype]
         self.path, self.levels, self.sixteen_bits = path, levels, sixteen_bits
         self.sha256 = sha256 if levels is None else hashlib.sha256(f"{sha256} {levels}".encode()).hexdigest()
@@ -79,7 +81,8 @@ class MemoryMap:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error}); {hint}") from error
         stored = np.ndarray(tuple(shape), stored_as, buffer=self._map, offset=offset)
-        self._images = channels_first(stored, channels)
+        self._stored = channels_first(stored, channels)
+        self._images = self._stored if shown is None else self._stored[:, :shown]
         self.shape = self._images.shape
         self._chunk = max(1, WINDOW // (FAULT + math.prod(self.shape[1:]) * stored_as.itemsize))
         self._release = expected > WINDOW and hasattr(mmap, "MADV_DONTNEED")
@@ -109,8 +112,18 @@ class MemoryMap:
 
     def with_levels(self, levels: int) -> MemoryMap:
         """Return a map of the same file whose pixels 0 .. levels - 1 are spread over 0 .. 255."""
-        path, shape, sha256, offset, channels, hint, _, dtype = self._arguments
-        return _open(path, shape, sha256, offset, channels, hint, levels, dtype)
+        path, shape, sha256, offset, channels, hint, _, dtype, shown = self._arguments
+        return _open(path, shape, sha256, offset, channels, hint, levels, dtype, shown)
+
+    def split(self, shown: int) -> tuple[MemoryMap, Tensor]:
+        """Return a map of the first channels alone, and where those after them are above 0, (N, C, H, W), bool.
+
+        Args:
+            shown: how many channels are those of the images.
+        """
+        path, shape, sha256, offset, channels, hint, levels, dtype, _ = self._arguments
+        rest = torch.from_numpy(self._stored[:, shown:] > 0)
+        return _open(path, shape, sha256, offset, channels, hint, levels, dtype, shown), rest
 
 
 def _open(
@@ -122,8 +135,10 @@ def _open(
     hint: str,
     levels: int | None,
     dtype: torch.dtype,
+    shown: int | None,
 ) -> MemoryMap:
-    return MemoryMap(path, shape, sha256, offset=offset, channels=channels, hint=hint, levels=levels, dtype=dtype)
+    more = {"channels": channels, "hint": hint, "levels": levels, "dtype": dtype, "shown": shown}
+    return MemoryMap(path, shape, sha256, offset=offset, **more)  # type: ignore[arg-type]
 
 
 def at_levels(stored: np.ndarray, levels: int) -> np.ndarray:

@@ -8,20 +8,24 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nelbo.data.arrays import UNLABELLED, Arrays, Examples, split_off_test
 from nelbo.data.fetch import cache_directory
 from nelbo.data.progress import ProgressBar
+from nelbo.data.sets.masks import with_masks
 from nelbo.data.sets.names import RENAME, TEST, TRAIN, VALIDATION, split_folders
 from nelbo.data.sets.pictures import (
+    ALPHAS,
+    MASK,
     RULES,
-    ImageSize,
+    WHITEN,
     Picture,
     check_bits,
     check_pixels,
@@ -33,7 +37,7 @@ from nelbo.data.sets.pictures import (
 )
 from nelbo.data.sets.sixteen_bits import SixteenBits
 from nelbo.data.store import Chunk, Store, fingerprint, version
-from nelbo.errors import ConfigError, DataError, path
+from nelbo.errors import ConfigError, DataError, choice, path
 from nelbo.files import short_name
 
 log = logging.getLogger(__name__)
@@ -52,6 +56,7 @@ def image_folder(
     test_size: float,
     seed: int,
     bits: int | None = 8,
+    alpha: str = WHITEN,
 ) -> Arrays:
     """Read the pictures in a folder and the folders below it.
 
@@ -67,7 +72,8 @@ def image_folder(
         test_size: number of pictures that become the test set if there is none, or their share below 1.
         seed: seed of that choice.
         bits: those that values are read with: 8, of which the result is uint8, or 16, of which it is float32 in [0, 1];
-            None for those of the pictures, which have to be the same. Configs of earlier versions lack it.
+            None for those of the pictures, which have to be the same. Configs of earlier versions lack it and `alpha`.
+        alpha: what transparent pixels become: `white`, or unknown (`mask`), which models with inputs=masked leave out.
 
     Raises:
         ConfigError: if there is no such folder, its splits are in a folder below it, or a number is out of range.
@@ -75,7 +81,7 @@ def image_folder(
             some have 8 bits and others 16.
     """
     size, channels = check_pixels(image_size, channels)
-    bits = check_bits(bits)
+    bits, alpha = check_bits(bits), choice("alpha", alpha, ALPHAS)
     home = path("root", root).resolve()
     if not home.is_dir():
         raise ConfigError("root", root, "is not a folder of pictures")
@@ -91,7 +97,9 @@ def image_folder(
         log.warning("%s: no training pictures of %s", home, ", ".join(untrained))
 
     def examples(*names: str) -> Examples:
-        return _open({splits[name]: files[name] for name in names if name in files}, classes, size, channels, bits)
+        own = {splits[name]: files[name] for name in names if name in files}
+        opened = _open(own, classes, {"image_size": size, "channels": channels, "bits": bits, "alpha": alpha})
+        return opened if alpha == WHITEN else with_masks(opened, channels, home)
 
     with pictures_up_to(max_megapixels):
         train, validation = examples(TRAIN, VALIDATION), len(files.get(VALIDATION, []))
@@ -186,18 +194,15 @@ def _classes(*splits: list[Path]) -> list[str]:
     return sorted({file.parts[0] for files in splits for file in files if len(file.parts) > 1})
 
 
-def _open(
-    files: dict[Path, list[Path]], classes: list[str], image_size: ImageSize, channels: int, bits: int | None
-) -> Examples:
+def _open(files: dict[Path, list[Path]], classes: list[str], options: Mapping[str, Any]) -> Examples:
     """Return the pictures of several folders, in this order, from a store in the cache.
 
     Args:
         files: for each folder, the paths of its pictures relative to it.
         classes: names of the classes, in the order of their labels.
-        image_size: height and width of the images, or (H, W).
-        channels: number of channels of the images.
-        bits: those of a value, or None.
+        options: `image_size`, `channels`, `bits` and `alpha` of `read_picture`.
     """
+    image_size, channels, bits, alpha = options.values()
     number = {name: index for index, name in enumerate(classes)}
     homes = list(files)
     labelled = [
@@ -205,15 +210,17 @@ def _open(
         for home, below in files.items()
         for file in below
     ]
-    settings = fingerprint([str(home) for home in homes], image_size, channels, *([] if bits == 8 else [bits]))
+    more = [*([] if bits == 8 else [bits]), *([] if alpha == WHITEN else [alpha])]
+    settings = fingerprint([str(home) for home in homes], image_size, channels, *more)
     identity = [RULES, classes, *(_version(file) for file, _ in labelled)]
     store = Store(cache_directory() / "image_folder" / f"{short_name(homes[0].name)}-{settings}", identity)
 
-    read = partial(read_picture, image_size=image_size, channels=channels, bits=bits)
-    make = partial(_chunks, homes[0], labelled, chunk_size(image_size, channels), read)
+    read: Callable[[str], Picture | str] = partial(read_picture, **options)
+    stored = channels + (alpha == MASK)  # a mask is one more channel
+    make = partial(_chunks, homes[0], labelled, chunk_size(image_size, stored), read)
     first = read(str(labelled[0][0])) if bits is None else None
     floats = bits == 16 or (isinstance(first, Picture) and first.pixels.dtype.kind == "f")
-    return store.open(make, len(labelled) * picture_bytes(image_size, channels) * (4 if floats else 1))
+    return store.open(make, len(labelled) * picture_bytes(image_size, stored) * (4 if floats else 1))
 
 
 def _version(file: Path) -> list[object]:

@@ -6,14 +6,15 @@ Shapes: N examples, C H W image, or D in place of C H W for vectors.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nelbo.data.arrays import OBSERVED
-from nelbo.data.memory_map import channels_first
+from nelbo.data.arrays import OBSERVED, Examples
+from nelbo.data.memory_map import MemoryMap, channels_first
 from nelbo.data.sets.known import split_of_column
 from nelbo.data.sets.names import WHOLE
 from nelbo.errors import DataError
@@ -69,6 +70,26 @@ def hidden(images: np.ndarray, mask: np.ndarray, channels: str, name: str, path:
     known = channels_first(mask, channels) if whole else mask[:, None]
     observed = torch.from_numpy(np.ascontiguousarray(known.astype(bool))).expand(*x.shape)
     return np.where(known, x, x.dtype.type(0)), observed
+
+
+def with_masks(examples: Examples, channels: int, place: Path) -> Examples:
+    """Return pictures of a store whose last channel is a mask, with the mask as the column `observed`.
+
+    Args:
+        examples: with C + 1 channels.
+        channels: C.
+        place: the folder, for messages.
+
+    Raises:
+        DataError: if every pixel of all pictures was observed, or none.
+    """
+    images = examples.images
+    assert isinstance(images, MemoryMap)
+    shown, observed = images.split(channels)
+    if observed.all() or not observed.any():
+        which = "no picture has transparent pixels" if observed.all() else "all pixels of all pictures are transparent"
+        raise DataError(f"{place}: {which}, which data.alpha=mask is for; leave it out")
+    return replace(examples, images=shown, columns={OBSERVED: observed.expand(-1, channels, -1, -1)})
 
 
 def _places(shape: tuple[int, ...], channels: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 import numpy as np
@@ -28,6 +28,12 @@ FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000
 BITS = (8, 16)
 """Bits of a value: uint8, or float32 in [0, 1] that hold 16 bits."""
 
+ALPHAS = WHITEN, MASK = ("white", "mask")
+"""What transparent pixels become: white, or unknown."""
+
+OPAQUE = 128
+"""The least alpha, of 255, of a pixel that was observed, after resizing."""
+
 WHITE = 65535
 """The largest value of 16 bits."""
 
@@ -43,7 +49,8 @@ class Picture:
     """A picture after conversion.
 
     Args:
-        pixels: (C, H, W): uint8, or float32 in [0, 1] of a picture that is read with 16 bits.
+        pixels: (C, H, W), or (C + 1, H, W) with a mask: uint8, or float32 in [0, 1] of a picture that is read with 16
+            bits.
         sixteen_bits: largest value of a 16-bit picture, or an upper bound of it if only the upper eight bits are known;
             None for a picture with 8 bits, or a black one.
         lost: whether a 16-bit picture became one colour, because its values differ in the lower eight bits only.
@@ -121,10 +128,12 @@ def pictures_up_to(max_megapixels: object) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def to_picture(picture: Image.Image, image_size: ImageSize, channels: int, bits: int | None = 8) -> Picture:
+def to_picture(
+    picture: Image.Image, image_size: ImageSize, channels: int, bits: int | None = 8, alpha: str = WHITEN
+) -> Picture:
     """Convert a picture to uint8 pixels, or to floats in [0, 1].
 
-    Transparent pixels become white. A value of 16 bits is white at 65535.
+    A value of 16 bits is white at 65535.
 
     Args:
         picture: the opened picture, whose pixels have not been decoded yet.
@@ -133,6 +142,8 @@ def to_picture(picture: Image.Image, image_size: ImageSize, channels: int, bits:
         bits: 8 keeps the upper eight bits of 16-bit values; 16 makes float32 of every picture, v / 65535 or v / 255;
             None makes floats of grey 16-bit pictures, and uint8 of all others. Of 16-bit pictures in colour Pillow
             reads no more than the upper eight bits.
+        alpha: `white`: transparent pixels become white; `mask`: they become 0, and a further channel is above 0 where a
+            pixel was observed, which is more than half opaque.
 
     Raises:
         ValueError: if its pixels have 32 bits.
@@ -142,7 +153,9 @@ def to_picture(picture: Image.Image, image_size: ImageSize, channels: int, bits:
     ImageOps.exif_transpose(picture, in_place=True)  # in place, because a copy of a large picture takes much memory
     upright = picture
     if bits != 8 and upright.mode.startswith("I;16"):
-        return _grey_floats(upright, image_size, channels)
+        grey = _grey_floats(upright, image_size, channels)
+        observed = np.ones_like(grey.pixels[:1])  # such a picture has no alpha
+        return grey if alpha == WHITEN else replace(grey, pixels=np.concatenate([grey.pixels, observed]))
     if upright.mode.startswith("I;16"):
         stored = np.asarray(upright)
         largest, sixteen_bits = int(stored.max()), True
@@ -154,15 +167,23 @@ def to_picture(picture: Image.Image, image_size: ImageSize, channels: int, bits:
         bands = zip(upright.getbands(), _extrema(upright), strict=True)
         upper = max(high for band, (_, high) in bands if band != "A")
         largest = upper << 8 | 255 if upper else None
-    if upright.has_transparency_data:
+    height, width = sides(image_size)
+    mask: np.ndarray | None = None
+    if alpha == MASK:
+        # Pillow weighs colours by their alpha when it resizes, so hidden ones do not show at the edges.
+        upright = ImageOps.fit(upright.convert("RGBA"), (width, height), Image.Resampling.LANCZOS)
+        mask = np.asarray(upright.getchannel("A")) >= OPAQUE
+        upright = upright.convert("RGB")
+    elif upright.has_transparency_data:
         opaque = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
     lost = sixteen_bits and differs and all(low == high for low, high in _extrema(upright))
     if upright.mode != MODES[channels]:
         upright = upright.convert(MODES[channels])
-    height, width = sides(image_size)
-    fitted = ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
+    fitted = ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS) if mask is None else upright
     pixels = np.asarray(fitted).reshape(height, width, channels).transpose(2, 0, 1)
+    if mask is not None:
+        pixels = np.concatenate([pixels * mask, 255 * mask[None].astype(np.uint8)])
     return Picture(pixels / np.float32(255) if bits == 16 else pixels, largest or None, lost)
 
 
@@ -188,11 +209,13 @@ def _extrema(picture: Image.Image) -> list[tuple[int, int]]:
     return list(extrema) if isinstance(extrema[0], tuple) else [extrema]  # type: ignore[list-item]
 
 
-def read_picture(file: str | IO[bytes], image_size: ImageSize, channels: int, bits: int | None = 8) -> Picture | str:
+def read_picture(
+    file: str | IO[bytes], image_size: ImageSize, channels: int, bits: int | None = 8, alpha: str = WHITEN
+) -> Picture | str:
     """Read and convert a picture file as `to_picture` does; return the reason as text if it cannot be read."""
     try:
         with Image.open(file, formats=FORMATS) as picture:
-            return to_picture(picture, image_size, channels, bits)
+            return to_picture(picture, image_size, channels, bits, alpha)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         pixels = re.search(r"\((\d+) pixels\)", str(error))
         size = f"{int(pixels[1]) / 1e6:.0f}" if pixels else "its"
