@@ -138,10 +138,10 @@ def test_a_dark_set_is_named_in_a_warning(tmp_path: Path, caplog: pytest.LogCapt
         scans(tmp_path / str(white), white=white)
         caplog.clear()
         make(source=lambda white=white: read(tmp_path / str(white)), shape=None, levels=None, validation_size=1).setup()
-        told = [
+        expected = [
             "fake: its 16-bit pictures have no value above 4095, but white is read as 65535; save x << 4 if 4095 is"
         ]
-        assert [message.removesuffix(" white") for message in caplog.messages] == (told if warned else [])
+        assert [message.removesuffix(" white") for message in caplog.messages] == (expected if warned else [])
 
 
 def test_a_run_trains_with_a_density_and_refuses_one_of_levels(tmp_path: Path, train: Train) -> None:
