@@ -79,6 +79,7 @@ OF_TABLES = {("likelihood", "columns"), ("inputs", "table")}
 
 REQUIRED = {
     ("conditioning", "label"): ["model.conditioning.kinds={label:10}"],
+    ("experiment", "mnist_100_labels"): ["model.conditioning.kinds={label:10}"],
     ("conditioning", "factors"): ["model.conditioning.kinds={factors:[2]}"],
     **{
         ("conditioning", name): ["model.conditioning.kinds={label:10}"]

@@ -189,7 +189,11 @@ def test_columns_that_cannot_be_read_are_refused(tmp_path: Path, caplog: pytest.
     np.save(tmp_path / "x.npy", x)
     for columns, error, message in (
         (["age"], ConfigError, f"columns=age: needs an array age in {file}, which holds x, short, gap, dates, factors"),
-        (["label"], ConfigError, "columns=label: is no name of a column; labels and factors are read without it"),
+        (
+            ["label"],
+            ConfigError,
+            "columns=label: is no name of a column; labels, factors and masks are read without it",
+        ),
         ("age", ConfigError, "columns=age: must be a list of names, such as [age,site], or null"),
         (["short"], DataError, f"{file}: short has shape (5, 6) for 40 examples; needs one of each"),
         (["gap"], DataError, f"{file}: gap holds NaN or infinity in 40 of 40 examples, the first at [0]"),

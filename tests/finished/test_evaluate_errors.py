@@ -71,7 +71,7 @@ def cases(home: Path) -> dict[str, tuple[list[str], str]]:
         "damaged": ([f"run={home / 'damaged'}", "metrics=[elbo]"], "evaluation.json: cannot be read"),
         "unknown": (
             [run, "metrics=[fidd]"],
-            "metrics=[fidd]: there is no such option; did you mean fid? choose from active_units",
+            "metrics=[fidd]: there is no such option; did you mean fid? choose from accuracy, active_units",
         ),
         "empty": ([run, "metrics=[]"], "metrics=[]: must name at least one"),
         "typo": ([run, "num_sample=3"], "did you mean num_samples? python scripts/evaluate.py --cfg job lists them"),

@@ -43,7 +43,7 @@ def test_the_new_location_of_data_can_be_typed(home: Path, script: str) -> None:
     assert run(f"data.root='{home / 'new place'}'") == (0, "")
     status, message = run("data.path=x.npy")
     assert status == 2 and message.startswith(
-        "data.path=x.npy: is not an option of this data set, which has data.chann"
+        "data.path=x.npy: is not an option of this data set, which has data.alpha"
     )
 
 

@@ -1,10 +1,11 @@
-"""All measures of conf/metrics with small settings, and a subject that all of them but `levels` are defined for."""
+"""All measures of conf/metrics with small settings, and a subject that most of them are defined for."""
 
 from __future__ import annotations
 
 import copy
 import functools
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +18,9 @@ from nelbo.composing.compat import hydra_options
 from nelbo.config.build import build
 from nelbo.evaluation.extractors import Extraction, Extractor
 from nelbo.evaluation.measure import Findings, JointMeasure, Measure, Subject
-from nelbo.models import VAE, Model
+from nelbo.models import VAE, Conditioning, Model, SemiSupervisedVAE
 from tests.helpers.deep_models import make_hierarchy
-from tests.helpers.factors import make_vae
+from tests.helpers.factors import LIKELIHOODS, NETS, POSTERIORS, PRIORS, make_vae
 from tests.helpers.forks import ROOT
 from tests.helpers.gallery import digit_images
 from tests.helpers.subjects import make_subject
@@ -88,7 +89,25 @@ def make_digits(model: Model | None = None, *, test: int = 80, train: int = 120,
 
 def digits_for(name: str, **rest: Any) -> Subject:
     """Return a subject of the digits for which a measure is defined, by the name of the measure."""
-    return make_digits(make_hierarchy("ladder", shape=(1, 8, 8)) if name == "levels" else None, **rest)
+    own = {"levels": lambda: make_hierarchy("ladder", shape=(1, 8, 8)), "accuracy": inferring_vae}
+    return make_digits(own[name]() if name in own else None, **rest)
+
+
+def inferring_vae() -> SemiSupervisedVAE:
+    """Return an untrained model of the digits that infers their labels."""
+    encoder, decoder = NETS["mlp"]
+    label = {"names": ["label"], "kinds": {"label": 10}, "embedding": None, "layers": "modulation", "prior": False}
+    return SemiSupervisedVAE(
+        shape=(1, 8, 8),
+        latent_dim=2,
+        encoder=encoder,
+        posterior=POSTERIORS["diagonal_normal"],
+        prior=PRIORS["standard_normal"],
+        decoder=decoder,
+        likelihood=LIKELIHOODS["bernoulli"],
+        conditioning=partial(Conditioning, **label),
+        classifier=encoder,
+    ).eval()
 
 
 def active_vae() -> VAE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,9 @@ class TensorSplit:
 
     def __getitem__(self, positions: Tensor) -> Tensor:
         return self.images[positions]
+
+    def context(self, positions: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        return {"label": self.labels[positions]} if "label" in names else {}
 
 
 def make_subject(

@@ -8,7 +8,7 @@ import pytest
 
 EVALUATE = {
     "outputs/x": "outputs/x: not an override, which is key=value; did you mean run=outputs/x?",
-    "run=x metrics=[NLL]": "metrics=[NLL]: there is no such option; did you mean nll? choose from active_units",
+    "run=x metrics=[NLL]": "metrics=[NLL]: there is no such option; did you mean nll? choose from accuracy, ",
     "run=x metrics=mig": "metrics=mig: there is no such option; did you mean disentanglement?",
     "run=x metrics=nll,elbo": "metrics=nll,elbo: several values are a list: 'metrics=[nll,elbo]'",
     "checkpoint=x": "checkpoint=x: there is no such key; did you mean run?",

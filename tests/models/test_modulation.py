@@ -33,9 +33,11 @@ def test_every_image_has_its_own_setting(nets: str) -> None:
     for index, (beta, count) in enumerate(zip(betas, counts, strict=True)):
         alone = model.at(beta=beta, latent_dim=count)
         q = alone.encode(x[index : index + 1])
-        torch.testing.assert_close(kl_divergence(q, trace.latents[0].p)[0], trace.kl[0, index])
+        # Convolutions of one image and of five sum in another order on some processors.
+        close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
+        close(kl_divergence(q, trace.latents[0].p)[0], trace.kl[0, index])
         z = trace.latents[0].z[:, index : index + 1]
-        torch.testing.assert_close(alone.decode(z).log_prob(x[index])[:, 0], trace.log_px[:, index])
+        close(alone.decode(z).log_prob(x[index])[:, 0], trace.log_px[:, index])
 
 
 def test_networks_start_as_those_without_settings_and_then_depend_on_both() -> None:

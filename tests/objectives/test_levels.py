@@ -24,6 +24,7 @@ from tests.helpers.two_levels import SHAPE, VECTOR, LinearLevels, SplitLevels, g
 OBJECTIVES = ROOT / "conf" / "objective"
 SHIPPED = sorted(file.stem for file in OBJECTIVES.glob("*.yaml"))
 REFUSED = {
+    "semi_supervised": "objective=semi_supervised: is for a model that infers a label",
     "reconstruction": "objective=reconstruction: has no KL, so nothing would train the priors of the lower levels; use "
     "objective=elbo",
     "vq_vae": "objective=vq_vae: needs latents quantised to a codebook, and this posterior has none; use "

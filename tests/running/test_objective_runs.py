@@ -23,12 +23,14 @@ from tests.helpers.forks import ROOT, Done, train_all
 
 OBJECTIVES = sorted(path.stem for path in (ROOT / "conf" / "objective").glob("*.yaml"))
 REQUIRED = {"reconstruction": ["posterior=deterministic"], "vq_vae": ["model=vq_vae"]}
+REQUIRED["semi_supervised"] = ["conditioning=semi_supervised", "data.labelled=20", "data.labelled_copies=20"]
 SMALL = ["model=mlp_vae", "data=digits", "trainer=smoke", "logger=csv", "callbacks.pictures=null"]
 EXTRA_TERMS = {
     "beta_tc": {"mutual_information", "total_correlation", "dimension_wise_kl"},
     "capacity": {"capacity", "gamma"},
     "factor": {"total_correlation", "discriminator"},
     "iwae": {"negative_bound"},
+    "semi_supervised": {"classification"},
     "vq_vae": {"commitment"},
 }
 """Logged terms in addition to those of the ELBO."""

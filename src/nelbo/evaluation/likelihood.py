@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from nelbo.distributions import ObservedPixels, Quantized
+from nelbo.distributions.columns import OBSERVED
 from nelbo.errors import at_most, boolean, positive_integer
 from nelbo.evaluation.importance import importance
 from nelbo.evaluation.measure import Findings, Measure, NotApplicable, Subject, mean_and_error
@@ -150,7 +151,7 @@ def require_whole_images(subject: Subject, measure: str) -> None:
     Raises:
         NotApplicable: if they are.
     """
-    if isinstance(subject.example.px, ObservedPixels):
+    if OBSERVED in subject.model.context_names and isinstance(subject.example.px, ObservedPixels):
         raise NotApplicable(f"{measure}: compares whole images, and of these some pixels are unknown")
 
 

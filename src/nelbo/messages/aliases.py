@@ -107,7 +107,6 @@ OPTION_ALIASES: dict[str, dict[str, Sequence[str]]] = {
         "recall": ["prdc"],
         "density": ["prdc"],
         "coverage": ["prdc"],
-        "accuracy": ["probe", "knn"],
     },
     "picture": {
         "generate": ["samples"],

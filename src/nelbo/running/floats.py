@@ -38,6 +38,6 @@ def refuse_levels(plain: Mapping[str, Any], data: RunData, likelihood: str) -> N
         some = train.__getitems__(torch.arange(min(HEAD, len(train)))).images.numpy().astype(np.float64)
         expression, meaning = conversion(some)
         hint += f", or save {expression.format(x='x')} if they are pixels{meaning}"
-    if "bits" in plain["data"]:  # of pictures
+    if "bits" in plain.get("data", {}):  # of pictures
         hint = "use likelihood=gaussian or laplace, or data.bits=8, which keeps the upper eight bits"
     raise ConfigError("likelihood", likelihood, f"{problem}; {hint}", located=True)
