@@ -40,7 +40,7 @@ ADDED_LATER: dict[str, Any] = {
     "data.labelled": None,
     "data.labelled_copies": 1,
     "data.bits": None,
-    "data.alpha": "white",
+    "data.alpha": None,
     **dict.fromkeys(("model.encoder.residual", "model.decoder.residual"), False),
     **dict.fromkeys(("trainer.min_epochs", "trainer.max_steps", "trainer.min_steps", "trainer.max_time")),
     **dict.fromkeys(("trainer.val_check_interval", "trainer.gradient_clip_algorithm")),

@@ -56,7 +56,7 @@ def image_folder(
     test_size: float,
     seed: int,
     bits: int | None = 8,
-    alpha: str = WHITEN,
+    alpha: str | None = None,
 ) -> Arrays:
     """Read the pictures in a folder and the folders below it.
 
@@ -73,7 +73,7 @@ def image_folder(
         seed: seed of that choice.
         bits: those that values are read with: 8, of which the result is uint8, or 16, of which it is float32 in [0, 1];
             None for those of the pictures, which have to be the same. Configs of earlier versions lack it and `alpha`.
-        alpha: what transparent pixels become: `white`, or unknown (`mask`), which models with inputs=masked leave out.
+        alpha: what transparent pixels become: `white` (or None), or unknown, `mask`, which inputs=masked leaves out.
 
     Raises:
         ConfigError: if there is no such folder, its splits are in a folder below it, or a number is out of range.
@@ -81,7 +81,7 @@ def image_folder(
             some have 8 bits and others 16.
     """
     size, channels = check_pixels(image_size, channels)
-    bits, alpha = check_bits(bits), choice("alpha", alpha, ALPHAS)
+    bits, alpha = check_bits(bits), choice("alpha", alpha or WHITEN, ALPHAS)
     home = path("root", root).resolve()
     if not home.is_dir():
         raise ConfigError("root", root, "is not a folder of pictures")
