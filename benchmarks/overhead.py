@@ -57,7 +57,13 @@ BATCH = {"mlp": 256, "conv": 128, "top_down": 64}
 OPTIONS = {
     "mlp": ["model=tanh_mlp_vae"],
     "conv": ["model=conv_vae"],
-    "top_down": ["model=top_down_vae", "averaging=none", "trainer.gradient_clip_val=null", "lr_warm_up=0"],
+    "top_down": [
+        "model=top_down_vae",
+        "optimizer=adam",
+        "averaging=none",
+        "trainer.gradient_clip_val=null",
+        "lr_warm_up=0",
+    ],
 }
 
 

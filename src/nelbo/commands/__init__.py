@@ -1,1 +1,1 @@
-"""The command line: train, evaluate, draw, fold, data, report, replay, reproduce, and completion in shells."""
+"""The command line: train, evaluate, draw, export, sweeps' reports and the other commands, and completion in shells."""

@@ -1,1 +1,1 @@
-"""Work on finished runs: evaluation, comparison, pictures, folding, and replay of the last step of a diverged run."""
+"""Work on finished runs: evaluation, comparison, pictures, folding, export, and replay of a diverged run's last step."""

@@ -16,7 +16,7 @@ def program(command: str) -> str:
     """Return what starts a command, in the way in which this process was started.
 
     Args:
-        command: one of train, evaluate, draw, fold, data, report, replay and reproduce.
+        command: one of those of `nelbo`, such as train, evaluate or draw.
 
     Returns:
         Such as `nelbo train` for the installed command, `python -m nelbo train`, and in a checkout `python train.py`
