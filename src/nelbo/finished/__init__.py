@@ -1,1 +1,1 @@
-"""Work on finished runs: evaluation, comparison, pictures, folding, export, and replay of a diverged run's last step."""
+"""Work on finished runs: evaluation, comparison, pictures, folding, export, and replay of the step of a crash."""
