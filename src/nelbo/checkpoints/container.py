@@ -103,7 +103,10 @@ def local(path: str | Path) -> Path:
         CheckpointError: for a URL of any scheme.
     """
     if "://" in str(path) or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
-        raise CheckpointError(f"{path}: checkpoints are read from local files only; download it first")
+        how = (
+            "download it first" if not str(path).startswith("hf:") else "nelbo pull repo=OWNER/NAME out=FOLDER gets it"
+        )
+        raise CheckpointError(f"{path}: checkpoints are read from local files only; {how}")
     return Path(path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nelbo.checkpoints.container import short
+from nelbo.checkpoints.hub import Reference, download, is_reference
 from nelbo.checkpoints.record import (
     AVERAGED,
     RECORD,
@@ -33,7 +34,8 @@ def load(path: str | Path, *, allow: Sequence[str] = (), weights: str = AVERAGED
     """Load the model of a run directory (its best.ckpt) or of a checkpoint, in eval mode, onto the CPU.
 
     Args:
-        path: a run directory, or a checkpoint in it.
+        path: a run directory, or a checkpoint in it; or `hf://OWNER/NAME` or `hf://OWNER/NAME@REVISION` for a model on
+            the Hugging Face Hub that `nelbo push` wrote, of which only `model.safetensors` is downloaded and read.
         allow: packages outside nelbo whose classes the model uses, such as `("mypackage.",)`. The checkpoint can then
             import and call anything in these packages with any arguments, so name only packages in which you would let
             the author of the checkpoint run code.
@@ -43,6 +45,7 @@ def load(path: str | Path, *, allow: Sequence[str] = (), weights: str = AVERAGED
     Raises:
         CheckpointError: if the checkpoint is missing, damaged or not written by nelbo.
         ConfigError: if `allow` is not a list of packages, or `weights` is neither of the two.
+        NelboError: if the hub has no such model, or cannot be reached.
 
     Example:
         >>> import nelbo
@@ -51,7 +54,7 @@ def load(path: str | Path, *, allow: Sequence[str] = (), weights: str = AVERAGED
         torch.Size([6, 1, 8, 8])
     """
     choice("weights", weights, WEIGHTS)
-    file = checkpoint_file(path)
+    file = download(Reference.read(path, "path")) if is_reference(path) else checkpoint_file(path)
     checkpoint = read_checkpoint(file)
     return build_model({**checkpoint, "state_dict": weights_of(checkpoint, weights)}, file, allow, how=IN_PYTHON)
 

@@ -18,6 +18,8 @@ COMMANDS = {
     "draw": "draw pictures of a trained model: samples run=outputs/...",
     "fold": "write one setting of a model that was trained for many: run=... at.beta=0.5 out=FILE",
     "export": "write a trained model as ONNX, torch.export or .safetensors: run=... format=onnx out=FOLDER",
+    "push": "upload a trained model to the Hugging Face Hub: run=... repo=OWNER/NAME",
+    "pull": "download a model from the Hugging Face Hub: repo=OWNER/NAME out=FOLDER",
     "impute": "fill in the missing values of a table: run=... data.path=FILE out=FILE",
     "sample": "draw rows from a model of tables: run=... rows=1000 out=FILE",
     "list": "the groups of the configs and their options, a line each: list model",

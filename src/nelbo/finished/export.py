@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nelbo.checkpoints.hub import MODEL
 from nelbo.checkpoints.tensors_file import write_tensors
 from nelbo.distributions import DiagonalNormal, Flow
 from nelbo.errors import ConfigError, NelboError, first_line
@@ -129,13 +130,14 @@ def parts_of(model: Model) -> tuple[dict[str, Part], list[str]]:
 
 
 @torch.no_grad()
-def export(run: FinishedRun, formats: Sequence[str], out: Path) -> list[str]:
+def export(run: FinishedRun, formats: Sequence[str], out: Path, weights: str = MODEL) -> list[str]:
     """Write a finished model in some formats, with a model card, and compare each program with the model.
 
     Args:
         run: the run, at a setting where its model needs one.
         formats: names of `FORMATS`.
         out: the folder, which must not exist or be empty.
+        weights: what `nelbo.load` takes in the model card's code, if not the file in the folder.
 
     Returns:
         What was written, a line each, with paths.
@@ -162,7 +164,7 @@ def export(run: FinishedRun, formats: Sequence[str], out: Path) -> list[str]:
                 continue
             parts, notes = parts_of(model)
             written |= _programs(model, parts, name, out)
-        (out / CARD).write_text(card(run, formats, written, notes), encoding="utf-8")
+        (out / CARD).write_text(card(run, formats, written, notes, weights), encoding="utf-8")
     except BaseException as error:
         _empty(out, fresh)
         if isinstance(error, OSError):
@@ -176,7 +178,7 @@ def _weights(run: FinishedRun, out: Path) -> dict[str, str]:
     """Write the weights with the record of the run; return the file's name, and what it is."""
     if run.setting:
         raise ConfigError("format", "safetensors", "has all settings; leave at.NAME=... out", located=True)
-    file = out / "model.safetensors"
+    file = out / MODEL
     state = {f"model.{name}": value for name, value in run.model.state_dict().items()}
     write_tensors(file, run.record, state, run.step)
     return {file.name: f"{sum(value.numel() for value in state.values()):,} numbers, for nelbo.load"}

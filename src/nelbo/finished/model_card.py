@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from nelbo.checkpoints.hub import MODEL
 from nelbo.directories.names import EVALUATION, METRICS
 from nelbo.files import read_json
 from nelbo.finished.run import FinishedRun
@@ -39,13 +40,19 @@ USES = {
         "x_mean = decoder(*encoder(x))  # x: float32, (B, ...)"
     ),
     "safetensors": (
-        'import nelbo\n\nmodel = nelbo.load("model.safetensors")\nmodel.generate(5).mean  # (5, ...), in the units of x'
+        'import nelbo\n\nmodel = nelbo.load("{weights}")\nmodel.generate(5).mean  # (5, ...), in the units of x'
     ),
 }
 """Code that uses the files of a format."""
 
 
-def card(run: FinishedRun, formats: Sequence[str], files: Mapping[str, str], notes: Sequence[str] = ()) -> str:
+def card(
+    run: FinishedRun,
+    formats: Sequence[str],
+    files: Mapping[str, str],
+    notes: Sequence[str] = (),
+    weights: str = MODEL,
+) -> str:
     """Return the text of a model card, in Markdown, with the header that the Hugging Face Hub reads.
 
     Args:
@@ -53,9 +60,11 @@ def card(run: FinishedRun, formats: Sequence[str], files: Mapping[str, str], not
         formats: what was exported.
         files: what was written: names of files, and what each is.
         notes: what was left out.
+        weights: what `nelbo.load` takes in the code that uses a .safetensors file.
     """
+    uses = [_use(format).replace("{weights}", weights) for format in formats]
     filed = [f"- `{name}`: {text}" for name, text in files.items()]
-    return "\n".join([*_sections(run), *filed, *(f"- left out: {note}" for note in notes), *map(_use, formats)]) + "\n"
+    return "\n".join([*_sections(run), *filed, *(f"- left out: {note}" for note in notes), *uses]) + "\n"
 
 
 def _use(format: str) -> str:
