@@ -204,3 +204,7 @@ def test_remedies_for_collapse_are_options_that_the_objective_has() -> None:
     )
     assert "objective.beta" not in iwae and "objective=free_bits" in iwae
     assert "a lower objective.beta than 1" in free_bits and "objective=free_bits" not in free_bits
+    nested = {"model": {"nesting": {"_target_": "nelbo.models.Nesting"}}}
+    for config, priors in (({}, "prior=vamp or prior=flow"), (nested, "prior=vamp")):
+        subject = make_subject(make_vae(), images(), config=config)
+        assert remedies(subject).endswith(f"; {priors}"), "a flow has no part for the first units"

@@ -100,6 +100,13 @@ def test_a_second_sweep_in_a_directory_is_refused_in_one_line(tmp_path: Path, sw
     assert after == before
 
 
+@pytest.mark.parametrize("sweeper", ["grid", "surface"])
+def test_options_of_another_sweeper_are_refused_in_one_line(tmp_path: Path, sweeper: str) -> None:
+    done = sweep(tmp_path / "new", *SMALL, f"hydra/sweeper={sweeper}", "+hydra.sweeper.n_trials=40", "seed=1,2")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert f"hydra.sweeper.n_trials=40: hydra/sweeper={sweeper} has no such option" in done.stderr
+
+
 def test_a_cell_that_is_still_running_on_another_machine_is_not_started_again(tmp_path: Path) -> None:
     """On a node of a cluster, which the lock does not reach, after the sweep that waited for the cell has ended."""
     assert sweep(tmp_path, *SMALL, "seed=1,2").returncode == 0

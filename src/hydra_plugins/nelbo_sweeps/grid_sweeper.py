@@ -12,6 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from nelbo.sweeps import compat
+from nelbo.sweeps.sweeper_options import refuse_options
 
 
 class GridSweeper(Sweeper):
@@ -20,14 +21,20 @@ class GridSweeper(Sweeper):
     Args:
         max_batch_size: the number of cells to launch together; None for all.
         params: the values to sweep by key; overrides of the command line take precedence.
+        **others: options of another sweeper, such as those of a search, which `setup` refuses.
     """
 
-    def __init__(self, max_batch_size: int | None, params: DictConfig | None) -> None:
+    def __init__(self, max_batch_size: int | None, params: DictConfig | None, **others: Any) -> None:
         self.max_batch_size = max_batch_size
-        self.params = params
+        self.params, self.others = params, others
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Store the config and its context, and create the launcher."""
+        """Store the config and its context, and create the launcher.
+
+        Raises:
+            ConfigError: if the config has options of another sweeper.
+        """
+        refuse_options("grid", self.others)
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config

@@ -11,20 +11,29 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from nelbo.sweeps.sweeper_options import refuse_options
+
 
 class SurfaceSweeper(Sweeper):
     """Trains one model for all swept values, unless that is done already, and measures it at each.
 
     Args:
         params: the values to sweep by key; overrides of the command line take precedence.
+        **others: options of another sweeper, such as those of a search, which `setup` refuses.
     """
 
-    def __init__(self, params: DictConfig | None) -> None:
-        self.params = params
+    def __init__(self, params: DictConfig | None, **others: Any) -> None:
+        self.params, self.others = params, others
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Store the config and its context, and create the launcher, for jobs in the folder of the training."""
+        """Store the config and its context, and create the launcher, for jobs in the folder of the training.
+
+        Raises:
+            ConfigError: if the config has options of another sweeper.
+        """
         from nelbo.surfaces.sweep import in_training_folder
+
+        refuse_options("surface", self.others)
 
         self.hydra_context, self.config = hydra_context, config
         self.training_config = in_training_folder(config)

@@ -212,5 +212,7 @@ def remedies(subject: Subject, *, prior: bool = True) -> str:
     if objective.get("_target_") != "nelbo.objectives.FreeBits":
         options.append("objective=free_bits")
     if prior and isinstance(latent.p, StandardNormal):
-        options.append("prior=flow" if isinstance(latent.q, Flow) else "prior=vamp or prior=flow")
+        nested = bool((subject.config.get("model") or {}).get("nesting"))  # a flow has no part for the first K units
+        both = "prior=vamp" if nested else "prior=vamp or prior=flow"
+        options.append("prior=flow" if isinstance(latent.q, Flow) else both)
     return "; ".join(options)
