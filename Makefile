@@ -6,7 +6,7 @@ OLD_HYDRA := .venv/with-hydra-1.3
 OLDEST := .venv/with-oldest
 TORCH ?= $(shell sed -n 's/^torch==//p' constraints-oldest.txt)
 
-.PHONY: setup train test test-slow test-commands test-faults test-random test-hydra-1.3 test-oldest lint tensorboard clean
+.PHONY: setup train test test-slow test-commands test-faults test-random test-hydra-1.3 test-oldest lint docs tensorboard clean
 
 setup: $(STAMP)
 
@@ -71,9 +71,13 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The documentation as a site, in site/; a warning is an error. `make docs` and a browser on site/index.html show it.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 tensorboard: setup
 	$(BIN)/tensorboard --logdir outputs
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
