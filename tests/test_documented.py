@@ -35,7 +35,7 @@ def accept(item: Shown) -> None:
         composed(with_kind(given), "draw")
     else:
         parser = importlib.import_module(f"nelbo.commands.{name}").parser()
-        others = {"export": AT, "replay": DATA, "report": DATA}.get(name, "")
+        others = {"export": AT, "push": AT, "replay": DATA, "report": DATA}.get(name, "")
         values, _ = parser.read(given, others=others)
         if name == "data":
             assert values.verb in VERBS
