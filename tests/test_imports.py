@@ -57,6 +57,7 @@ ROOMS = {
         *("checkpoints", "config", "data", "directories", "evaluation", "pictures", "running", "terminal", "training"),
         *("views", "models", "objectives", "trace", "distributions"),
     },
+    "explorer": {"distributions", "finished", "models", "pictures", "trace", "views"},
     "papers": {"config", "directories", "terminal"},
     "sweeps/cells": {"composing", "config", "directories"},
     "sweeps/report": {"sweeps/cells", "config", "directories", "running", "terminal", "theory"},
@@ -68,8 +69,8 @@ ROOMS = {
         *("sweeps/cells", "sweeps/report", "views"),
     },
     "commands": {
-        *("composing", "config", "data", "finished", "messages", "papers", "running", "surfaces", "sweeps"),
-        *("sweeps/cells", "sweeps/report", "terminal", "training", "views"),
+        *("composing", "config", "data", "explorer", "finished", "messages", "papers", "running", "surfaces"),
+        *("sweeps", "sweeps/cells", "sweeps/report", "terminal", "training", "views"),
     },
 }
 """What each room may import of ours, beside those of OPEN."""

@@ -22,6 +22,10 @@ KEYS_OF_FILES = (
 """Keys whose values are paths."""
 
 PLAIN_KEYS = {
+    "explore": [
+        *("run", "split", "images", "port", "idle_minutes"),
+        *("device", "threads", "batch_size", "allow_targets"),
+    ],
     "fold": ["run", "at.beta", "at.latent_dim", "out", "allow_targets"],
     "impute": [
         *("run", "data.path", "out", "fill", "num_samples"),

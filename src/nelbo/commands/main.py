@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a model, or many in a sweep: model=conv_vae data=mnist",
     "evaluate": "measure trained models: run=outputs/...",
     "draw": "draw pictures of a trained model: samples run=outputs/...",
+    "explore": "explore the latent space of a trained model on a local page: run=outputs/...",
     "fold": "write one setting of a model that was trained for many: run=... at.beta=0.5 out=FILE",
     "export": "write a trained model as ONNX, torch.export or .safetensors: run=... format=onnx out=FOLDER",
     "push": "upload a trained model to the Hugging Face Hub: run=... repo=OWNER/NAME",

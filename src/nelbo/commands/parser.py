@@ -60,8 +60,10 @@ class Parser(argparse.ArgumentParser):
         """Name a key, which need not be given, as that of a path that is typed without one."""
         self.of_paths.append(name)
 
-    def read(self, arguments: Sequence[str], *, others: str = "") -> tuple[argparse.Namespace, dict[str, str]]:
-        """Return the values by key, and those of keys that begin with `others`.
+    def read(
+        self, arguments: Sequence[str], *, others: str | tuple[str, ...] = ""
+    ) -> tuple[argparse.Namespace, dict[str, str]]:
+        """Return the values by key, and those of keys that begin with `others`, or with one of several.
 
         Raises:
             NelboError: for an unknown key or a missing one.

@@ -42,6 +42,18 @@ def packages(typed: str) -> list[str]:
     return [name.strip() for name in typed.strip("[]").split(",") if name.strip()]
 
 
+def run_paths(typed: str) -> list[str]:
+    """Return the paths of `run=`: one path, a list of them in brackets, or what a pattern matches.
+
+    Examples:
+        >>> run_paths("outputs/one"), run_paths("[outputs/one,outputs/two]")
+        (['outputs/one'], ['outputs/one', 'outputs/two'])
+    """
+    if Path(typed).exists():
+        return [typed]
+    return _paths(typed[1:-1] if typed.startswith("[") and typed.endswith("]") else typed)
+
+
 def numbers(prefix: str, typed: Mapping[str, str]) -> dict[str, float]:
     """Return the values of typed keys that take numbers; whole ones where they are written so.
 
