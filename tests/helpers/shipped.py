@@ -21,9 +21,11 @@ CHECKPOINT_OPTIONS = [
     f"{group}={file.stem}"
     for group in CHECKPOINT_GROUPS
     for file in sorted((ROOT / "conf" / group).glob("*.yaml"))
-    if file.stem != "columns"
+    if file.stem not in ("columns", "wandb", "mlflow")
 ]
-"""Options whose checkpoints are read back on the digits; tests/finished/test_tables.py reads those of tables."""
+"""Options whose checkpoints are read back on the digits; tests/finished/test_tables.py reads those of tables.
+
+tests/training/test_services.py has the loggers of services."""
 
 RESUME_OPTIONS = (
     "model=conv_vae",

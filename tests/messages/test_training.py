@@ -9,8 +9,9 @@ import pytest
 from tests.helpers.command_lines import SMALL_MODEL
 
 TRAIN = {
-    "threads=1 debug=true": "debug=true: debug is a group; choose one of its options: anomaly, none, overfit, profile",
-    "logger=false": "logger=false: logger is a group; choose one of its options: csv, none, tensorboard",
+    "threads=1 debug=true": "debug=true: debug is a group; choose one of its options: anomaly, fast_dev_run, nan, "
+    "none, overfit, profile",
+    "logger=false": "logger=false: logger is a group; choose one of its options: csv, mlflow, none, tensorboard, wandb",
     "data=MNIST": "data=MNIST: there is no such option; did you mean mnist? choose from arrays, binarized_mnist",
     "data=CIFAR-10": "data=CIFAR-10: there is no such option; did you mean cifar10? choose from",
     "data=fmnist": "data=fmnist: there is no such option; did you mean fashion_mnist? choose from",

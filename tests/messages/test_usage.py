@@ -22,7 +22,7 @@ def test_a_closed_pipe_is_no_error(arguments: list[str]) -> None:
 
 
 def test_commands_print_their_help_and_name_invalid_arguments() -> None:
-    for name in ("data", "fold", "report", "replay", "contrast"):
+    for name in ("data", "fold", "report", "replay", "contrast", "overview"):
         done = forked(f"scripts/{name}.py", "--help")
         assert done.returncode == 0 and f"python scripts/{name}.py" in done.stdout and not done.stderr
     for name, arguments, message in (
@@ -34,6 +34,8 @@ def test_commands_print_their_help_and_name_invalid_arguments() -> None:
         ("replay", "bundle=X foo=1", "foo=1: unknown argument; usage: "),
         ("contrast", "run=foo", "run=foo: unknown argument; usage: "),
         ("contrast", "vae=foo out=x", "autoencoder=... is missing; usage: "),
+        ("overview", "run=foo", "out=... is missing; usage: "),
+        ("overview", "run=nope out=x.png", "run=nope: no such checkpoint; give a run directory or a .ckpt file"),
         ("evaluate", "run=nope", "run=nope: no such checkpoint; give a run directory or a .ckpt file"),
         ("evaluate", "run=conf", "run=conf: conf/checkpoints/best.ckpt: no such checkpoint; give a run directory"),
         ("evaluate", "run=nope limit=0.5", "limit=0.5: must be a whole number of at least 1"),

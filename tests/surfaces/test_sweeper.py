@@ -73,7 +73,7 @@ def grid(*overrides: str) -> Grid:
 
 def test_the_results_of_a_grid_are_those_of_one_model_at_each_setting(done: Done, folder: Path) -> None:
     (training,) = folder.glob("training/*/metrics.json")
-    assert training.parent.name.startswith("nesting=uniform,rates=modulated,model.latent_dim=4-")
+    assert training.parent.name.startswith("nesting=uniform,rates=modulated,latent_dim=4-")
     assert settings(folder) == [(2, 0.5), (2, 2), (4, 0.5), (4, 2)]
     run = FinishedRun.open(training.parent)
     x = run.data.present("test", run.data.splits["test"].__getitems__(torch.arange(297))).x

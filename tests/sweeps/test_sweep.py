@@ -31,7 +31,7 @@ def test_a_larger_grid_keeps_finished_cells_and_repeats_one_with_a_damaged_resul
     first = sweep(tmp_path, *SMALL, "model.latent_dim=2,3", "objective.beta=1")
     assert first.returncode == 0 and number_to_run(first.stderr) == 2, first.stderr
     old = results(tmp_path)
-    (damaged,) = tmp_path.glob("model.latent_dim=3-*/metrics.json")
+    (damaged,) = tmp_path.glob("latent_dim=3-*/metrics.json")
     damaged.write_text(damaged.read_text()[:-20])
     grown = sweep(tmp_path, *SMALL, "model.latent_dim=2,3", "objective.beta=0.5,1.0")
     assert grown.returncode == 0 and number_to_run(grown.stderr) == 3, grown.stderr

@@ -14,6 +14,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 from torch.utils.tensorboard import SummaryWriter
@@ -21,6 +22,7 @@ from torchmetrics import MeanMetric
 
 try:
     from nelbo.training import compat
+    from nelbo.training.callbacks.compat import add_hparams, add_image
 except ImportError as error:
     package = packages_distributions()[str(error.name).partition(".")[0]][0]
     raise ImportError(f"{package} {version(package)} has changed, see src/nelbo/training/compat.py: {error}") from error
@@ -248,10 +250,22 @@ def test_metrics_column(tmp_path: Path) -> None:
 def test_add_hparams(tmp_path: Path) -> None:
     with interface("torch", "torch.utils.tensorboard.SummaryWriter._get_file_writer"):
         with contextlib.closing(SummaryWriter(str(tmp_path))) as writer:
-            compat.add_hparams(writer, {"lr": 0.1}, {"loss": 0.0})
+            add_hparams(writer, {"lr": 0.1}, "a run")
         assert len(list(tmp_path.iterdir())) == 1
         content = EventAccumulator(str(tmp_path)).Reload().summary_metadata
-        assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(content)
+        assert set(content) == {"_hparams_/session_start_info"}
+        session = HParamsPluginData.FromString(content["_hparams_/session_start_info"].plugin_data.content)
+        assert session.session_start_info.group_name == "a run"
+
+
+def test_add_image(tmp_path: Path) -> None:
+    with interface("torch", "torch.utils.tensorboard.SummaryWriter._get_file_writer and summary.image"):
+        with contextlib.closing(SummaryWriter(str(tmp_path))) as writer:
+            add_image(writer, "pictures/a", torch.rand(3, 8, 12), 7, "what it shows")
+        board = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
+        (event,) = board.Images("pictures/a")
+        assert (event.step, event.width, event.height) == (7, 12, 8)
+        assert board.SummaryMetadata("pictures/a").summary_description == "what it shows"
 
 
 def test_is_tensorboard_thread(tmp_path: Path) -> None:

@@ -17,14 +17,9 @@ from nelbo.views.grids import grid
 from tests.helpers.deep_models import make_hierarchy
 from tests.helpers.factors import SHAPE, make_vae
 
-OF_EVERY_MODEL = ["reconstructions (input above its reconstruction)", "samples from the prior"]
-OF_LEVELS = [
-    "reconstructions from the upper levels (input, then from 1, 2, 3 levels)",
-    "samples that share upper levels (a row shares 1, 2 levels)",
-]
-OF_MAPS = "KL of each place of maps of latents (average, then images; a level a row)"
-TRAVERSALS = "latent traversals{} (most active units, one a row)"
-OF_TWO_LATENTS = ["manifold{} (quantiles of the prior)", "aggregate posterior{} (means, by label)"]
+OF_EVERY_MODEL = ["reconstructions", "samples"]
+OF_LEVELS = ["reconstructions_by_level", "samples_by_level"]
+OF_TWO_LATENTS = ["manifold", "aggregate_posterior"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +35,10 @@ class Data:
 
 
 def drawn(model: Model) -> dict[str, Tensor]:
-    """Return the pictures of a model by tag."""
+    """Return the pictures of a model by name."""
     data = Data(torch.rand(40, *SHAPE))
     with torch.no_grad():
-        shown = dict(pictures(model.eval(), data, torch.device("cpu")))  # type: ignore[arg-type]
+        shown = {one.name: one.picture for one in pictures(model.eval(), data, torch.device("cpu"))}  # type: ignore[arg-type]
         x = data.images[:8]
         pairs = torch.stack([x, model.decode(*modes(model, x)).mean])
     first = shown[OF_EVERY_MODEL[0]]
@@ -52,26 +47,25 @@ def drawn(model: Model) -> dict[str, Tensor]:
 
 
 def test_pictures_of_a_model_with_one_level() -> None:
-    assert list(drawn(make_vae())) == [*OF_EVERY_MODEL, TRAVERSALS.format("")]
-    two = [name.format("") for name in OF_TWO_LATENTS]
-    assert list(drawn(make_vae(latent_dim=2))) == [*OF_EVERY_MODEL, TRAVERSALS.format(""), *two]
+    assert list(drawn(make_vae())) == [*OF_EVERY_MODEL, "traversals", "aggregate_posterior"]
+    assert list(drawn(make_vae(latent_dim=2))) == [*OF_EVERY_MODEL, "traversals", *OF_TWO_LATENTS]
+    assert list(drawn(make_vae(latent_dim=1))) == [*OF_EVERY_MODEL, "traversals"]
 
 
 @pytest.mark.parametrize("kind", ["ladder", "top_down"])
 def test_pictures_of_a_model_with_several_levels(kind: str) -> None:
     shown = drawn(make_hierarchy(kind))
-    maps = [OF_MAPS] if kind == "top_down" else []
-    of_the_top = TRAVERSALS.format(" of the top level")
-    assert list(shown) == [*OF_EVERY_MODEL, *OF_LEVELS, *maps, of_the_top]
+    maps = ["kl_maps"] if kind == "top_down" else []
+    assert list(shown) == [*OF_EVERY_MODEL, *OF_LEVELS, *maps, "traversals", "aggregate_posterior"]
     assert all(picture.isfinite().all() and picture.min() >= 0 and picture.max() <= 1 for picture in shown.values())
     if maps:
         rows = grid(torch.zeros(3, 8, 1, *SHAPE[1:])).shape[1]  # images, and two levels of maps
-        assert shown[OF_MAPS].shape[:2] == (3, rows)
+        assert shown["kl_maps"].shape[:2] == (3, rows)
 
 
 def test_pictures_of_two_latents_at_the_top_of_several_levels() -> None:
     shown = drawn(make_hierarchy(levels=[2, 4]))
-    assert list(shown)[-3:] == [name.format(" of the top level") for name in (TRAVERSALS, *OF_TWO_LATENTS)]
+    assert list(shown)[-3:] == ["traversals", *OF_TWO_LATENTS]
 
 
 def test_the_table_of_a_model_lists_its_levels() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,16 @@ def hydra_command(primary: str, task: Task, config_path: str | Path = SHIPPED) -
     return _HydraCommand(primary, task, Path(config_path)).start
 
 
+def quoted_nan(argument: str) -> str:
+    """Return an argument of the group `debug` with its option `nan` in quotes; Hydra would read it as a number.
+
+    Example:
+        >>> quoted_nan("debug=[overfit,nan]")
+        "debug=[overfit,'nan']"
+    """
+    return re.sub(r"(?<!')\bnan\b", "'nan'", argument) if argument.startswith("debug=") else argument
+
+
 class _HydraCommand:
     """The state of a command from its start to its end."""
 
@@ -123,7 +134,7 @@ class _HydraCommand:
         # run needs to write reports that itself.
         logging.raiseExceptions = False
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # exceptions reach us instead of Hydra's own printer
-        typed = sys.argv[1:]
+        sys.argv[1:] = typed = [quoted_nan(argument) for argument in sys.argv[1:]]
         try:
             self._compose_and_run(typed)
         except Stopped as stopped:

@@ -31,6 +31,7 @@ from nelbo.errors import (
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 PROFILERS = ("simple", "advanced", "pytorch")
+SWITCHES = ("discard", "trainer.detect_anomaly", "trainer.inference_mode", "trainer.sync_batchnorm")
 MOST_PROCESSES = 1024
 MOST_VALUES = 2**40  # in one tensor: four TiB
 
@@ -210,8 +211,7 @@ CHECKS: dict[str, Callable[[str, object], object]] = {
     "trainer.use_distributed_sampler": lambda key, value: (
         value is False or _set_elsewhere("must be false: batches are shared between processes already")(key, value)
     ),
-    **{f"trainer.{name}": boolean for name in ("detect_anomaly", "inference_mode", "sync_batchnorm")},
-    "trainer.benchmark": _or_none(boolean),
+    **dict.fromkeys(SWITCHES, boolean) | {"trainer.benchmark": _or_none(boolean)},
     "trainer.profiler": _profiler,
     **trainer_keys.CHECKS,
 }

@@ -30,6 +30,7 @@ FREE_TO_CHANGE = (*MACHINE_FACTS, "budget", "trainer.max_epochs", "trainer.max_s
 
 ADDED_LATER: dict[str, Any] = {
     "float32": None,
+    "discard": False,
     "init_from": None,
     "averaging": {},
     "lr_warm_up": 0,

@@ -112,7 +112,7 @@ def check_loggers(plain: Mapping[str, Any]) -> None:
             hint = "must be true: the run gives it the rest of its arguments"
             raise ConfigError(f"{path}._partial_", spec.get("_partial_"), hint)
         for option, check_option in LOGGER_OPTIONS.items():
-            if option in spec:
+            if option in spec and not (spec[option] is None and spec["_target_"] in OF_SERVICES):
                 check_option(f"{path}.{option}", spec[option])
 
 
@@ -193,9 +193,19 @@ def _run_directory(key: str, value: object) -> None:
     raise ConfigError(key, value, "cannot be set; a run's directory is hydra.run.dir=...")
 
 
+def _uploads(key: str, value: object) -> None:
+    raise ConfigError(key, value, "cannot be set; checkpoints stay in the run's directory")
+
+
+OF_SERVICES = ("nelbo.training.loggers.WandbLogger", "nelbo.training.loggers.MLFlowLogger")
+"""Loggers with options that may be null."""
+
 LOGGER_OPTIONS: dict[str, Callable[[str, object], object]] = {
     "name": _text,
     "version": _text,
+    **dict.fromkeys(("project", "experiment_name", "run_name", "tracking_uri"), _text),
+    "offline": boolean,
+    "log_model": _uploads,
     "default_hp_metric": boolean,
     "flush_logs_every_n_steps": positive_integer,
     "save_dir": _run_directory,

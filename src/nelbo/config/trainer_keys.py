@@ -14,13 +14,13 @@ DURATION = re.compile(r"\d+:\d\d:\d\d:\d\d")
 UNITS = ("days", "hours", "minutes", "seconds")
 
 REFUSED = {
-    "logger": "cannot be set here; loggers have a config group: logger=none|tensorboard|csv",
+    "logger": "cannot be set here; loggers have a config group: logger=none|tensorboard|csv|wandb|mlflow",
     "callbacks": "cannot be set here; callbacks have a config group: +callbacks.NAME={_target_:...}",
     "plugins": "cannot be set; the run uses a plugin to write its checkpoints",
     "default_root_dir": "cannot be set; a run's directory is hydra.run.dir=...",
     "enable_progress_bar": "cannot be set here; the progress bar is a callback: ~callbacks.progress leaves it out",
     "enable_checkpointing": "cannot be set; a run needs checkpoints, because its results are those of the best one",
-    "fast_dev_run": "cannot be used, because it writes no checkpoint to test; trainer=smoke takes seconds",
+    "fast_dev_run": "cannot be used, because it writes no checkpoint to test; debug=fast_dev_run tests a batch too",
     "barebones": "cannot be used, because it writes no checkpoints or metrics; use callbacks=none logger=none",
     "limit_predict_batches": "has no effect; scripts/evaluate.py and scripts/draw.py have limit=...",
     "reload_dataloaders_every_n_epochs": "cannot be set; the images do not change, and each epoch has another order",

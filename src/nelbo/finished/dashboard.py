@@ -11,7 +11,7 @@ from nelbo.views.grids import save_png
 
 BOARD, PICTURES = "tensorboard", "pictures"
 TAG = "evaluation"
-"""The first part of every tag. Tags without it, such as `test/nelbo`, are of training and appear in the hparams tab."""
+"""The first part of every tag. Tags without it, such as `test/nelbo`, are what the run itself measured."""
 
 SUFFIX = ".evaluation"
 """The suffix of the event files, which distinguishes them from those of training, which are cut when a run resumes."""

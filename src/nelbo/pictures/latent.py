@@ -16,6 +16,7 @@ from torch.nn import functional
 from nelbo.distributions import DiagonalNormal, StandardNormal, mean_of
 from nelbo.models import Model
 from nelbo.pictures.levels import PRIOR_SAMPLES, decode, spread
+from nelbo.pictures.projections import pca
 from nelbo.pictures.scatter import draw_codes
 from nelbo.views.codes import has_classes, modes
 from nelbo.views.grids import grid, normal_quantiles
@@ -23,6 +24,9 @@ from nelbo.views.images import evenly_spaced
 
 MASS = (0.025, 0.975)
 """Probabilities of the quantiles of the prior between which a unit is varied."""
+
+SCATTER_SIZE = (4.6, 4.0)
+"""Width and height of the scatter of codes in inches of 100 pixels."""
 
 SHIFT = 2
 """Standard deviations of p(z|above) by which the channel of a map is shifted in both directions."""
@@ -63,27 +67,35 @@ def manifold(model: Model, side: int) -> Tensor:
 
 
 def aggregate_posterior(model: Model, images: Tensor, labels: Tensor, classes: Sequence[str]) -> Tensor:
-    """Draw means of q(z|x) coloured by label, over the prior.
+    """Draw means of q(z|x) coloured by label, over the prior; more than two latents by principal components.
 
-    The prior is shown by the circle that contains 95% of N(0, I), or by samples of any other prior.
+    The prior is shown by samples, or for two latents of N(0, I) by the circle that contains 95% of it. The picture is
+    as large as TensorBoard shows it.
 
     Args:
-        model: with two latents.
+        model: with vectors of two or more latents at its top level.
         images: (B, C, H, W) in [0, 1].
         labels: (B,); -1 for an image without a label.
         classes: names of the labels; empty if unknown.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     from nelbo.views.figures import as_picture
 
-    figure = Figure(figsize=(6.4, 6), dpi=100, layout="constrained")
+    figure = Figure(figsize=SCATTER_SIZE, dpi=100, layout=ConstrainedLayoutEngine(w_pad=0.1))
     axes = figure.add_subplot()
-    prior = model.top_prior()
-    samples = None
-    if not isinstance(prior, StandardNormal):  # one sample for each image if the prior is conditioned
-        samples = prior.sample(torch.Size(() if prior.batch_shape else (PRIOR_SAMPLES,))).cpu()
-    draw_codes(axes, mean_of(model.encode(images)).cpu(), labels, classes, samples)
+    prior, codes = model.top_prior(), mean_of(model.encode(images)).cpu()
+    # One sample for each image if the prior is conditioned.
+    samples = prior.sample(torch.Size(() if prior.batch_shape else (PRIOR_SAMPLES,))).cpu()
+    names = ("z₁", "z₂")
+    if codes.shape[-1] > 2:
+        projected = pca(codes, samples, seed=0)
+        codes, names = projected.codes, projected.axes
+        assert projected.prior is not None
+        samples = projected.prior
+    has_circle = isinstance(prior, StandardNormal) and names == ("z₁", "z₂")
+    draw_codes(axes, codes, labels, classes, None if has_circle else samples, names=names)
     return as_picture(figure)
 
 

@@ -17,22 +17,17 @@ from nelbo.errors import ConfigError, choice, positive_integer
 from nelbo.pictures.levels import PRIOR_SAMPLES
 from nelbo.pictures.picture import Drawing, Picture, Scene
 from nelbo.pictures.projections import METHODS, Projection
+from nelbo.pictures.scatter import GREY, scatter
 from nelbo.pictures.sheet import rendered
 from nelbo.views.conditions import given
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 AUTO = "auto"
 CODES = ("mean", "sample")
 FEWEST = 3
 """Smallest number of images."""
-
-NAMED = 18
-"""Largest number of classes with distinct colours and a legend."""
-
-GREY, BLACK = "lightgrey", (0.1, 0.1, 0.1, 1.0)
 
 
 class Posterior(Picture):
@@ -99,7 +94,7 @@ def _figure(projection: Projection, labels: Tensor, classes: Sequence[str], titl
     axes = figure.add_subplot()
     if projection.prior is not None:
         axes.scatter(projection.prior[:, 0], projection.prior[:, 1], c=GREY, s=5, linewidths=0, label="prior")
-    _scatter(axes, projection.codes, labels, classes)
+    scatter(axes, projection.codes, labels, classes)
     axes.set(xlabel=projection.axes[0], ylabel=projection.axes[1], aspect="equal")
     axes.set_title(f"{title}\n{projection.subtitle}".rstrip(), parse_math=False)
     if not any(projection.axes):  # the coordinates have no meaning
@@ -113,33 +108,3 @@ def _figure(projection: Projection, labels: Tensor, classes: Sequence[str], titl
             if isinstance(handle, PathCollection):
                 handle.set_sizes([40])
     return figure
-
-
-def _scatter(axes: Axes, points: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
-    """Draw points (N, 2) in the colours of their labels, in the order of the images, so that no class is on top."""
-    values, index = labels.unique(return_inverse=True)
-    size = min(30, max(6, 8000 / len(points)))
-    if bool((values < 0).any()):
-        axes.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.7, label="images")
-        return
-    colours = _colours(len(values))
-    shades = [colours[number] for number in index.tolist()]
-    axes.scatter(points[:, 0], points[:, 1], c=shades, s=size, linewidths=0, alpha=0.7)
-    if len(values) <= NAMED:
-        for colour, value in zip(colours, values.tolist(), strict=True):
-            axes.scatter([], [], color=colour, s=size, label=classes[value] if classes else str(value))
-
-
-def _colours(count: int) -> list[tuple[float, ...]]:
-    """Return a colour for each of `count` classes; none is grey, the colour of the prior."""
-    from matplotlib import colormaps
-
-    if count > NAMED:
-        return [tuple(colormaps["hsv"](number / count)) for number in range(count)]
-    few = count <= 10
-    palette = colormaps["tab10" if few else "tab20"]
-    colours = [tuple(palette(number)) for number in range(palette.N)]
-    not_grey = [max(colour[:3]) - min(colour[:3]) > 0.1 for colour in colours]
-    if few:
-        return [colour if keep else BLACK for colour, keep in zip(colours, not_grey, strict=True)][:count]
-    return [colour for colour, keep in zip(colours, not_grey, strict=True) if keep][:count]

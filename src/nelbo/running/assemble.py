@@ -121,7 +121,7 @@ def assemble(
         position=resume_point.position if resume_point else (0, 0),
         best_is_lost=resume_point is not None and not resume_point.best,
     )
-    throughput, dashboard = Throughput(), Dashboard(chosen.hyperparameters(plain))
+    throughput, dashboard = Throughput(), Dashboard(chosen.hyperparameters(plain), chosen.run_name(folder))
     guard = build(plain["guard"], "guard", allowed)(folder, plain)
     callbacks: list[pl.Callback] = [
         throughput,

@@ -24,7 +24,7 @@ from nelbo.running.resume import as_argument
 from nelbo.running.resume_point import ResumePoint, resume_point_of
 from nelbo.training.compat import terminate_children
 from nelbo.training.foreign import named_errors
-from nelbo.training.loggers import log_names
+from nelbo.training.loggers import closing, log_names
 from nelbo.training.outcome import outcome
 from nelbo.training.signals import Signals
 from nelbo.training.trainer import checkpoint_bytes
@@ -93,7 +93,7 @@ def fit(parts: Parts, folder: Path, resume_point: ResumePoint | None, signals: S
     assert isinstance(files, AtomicCheckpointIO)
     if resume_point:
         files.hold(resume_point.file, resume_point.take())
-    with _explained(parts, folder, signals):
+    with closing(trainer.loggers), _explained(parts, folder, signals):
         with named_errors(parts.plain["callbacks"]):
             trainer.fit(module, datamodule=parts.data, ckpt_path=resume_point.file if resume_point else None)
         # Read before testing, which restores the callbacks to their state when the best checkpoint was written.

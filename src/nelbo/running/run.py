@@ -17,6 +17,7 @@ from nelbo.files import write_json
 from nelbo.numerics.precision import float32
 from nelbo.running import directory, first_command, resume
 from nelbo.running.assemble import assemble
+from nelbo.running.discard import discard
 from nelbo.running.fit import begin_directory, fit
 from nelbo.running.scores import headline, print_summary
 from nelbo.running.settings import Chosen, resolve
@@ -72,6 +73,12 @@ def run(config: DictConfig) -> float:
                 _log_stop(stopped, folder, in_sweep=in_sweep)
             raise
         if writes:
+            if plain["discard"] and not in_sweep:  # a sweep reads the files of its cells
+                discard(folder)
+                log.info(
+                    "trained %d steps, validated and tested: removed the run's files from %s", metrics["steps"], folder
+                )
+                return headline(metrics)
             write_json(folder / names.METRICS, metrics)  # last: its presence means that the run is complete
             print_summary(metrics, folder)
     return headline(metrics)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nelbo.config.checks import check
@@ -23,16 +25,25 @@ class Chosen:
     Args:
         overrides: those of the config, as they were typed.
         options: the option of each group, by the group's name; a group that was left out is missing.
+        is_cell: whether the run is a cell of a sweep.
     """
 
     overrides: Sequence[str]
     options: Mapping[str, str]
+    is_cell: bool = False
 
     @classmethod
     def by_hydra(cls) -> Chosen:
         """Return what Hydra knows of the job that runs."""
         config = HydraConfig.get()
-        return cls(list(config.overrides.task), dict(config.runtime.choices))
+        return cls(list(config.overrides.task), dict(config.runtime.choices), config.mode == RunMode.MULTIRUN)
+
+    def run_name(self, folder: Path) -> str:
+        """Return the name of a run in loggers: that of its directory, and of the one above unless it is a cell.
+
+        The name of a cell is what was swept, and makes it unique.
+        """
+        return folder.name if self.is_cell else "/".join(folder.absolute().parts[-2:])
 
     def hyperparameters(self, plain: Mapping[str, Any]) -> dict[str, Any]:
         """Return what TensorBoard's hparams tab shows: common keys, chosen groups and all other overrides.

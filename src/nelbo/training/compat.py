@@ -24,8 +24,6 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.types import LRSchedulerConfig
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 from torchmetrics import Metric
 
 PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
@@ -249,15 +247,6 @@ class RichBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         return self.describe_epoch(current_epoch)
-
-
-def add_hparams(writer: SummaryWriter, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    """Fill TensorBoard's hparams tab from the writer's own directory.
-
-    Wraps torch's `SummaryWriter._get_file_writer`; the public `SummaryWriter.add_hparams` creates another directory.
-    """
-    for summary in hparams(hyperparameters, metrics):
-        writer._get_file_writer().add_summary(summary)
 
 
 def is_tensorboard_thread(thread: threading.Thread | None) -> bool:

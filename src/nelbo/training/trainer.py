@@ -27,6 +27,9 @@ from nelbo.training.module import VAEModule
 
 log = logging.getLogger(__name__)
 
+OWN_LOGGERS = {"pytorch_lightning.loggers.TensorBoardLogger": "nelbo.training.loggers.TensorBoardLogger"}
+"""Classes of nelbo by the class of Lightning that configs name in their place."""
+
 
 def make_trainer(
     plain: Mapping[str, Any],
@@ -96,9 +99,14 @@ def refuse_unstarted_nodes(trainer: pl.Trainer) -> None:
 
 def make_loggers(spec: Mapping[str, Any], folder: Path, allowed: Sequence[str]) -> list[Logger]:
     """Return the loggers of a config, which write into subdirectories of `folder`."""
-    chosen = {name: one for name, one in named_loggers(spec).items() if one is not None}
+    chosen = {name: with_own_class(one) for name, one in named_loggers(spec).items() if one is not None}
     factories = [build(one, f"logger.{name}" if name else "logger", allowed) for name, one in chosen.items()]
     return [factory(save_dir=folder) for factory in factories]
+
+
+def with_own_class(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a logger with nelbo's class in place of the class of Lightning that it is derived from."""
+    return {**spec, "_target_": OWN_LOGGERS.get(spec["_target_"], spec["_target_"])}
 
 
 def checkpoint_bytes(module: VAEModule) -> int:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -95,9 +97,14 @@ def square(images: Tensor, columns: int, *, values: ValueRange = None) -> Tensor
 def save_png(picture: Tensor, file: Path) -> Path:
     """Write a picture (C, height, width) in [0, 1] to a file, create its directory, and return the file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(file)
+    Image.fromarray(as_pixels(picture)).save(file)
     return file
+
+
+def as_pixels(picture: Tensor) -> NDArray[np.uint8]:
+    """Return a picture (C, height, width) in [0, 1] as bytes: (height, width, 3), or (height, width) if C is 1."""
+    pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels
 
 
 def normal_quantiles(count: int, device: torch.device) -> Tensor:

@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
-from torch.utils.tensorboard.summary import hparams
 
 from nelbo.config.keys import TYPED_KEYS
 from nelbo.sweeps.cells.values import is_axis, is_number, overrides_by_key, value_of
@@ -57,7 +57,9 @@ def png(tag: str, file: Path) -> Summary.Value:
 
 
 def session(row: Row, keys: Sequence[str], metrics: Sequence[str]) -> list[Summary]:
-    """Return the summaries of a cell's hparams session.
+    """Return the summaries of a cell's hparams session, which is named by its directory.
+
+    TensorBoard finds the hyperparameters and metrics of all sessions itself, and which of them differ.
 
     Args:
         row: the cell.
@@ -70,7 +72,7 @@ def session(row: Row, keys: Sequence[str], metrics: Sequence[str]) -> list[Summa
         values[key] = value if isinstance(value, bool | int | float | str) else str(value)
     numbers = {key: row.metrics[key] for key in metrics if is_number(row.metrics.get(key))}
     scalars = Summary(value=[Summary.Value(tag=key, simple_value=value) for key, value in numbers.items()])
-    return [*hparams(values, dict.fromkeys(metrics, 0.0)), scalars]
+    return [hparams_pb(values, trial_id=row.cell.folder.name), scalars]
 
 
 def write(folder: Path, summaries: Sequence[Summary]) -> None:

@@ -1,4 +1,4 @@
-"""TensorBoard's hparams tab and custom scalars."""
+"""The hyperparameters in the loggers, and TensorBoard's custom scalars."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.loggers import MLFlowLogger, WandbLogger
 
-from nelbo.training import compat
+from nelbo.training.callbacks import compat
 from nelbo.training.callbacks.writer import writers
 from nelbo.training.module import VAEModule
 
@@ -42,25 +43,29 @@ def layout(levels: Sequence[str]) -> dict[str, Charts]:
 
 
 class Dashboard(pl.Callback):
-    """Fills TensorBoard's hparams tab, and puts the charts of negative ELBO, KL and reconstruction side by side.
+    """Gives the loggers the hyperparameters, and puts TensorBoard's charts of the ELBO and its parts side by side.
 
     With several levels of latents, one more chart shows the KLs of all levels together.
 
     Args:
         hyperparameters: hyperparameters by name; values that are neither numbers nor strings are shown as text.
+        name: the name of the run in TensorBoard's hparams tab.
     """
 
-    def __init__(self, hyperparameters: dict[str, Any]) -> None:
+    def __init__(self, hyperparameters: dict[str, Any], name: str) -> None:
         self.hyperparameters = {
             key: value if isinstance(value, bool | int | float | str) else str(value)
             for key, value in hyperparameters.items()
         }
+        self.name = name
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the hyperparameters and the names of the test metrics, whose values are scalars of the same name."""
+        """Log the hyperparameters, and lay out the charts."""
         assert isinstance(pl_module, VAEModule)
-        metrics = dict.fromkeys(pl_module.metric_names("test"), 0.0)
         charts = layout(list(pl_module.example.by_level("kl")) if pl_module.example.has_kl else [])
         for writer in writers(trainer):
-            compat.add_hparams(writer, self.hyperparameters, metrics)
+            compat.add_hparams(writer, self.hyperparameters, self.name)
             writer.add_custom_scalars(charts)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger | MLFlowLogger):
+                logger.log_hyperparams(self.hyperparameters)

@@ -1,4 +1,4 @@
-"""Pictures in TensorBoard of what the model reconstructs and generates.
+"""Pictures, in the loggers that show them, of what the model reconstructs and generates.
 
 Shapes: C image channels.
 """
@@ -6,6 +6,7 @@ Shapes: C image channels.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -21,7 +22,7 @@ from nelbo.pictures.level_samples import level_samples
 from nelbo.pictures.levels import chosen_numbers, decode
 from nelbo.trace import Trace
 from nelbo.training.batches import given_context
-from nelbo.training.callbacks.writer import averaged_weights, data_of, model_of, writers
+from nelbo.training.callbacks.writer import averaged_weights, data_of, draws, log_picture, model_of
 from nelbo.views import settings
 from nelbo.views.conditions import at_first, class_name, given, sample_context, samples_by_class, with_every_class
 from nelbo.views.figures import as_picture
@@ -34,12 +35,26 @@ SHARED_ROWS = 3
 SETTINGS_EXAMPLES, SETTINGS_ROWS = 500, 4
 MAPPED_EXAMPLES = 128
 MANIFOLD_SIDE = 16
-AGGREGATE_EXAMPLES = 5000
+AGGREGATE_EXAMPLES = 2000
 SEED = 0
 
 
+class Shown(NamedTuple):
+    """A picture for the loggers.
+
+    Args:
+        name: below `pictures/`.
+        picture: (C, height, width) in [0, 1].
+        text: what it shows.
+    """
+
+    name: str
+    picture: Tensor
+    text: str
+
+
 class Pictures(pl.Callback):
-    """Logs reconstructions, samples and traversals; with two latents also the manifold and the aggregate posterior.
+    """Logs reconstructions, samples, traversals and the aggregate posterior; with two latents also the manifold.
 
     Of a model that is trained for many settings it also logs rate and distortion at each, and reconstructions.
 
@@ -59,38 +74,44 @@ class Pictures(pl.Callback):
         """Log the pictures, if they are due."""
         epoch = trainer.current_epoch + 1
         ends = trainer.should_stop or epoch == trainer.max_epochs
-        if not writers(trainer) or (epoch % self.every_n_epochs and epoch != 1 and not ends):
+        if not draws(trainer) or (epoch % self.every_n_epochs and epoch != 1 and not ends):
             return
         model, data = model_of(pl_module), data_of(trainer)
         if data.table:  # its rows are no pictures
             return
         model.eval()
         with torch.no_grad(), isolated(SEED), averaged_weights(pl_module):
-            for name, picture in pictures(model, data, pl_module.device):
-                for writer in writers(trainer):
-                    writer.add_image(name, picture, trainer.global_step)
+            for name, picture, text in pictures(model, data, pl_module.device):
+                log_picture(trainer, f"pictures/{name}", picture, text)
         model.train()
 
 
-def pictures(model: Model, data: RunData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
-    """Yield names and pictures (C, height, width) with values in [0, 1]."""
+def pictures(model: Model, data: RunData, device: torch.device) -> Iterator[Shown]:
+    """Yield the pictures of a model in eval mode."""
     x, context = examples(model, data, 4 * COLUMNS, device)
-    yield "reconstructions (input above its reconstruction)", reconstructions(given(model, context), x, COLUMNS)
+    pairs = reconstructions(given(model, context), x, COLUMNS)
+    yield Shown("reconstructions", pairs, "held-out inputs, each above its reconstruction")
     yield from pictures_of_samples(model, x, context)
     yield from pictures_of_settings(model, data, device)
     if len(model.events) > 1:
         yield from pictures_of_levels(model, data, device)
+    yield from pictures_of_latents(model, data, device)
+
+
+def pictures_of_latents(model: Model, data: RunData, device: torch.device) -> Iterator[Shown]:
+    """Yield pictures of the latents, of several levels those of the top level."""
     of = "" if len(model.events) == 1 else " of the top level"
     x, context = examples(model, data, TRAVERSED_EXAMPLES, device)
     one = at_first(model, context)
     moved = traversals(one, x, TRAVERSED_UNITS, COLUMNS, given(model, context))
-    yield f"latent traversals{of} (most active units, one a row)", moved
+    yield Shown("traversals", moved, f"one latent unit{of} varied in each row, the most active ones")
     if model.events[0] == (2,):
-        yield f"manifold{of} (quantiles of the prior)", manifold(one, MANIFOLD_SIDE)
+        yield Shown("manifold", manifold(one, MANIFOLD_SIDE), f"quantiles of the prior of both units{of}")
+    if len(model.events[0]) == 1 and model.events[0][0] > 1:
         x, context = examples(model, data, AGGREGATE_EXAMPLES, device)
         labels = data.examples(AGGREGATE_EXAMPLES).labels
         codes = aggregate_posterior(given(model, context), x, labels, data.classes)
-        yield f"aggregate posterior{of} (means, by label)", codes
+        yield Shown("aggregate_posterior", codes, f"means of q(z|x){of} of held-out inputs, by label, over the prior")
 
 
 def examples(model: Model, data: RunData, count: int, device: torch.device) -> tuple[Tensor, Context]:
@@ -99,8 +120,8 @@ def examples(model: Model, data: RunData, count: int, device: torch.device) -> t
     return batch.x, given_context(model, batch)
 
 
-def pictures_of_samples(model: Model, x: Tensor, context: Context) -> Iterator[tuple[str, Tensor]]:
-    """Yield names and pictures of samples from the prior, by class if the model is conditioned on one.
+def pictures_of_samples(model: Model, x: Tensor, context: Context) -> Iterator[Shown]:
+    """Yield pictures of samples from the prior, by class if the model is conditioned on one.
 
     Args:
         model: the model.
@@ -108,49 +129,53 @@ def pictures_of_samples(model: Model, x: Tensor, context: Context) -> Iterator[t
         context: what the model is conditioned on of each.
     """
     if class_name(model) is not None:
-        yield (
-            "samples by class (a row has one, a column the same noise)",
-            grid(samples_by_class(model, context, COLUMNS, SEED), values=model.value_range),
-        )
+        samples = grid(samples_by_class(model, context, COLUMNS, SEED), values=model.value_range)
+        yield Shown("samples_by_class", samples, "a row has one class, a column the same noise")
         decoded = with_every_class(model, x[:COLUMNS], {name: value[:COLUMNS] for name, value in context.items()})
-        yield "reconstructions with every class (the input is on the left)", grid(decoded, values=model.value_range)
+        rows = grid(decoded, values=model.value_range)
+        yield Shown("reconstructions_with_every_class", rows, "the input is on the left")
         return
     conditions = sample_context(model, context, COLUMNS * COLUMNS, COLUMNS)
     drawn = given(model, conditions).generate(COLUMNS * COLUMNS)
     where = " at the conditions of held-out images" if conditions else ""
-    yield f"samples from the prior{where}", square(drawn.mean, COLUMNS, values=model.value_range)
+    samples = square(drawn.mean, COLUMNS, values=model.value_range)
+    yield Shown("samples", samples, f"means of p(x|z) of z from the prior{where}")
 
 
-def pictures_of_settings(model: Model, data: RunData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
-    """Yield names and pictures of the settings of a model that is trained for many; none for other models."""
+def pictures_of_settings(model: Model, data: RunData, device: torch.device) -> Iterator[Shown]:
+    """Yield pictures of the settings of a model that is trained for many; none for other models."""
     axes = axes_of(model)
     if not axes:
         return
     x = data.examples(SETTINGS_EXAMPLES).x
     measured = settings.points(model, x.to(device), axes, SEED)
-    yield f"rate and distortion at each setting ({len(x)} held-out images)", as_picture(settings.plane(measured))
+    plane = as_picture(settings.plane(measured))
+    yield Shown("rate_distortion", plane, f"rate and distortion at each setting, of {len(x)} held-out images")
     images = settings.reconstructions(model, x[:SETTINGS_ROWS].to(device), axes)
-    yield "reconstructions at each setting", as_picture(settings.labelled(images, axes, model.value_range))
+    by_setting = as_picture(settings.labelled(images, axes, model.value_range))
+    yield Shown("reconstructions_by_setting", by_setting, "reconstructions at each setting")
 
 
-def pictures_of_levels(model: Model, data: RunData, device: torch.device) -> Iterator[tuple[str, Tensor]]:
-    """Yield names and pictures of what each level of a model with several levels contributes."""
+def pictures_of_levels(model: Model, data: RunData, device: torch.device) -> Iterator[Shown]:
+    """Yield pictures of what each level of a model with several levels contributes."""
     levels = len(model.events)
     x, context = examples(model, data, COLUMNS, device)
     upper = chosen_numbers(None, levels)
     means = level_reconstructions(given(model, context), x, upper)
     rows = grid(torch.cat([x.unsqueeze(0), means]), values=model.value_range)
-    yield f"reconstructions from the upper levels (input, then from {_listed(upper)} levels)", rows
+    text = f"the input, then its reconstructions from the {_listed(upper)} upper levels, a row each"
+    yield Shown("reconstructions_by_level", rows, text)
     upper = chosen_numbers(None, levels - 1)
     one = at_first(model, context)
     shared = level_samples(one, SHARED_ROWS, COLUMNS, upper)
     blocks = [grid(decode(one, *zs), values=model.value_range) for zs in shared]
-    yield f"samples that share upper levels (a row shares {_listed(upper)} levels)", joined(blocks, dim=1)
+    text = f"samples from the prior; those in a row of a block share their {_listed(upper)} upper levels"
+    yield Shown("samples_by_level", joined(blocks, dim=1), text)
     if any(len(event) == 3 for event in model.events):
         x, context = examples(model, data, MAPPED_EXAMPLES, device)
         maps = kl_maps(model.trace(x, context=context), COLUMNS, model.value_range)
         if maps is not None:
-            yield "KL of each place of maps of latents (average, then images; a level a row)", maps
+            yield Shown("kl_maps", maps, "KL of each place of the maps of latents: average, then images; a level a row")
 
 
 def kl_maps(trace: Trace, columns: int, values: ValueRange = None) -> Tensor | None:
