@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from nelbo.sweeps.report.write import write_report
 from tests.helpers.sweep_directories import scores
@@ -24,7 +25,7 @@ GRID: list[dict[str, Any]] = [
 
 
 class Page(HTMLParser):
-    """A parsed page: its start tags, addresses and text. Tags must close in order."""
+    """A parsed page: its start tags, addresses of pictures, links, and text. Tags must close in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -32,6 +33,8 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.attributes: list[str] = []
         self.addresses: list[str] = []
+        self.links: list[str] = []
+        self.descriptions: list[str] = []
         self.text = ""
         self.feed(text)
         assert not self.open
@@ -39,7 +42,9 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += [name for name, _ in attrs]
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.addresses += [value or "" for name, value in attrs if name == "src"]
+        self.links += [value or "" for name, value in attrs if name == "href"]
+        self.descriptions += [value or "" for name, value in attrs if name == "alt"]
         if tag not in VOID_TAGS:
             self.open.append(tag)
 
@@ -51,9 +56,10 @@ class Page(HTMLParser):
 
 
 def read_page(sweep: Path) -> Page:
-    """Write the report of a sweep and parse its page, which must not refer to any other file."""
+    """Write the report of a sweep and parse its page, which must load no other file and link to existing ones only."""
     page = Page(write_report(sweep).read_text())
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert all((sweep / unquote(link)).exists() for link in page.links)
     return page
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,14 +65,27 @@ def print_comparison(comparison: Comparison, out: Path | None) -> None:
         out: a JSON file to write it to; None for no file.
     """
     console = make_console()
-    rows = [[label(key), *map(in_cell, cells)] for key, cells in comparison.rows.items()]
+    same = [label(key) for key, cells in comparison.rows.items() if is_same(cells)]
+    rows = [[label(key), *map(in_cell, cells)] for key, cells in comparison.rows.items() if not is_same(cells)]
     title = f"values; differences to {comparison.runs[0]} on the same images"
-    print_side_by_side(title, comparison.runs, rows, console)
+    if rows or not same:
+        print_side_by_side(title, comparison.runs, rows, console)
+    if same:
+        console.print(f"same       in all runs: {', '.join(same)}", highlight=False, markup=False)
     for note in comparison.notes:
         console.print(f"note       {note}", highlight=False, markup=False)
     if out is not None:
         write_json(out, without_infinities(comparison.plain()))
         console.print(f"written    {out}", highlight=False, markup=False)
+
+
+def is_same(cells: Sequence[Cell | None]) -> bool:
+    """Return whether all runs have the same value, on each image too where it is known."""
+    first, *others = cells
+    return first is not None and all(
+        cell is not None and cell.value == first.value and not cell.difference and not cell.difference_error
+        for cell in others
+    )
 
 
 def label(key: str) -> str:

@@ -12,11 +12,15 @@ from rich.table import Table
 
 from nelbo.terminal.console import make_console, print_table
 
+BITS = "bits/dim"
+BASES = {"uniform dequantisation": "of dequantised pixels"}
+"""Additions to the unit bits/dim, by `bits_per_dim_by`, where they are not those of probabilities of pixel values."""
+
 ROWS = (
     ("nelbo", "negative ELBO", "nats/image", ".2f"),
     ("reconstruction", "reconstruction", "nats/image", ".2f"),
     ("kl", "KL", "nats/image", ".2f"),
-    ("bits_per_dim", "bits/dim", "", ".4f"),
+    ("bits_per_dim", "negative ELBO", BITS, ".4f"),
     ("accuracy", "accuracy of labels", "", ".4f"),
     ("active_units", "active units", "", ".0f"),
     ("top_level_active_units", "active units of the top level", "", ".0f"),
@@ -80,6 +84,6 @@ def score_table(metrics: Mapping[str, Any]) -> Table:
     for key, name, unit, style in rows(metrics):
         if f"test/{key}" in metrics:
             values = [metrics[f"{split}/{key}"] for split in ("val", "test") if split == "test" or validated]
-            unit = metrics["bits_per_dim_by"] if key == "bits_per_dim" else unit
+            unit = f"{unit} {BASES.get(metrics['bits_per_dim_by'], '')}".strip() if unit == BITS else unit
             table.add_row(name, *(format(value, style) for value in values), unit)
     return table

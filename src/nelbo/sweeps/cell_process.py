@@ -20,11 +20,8 @@ from omegaconf import DictConfig
 from nelbo.errors import first_line
 from nelbo.files import read_json
 from nelbo.sweeps import compat
-from nelbo.sweeps.cells.record import RECORD, SweepError, update_record
+from nelbo.sweeps.cells.record import CONSOLE, RECORD, SweepError, update_record
 from nelbo.sweeps.machine import FORK
-
-CONSOLE = "console.log"
-"""The file in a cell's directory that receives its stdout and stderr."""
 
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL when a cell is stopped."""

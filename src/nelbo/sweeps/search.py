@@ -16,7 +16,7 @@ from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 from nelbo.errors import ConfigError, NelboError, choice, first_line, positive_integer
 from nelbo.files import write_json
 from nelbo.sweeps import compat
-from nelbo.sweeps.cells.record import Cell, read_cells
+from nelbo.sweeps.cells.record import SEARCH, Cell, read_cells
 from nelbo.sweeps.measured import refuse_unknown
 from nelbo.sweeps.storage import without_secrets
 from nelbo.sweeps.sweep import Sweep
@@ -26,9 +26,6 @@ DIRECTIONS = ("minimize", "maximize")
 
 INTERRUPTED, SWEEP = "interrupted", "nelbo_sweep"
 """User attributes of trials: whether the trial was interrupted, and the token of its sweep."""
-
-BEST = "optuna.json"
-"""The file in a sweep's directory that lists the best trials."""
 
 Space = dict[str, BaseDistribution]
 """The distributions that are searched, by key."""
@@ -224,7 +221,7 @@ class Search:
             for state in TrialState
         }
         entries = [{"number": trial.number, "params": trial.params, "values": trial.values} for trial in best]
-        write_json(self.sweep.folder / BEST, {"metrics": self.metrics, "trials": states, "best": entries})
+        write_json(self.sweep.folder / SEARCH, {"metrics": self.metrics, "trials": states, "best": entries})
 
 
 def read_space(sweeper: compat.StudySweeper, arguments: Sequence[str]) -> tuple[Space, dict[str, Any], list[str]]:

@@ -20,6 +20,9 @@ from nelbo.views.codes import modes
 from nelbo.views.grids import ValueRange, grid
 
 INK = "#222222"
+LONGEST_LABEL = 5
+"""The largest number of characters for which there is room below an image."""
+
 COLOUR_RANGE = 0.92
 """The part of the colour map in use: its last yellow is hard to see on white."""
 
@@ -96,7 +99,7 @@ def name_ends(axes: Axes, line: Sequence[Point]) -> None:
     for point, place in ((line[0], (0, 8)), (line[-1], (6, 6))):
         text = f"{NAMES[name]}={point.setting[name]:g}"
         ends = (point.rate, point.distortion)
-        axes.annotate(text, ends, xytext=place, textcoords="offset points", fontsize=8.5, color=INK)
+        axes.annotate(text, ends, xytext=place, textcoords="offset points", fontsize=9, color=INK)
 
 
 def reconstructions(model: Model, x: Tensor, axes: Mapping[str, Sequence[float]]) -> Tensor:
@@ -159,11 +162,15 @@ def labelled(images: Tensor, axes: Mapping[str, Sequence[float]], values: ValueR
     rows, columns = images.shape[:2]
     across = list(axes)[-1]
     height, width = picture.shape[:2]
-    figure = Figure(figsize=(0.55 * columns + 1.1, 0.55 * rows * height / rows * columns / width + 0.8), dpi=150)
+    labels = [f"{value:g}" for value in axes[across]]
+    longest = max(map(len, labels))
+    below = 0.8 + (0.085 * longest if longest > LONGEST_LABEL else 0.0)
+    figure = Figure(figsize=(0.55 * columns + 1.1, 0.55 * rows * height / rows * columns / width + below), dpi=150)
     figure.set_layout_engine("constrained")
     panel = figure.add_subplot()
     panel.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1)
-    panel.set_xticks([(place + 0.5) * width / columns for place in range(columns)], [f"{v:g}" for v in axes[across]])
+    places = [(place + 0.5) * width / columns for place in range(columns)]
+    panel.set_xticks(places, labels, rotation=90 if longest > LONGEST_LABEL else 0)
     panel.set_xlabel(NAMES[across])
     if len(axes) > 1:
         down = next(iter(axes))
@@ -171,6 +178,6 @@ def labelled(images: Tensor, axes: Mapping[str, Sequence[float]], values: ValueR
         panel.set_ylabel(NAMES[down])
     else:
         panel.set_yticks([])
-    panel.tick_params(length=0, labelsize=8.5)
+    panel.tick_params(length=0, labelsize=9)
     panel.spines[:].set_visible(False)
     return figure

@@ -18,7 +18,7 @@ def test_the_best_setting_has_the_lowest_mean_validation_score_everywhere(tmp_pa
     page = read_page(sweep)
     assert "Best: objective.beta=2: test negative ELBO = 25 ± 1.41 nats per image, 2 seeds" in page.text
     assert "Chosen by the mean over seeds of the negative ELBO on the validation images" in page.text
-    assert "Red circle: the best setting, objective.beta=2, chosen by the mean over seeds of the neg" in page.text
+    assert "Circle: the best setting, objective.beta=2, chosen by the mean over seeds of the neg" in page.text
     assert "its rate + distortion is 25 nats" in page.text
     assert page.text.count("done (best setting)") == 2
     assert read_best(sweep) == {

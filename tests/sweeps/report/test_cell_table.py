@@ -42,7 +42,7 @@ def test_a_grid_that_was_extended_is_one_table(tmp_path: Path) -> None:
     assert {axis.key: axis.values for axis in table.axes} == {
         "model.latent_dim": (2, 4),
         "optimizer.lr": (0.002, 0.5),
-        "model": ("conv_vae", "mlp_vae"),
+        "model": ("mlp_vae", "conv_vae"),  # as they were typed
     }
     write_report(sweep)
     assert [row["optimizer.lr"] for row in read_rows(sweep)] == ["0.002", "0.002", "0.5", "0.002", ""]

@@ -52,7 +52,9 @@ def test_the_page_names_metrics_in_one_vocabulary(tmp_path: Path) -> None:
     """Rate and distortion are the terms of the rate-distortion plane only."""
     page = write_report(write_sweep(tmp_path / "sweep", GRID)).read_text()
     headings = page.partition("<h2>Cells</h2>")[2].partition("</thead>")[0]
-    assert all(f">{name}</th>" in headings for name in ("negative ELBO", "KL", "reconstruction", "active units"))
+    assert all(
+        f">{name}</button></th>" in headings for name in ("negative ELBO", "KL", "reconstruction", "active units")
+    )
     after_plane = page.partition("<h3>Metrics over")[2]
     assert "distortion" not in after_plane and "ELBO" in after_plane and "−ELBO" not in page
 

@@ -31,6 +31,12 @@ CELL, SWEEP = "cell", "sweep"
 
 STATES = ("done", "running", "failed", "pruned", "stopped", "pending")
 VANISHED = "ended without recording an error: the process was killed, or its machine went down"
+CONSOLE = "console.log"
+"""The file in a cell's directory that receives its stdout and stderr."""
+
+SEARCH = "optuna.json"
+"""The file in the directory of a search that lists the best trials."""
+
 LOCK_PATIENCE = 5.0
 """Seconds that a starting cell waits for its lock, because readers hold it for a moment to test whether it is free."""
 

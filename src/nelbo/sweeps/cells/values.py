@@ -75,11 +75,11 @@ def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def ascending(value: Value) -> tuple[int, float, str]:
-    """Return a sort key: numbers in ascending order, then text in alphabetical order, then None."""
+def ascending(value: Value) -> tuple[int, float]:
+    """Return a sort key: numbers in ascending order, then text in the order in which it was typed, then None."""
     if is_number(value):
-        return 0, float(value), ""
-    return (2, 0.0, "") if value is None else (1, 0.0, str(value))
+        return 0, float(value)
+    return (2, 0.0) if value is None else (1, 0.0)
 
 
 def format_value(value: Value) -> str:

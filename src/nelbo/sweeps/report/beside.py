@@ -20,6 +20,9 @@ from nelbo.sweeps.report.scales import (
     INK,
     LATENTS,
     MARKERS,
+    PALETTE,
+    PURPLE,
+    SMALL,
     Picture,
     format_log_axis,
     new_figure,
@@ -29,7 +32,7 @@ from nelbo.sweeps.report.scales import (
 BESIDE = "beside.json"
 """The file in a sweep's directory with the comparison."""
 
-COLOUR = "#c2527a"
+COLOUR = PURPLE
 """The colour of curves of the one training."""
 
 
@@ -121,7 +124,7 @@ class Beside:
     @property
     def curves_caption(self) -> str:
         """What the curves in the rate-distortion plane are."""
-        line = "Red: one training for all settings"
+        line = "Purple: one training for all settings"
         if len(self.curves) > 1 or self.curves[0].latent_dim is not None:
             line += ", over beta, a line for each number of latents"
         return f"{line}; {self.curve_images:,} test images."
@@ -184,7 +187,7 @@ def regrets_picture(beside: Beside) -> Picture:
             [regret.value for regret in members],
             yerr=[regret.error for regret in members],
             fmt=f"{MARKERS[index % len(MARKERS)]}-",
-            color=INK if len(groups) == 1 else None,
+            color=INK if len(groups) == 1 else PALETTE[index % len(PALETTE)],
             linewidth=1.0,
             markersize=5,
             capsize=2,
@@ -195,10 +198,12 @@ def regrets_picture(beside: Beside) -> Picture:
     axes.set_xlabel(key)
     axes.set_ylabel("regret, nats per image")
     if len(groups) > 1:
-        axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes.legend(frameon=False, fontsize=SMALL, loc="center left", bbox_to_anchor=(1.0, 0.5))
     caption = (
         f"{beside.summary} Regret: reconstruction + beta KL of the one training less that of the training of the "
         "setting alone, divided by the larger of 1 and beta; below 0 the one training is better. Bars: one standard "
         "error over images, on each side."
     )
-    return Picture("regret", "One training for all settings", caption, figure)
+    low, high = (format_number(choose(regret.value for regret in beside.regrets)) for choose in (min, max))
+    description = f"Regret of one training for all settings against {key}: from {low} to {high} nats per image."
+    return Picture("regret", "One training for all settings", caption, description, figure)

@@ -30,7 +30,7 @@ class Axis:
 
     Args:
         key: the key of the override, such as `objective.beta`.
-        values: all values, numbers in ascending order first.
+        values: all values: numbers in ascending order, then categories in the order in which they were typed.
     """
 
     key: str
@@ -177,7 +177,7 @@ def axes_of(rows: Sequence[Row], keys: Iterable[str]) -> tuple[Axis, ...]:
     """
     axes = []
     for key in keys:
-        values = {row.values[key] for row in rows if row.values[key] is not None or row.cell.config}
+        values = dict.fromkeys(row.values[key] for row in rows if row.values[key] is not None or row.cell.config)
         if len(values) > 1:
             axes.append(Axis(key, tuple(sorted(values, key=ascending))))
     return tuple(axes)

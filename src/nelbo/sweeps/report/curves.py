@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nelbo.directories.logs import HISTORY
 from nelbo.sweeps.report.cell_table import Group, Row, SweepTable, score
+from nelbo.sweeps.report.formatting import format_number
 from nelbo.sweeps.report.scales import Picture, Scale, limits, new_figure, remove_frame
 
 METRICS = {"val/nelbo": "negative ELBO", "val/reconstruction": "reconstruction"}
@@ -63,7 +64,11 @@ def learning_curves(table: SweepTable, scale: Scale) -> Picture | None:
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{METRICS[metric]}, nats per image")
     Scale(scale.colour, None).add_legend(axes)
-    return Picture("learning_curves", "Learning curves", " ".join(caption), figure)
+    last = [points[-1][1] for _, points in curves if points]
+    ends = f" from {format_number(min(last))} to {format_number(max(last))} at their ends" if last else ""
+    description = f"{METRICS[metric]} on validation images over epochs, of {len(histories)} cells{ends}."
+    description = description[0].upper() + description[1:]
+    return Picture("learning_curves", "Learning curves", " ".join(caption), description, figure)
 
 
 def read_histories(table: SweepTable) -> list[tuple[Row, History]]:

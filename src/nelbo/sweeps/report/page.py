@@ -57,16 +57,31 @@ class SweptKey:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A link to a file or directory in that of the page.
+
+    Args:
+        text: what is shown.
+        address: the path relative to the page, as in a URL.
+    """
+
+    text: str
+    address: str
+
+
+@dataclass(frozen=True)
 class Entry:
     """An entry of a table.
 
     Args:
         text: what is shown.
         sort_value: the number that it is sorted by, as text, empty if it has none; None for entries sorted by `text`.
+        link: the link that is shown in place of the text; None if it is none.
     """
 
     text: str
     sort_value: str | None = None
+    link: Link | None = None
 
 
 @dataclass(frozen=True)
@@ -76,10 +91,25 @@ class Heading:
     Args:
         text: what is shown.
         numeric: whether all entries of the column are numbers.
+        order: `ascending` or `descending` if the rows are sorted by the column, as in `aria-sort`; empty if not.
     """
 
     text: str
     numeric: bool
+    order: str = ""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of a table.
+
+    Args:
+        entries: one per column.
+        best: whether it is of the best setting.
+    """
+
+    entries: Sequence[Entry]
+    best: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,14 +117,16 @@ class Table:
     """A table with a sentence about it.
 
     Args:
+        label: its name for screen readers.
         note: the sentence above the table.
         headings: one per column.
-        rows: the entries of each row.
+        rows: the rows.
     """
 
+    label: str
     note: str
     headings: Sequence[Heading]
-    rows: Sequence[Sequence[Entry]]
+    rows: Sequence[TableRow]
 
 
 @dataclass(frozen=True)
@@ -192,12 +224,16 @@ class Failure:
     Args:
         state: one of `nelbo.sweeps.cells.record.STATES`.
         directory: the name of its directory.
+        link: the link to it; None if it does not exist.
         error: the reason.
+        log: what it wrote on the console; None if there is no such file.
     """
 
     state: str
     directory: str
+    link: Link | None
     error: str
+    log: Link | None
 
 
 @dataclass(frozen=True)
@@ -215,6 +251,7 @@ class PageContent:
         sections: one for each group of comparable cells.
         failures: the cells without a result that have an error.
         cells: the table of all cells.
+        files: the files with all metrics.
         written: when the page was written.
         report_command: the shell command that writes it again.
         tensorboard_command: the shell command that shows the learning curves of all cells.
@@ -230,18 +267,14 @@ class PageContent:
     sections: Sequence[SectionContent]
     failures: Sequence[Failure]
     cells: Table
+    files: Sequence[Link]
     written: str
     report_command: str
     tensorboard_command: str
 
-    @property
-    def has_figures(self) -> bool:
-        """Whether any section has figures."""
-        return any(section.figure_groups for section in self.sections)
-
 
 def render(content: PageContent) -> str:
-    """Return the page as one HTML document that refers to no other file; all values are escaped."""
+    """Return the page as one HTML document that loads no other file; all values are escaped."""
     return environment().get_template("report.html").render(page=content)
 
 

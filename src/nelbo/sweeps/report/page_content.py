@@ -33,12 +33,14 @@ from nelbo.sweeps.report.page import (
     FigureGroup,
     Gallery,
     Image,
+    Link,
     Message,
     PageContent,
     SectionContent,
     SweptKey,
 )
-from nelbo.sweeps.report.page_tables import cells_table, means_table
+from nelbo.sweeps.report.page_tables import cells_table, directory_link, log_link, means_table
+from nelbo.sweeps.report.results_file import CSV, JSON
 from nelbo.sweeps.report.scales import DPI
 from nelbo.terminal.programs import program
 
@@ -47,8 +49,8 @@ MOST_ERRORS = 5
 MOST_LISTED = 12
 """The largest number of values of a swept key that are listed; of more, the smallest and the largest are given."""
 
-PIXELS_PER_INCH = 86
-"""CSS pixels per inch of a figure."""
+PIXELS_PER_INCH = 96
+"""CSS pixels per inch of a figure, at which text of 9 points, the smallest in figures, is 12 pixels high."""
 
 STRIPS = (("samples", "samples from the prior"), ("reconstructions", "held-out images above, reconstructions below"))
 """The pictures that a cell may have left, with their descriptions."""
@@ -62,11 +64,13 @@ class SavedPicture:
         title: the heading above it.
         caption: what it shows.
         file: a PNG file.
+        description: the text that stands for it where it is not shown.
     """
 
     title: str
     caption: str
     file: Path
+    description: str
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,12 @@ def page_content(
         comparison_warning=warning if reason else "",
         sections=[section_content(section) for section in sections],
         failures=[
-            Failure(row.cell.state, row.cell.folder.name, row.cell.error) for row in table.rows if row.cell.error
+            Failure(row.cell.state, row.cell.folder.name, directory_link(row), row.cell.error, log_link(row))
+            for row in table.rows
+            if row.cell.error
         ],
         cells=cells_table(table, [section.table for section in sections]),
+        files=[Link(name, name) for name in (CSV, JSON)],
         written=time.strftime("%Y-%m-%d %H:%M:%S"),
         report_command=f"{program('report')} sweep={directory}",
         tensorboard_command=f"tensorboard --logdir {directory}",
@@ -166,7 +173,7 @@ def section_content(section: Section) -> SectionContent:
             FigureGroup(title, figures(pictures))
             for title, pictures in groupby(section.pictures, key=lambda picture: picture.title)
         ],
-        means=means_table(section.table),
+        means=means_table(section.table, section.name),
         gallery=gallery(section.table),
     )
 
@@ -177,7 +184,7 @@ def figures(pictures: Iterable[SavedPicture]) -> list[Figure]:
     for picture in pictures:
         with PIL.Image.open(picture.file) as image:
             width = round(image.width / DPI * PIXELS_PER_INCH)
-        contents.append(Figure(Image(embed(picture.file), picture.title, width), picture.caption))
+        contents.append(Figure(Image(embed(picture.file), picture.description, width), picture.caption))
     return contents
 
 
@@ -206,8 +213,8 @@ def gallery(table: SweepTable) -> Gallery | None:
 def card(row: Row, table: SweepTable) -> Card:
     """Return the samples and reconstructions of a cell, with its values and its main metric."""
     metric = NELBO if NELBO in row.metrics else RECONSTRUCTION
-    images = [Image(embed(file), description) for file, description in strips(row)]
     setting = describe_values({axis.key: row.values[axis.key] for axis in table.axes})
+    images = [Image(embed(file), f"{setting}: {description}") for file, description in strips(row)]
     return Card(setting, f"{NAMES[metric]} {format_number(row.metrics.get(metric))}", images)
 
 

@@ -14,8 +14,8 @@ from nelbo.sweeps.report.best import best_setting, selection_criterion
 from nelbo.sweeps.report.cell_table import Group, SweepTable, pareto
 from nelbo.sweeps.report.formatting import describe_values, format_number
 from nelbo.sweeps.report.linear import LEARNED, Truth
-from nelbo.sweeps.report.metric_names import KL, RECONSTRUCTION
-from nelbo.sweeps.report.scales import GREY, INK, Picture, Scale, limits, new_figure, remove_frame
+from nelbo.sweeps.report.metric_names import KL, NAMES, RECONSTRUCTION, value_range
+from nelbo.sweeps.report.scales import GREY, INK, SMALL, VERMILION, Picture, Scale, limits, new_figure, remove_frame
 
 MOST_LINES = 12
 MANY = 150
@@ -62,13 +62,18 @@ def rate_distortion(
     best = best_setting(table)
     best_index = next((index for index, group in enumerate(groups) if group is best), None)
     if best_index is not None:
-        ring: dict[str, Any] = {"markersize": 15, "markerfacecolor": "none", "markeredgecolor": "crimson"}
+        ring: dict[str, Any] = {
+            "markersize": 15,
+            "markerfacecolor": "none",
+            "markeredgecolor": VERMILION,
+            "markeredgewidth": 2,
+        }
         axes.plot(*points[best_index], "o", label="best setting", **ring)
     figure.draw_without_rendering()
     draw_iso_elbo(axes, points)
     axes.set_xlabel("rate: KL(q(z|x) || p(z)), nats per image")
     axes.set_ylabel("distortion: −log p(x|z), nats per image")
-    axes.legend(loc="upper right", fontsize=9, framealpha=0.9, edgecolor="none")
+    axes.legend(loc="upper right", fontsize=SMALL, framealpha=0.9, edgecolor="none")
     scale.add_legend(axes)
     caption = [
         f"Test images; {len(groups)} settings.",
@@ -78,14 +83,25 @@ def rate_distortion(
     ]
     if best is not None and best_index is not None:
         caption.append(
-            f"Red circle: the best setting, {describe_values(best.values)}, chosen by {selection_criterion(best)}; "
+            f"Circle: the best setting, {describe_values(best.values)}, chosen by {selection_criterion(best)}; "
             f"its rate + distortion is {format_number(float(points[best_index].sum()))} nats."
         )
     if truth:
         caption.append(explain_truth(truth, visible=is_visible(axes, truth)))
     if beside:
         caption.append(beside.curves_caption)
-    return Picture("rate_distortion", "Rate and distortion", " ".join(caption), figure)
+    return Picture("rate_distortion", "Rate and distortion", " ".join(caption), describe(table, len(groups)), figure)
+
+
+def describe(table: SweepTable, count: int) -> str:
+    """Return the text that stands for the figure where it is not shown.
+
+    Args:
+        table: the cells.
+        count: the number of settings in the figure.
+    """
+    ranges = "; ".join(f"{NAMES[metric]} from {value_range(table, metric)}" for metric in (KL, RECONSTRUCTION))
+    return f"Distortion against rate of {count} setting{'s' * (count != 1)}, in nats per image: {ranges}."
 
 
 def draw_points(axes: Axes, groups: Sequence[Group], points: np.ndarray, errors: np.ndarray, scale: Scale) -> None:
@@ -118,9 +134,9 @@ def draw_truth(axes: Axes, truth: Truth) -> None:
     for index, curve in enumerate(truth.curves):
         points = np.array([(point.rate, point.distortion) for point in curve.points])
         style: dict[str, Any] = {"linewidth": 2.2, "alpha": 0.75, "zorder": 1.5, "solid_capstyle": "round"}
-        axes.plot(*points.T, color="#d98c5f", label="" if index else "exact answer", **style)
+        axes.plot(*points.T, color=VERMILION, label="" if index else "exact answer", **style)
         if len(points) == 1:
-            axes.plot(*points.T, "x", color="#d98c5f", markersize=11)
+            axes.plot(*points.T, "x", color=VERMILION, markersize=11)
 
 
 def is_visible(axes: Axes, truth: Truth) -> bool:
@@ -178,7 +194,7 @@ def draw_iso_elbo(axes: Axes, points: np.ndarray) -> None:
         spot = spots[int(room.argmax())]
         occupied.append((float(spot[0]), float(spot[1])))
         x, y = (float(number) for number in corner + spot * extent)
-        text = axes.text(x, y, format_number(float(level)), color="#8f8f8f", fontsize=8, zorder=0.6)
+        text = axes.text(x, y, format_number(float(level)), color=GREY, fontsize=SMALL, zorder=0.6)
         text.set(rotation=angle, rotation_mode="anchor", ha="center", va="center")
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
 

@@ -23,10 +23,20 @@ from nelbo.sweeps.report.formatting import figure_label
 BETA, LATENTS = "objective.beta", "model.latent_dim"
 DPI = 150
 MARKERS = "osD^vPX<>ph*"
-GREY = "#8a8a8a"
+GREY = "#6f6f6f"
 INK = "#222222"
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+PALETTE = (BLUE, VERMILION, GREEN, PURPLE, "#E69F00", "#56B4E9", "#000000")
+"""Colours of categories, which people with any of the usual colour blindnesses can tell apart (Okabe and Ito)."""
+
 FEW = 10
 """The largest number of values that a legend lists; more numbers get a colour bar."""
+
+WIDEST = 11.7
+"""The largest width of a figure in inches, which is that of the page."""
+
+SMALL = 9
+"""The smallest size of text in points: 12 CSS pixels in the page."""
 
 COLOUR_RANGE = 0.92
 """The part of the colour map in use: its last yellow is hard to see on white."""
@@ -40,12 +50,14 @@ class Picture:
         name: the name of its file, without suffix.
         title: the heading above it.
         caption: what it shows, in sentences.
+        description: the text that stands for it where it is not shown, such as for blind readers.
         figure: the drawing.
     """
 
     name: str
     title: str
     caption: str
+    description: str
     figure: Figure
 
 
@@ -70,14 +82,14 @@ class Scale:
             self.norm = LogNorm(low, high) if is_logarithmic(self.colour) else Normalize(low, high)
 
     def colour_of(self, group: Group) -> Any:
-        """Return the colour of a setting as RGBA."""
+        """Return the colour of a setting."""
         if self.colour is None:
-            return self.colours(0.3)
+            return BLUE
         value = group.values.get(self.colour.key)
         if self.norm is not None and is_number(value):
             return self.colours(COLOUR_RANGE * self.norm(value))
-        if len(self.colour.values) <= FEW:
-            return colormaps["tab10"](self.colour.values.index(value))
+        if len(self.colour.values) <= len(PALETTE):
+            return PALETTE[self.colour.values.index(value)]
         return self.colours(COLOUR_RANGE * self.colour.values.index(value) / (len(self.colour.values) - 1))
 
     def marker_of(self, group: Group) -> str:
@@ -91,15 +103,9 @@ class Scale:
         handles: list[Line2D] = []
         if self.colour and (self.norm is None or len(self.colour.values) <= FEW):
             handles.append(_heading(self.colour.key))
-            for value in self.colour.values[: 2 * FEW]:
-                colour = self.colour_of(Group({self.colour.key: value}, ()))
-                handles.append(_handle("o", colour, figure_label(value)))
+            handles += self.colour_handles()
         elif self.colour:
-            mappable = ScalarMappable(self.norm, _shortened(self.colours))
-            bar = axes.figure.colorbar(mappable, ax=axes, pad=0.02, fraction=0.05)
-            bar.set_label(self.colour.key)
-            if isinstance(self.norm, LogNorm):
-                format_log_axis(bar.ax.yaxis)
+            self.add_bar([axes])
         if self.marker:
             if handles:
                 handles.append(_heading(""))
@@ -109,7 +115,50 @@ class Scale:
                 handles.append(_handle(marker, GREY, figure_label(value)))
         if handles:
             position: dict[str, Any] = {"loc": "outside right upper"}
-            axes.figure.legend(handles=handles, frameon=False, fontsize=9, **position)
+            axes.figure.legend(handles=handles, frameon=False, fontsize=SMALL, **position)
+
+    def colour_handles(self) -> list[Line2D]:
+        """Return the entries of a legend for the values shown by colours; of very many, the first."""
+        values = self.colour.values if self.colour else ()
+        key = self.colour.key if self.colour else ""
+        handles = [
+            _handle("o", self.colour_of(Group({key: value}, ())), figure_label(value)) for value in values[: 2 * FEW]
+        ]
+        return handles + ([_heading(f"and {len(values) - 2 * FEW} more")] if len(values) > 2 * FEW else [])
+
+    def add_bar(self, axes: Sequence[Axes]) -> None:
+        """Add a colour bar on the right of axes."""
+        assert self.colour is not None
+        mappable = ScalarMappable(self.norm, _shortened(self.colours))
+        bar = axes[0].figure.colorbar(mappable, ax=list(axes), pad=0.02, fraction=0.05)
+        bar.set_label(self.colour.key)
+        if isinstance(self.norm, LogNorm):
+            format_log_axis(bar.ax.yaxis)
+
+
+def add_panel_legend(scale: Scale, panels: Sequence[Axes], axis: Axis, width: float) -> None:
+    """Add a legend of colours above a panel or, for several, above the figure; a colour bar for many numbers.
+
+    Args:
+        scale: the colours.
+        panels: the axes that it is for.
+        axis: the axis shown by colours.
+        width: the inches that it may be wide.
+    """
+    if scale.norm is not None and len(axis.values) > FEW:
+        scale.add_bar(panels)
+        return
+    handles = scale.colour_handles()
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, min(len(handles), int(width * 9 / (longest + 6))))
+    style: dict[str, Any] = {
+        "handles": handles, "title": axis.key, "ncols": columns, "frameon": False, "fontsize": SMALL,
+        "title_fontsize": SMALL, "handletextpad": 0.2, "columnspacing": 1.0,
+    }  # fmt: skip
+    if len(panels) > 1:
+        panels[0].figure.legend(loc="outside upper center", **style)
+    else:
+        panels[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), **style)
 
 
 def _heading(text: str) -> Line2D:
@@ -159,8 +208,9 @@ def remove_frame(axes: Axes) -> None:
 
 
 def format_log_axis(axis: XAxis | YAxis) -> None:
-    """Label the ticks of a logarithmic axis with plain numbers."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """Label the ticks of a logarithmic axis with plain numbers; over more than two decades, those of powers of ten."""
+    low, high = sorted(axis.get_view_interval())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if low > 0 and high / low <= 200 else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

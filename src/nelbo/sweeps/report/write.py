@@ -55,12 +55,15 @@ def write_report(sweep: Path, allow: Sequence[str] = ()) -> Path:
             for picture in pictures(part, allow):
                 file = folder / (f"{picture.name}_{index + 1}.png" if reason else f"{picture.name}.png")
                 picture.figure.savefig(file)
-                section.pictures.append(SavedPicture(picture.title, picture.caption, file))
+                section.pictures.append(SavedPicture(picture.title, picture.caption, file, picture.description))
                 files.append((file.stem, file))
         sections.append(section)
     origin = Origin.read(sweep)
     if origin:
-        across = [SavedPicture(own.title, own.caption, sweep / own.file) for own in origin.pictures]
+        across = [
+            SavedPicture(own.title, own.caption, sweep / own.file, f"{own.title}. {own.caption}")
+            for own in origin.pictures
+        ]
         sections[0].pictures[1:1] = across  # after the plane
     write_board(table, files)
     write_text(sweep / HTML, render(page_content(table, sections, reason, origin)))

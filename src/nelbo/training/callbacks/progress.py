@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Column
 from torch import Tensor
 
-from nelbo.terminal.console import make_console
+from nelbo.terminal.console import UNLIMITED, make_console
 from nelbo.training import compat
 from nelbo.training.callbacks.scalars import Throughput
 from nelbo.training.module import VAEModule
@@ -36,6 +36,9 @@ MIN_BAR = 8
 """Columns of the shortest bar."""
 
 VALIDATION = "validation"
+MAIN = ("nelbo", "kl", "reconstruction", "objective")
+"""The metrics that a short line of an epoch shows first."""
+
 MOST_LEVELS = 6
 """Largest number of levels of latents whose KLs are part of the line of an epoch."""
 
@@ -150,6 +153,42 @@ def without_many_levels(values: dict[str, Tensor | float]) -> dict[str, Tensor |
     return values if len(levels) <= MOST_LEVELS else {name: values[name] for name in values if name not in levels}
 
 
+def width_of_logs() -> int:
+    """Return the columns of the terminal to which log lines go; without one, lines may have any length."""
+    console = make_console(stderr=True)
+    return console.width if console.is_terminal else UNLIMITED
+
+
+def epoch_line(head: str, values: Mapping[str, float], tail: str, width: int) -> str:
+    """Return the line of an epoch.
+
+    Where it is too long for a row of the terminal it has fewer digits and, if need be, only the values that fit, the
+    most important first; all of them are in `history.csv`.
+
+    Example:
+        >>> epoch_line("epoch 1/2", {"val/kl": 2.3456789, "val/nelbo": 12.3456789}, "images/s=9", 44)
+        'epoch 1/2  val/nelbo=12.35  images/s=9'
+    """
+    texts: dict[str, str] = {}
+    for digits in (6, 4):
+        texts = {name: f"{name}={value:.{digits}g}" for name, value in values.items()}
+        if len(line := "  ".join([head, *texts.values(), tail])) <= width:
+            return line
+    room = width - len(f"{head}  {tail}")
+    kept = set()
+    for name in sorted(values, key=importance):
+        if (needed := len(texts[name]) + 2) <= room:
+            room -= needed
+            kept.add(name)
+    return "  ".join([head, *(text for name, text in texts.items() if name in kept), tail])
+
+
+def importance(name: str) -> int:
+    """Return the rank of a metric, from 0, by which those are chosen that a short line shows."""
+    last = name.rpartition("/")[2]
+    return MAIN.index(last) if last in MAIN else len(MAIN)
+
+
 class EpochLines(pl.Callback):
     """Logs a line after each validation, or after each epoch if there is no validation.
 
@@ -189,7 +228,6 @@ class EpochLines(pl.Callback):
         validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
         trained = {f"train/{name}": value for name, value in pl_module.terms.items()}
         shown: dict[str, Tensor | float] = without_many_levels(dict(validated) or trained)
-        # No spaces within a pair, so that a terminal does not wrap the line there.
-        text = "  ".join(f"{name}={float(value):.6g}" for name, value in shown.items())
-        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
-        log.info("epoch %d/%s%s  %s  images/s=%.0f", epoch, epochs, where, text, self.throughput.rate)
+        head = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{where}"
+        tail = f"images/s={self.throughput.rate:.0f}"
+        log.info("%s", epoch_line(head, {name: float(value) for name, value in shown.items()}, tail, width_of_logs()))
