@@ -103,6 +103,8 @@ def one_line(what: str, file: str = MODEL) -> Iterator[None]:
     """
     from huggingface_hub import errors
 
+    network_error: type[Exception] = vars(errors)["HTTPError"]  # of the HTTP library that it uses
+
     try:
         yield
     except errors.RemoteEntryNotFoundError as error:
@@ -121,12 +123,12 @@ def one_line(what: str, file: str = MODEL) -> Iterator[None]:
         raise NelboError(f"{what}: {first_line(error)}{hint}") from error
     except errors.HFValidationError as error:
         raise ConfigError("repo", what, first_line(error), located=True) from error
-    except (OSError, errors.HTTPError) as error:
+    except (OSError, network_error) as error:
         raise NelboError(f"{what}: {_cause(error)}") from error
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: Exception) -> str:
     """Return the first line of the innermost cause of an error."""
-    while error.__cause__ is not None:
+    while isinstance(error.__cause__, Exception):
         error = error.__cause__
     return first_line(error)
