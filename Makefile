@@ -71,7 +71,8 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The documentation as a site, in site/; a warning is an error. `make docs` and a browser on site/index.html show it.
+# The documentation as a site, in site/; a warning is an error. site/index.html can be opened as it is; the search needs
+# a server: `python -m http.server --directory site`.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 

@@ -94,3 +94,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Translate links to the root, and lists."""
     return as_python_markdown(links_to_root(markdown))
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let blocks of code be reached, and so scrolled, with the keyboard."""
+    return html.replace("<pre>", '<pre tabindex="0">')

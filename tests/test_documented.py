@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
+import importlib.util
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -76,6 +79,22 @@ def test_python_compiles(item: Shown) -> None:
 @pytest.mark.parametrize("page", RUN_AS_WRITTEN)
 def test_pages_that_are_run_as_they_are_written_have_their_test(page: str) -> None:
     assert f'"{page}"' in (ROOT / RUN_AS_WRITTEN[page]).read_text()
+
+
+def test_the_notebook_is_that_of_the_tutorial() -> None:
+    made = runpy.run_path(str(ROOT / "scripts" / "notebook.py"))["notebook"](
+        (ROOT / "docs" / "tutorial.md").read_text()
+    )
+    assert (ROOT / "docs" / "tutorial.ipynb").read_text() == made, "python scripts/notebook.py --write"
+
+
+def test_examples_of_the_hooks() -> None:
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    result = doctest.testmod(module)
+    assert result.attempted > 2 and result.failed == 0
 
 
 def test_no_command_is_overlooked() -> None:
