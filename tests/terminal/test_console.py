@@ -16,11 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 from nelbo.finished import score_table as tables
+from nelbo.finished.compare import Cell, Comparison
+from nelbo.running.scores import score_table
 from nelbo.sweeps.live import LiveTable
 from nelbo.terminal import console as console_module
 from nelbo.terminal.console import make_console, print_side_by_side, print_table
 from nelbo.training import VAEModule
 from nelbo.training.callbacks import ProgressBar
+from nelbo.training.callbacks.progress import epoch_line
 from tests.helpers.forks import ROOT, forked
 from tests.helpers.interrupted import SMALL
 from tests.helpers.sweep_directories import scores, write_sweep
@@ -183,5 +186,45 @@ def test_progress_bar_and_summary_lines_count_epochs_alike_in_a_terminal(tmp_pat
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.stdout)
-    assert "epoch 1/2 " in shown and "Epoch 0" not in shown and re.search(r"epoch 2/2  .*val/nelbo=", shown)
-    assert re.search(r"val/reconstruction=-?\d+\.\d+", shown) and re.search(r"images/s=\d+", shown)  # not wrapped
+    assert "epoch 1/2 " in shown and "Epoch 0" not in shown and re.search(r"epoch 2/2 val  .*nelbo=", shown)
+    assert re.search(r"epoch 2/2 val  .*reconstruction=-?\d+\.\d+", shown) and re.search(
+        r"images/s=\d+", shown
+    )  # not wrapped
+
+
+def test_lines_of_epochs_fit_a_terminal_of_80_columns() -> None:
+    values = {"val/nelbo": 103.123456, "val/reconstruction": 80.1234567, "val/kl": 23.0012345}
+    values |= {"val/bits_per_dim": 0.1898765, "val/active_units": 24.0}
+    full = epoch_line("epoch 9/20", values, "images/s=41234", 1000)
+    assert full == "epoch 9/20  " + "  ".join(f"{k}={v:.6g}" for k, v in values.items()) + "  images/s=41234"
+    for head in ("epoch 9/20", "epoch 1000/1000, step 123456"):
+        line = epoch_line(head, values, "images/s=41234", 80)
+        assert len(line) <= 80 and line.startswith(f"{head} val  nelbo=103.1  ") and line.endswith("  images/s=41234")
+        assert "  kl=23" in line
+    assert "  reconstruction=80.12  kl=23  " in epoch_line("epoch 9/20", values, "images/s=41234", 80)
+
+
+def test_a_comparison_shows_only_what_differs(capsys: pytest.CaptureFixture[str]) -> None:
+    rows: dict[str, list[Cell | None]] = {
+        "test/active_units": [Cell(8.0), Cell(8.0, difference=0.0)],
+        "test/nelbo": [Cell(12.0, 0.5), Cell(13.0, 0.5, 1.0, 0.1)],
+        "test/kl": [Cell(3.0, 0.5), Cell(3.0, 0.5, 0.0, 0.2)],  # the same mean of other values
+        "test/rate": [Cell(3.0), None],
+    }
+    tables.print_comparison(Comparison(["a", "b"], rows), None)
+    shown = capsys.readouterr().out
+    table, _, same = shown.partition("same       in all runs: ")
+    assert "active_units" not in table and same.strip() == "test/active_units"
+    assert all(name in table for name in ("negative ELBO", "test/kl", "KL (rate)"))
+
+
+@pytest.mark.parametrize(
+    ("basis", "unit"),
+    [("probabilities", "bits/dim"), ("uniform dequantisation", "bits/dim of dequantised pixels")],
+)
+def test_bits_per_dimension_have_their_unit(basis: str, unit: str) -> None:
+    console = terminal(100)
+    metrics = {"data": "mnist", "protocol": "raw", "test/bits_per_dim": 1.25, "bits_per_dim_by": basis}
+    console.print(score_table(metrics))
+    (line,) = [line for line in printed(console) if "1.2500" in line]
+    assert [part.strip() for part in line.strip("│ ").split("│")] == ["negative ELBO", "1.2500", unit]

@@ -102,10 +102,7 @@ def test_headings_are_nested_and_every_picture_has_a_text_of_its_own(tmp_path: P
         assert len(texts) == page.tags.count("img") and min(map(len, texts)) > 20
     one = read_page(tmp_path / "one").descriptions
     assert len(set(one)) == len(one)
-    assert any(
-        text.startswith("Heat map of KL, nats per image, over model.latent_dim and objective.beta: from")
-        for text in one
-    )
+    assert any(text.startswith("Heat map of KL over model.latent_dim and objective.beta: from") for text in one)
 
 
 def texts_of(figure: Figure) -> list[Text]:

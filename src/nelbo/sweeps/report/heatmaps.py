@@ -88,7 +88,7 @@ def heat_map(table: SweepTable, metric: str, axes: Sequence[Axis]) -> Picture:
     if len(means) < len(down.values) * len(across.values) * len(panels):
         caption.append("Hatched: no result, and the reason; a dash where no cell was requested.")
     title = f"Metrics over {down.key} and {across.key}"
-    description = f"Heat map of {label} over {down.key} and {across.key}: from {value_range(table, metric)}."
+    description = f"Heat map of {NAMES[metric]} over {down.key} and {across.key}: from {value_range(table, metric)}."
     return Picture(metric.replace("test/", "heat_map_"), title, " ".join(caption), description, figure)
 
 

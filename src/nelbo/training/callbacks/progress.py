@@ -162,18 +162,24 @@ def width_of_logs() -> int:
 def epoch_line(head: str, values: Mapping[str, float], tail: str, width: int) -> str:
     """Return the line of an epoch.
 
-    Where it is too long for a row of the terminal it has fewer digits and, if need be, only the values that fit, the
-    most important first; all of them are in `history.csv`.
+    Where it is too long for a row of the terminal, the split is named once, numbers have fewer digits and, if need be,
+    only the most important values are shown; all of them are in `history.csv`.
+
+    Args:
+        head: the beginning.
+        values: the values by metric, such as `val/nelbo`, all of one split.
+        tail: the end.
+        width: the columns of the terminal.
 
     Example:
-        >>> epoch_line("epoch 1/2", {"val/kl": 2.3456789, "val/nelbo": 12.3456789}, "images/s=9", 44)
-        'epoch 1/2  val/nelbo=12.35  images/s=9'
+        >>> epoch_line("epoch 1/2", {"val/kl": 2.3456789, "val/nelbo": 12.3456789}, "images/s=9", 40)
+        'epoch 1/2 val  nelbo=12.35  images/s=9'
     """
-    texts: dict[str, str] = {}
-    for digits in (6, 4):
-        texts = {name: f"{name}={value:.{digits}g}" for name, value in values.items()}
-        if len(line := "  ".join([head, *texts.values(), tail])) <= width:
-            return line
+    line = "  ".join([head, *(f"{name}={value:.6g}" for name, value in values.items()), tail])
+    if len(line) <= width or not values:
+        return line
+    head = f"{head} {next(iter(values)).partition('/')[0]}"
+    texts = {name: f"{name.rpartition('/')[2]}={value:.4g}" for name, value in values.items()}
     room = width - len(f"{head}  {tail}")
     kept = set()
     for name in sorted(values, key=importance):
