@@ -60,7 +60,7 @@ def test_bad_config_every_check_is_for_an_existing_key() -> None:
             **inspect.signature(torch.optim.Adam).parameters,
         },
     }
-    loggers = (pl.loggers.TensorBoardLogger, pl.loggers.CSVLogger)
+    loggers = (pl.loggers.TensorBoardLogger, pl.loggers.CSVLogger, pl.loggers.WandbLogger, pl.loggers.MLFlowLogger)
     assert LOGGER_OPTIONS.keys() <= {name for kind in loggers for name in inspect.signature(kind).parameters}
     for key in CHECKS:
         parent, _, name = key.rpartition(".")

@@ -84,7 +84,28 @@ def test_pictures_can_be_decoded(board: str) -> None:
         (entry, *_) = get(board, "data/plugin/images/images", run=run, tag=tag, sample="0")
         blob = get(board, f"data/plugin/images/individualImage?{entry['query']}")
         picture = Image.open(io.BytesIO(blob))
-        assert 600 >= picture.width >= 400 and picture.height >= 100 and len(set(picture.convert("L").tobytes())) > 20
+        assert picture.width >= 400 and picture.height >= 100 and len(set(picture.convert("L").tobytes())) > 20
+
+
+def test_charts_are_drawn_at_the_size_at_which_they_are_shown(board: str) -> None:
+    """About 500 pixels: text of a larger picture could not be read."""
+    (run,) = get(board, "data/runs")
+    for name in ("aggregate_posterior", "kl_per_unit"):
+        (entry, *_) = get(board, "data/plugin/images/images", run=run, tag=f"pictures/{name}", sample="0")
+        assert 400 <= entry["width"] <= 600, name
+
+
+def test_hparams_of_the_runs_are_found_with_what_differs_first(board: str) -> None:
+    request = urllib.request.Request(
+        f"{board}/data/plugin/hparams/experiment",
+        data=json.dumps({"experimentName": ""}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        experiment = json.loads(response.read())
+    assert {"model", "model.latent_dim", "seed"} <= {info["name"] for info in experiment["hparamInfos"]}
+    assert not any(info.get("differs") for info in experiment["hparamInfos"])  # there is one run
+    assert {"test/nelbo", "val/nelbo"} <= {info["name"]["tag"] for info in experiment["metricInfos"]}
 
 
 def test_hparams_hold_the_overrides_and_the_test_metrics(board: str) -> None:

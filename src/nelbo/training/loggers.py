@@ -119,7 +119,7 @@ class WandbLogger(loggers.WandbLogger):
         require("wandb")
         modes = {True: "offline", False: "online", None: None if os.environ.get("WANDB_MODE") else "offline"}
         options.setdefault("mode", modes[offline])
-        if options["mode"] == "offline":
+        if (options["mode"] or os.environ["WANDB_MODE"]) in ("offline", "dryrun"):
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # offline it sends nothing, crash reports included
             options["resume"] = None  # what `resume` asks a server for
         super().__init__(name=name or Path(save_dir).name, save_dir=save_dir, project=project, **options)
@@ -138,7 +138,9 @@ class WandbLogger(loggers.WandbLogger):
             import wandb
 
             self._wandb_init["id"] = self._id = self._own_id()
-            self._wandb_init.setdefault("settings", wandb.Settings(console="off", silent=self._mode == "offline"))
+            self._wandb_init.setdefault(
+                "settings", wandb.Settings(console="off", silent=self._mode in ("offline", "dryrun"))
+            )
             try:
                 return super().experiment
             except (wandb.errors.Error, TypeError, ValueError) as error:
