@@ -134,6 +134,8 @@ class Explored:
             step: from 0, the first image, to `STEPS` - 1, the second.
             path: `linear` or `spherical`, as in `nelbo.pictures.interpolation`.
         """
+        if step == 0:
+            return self.codes_of(place)
         ends = zip(self.codes_of(place), self.codes_of(replace(place, image=other)), strict=True)
         return tuple(
             between(first.flatten(1), last.flatten(1), STEPS, path)[:, step].reshape(first.shape)

@@ -111,8 +111,9 @@ class Run {
       images: between, prior: "at a sample of p(z)", median: "at the median of p(z)", point: "at the point that you moved",
     };
     const below = { mode: "at the mode of p(z|above)", prior: "sampled from p(z|above)", images: "as in the image" };
-    const last = this.description.levels.length;
-    return texts[origin] + (level < last ? `; levels below ${level} ${below[this.point.below]}` : "");
+    const last = this.description.levels.length, select = this.part("label");
+    const given = select === null ? "" : `, given class ${select.selectedOptions[0]?.text ?? "unknown"}`;
+    return texts[origin] + given + (level < last ? `; levels below ${level} ${below[this.point.below]}` : "");
   }
 
   // Changes the point and asks for its picture.
