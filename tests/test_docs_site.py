@@ -15,7 +15,7 @@ from tests.helpers.forks import ROOT
 
 pytestmark = pytest.mark.slow
 
-PAGES = ("tutorial.html", "conditional.html", "reference/priors.html")
+PAGES = ("tutorial.html", "index.html", "reference/priors.html")
 SCHEMES = {"light": "default", "dark": "slate"}
 
 
