@@ -142,6 +142,10 @@ SWEEPS = {
     "long categories": [
         cell(optimizer=f"an_optimizer_of_a_long_name_{n}", model__latent_dim=d) for n, d in product("abcdef", (2, 4))
     ],
+    "a search": [
+        cell(optimizer__lr=0.0001 * 1.26**k, model__latent_dim=2 + 7 * k % 60, data__batch_size=(64, 128)[k % 2])
+        for k in range(20)
+    ],
     "three axes": [
         cell(objective__beta=beta, model__latent_dim=d, optimizer=name)
         for beta in (0.5, 1, 2, 4)

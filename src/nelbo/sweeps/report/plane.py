@@ -21,6 +21,14 @@ MOST_LINES = 12
 MANY = 150
 """The number of points beyond which they are drawn small."""
 
+RING: dict[str, Any] = {
+    "markersize": 15,
+    "markerfacecolor": "none",
+    "markeredgecolor": VERMILION,
+    "markeredgewidth": 2,
+}
+"""The style of the circle around the best setting."""
+
 CANDIDATES = np.linspace(0.06, 0.94, 23)
 """Positions along a line of equal negative ELBO at which its label may be placed, as a fraction of its length."""
 
@@ -62,13 +70,7 @@ def rate_distortion(
     best = best_setting(table)
     best_index = next((index for index, group in enumerate(groups) if group is best), None)
     if best_index is not None:
-        ring: dict[str, Any] = {
-            "markersize": 15,
-            "markerfacecolor": "none",
-            "markeredgecolor": VERMILION,
-            "markeredgewidth": 2,
-        }
-        axes.plot(*points[best_index], "o", label="best setting", **ring)
+        axes.plot(*points[best_index], "o", label="best setting", **RING)
     figure.draw_without_rendering()
     draw_iso_elbo(axes, points)
     axes.set_xlabel("rate: KL(q(z|x) || p(z)), nats per image")

@@ -21,6 +21,7 @@ from nelbo.sweeps.report.scales import (
     BLUE,
     FEW,
     GREY,
+    ROOM,
     SMALL,
     WIDEST,
     Picture,
@@ -33,9 +34,6 @@ from nelbo.sweeps.report.scales import (
 )
 
 COLUMNS = 3
-ROOM = 34
-"""The number of characters for which there is room below a panel; longer categories are on the vertical axis."""
-
 MOST_LABELS = 60
 """The largest number of categories that are all named."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,9 @@ FEW = 10
 
 WIDEST = 11.7
 """The largest width of a figure in inches, which is that of the page."""
+
+ROOM = 34
+"""The number of characters for which there is room below a panel."""
 
 SMALL = 9
 """The smallest size of text in points: 12 CSS pixels in the page."""
@@ -208,9 +212,11 @@ def remove_frame(axes: Axes) -> None:
 
 
 def format_log_axis(axis: XAxis | YAxis) -> None:
-    """Label the ticks of a logarithmic axis with plain numbers; over more than two decades, those of powers of ten."""
+    """Label the ticks of a logarithmic axis with plain numbers, those of powers of ten if there is no room for more."""
     low, high = sorted(axis.get_view_interval())
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if low > 0 and high / low <= 200 else (1,)))
+    longest = max(len(f"{value:.1g}") for value in (low, high))
+    has_room = low > 0 and 3 * math.log10(high / low) * (longest + 2) <= ROOM
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if has_room else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
