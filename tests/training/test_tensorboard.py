@@ -84,15 +84,16 @@ def test_pictures_can_be_decoded(board: str) -> None:
         (entry, *_) = get(board, "data/plugin/images/images", run=run, tag=tag, sample="0")
         blob = get(board, f"data/plugin/images/individualImage?{entry['query']}")
         picture = Image.open(io.BytesIO(blob))
-        assert picture.width >= 400 and picture.height >= 100 and len(set(picture.convert("L").tobytes())) > 20
+        assert picture.width >= 350 and picture.height >= 100 and len(set(picture.convert("L").tobytes())) > 20
 
 
 def test_charts_are_drawn_at_the_size_at_which_they_are_shown(board: str) -> None:
-    """About 500 pixels: text of a larger picture could not be read."""
+    """TensorBoard leaves out pixels of a picture that is wider than 350, in which text could not be read."""
     (run,) = get(board, "data/runs")
     for name in ("aggregate_posterior", "kl_per_unit"):
         (entry, *_) = get(board, "data/plugin/images/images", run=run, tag=f"pictures/{name}", sample="0")
-        assert 400 <= entry["width"] <= 600, name
+        blob = get(board, f"data/plugin/images/individualImage?{entry['query']}")
+        assert Image.open(io.BytesIO(blob)).width == 350, name
 
 
 def test_hparams_of_the_runs_are_found_with_what_differs_first(board: str) -> None:

@@ -25,8 +25,8 @@ from nelbo.views.images import evenly_spaced
 MASS = (0.025, 0.975)
 """Probabilities of the quantiles of the prior between which a unit is varied."""
 
-SCATTER_SIZE = (4.6, 4.0)
-"""Width and height of the scatter of codes in inches of 100 pixels."""
+SCATTER_SIZE = (3.5, 3.0)
+"""Width and height of the scatter of codes in inches of 100 pixels, as wide as TensorBoard shows it."""
 
 SHIFT = 2
 """Standard deviations of p(z|above) by which the channel of a map is shifted in both directions."""
@@ -96,6 +96,9 @@ def aggregate_posterior(model: Model, images: Tensor, labels: Tensor, classes: S
         samples = projected.prior
     has_circle = isinstance(prior, StandardNormal) and names == ("z₁", "z₂")
     draw_codes(axes, codes, labels, classes, None if has_circle else samples, names=names)
+    axes.tick_params(labelsize=8)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_fontsize(9)
     return as_picture(figure)
 
 

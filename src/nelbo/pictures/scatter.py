@@ -54,13 +54,13 @@ def draw_codes(
     _, shown = axes.get_legend_handles_labels()
     if shown:
         legend = axes.legend(
-            loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handletextpad=0.3, handlelength=1.2, fontsize=9
+            loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handletextpad=0.3, handlelength=1.2, fontsize=8
         )
         for text in legend.get_texts():
             text.set_parse_math(False)
         for handle in legend.legend_handles:
             if isinstance(handle, PathCollection):
-                handle.set_sizes([36])
+                handle.set_sizes([25])
     axes.set(xlabel=names[0], ylabel=names[1], aspect="equal")
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from nelbo.views.figures import as_picture
 
-NUMBERED = 32
+NUMBERED = 24
 """Largest number of rows that are labelled with the numbers of their units."""
 
-SIZE, DPI = (4.6, 3.6), 100
-"""Width and height in inches, and pixels per inch: about the size at which TensorBoard shows a picture."""
+SIZE, DPI = (3.5, 3.0), 100
+"""Width and height in inches, and pixels per inch: TensorBoard shows a picture with a width of 350 pixels."""
 
 
 def draw_unit_history(kl: Tensor, epochs: Sequence[float]) -> Tensor:
@@ -33,7 +33,7 @@ def draw_unit_history(kl: Tensor, epochs: Sequence[float]) -> Tensor:
     Example:
         >>> import torch
         >>> draw_unit_history(torch.tensor([[0.1, 0.2], [0.1, 3.0]]), [1, 2]).shape
-        torch.Size([3, 360, 460])
+        torch.Size([3, 300, 350])
     """
     order = kl[-1].argsort(descending=True, stable=True)
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
@@ -42,19 +42,22 @@ def draw_unit_history(kl: Tensor, epochs: Sequence[float]) -> Tensor:
     image = axes.imshow(
         kl[:, order].T.clamp(min=0).numpy(), cmap="viridis", vmin=0, vmax=most, aspect="auto", interpolation="nearest"
     )
-    figure.colorbar(image, ax=axes, label="nats per image", pad=0.02)
+    colours = figure.colorbar(image, ax=axes, pad=0.02)
+    colours.set_label("nats per image", fontsize=9)
+    colours.ax.tick_params(labelsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda place, _: f"{epochs[round(place)]:g}" if 0 <= round(place) < len(epochs) else "")
     )
     if len(order) <= NUMBERED:
         axes.set_yticks(
-            range(len(order)), [str(unit) for unit in order.tolist()], fontsize=9 if len(order) <= 16 else 6
+            range(len(order)), [str(unit) for unit in order.tolist()], fontsize=8 if len(order) <= 12 else 6
         )
-        axes.set_ylabel("unit, sorted by its last KL")
+        axes.set_ylabel("unit, sorted by its last KL", fontsize=9)
     else:
-        axes.set_ylabel("units, sorted by their last KL")
-    axes.tick_params(length=2)
-    axes.set_xlabel("epoch")
-    axes.set_title(f"KL of each of {len(order)} units, in all {float(kl[-1].sum()):.1f} nats", fontsize=10)
+        axes.set_ylabel("units, sorted by their last KL", fontsize=9)
+    axes.tick_params(axis="x", length=2, labelsize=8)
+    axes.tick_params(axis="y", length=2)
+    axes.set_xlabel("epoch", fontsize=9)
+    axes.set_title(f"KL of each of {len(order)} units, in all {float(kl[-1].sum()):.1f} nats", fontsize=9)
     return as_picture(figure)
