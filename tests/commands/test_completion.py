@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nelbo.commands import fold, impute, replay, report, sample
+from nelbo.commands import explore, fold, impute, replay, report, sample
 from nelbo.commands.completion import KEYS_OF_FILES, PLAIN_KEYS, matching
 from nelbo.commands.parser import Parser
 from tests.helpers.forks import ROOT
@@ -114,6 +114,7 @@ def test_what_a_prefix_is_completed_to(command: str, prefix: str, before: tuple[
 @pytest.mark.parametrize(
     ("command", "parser"),
     [
+        ("explore", explore.parser()),
         ("fold", fold.parser()),
         ("impute", impute.parser()),
         ("sample", sample.parser()),

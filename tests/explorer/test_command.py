@@ -97,14 +97,17 @@ def test_models_without_pictures_or_numbers_name_what_to_use_instead(tmp_path: P
     runs = {
         "table": ["data=table", f"data.path={table}"],
         "codes": ["data=digits", "posterior=vector_quantized", "prior=categorical", "objective=vq_vae"],
+        "labels": ["data=digits", "conditioning=semi_supervised", "objective=semi_supervised", "data.labelled=100"],
     }
     for name, arguments in runs.items():
         done = forked("train.py", *SMALL, *arguments, f"hydra.run.dir={tmp_path / name}")
         assert done.returncode == 0, done.stderr
-    tables, codes = (refused(f"run={tmp_path / name}") for name in runs)
+    tables, codes, labels = (refused(f"run={tmp_path / name}") for name in runs)
     assert tables.endswith("was trained on a table, which has no pictures; use nelbo sample or nelbo impute")
     hint = "has codes of classes, which are no numbers to drag; use nelbo draw traversal or nelbo draw samples"
     assert codes == f"error: run={tmp_path / 'codes'}: {hint}"
+    hint = "infers a label, which is no number to drag; use nelbo draw every_class or nelbo draw by_class"
+    assert labels == f"error: run={tmp_path / 'labels'}: {hint}"
 
 
 def test_two_runs_need_the_same_images(smoke_run: Path, tmp_path: Path) -> None:

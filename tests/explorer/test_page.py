@@ -178,6 +178,22 @@ def test_levels_classes_and_settings(show: Show) -> None:
             assert tab.run("document.querySelectorAll('.unit').length") == 1
 
 
+def test_one_latent_has_a_slider_and_no_plane_and_vectors_are_charts(tab: Tab) -> None:
+    for kind in ("one", "vector"):
+        tab.errors.clear()
+        with served([make_explored(kind)]) as address:
+            tab.open(address, "document.querySelector('[data-part=units-text]').textContent !== ''")
+            pause(tab)
+            before = picture(tab)
+            tab.run("document.querySelector('.unit input').focus()")
+            for _ in range(60):
+                tab.key("ArrowRight")
+            pause(tab)
+            assert picture(tab) != before, kind
+            assert tab.run("document.querySelector('[data-part=plane]') === null") == (kind == "one")
+            assert tab.run("document.getElementById('status').textContent") == "" and tab.errors == []
+
+
 def test_two_runs_show_the_same_image_and_are_moved_apart(show: Show) -> None:
     tab = show(make_explored("ladder"), make_explored("plain"))
     tab.run("shared.choose('image', 11)")

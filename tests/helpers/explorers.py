@@ -16,7 +16,7 @@ from nelbo.explorer.server import Explorer
 from nelbo.explorer.serving import address, listening
 from nelbo.models import Conditioning, Model
 from tests.helpers.deep_models import make_hierarchy
-from tests.helpers.factors import SHAPE, make_vae
+from tests.helpers.factors import make_vae
 from tests.helpers.many_settings import NESTING, RATES, make_many, shaken
 from tests.helpers.scenes import make_scene
 
@@ -28,7 +28,7 @@ LABEL = partial(
 
 
 def make_model(kind: str) -> Model:
-    """Return a tiny model with random weights: plain, two, flow, ladder, top_down, label or surface."""
+    """Return a tiny model with random weights: plain, one, two, vector, flow, ladder, top_down, label or surface."""
     torch.manual_seed(0)
     if kind in ("ladder", "top_down"):
         model = make_hierarchy(kind)
@@ -36,8 +36,10 @@ def make_model(kind: str) -> Model:
         model = make_many(conditioning=LABEL)
     elif kind == "surface":
         model = make_many(rates=RATES, nesting=NESTING)
-    elif kind == "two":
-        model = make_many(latent_dim=2)
+    elif kind in ("one", "two"):
+        model = make_many(latent_dim=1 if kind == "one" else 2)
+    elif kind == "vector":
+        model = make_many(shape=(7,))
     else:
         model = make_vae(
             "mlp", "flow_coupling" if kind == "flow" else "diagonal_normal", "standard_normal", "bernoulli"
@@ -48,7 +50,8 @@ def make_model(kind: str) -> Model:
 def make_explored(kind: str = "plain") -> Explored:
     """Return a tiny model with random images."""
     torch.manual_seed(1)
-    return Explored(make_scene(make_model(kind), torch.rand(IMAGES, *SHAPE)))  # type: ignore[arg-type]
+    model = make_model(kind)
+    return Explored(make_scene(model, torch.rand(IMAGES, *model.shape)))  # type: ignore[arg-type]
 
 
 @contextmanager

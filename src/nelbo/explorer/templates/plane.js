@@ -46,7 +46,7 @@ class Plane {
     this.paint();
   }
 
-  // Shows the posterior of an image: its mean, and the ellipse of one standard deviation around it.
+  // Sets the posterior of an image, shown with the point: its mean, and the ellipse of one standard deviation around it.
   posterior(mean, deviation) {
     if (this.content === null) return;
     const [a, b] = this.content.axes, variance = deviation.map(value => value * value);
@@ -55,7 +55,6 @@ class Plane {
     const root = Math.sqrt((xx - yy) ** 2 / 4 + xy * xy), middle = (xx + yy) / 2;
     const radii = [Math.sqrt(middle + root), Math.sqrt(Math.max(middle - root, 0))];
     this.ellipse = { centre: this.project(mean), radii, angle: Math.atan2(2 * xy, xx - yy) / 2 };
-    this.paint();
   }
 
   // The position of the image whose code is nearest to the point.

@@ -26,7 +26,8 @@ class Run {
     const { other, step, path } = this.shared, asked = this.point;
     const answer = await ask("/decode", { ...this.place(), ...asked, other, step, path });
     draw(this.part("decoded"), answer.picture);
-    if (asked !== this.point) return; // the point has moved on, and its picture will follow
+    // A point that has moved on is followed by its own picture; one that was given is shown already.
+    if (asked !== this.point || asked.origin === "point") return;
     this.point.z = answer.z;
     this.showPoint();
   }
@@ -98,7 +99,8 @@ class Run {
     if (z === null || this.codes === null) return;
     const own = this.posterior === null ? null : this.posterior.levels[level - 1];
     this.units.show(level === 1 ? z : shifts[level] ?? {}, own);
-    this.part("decoded-text").textContent = `mean of p(x|z) ${this.describe()}`;
+    const text = `mean of p(x|z) ${this.describe()}`, caption = this.part("decoded-text");
+    if (caption.textContent !== text) caption.textContent = text;
     if (this.plane === null) return;
     if (this.posterior !== null) this.plane.posterior(this.posterior.levels[0].mean, this.posterior.levels[0].deviation);
     this.plane.place(z);
@@ -119,8 +121,8 @@ class Run {
   // Changes the point and asks for its picture.
   change(changes) {
     this.point = { ...this.point, ...changes };
+    this.decode(); // first, so that the server computes while the page is drawn
     this.showPoint();
-    this.decode();
   }
 
   // Returns to what the images are decoded to.

@@ -22,6 +22,7 @@ class Units {
 
   build() {
     this.rows.clear();
+    this.drawn = undefined; // the posterior that the rows show
     this.root.replaceChildren();
     const shown = this.open ? this.order : this.order.slice(0, FIRST);
     for (const unit of shown) this.root.append(this.row(unit));
@@ -59,10 +60,14 @@ class Units {
 
   fill() {
     if (this.values === undefined) return;
-    for (const [unit, { input, output, band, mean, kl, low, high }] of this.rows) {
+    for (const [unit, { input, output, low, high }] of this.rows) {
       const value = this.values[unit] ?? 0;
       if (document.activeElement !== input || Math.abs(Number(input.value) - value) > (high - low) / 300) input.value = value;
       output.textContent = number(value, 2);
+    }
+    if (this.posterior === this.drawn) return;
+    this.drawn = this.posterior;
+    for (const [unit, { band, mean, kl, low, high }] of this.rows) {
       const own = this.posterior;
       kl.textContent = this.kl === null ? "" : `KL ${number(this.kl[unit], 2)}`;
       if (own === null) continue;
