@@ -90,7 +90,7 @@ TABLES = (
     Table(
         "search_conv",
         columns(
-            *("training | {label}", "validation, negative ELBO | {val_nelbo:.1f} | val_nelbo", "test | {nelbo:.1f}"),
+            *("training | {label}", "validation, negative ELBO | {val_nelbo:,.1f}", "test | {nelbo:,.1f}"),
             *("CPU s, training | {train_cpu_seconds:,}", COMMIT),
         ),
     ),
@@ -105,8 +105,8 @@ TABLES = (
     ),
     Table(
         "latents",
-        columns("`model=conv_vae data=mnist optimizer=adam` | {setting}", NELBO, RECONSTRUCTION, KL, TRAINING, COMMIT),
-        ("conv_vae mnist adam", "conv_vae mnist 32"),
+        columns("`model=conv_vae data=mnist` | {setting}", NELBO, RECONSTRUCTION, KL, TRAINING, COMMIT),
+        ("conv_vae mnist", "conv_vae mnist 32"),
     ),
     Table(
         "priors",

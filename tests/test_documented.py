@@ -65,8 +65,10 @@ def test_other_commands_are_accepted(item: Shown) -> None:
         named = re.findall(r"\[([\w,]+)\]", item.text)
         assert given[0] == "install" and all(extra in extras for names in named for extra in names.split(","))
     elif name == "python":
-        script = given[0]
-        assert (ROOT / script).is_file() and f"python {script}" in (ROOT / script).read_text()
+        module = given[0] == "-m"
+        script = given[1].replace(".", "/") + ".py" if module else given[0]
+        shown = f"python -m {given[1]}" if module else f"python {script}"
+        assert (ROOT / script).is_file() and shown in (ROOT / script).read_text()
     else:
         accept(item)
 

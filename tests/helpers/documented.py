@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from nelbo.commands.main import COMMANDS
 from tests.helpers.forks import ROOT
 
 PAGES = tuple(sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]))
@@ -141,7 +142,10 @@ def commands() -> list[Shown]:
 def kind(item: Shown) -> str:
     """Return the name of nelbo's command that a command calls, or the first word of another one."""
     first, second, *_ = item.words
-    return second if first == "nelbo" else Path(second).stem if second.startswith(("train.py", "scripts/")) else first
+    if first == "nelbo":
+        return second
+    name = Path(second).stem
+    return name if second == "train.py" or second.startswith("scripts/") and name in COMMANDS else first
 
 
 def last_cell(words: list[str]) -> list[str]:

@@ -123,7 +123,7 @@ TRAIN = {
     "data=digits,mnist runs each",
     "hydra/launcher=[local,ray]": "hydra/launcher=[local,ray]: hydra/launcher takes one option, not a list: "
     "hydra/launcher=local",
-    "logger=[csv,foo]": "logger=[foo]: there is no such option; choose from csv, none, tensorboard",
+    "logger=[csv,foo]": "logger=[foo]: there is no such option; choose from csv, mlflow, none, tensorboard, wandb",
     "'+callbacks.es={_target_:lightning.pytorch.callbacks.EarlyStopping}'": "callbacks.es._target_=lightning.pytorch."
     "callbacks.EarlyStopping: is not among the packages whose objects a config may build; did you mean "
     "pytorch_lightning.callbacks.EarlyStopping?",

@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch.optim import lr_scheduler
 
 from nelbo.config.build import RUN_PREFIXES, Factory, build
 from nelbo.config.checks import check
 from nelbo.config.trainer_checks import REFUSED_OPTIMIZERS, REFUSED_SCHEDULERS
 from nelbo.errors import ConfigError
-from nelbo.training.optimizers import build_optimizer
+from nelbo.training.optimizers import MUON, build_optimizer
 from nelbo.training.rates import constant
 from nelbo.training.schedulers import make_scheduler
 from tests.helpers.diverging import make_config
+from tests.helpers.forks import ROOT
 from tests.helpers.interrupted import differences
 from tests.helpers.optimizer_runs import AT_THE_END, WITHIN, Run
 
@@ -287,4 +289,7 @@ def test_another_optimizer_has_its_own_epsilon_and_the_betas_of_the_budget() -> 
 
     assert options("Adadelta")["eps"] == 1e-6 and options("Adafactor")["eps"] == (None, 1e-3)
     assert options("RAdam")["betas"] == [0.9, 0.999] and options("RAdam")["eps"] == 1e-8
+    muon = yaml.safe_load((ROOT / "conf" / "optimizer" / "muon.yaml").read_text())
+    assert {name: muon[name] for name in MUON} == MUON, "these are left out for another class"
+    assert options("SGD")["momentum"] == 0 == options("RMSprop")["momentum"]
     assert options("Adam")["fused"] and options("SGD")["fused"] and "betas" not in options("SGD")

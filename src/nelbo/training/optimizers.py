@@ -1,4 +1,4 @@
-"""An optimiser of any class from a config whose options are those of Adam."""
+"""An optimiser of any class from a config whose options are those of Adam or of Muon."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from nelbo.config.build import Factory, build
 log = logging.getLogger(__name__)
 
 ADAM, ADAMW = (inspect.signature(kind).parameters for kind in (torch.optim.Adam, torch.optim.AdamW))
+MUON = {"momentum": 0.95, "adam_lr": 1.0}
+"""The options that conf/optimizer/muon.yaml has beyond those of Adam."""
+
+OWN_DEFAULTS = ("eps", "momentum")
+"""Options of many classes, of which each keeps its own default."""
 
 
 def build_optimizer(plain: Mapping[str, Any], overrides: Sequence[str], allowed: Sequence[str]) -> Factory:
     """Return a factory for the optimiser of a config, to be called with the parameters.
 
-    The options in conf/optimizer are those of Adam and AdamW. For another class, the options that it does not have are
-    omitted, and so is epsilon if the class has a default of its own for it; the log lists them.
+    The options in conf/optimizer are those of Adam and AdamW, and of Muon, which some models choose. For another class,
+    the options that it does not have are omitted, and so are epsilon and momentum if the class has a default of its own
+    for them; the log lists them.
 
     Args:
         plain: the whole config, in plain containers.
@@ -38,6 +44,7 @@ def build_optimizer(plain: Mapping[str, Any], overrides: Sequence[str], allowed:
         "eps": ADAM["eps"].default,
         "weight_decay": ADAMW["weight_decay"].default,
         "fused": True,
+        **MUON,
     }
     omitted = [
         name
@@ -46,7 +53,11 @@ def build_optimizer(plain: Mapping[str, Any], overrides: Sequence[str], allowed:
     ]
     factory: Factory = build({name: spec[name] for name in spec if name not in omitted}, "optimizer", allowed)
     if omitted:
-        log.info("%s: these defaults of Adam do not apply and are omitted: %s", kind.__name__, ", ".join(omitted))
+        log.info(
+            "%s: these defaults of another optimiser do not apply and are omitted: %s",
+            kind.__name__,
+            ", ".join(omitted),
+        )
     return factory
 
 
@@ -62,8 +73,8 @@ def _overridden_options(overrides: Sequence[str]) -> set[str]:
 
 
 def _takes_default(kind: type, name: str, value: Any) -> bool:
-    """Return whether a class has an option and, for epsilon, no default of its own other than `value`."""
+    """Return whether a class has an option and, for epsilon and momentum, no default of its own other than `value`."""
     parameters = inspect.signature(kind).parameters
     if name not in parameters:
         return any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
-    return name != "eps" or parameters[name].default in (value, inspect.Parameter.empty)
+    return name not in OWN_DEFAULTS or parameters[name].default in (value, inspect.Parameter.empty)
