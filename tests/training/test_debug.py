@@ -92,3 +92,10 @@ def test_cells_of_a_sweep_keep_their_files(tmp_path: Path) -> None:
     done = forked("train.py", *overrides, "hydra.launcher.n_jobs=1", f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("seed=*/metrics.json"))) == 2
+
+
+def test_fast_dev_run_is_not_a_way_to_continue_a_run(tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("epoch\n")
+    done = forked("train.py", "data=digits", "debug=fast_dev_run", f"resume={tmp_path}", f"hydra.run.dir={tmp_path}")
+    assert done.returncode == 2 and "would remove the files of the run" in done.stderr.splitlines()[-1], done.stderr
+    assert (tmp_path / "history.csv").exists()

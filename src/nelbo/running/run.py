@@ -40,6 +40,9 @@ def run(config: DictConfig) -> float:
         Stopped: when a signal asks, once a checkpoint is written.
     """
     plain = resolve(config)
+    if plain["discard"] and plain["resume"]:
+        hint = f"would remove the files of the run that resume={plain['resume']} continues; leave one of them out"
+        raise ConfigError("discard", plain["discard"], hint)
     folder = Path(HydraConfig.get().runtime.output_dir)
     # The directory of a sweep's cell is named by its config, and a job that Slurm starts again resumes.
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
