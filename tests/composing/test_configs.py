@@ -16,6 +16,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from nelbo.commands.hydra_command import quoted_nan
 from nelbo.commands.resolvers import register_resolvers
 from nelbo.composing.compat import hydra_options
 from nelbo.config.build import Factory, build
@@ -107,7 +108,7 @@ REQUIRED = {
 
 
 def override(group: str, option: str) -> list[str]:
-    return [f"{group}={option}", *REQUIRED.get((group, option), [])]
+    return [quoted_nan(f"{group}={option}"), *REQUIRED.get((group, option), [])]
 
 
 def with_option(group: str, option: str) -> dict[str, Any]:

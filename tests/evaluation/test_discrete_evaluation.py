@@ -149,7 +149,8 @@ def test_training_reports_what_is_defined(home: Path, name: str) -> None:
     events = EventAccumulator(str(home / name / "tensorboard"), size_guidance={"images": 0})
     events.Reload()
     pictures = {tag.split()[0] for tag in events.Tags()["images"]}
-    assert pictures - {"evaluation/test/neighbours"} == {"reconstructions", "samples", "latent"}  # and no manifold
+    drawn = {"pictures/reconstructions", "pictures/samples", "pictures/traversals"}  # and no manifold
+    assert pictures - {"evaluation/test/neighbours", "pictures/kl_per_unit"} == drawn
     shown = {*events.Tags()["scalars"], *json.loads((home / name / "metrics.json").read_text())}
     assert not [tag for tag in shown if "active_units" in tag] and "test/code_perplexity" in shown
     units = home / name / "kl_per_unit.csv"

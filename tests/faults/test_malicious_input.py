@@ -171,7 +171,7 @@ def test_malicious_input_pickles(tmp_path: Path, marker: Path, server: str, monk
                 ):
                     reader(file)
         address = f"{server}/evil.ckpt"
-        for place in (address, Path(address), "file://" + str(files[1]), "s3://a/b", "hf://a/b", "FTP://a/b"):
+        for place in (address, Path(address), "file://" + str(files[1]), "s3://a/b", Path("hf://a/b"), "FTP://a/b"):
             for reader in (nelbo.load, read_checkpoint, FinishedRun.open, nelbo.checkpoints.record.provenance):
                 with pytest.raises(CheckpointError, match="local files only"):
                     reader(place)

@@ -63,5 +63,5 @@ def test_same_second_twice(tmp_path: Path) -> None:
     for folder in (whole, parts):
         curves = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
         steps[folder] = [event.step for event in curves.Scalars("train/nelbo")]
-        assert len(curves.Images("samples from the prior")) == 2
+        assert len(curves.Images("pictures/samples")) == 2
     assert steps[parts] == steps[whole] == list(range(1, 13))

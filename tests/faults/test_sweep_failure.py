@@ -20,7 +20,7 @@ def test_sweep_failure(tmp_path: Path, launcher: str) -> None:
     overrides = (*SMALL, SIX, f"hydra/launcher={launcher}")
     done = sweep(folder, *overrides, script="tests/helpers/faulty.py", FAULTS=str(faults))
     assert done.returncode == 2, done.stderr
-    summary = done.stderr[done.stderr.rindex("failed model.latent_dim=2") :]
+    summary = done.stderr[done.stderr.rindex("failed latent_dim=2") :]
     assert "error: RuntimeError: out of luck" in summary and "error: exited with status 7" in summary
     assert ("killed by SIGKILL" if launcher == "local" else "ended without recording an error") in summary
     assert "error: 3 of 6 cells are not done" in summary and f"hydra.sweep.dir={folder}" in summary

@@ -147,7 +147,7 @@ def test_a_second_report_replaces_the_first_unless_it_is_refused(both: FinishedR
     write_surface(both, tmp_path, second, limit=20)
     assert [row["model.latent_dim"] for row in rows(tmp_path)] == ["1", "2"]
     assert sorted(path.parent.name.rpartition("-")[0] for path in tmp_path.glob("*/metrics.json")) == [
-        "model.latent_dim=1", "model.latent_dim=2",
+        "latent_dim=1", "latent_dim=2",
     ]  # fmt: skip
     assert is_written(both, tmp_path, second, limit=20) and not is_written(both, tmp_path, first, limit=20)
 

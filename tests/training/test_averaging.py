@@ -206,7 +206,7 @@ def test_a_resumed_run_may_stop_to_average_and_begin_again(run: Path, tmp_path: 
 
 def test_pictures_show_the_average(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, torch.Tensor]] = []
-    monkeypatch.setattr(pictures, "writers", lambda trainer: [None])
+    monkeypatch.setattr(pictures, "draws", lambda trainer: True)
     monkeypatch.setattr(pictures, "pictures", lambda model, data, device: seen.append(values(model)) or [])
     training, follow = averaged(tmp_path, callbacks=(Pictures(every_n_epochs=1),))
     assert len(seen) == 2

@@ -20,6 +20,10 @@ def needs(package: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"needs {package}")
 
 
+def wandb_logger(folder: Path, offline: bool | None = None) -> WandbLogger:
+    return WandbLogger(folder, project="nelbo", name=None, offline=offline)
+
+
 def train(folder: Path, *overrides: str, **environment: str) -> Done:
     done = forked("train.py", *SMALL, *overrides, f"hydra.run.dir={folder}", **environment)
     assert done.returncode == 0, done.stderr
@@ -81,10 +85,10 @@ def test_cells_of_a_sweep_have_runs_of_their_own_with_short_names(tmp_path: Path
 def test_the_mode_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.delenv("WANDB_ERROR_REPORTING", raising=False)
-    modes = {offline: WandbLogger(tmp_path, offline=offline)._mode for offline in (None, True, False)}
+    modes = {offline: wandb_logger(tmp_path, offline)._mode for offline in (None, True, False)}
     assert modes == {None: "offline", True: "offline", False: "online"}
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert WandbLogger(tmp_path)._mode == "disabled" and WandbLogger(tmp_path, offline=True)._mode == "offline"
+    assert wandb_logger(tmp_path)._mode == "disabled" and wandb_logger(tmp_path, True)._mode == "offline"
 
 
 @needs("wandb")

@@ -111,9 +111,9 @@ class WandbLogger(loggers.WandbLogger):
         self,
         save_dir: str | Path,
         *,
-        project: str = "nelbo",
-        name: str | None = None,
-        offline: bool | None = None,
+        project: str,
+        name: str | None,
+        offline: bool | None,
         **options: Any,
     ) -> None:
         require("wandb")
@@ -193,9 +193,9 @@ class MLFlowLogger(loggers.MLFlowLogger):
         self,
         save_dir: str | Path,
         *,
-        experiment_name: str = "nelbo",
-        run_name: str | None = None,
-        tracking_uri: str | None = None,
+        experiment_name: str,
+        run_name: str | None,
+        tracking_uri: str | None,
         **options: Any,
     ) -> None:
         require("mlflow")
