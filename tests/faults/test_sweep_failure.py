@@ -24,9 +24,9 @@ def test_sweep_failure(tmp_path: Path, launcher: str) -> None:
     assert "error: RuntimeError: out of luck" in summary and "error: exited with status 7" in summary
     assert ("killed by SIGKILL" if launcher == "local" else "ended without recording an error") in summary
     assert "error: 3 of 6 cells are not done" in summary and f"hydra.sweep.dir={folder}" in summary
-    assert set(results(folder)) == {f"model.latent_dim={n}" for n in (5, 6, 7)}
+    assert set(results(folder)) == {f"latent_dim={n}" for n in (5, 6, 7)}
     for latents, message in ((2, "RuntimeError: out of luck"), (3, "exited with status 7")):
-        (log,) = folder.glob(f"model.latent_dim={latents}-*/faulty.log")
+        (log,) = folder.glob(f"latent_dim={latents}-*/faulty.log")
         assert message in log.read_text()
 
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")}

@@ -114,7 +114,10 @@ def test_a_missing_package_is_named_with_its_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError, match=rf"^logger={package}: needs a package: pip install '\.\[{package}\]'$"):
-        kind(tmp_path)
+        if kind is WandbLogger:
+            wandb_logger(tmp_path)
+        else:
+            MLFlowLogger(tmp_path, experiment_name="nelbo", run_name=None, tracking_uri=None)
 
 
 def test_loggers_are_closed_after_an_error_too() -> None:
