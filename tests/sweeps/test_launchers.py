@@ -132,7 +132,7 @@ def test_the_first_of_two_slurm_tasks_owns_the_cell_and_the_other_does_not_wait(
     assert done.returncode == 2 and "error: RuntimeError: out of luck" in done.stderr, done.stderr
     states = [record["state"] for record in records(tmp_path / "sweep").values()]
     assert states == ["failed", "done"]
-    assert list(results(tmp_path / "sweep")) == ["model.latent_dim=8"]
+    assert list(results(tmp_path / "sweep")) == ["latent_dim=8"]
     (log,) = (tmp_path / "sweep").glob("latent_dim=8-*/faulty.log")
     assert "another process" not in log.read_text() and "GLOBAL_RANK: 1, MEMBER: 2/2" in log.read_text()
 
