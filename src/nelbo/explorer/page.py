@@ -53,7 +53,7 @@ def page_of(runs: Sequence[Explored]) -> Page:
 
 
 def run_content(run: Explored) -> dict[str, Any]:
-    """Return what the page is told of a run."""
+    """Return the facts about a run that the page needs."""
     levels = [
         {"units": event[0], "is_map": len(event) == 3, "description": describe_event(event)}
         for event in run.model.events

@@ -71,3 +71,13 @@ class Destination:
         folder = self.folder / name if self.runs > 1 else self.folder
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def refuse_full(out: Path) -> None:
+    """Refuse a folder for new files that exists already, unless it is empty.
+
+    Raises:
+        ConfigError: if it is a file, or has files in it.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError("out", out, "exists already; give another name", located=True)

@@ -20,6 +20,7 @@ from nelbo.checkpoints.hub import MODEL
 from nelbo.checkpoints.tensors_file import write_tensors
 from nelbo.distributions import DiagonalNormal, Flow
 from nelbo.errors import ConfigError, NelboError, first_line
+from nelbo.finished.destination import refuse_full
 from nelbo.finished.model_card import FILE as CARD
 from nelbo.finished.model_card import card
 from nelbo.finished.run import FinishedRun
@@ -151,8 +152,7 @@ def export(run: FinishedRun, formats: Sequence[str], out: Path, weights: str = M
             raise ConfigError("format", name, f"must be one of {', '.join(FORMATS)}", located=True)
     if names := required_names(run.model):
         raise ConfigError("at", {}, f"the model needs {', '.join(f'at.{name}=...' for name in names)}", located=True)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError("out", out, "exists already; give another name", located=True)
+    refuse_full(out)
     model, fresh = run.model.cpu().eval(), not out.exists()
     written: dict[str, str] = {}
     notes: list[str] = []

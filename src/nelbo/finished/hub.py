@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nelbo.checkpoints.hub import MODEL, Reference, api, download, one_line
 from nelbo.errors import ConfigError, first_line
+from nelbo.finished.destination import refuse_full
 from nelbo.finished.export import export
 from nelbo.finished.model_card import FILE as CARD
 from nelbo.finished.run import FinishedRun
@@ -61,8 +62,7 @@ def pull(repo: str, out: Path) -> list[Path]:
     """
     reference = Reference.read(repo)
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigError("out", out, "exists already; give another name", located=True)
+        refuse_full(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
             files = [download(reference, name, Path(scratch)) for name in (MODEL, CARD)]
